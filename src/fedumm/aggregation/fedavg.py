@@ -1,0 +1,52 @@
+"""FedAvg (McMahan et al., 2017, https://arxiv.org/abs/1602.05629), on the LoRA factors (FedIT)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from fedumm.adapters.state import AdapterState
+
+
+@dataclass
+class FedAvg:
+    """Weighted mean of adapters: ``sum_k w_k x_k / sum_k w_k`` for every tensor.
+
+    The factors A and B are averaged separately, so the result is not the mean of the
+    clients' products B A. Sums are kept in float64 and returned in the tensors' own
+    dtype; memory does not grow with the number of clients.
+
+    Example:
+        >>> mean = FedAvg()
+        >>> mean.add({"a": torch.tensor([1.0])}, weight=1)
+        >>> mean.add({"a": torch.tensor([4.0])}, weight=2)
+        >>> mean.finish()["a"].item()
+        3.0
+    """
+
+    total_weight: float = 0.0
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)
+    dtypes: dict[str, torch.dtype] = field(default_factory=dict)
+
+    def add(self, update: Mapping[str, torch.Tensor], weight: float) -> None:
+        """Count ``update`` with a positive ``weight`` (by default: its number of samples)."""
+        if not weight > 0:
+            raise ValueError(f"weight must be positive, not {weight}")
+        if not self.sums:
+            self.sums = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in update.items()}
+            self.dtypes = {name: t.dtype for name, t in update.items()}
+        for name, tensor in update.items():
+            self.sums[name] += weight * tensor.to(torch.float64)
+        self.total_weight += weight
+
+    def finish(self) -> AdapterState:
+        """The mean of what was added.
+
+        Raises:
+            ValueError: nothing was added.
+        """
+        if not self.sums:
+            raise ValueError("no update to average")
+        return {name: (s / self.total_weight).to(self.dtypes[name]) for name, s in self.sums.items()}

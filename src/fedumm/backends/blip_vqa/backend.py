@@ -1,0 +1,121 @@
+"""The backend ``blip_vqa``: the protocol's methods in terms of BLIP's stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from fedumm.backends.blip_vqa import model as blip
+from fedumm.backends.blip_vqa.dataset import BlipVqaDataset, collate, pad
+from fedumm.backends.blip_vqa.features import attach_features
+from fedumm.backends.protocol import Progress
+from fedumm.metrics import vqa_accuracy
+
+_TENSORS = ("input_ids", "attention_mask", "decoder_input_ids", "labels")
+_MAX_ANSWER = 16
+
+
+class BlipVqaBackend:
+    """BLIP with LoRA on its text encoder and decoder, scored by the VQA v2 accuracy."""
+
+    name = "blip_vqa"
+    loss_is_sample_mean = True
+
+    def build_model_and_processor(
+        self, model_name_or_path: str, lora_r: int, lora_alpha: int, lora_dropout: float, device: torch.device
+    ) -> tuple[torch.nn.Module, Any]:
+        """A PEFT model around ``BlipForQuestionAnswering`` (float32), and its ``BlipProcessor``."""
+        base, processor = blip.load_pretrained(model_name_or_path)
+        # The tokenizer of the published checkpoint does not know the decoder's start token.
+        processor.decoder_start_token_id = base.decoder_start_token_id
+        return blip.add_lora(base, lora_r, lora_alpha, lora_dropout).to(device), processor
+
+    def build_dataset(self, hf_ds: Any, processor: Any, max_q_len: int, max_a_len: int) -> BlipVqaDataset:
+        """Tokenise all questions and answers."""
+        return BlipVqaDataset(hf_ds, processor, max_q_len, max_a_len)
+
+    def collate_fn(self, batch: list[dict[str, Any]]) -> dict[str, Any]:
+        """See :func:`fedumm.backends.blip_vqa.dataset.collate`."""
+        return collate(batch)
+
+    def _image_embeds(self, model: torch.nn.Module, batch: dict[str, Any], device: torch.device) -> torch.Tensor:
+        if "image_embeds" in batch:
+            embeds: torch.Tensor = batch["image_embeds"].to(device, non_blocking=True)
+            return embeds
+        return blip.encode_images(model, batch["pixel_values"].to(device, non_blocking=True))
+
+    def train_step(self, model: torch.nn.Module, batch: dict[str, Any], device: torch.device) -> torch.Tensor:
+        """Mean over samples of the answers' negative log-likelihood (nats, summed over tokens)."""
+        text = {name: batch[name].to(device, non_blocking=True) for name in _TENSORS}
+        return blip.answer_loss(model, self._image_embeds(model, batch, device), **text)
+
+    def _predict(self, model: torch.nn.Module, batch: dict[str, Any], processor: Any, max_a_len: int) -> list[str]:
+        device = next(model.parameters()).device
+        tokens = blip.generate_answers(
+            model,
+            self._image_embeds(model, batch, device),
+            batch["input_ids"].to(device),
+            batch["attention_mask"].to(device),
+            max_a_len,
+        )
+        decoded: list[str] = processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [answer.strip() for answer in decoded]
+
+    def evaluate_in_detail(
+        self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device
+    ) -> tuple[float, dict[str, tuple[float, int]]]:
+        """VQA accuracy (0..1) of greedy answers, and the same per answer type."""
+        predictions: list[str] = []
+        references: list[list[str]] = []
+        types: list[str] = []
+        for batch in dataloader:
+            predictions += self._predict(model, batch, processor, dataloader.dataset.max_a_len)
+            references += batch["references"]
+            types += batch.get("answer_type", [])
+        result = vqa_accuracy(predictions, references, answer_types=types or None)
+        parts = {name: (value / 100, result.answer_type_counts[name]) for name, value in result.per_answer_type.items()}
+        return result.overall / 100, parts
+
+    def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device) -> float:
+        """VQA accuracy (0..1) of greedy answers."""
+        return self.evaluate_in_detail(model, dataloader, processor, device)[0]
+
+    def cache_features(
+        self,
+        model: torch.nn.Module,
+        datasets: Sequence[BlipVqaDataset],
+        device: torch.device,
+        budget_bytes: int,
+        progress: Progress,
+    ) -> int:
+        """Run the frozen vision tower once per distinct image."""
+
+        def encode(pixels: torch.Tensor) -> torch.Tensor:
+            return blip.encode_images(model, pixels.to(device)).cpu()
+
+        return attach_features(datasets, encode, budget_bytes, progress)
+
+    def answer(self, model: torch.nn.Module, processor: Any, image: Any, question: str, device: torch.device) -> str:
+        """Greedy answer to one question."""
+        pixels = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt").pixel_values
+        ids = pad(processor.tokenizer([question]).input_ids, 0)
+        batch = {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return self._predict(model, batch, processor, _MAX_ANSWER)[0]
+
+    def hf_dataset_name(self) -> str:
+        """VQA v2 (Goyal et al., 2017)."""
+        return "vqav2"
+
+    def hf_train_split(self) -> str:
+        """Split to train on."""
+        return "train"
+
+    def hf_eval_split(self) -> str:
+        """Split to evaluate on."""
+        return "validation"
+
+    def keep_columns(self) -> list[str]:
+        """Columns that the data set reads."""
+        return ["image", "question", "multiple_choice_answer", "answers"]

@@ -1,0 +1,92 @@
+"""Questions, answers and images as BLIP takes them in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from fedumm.backends.blip_vqa.features import FeatureStore
+from fedumm.data import read_image
+
+
+class BlipVqaDataset(Dataset[dict[str, Any]]):
+    """One item per question. Text is tokenised once, here; images are read when asked for.
+
+    Args:
+        hf_ds: rows with ``image``, ``question``, ``multiple_choice_answer``, ``answers``, and
+            optionally ``answer_type`` and ``question_type``.
+        processor: a ``BlipProcessor`` with ``decoder_start_token_id`` set.
+        max_q_len: questions are cut to this many tokens, special tokens included.
+        max_a_len: answers are cut to this many tokens, the end token included.
+    """
+
+    def __init__(self, hf_ds: Any, processor: Any, max_q_len: int, max_a_len: int) -> None:
+        tokenizer = processor.tokenizer
+        self.rows = hf_ds
+        self.image_processor = processor.image_processor
+        self.start_id: int = processor.decoder_start_token_id
+        self.max_a_len = max_a_len
+        self.features: FeatureStore | None = None
+        self.questions: list[list[int]] = tokenizer(
+            list(hf_ds["question"]), truncation=True, max_length=max_q_len
+        ).input_ids
+        answers = tokenizer(
+            list(hf_ds["multiple_choice_answer"]), add_special_tokens=False, truncation=True, max_length=max_a_len - 1
+        ).input_ids
+        self.answers: list[list[int]] = [[*ids, tokenizer.sep_token_id] for ids in answers]
+        self.references: list[list[str]] = [list(a) for a in hf_ds["answers"]]
+        self.types = {
+            name: list(hf_ds[name]) for name in ("answer_type", "question_type") if name in hf_ds.column_names
+        }
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        item: dict[str, Any] = {
+            "question_ids": self.questions[row],
+            "decoder_input_ids": [self.start_id, *self.answers[row][:-1]],
+            "labels": self.answers[row],
+            "references": self.references[row],
+            **{name: values[row] for name, values in self.types.items()},
+        }
+        if self.features is not None:
+            item["image_embeds"] = self.features.of(row)
+        else:
+            item["pixel_values"] = self.pixels([row])[0]
+        return item
+
+    def pixels(self, rows: Sequence[int]) -> torch.Tensor:
+        """Processed images of some rows, ``(len(rows), 3, side, side)``, float32."""
+        images = [read_image(self.rows, row) for row in rows]
+        pixel_values: torch.Tensor = self.image_processor(images=images, return_tensors="pt").pixel_values
+        return pixel_values
+
+
+def pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
+    """Ragged integer rows as ``(len(rows), longest)`` int64, filled with ``value`` on the right."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], dtype=torch.int64)
+
+
+def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
+    """Items to one batch; questions and answers are padded to the longest of the batch.
+
+    ``decoder_input_ids`` is the start token and the answer; ``labels`` the answer and its end
+    token, then -100: position by position what generation feeds in and has to say next. The
+    value of padded inputs is arbitrary (0): masks and labels keep it from any result.
+    """
+    image = "image_embeds" if "image_embeds" in batch[0] else "pixel_values"
+    questions = [item["question_ids"] for item in batch]
+    lists = [name for name in ("references", "answer_type", "question_type") if name in batch[0]]
+    return {
+        image: torch.stack([item[image] for item in batch]),
+        "input_ids": pad(questions, 0),
+        "attention_mask": pad([[1] * len(q) for q in questions], 0),
+        "decoder_input_ids": pad([item["decoder_input_ids"] for item in batch], 0),
+        "labels": pad([item["labels"] for item in batch], -100),
+        **{name: [item[name] for item in batch] for name in lists},
+    }

@@ -1,0 +1,114 @@
+"""What a backend must offer, and what it may offer on top.
+
+A class with the methods of :class:`Backend` is enough to train, federate and
+evaluate a model. The smaller protocols below are optional: the training code asks
+for them with ``isinstance`` and does without where they are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+class Backend(Protocol):
+    """A model family."""
+
+    def build_model_and_processor(
+        self, model_name_or_path: str, lora_r: int, lora_alpha: int, lora_dropout: float, device: torch.device
+    ) -> tuple[torch.nn.Module, Any]:
+        """Load a frozen model with trainable LoRA layers on ``device``, and its processor.
+
+        Whatever ``requires_grad`` afterwards is the adapter: only that is trained and exchanged.
+        """
+        ...
+
+    def build_dataset(self, hf_ds: Any, processor: Any, max_q_len: int, max_a_len: int) -> Any:
+        """A ``torch.utils.data.Dataset`` over the rows of the Hugging Face data set ``hf_ds``."""
+        ...
+
+    def collate_fn(self, batch: list[Any]) -> Any:
+        """A list of its items, as one batch."""
+        ...
+
+    def train_step(self, model: torch.nn.Module, batch: Any, device: torch.device) -> torch.Tensor:
+        """Forward pass; the scalar loss, not yet differentiated."""
+        ...
+
+    def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device) -> float:
+        """The score of ``model`` on the batches of ``dataloader``: a mean over samples, higher is better."""
+        ...
+
+    def hf_dataset_name(self) -> str:
+        """Default data source or Hub id."""
+        ...
+
+    def hf_train_split(self) -> str:
+        """Split to train on."""
+        ...
+
+    def hf_eval_split(self) -> str:
+        """Split to evaluate on."""
+        ...
+
+    def keep_columns(self) -> list[str]:
+        """Columns that ``build_dataset`` reads."""
+        ...
+
+
+REQUIRED_METHODS = tuple(name for name in vars(Backend) if not name.startswith("_"))
+
+
+@runtime_checkable
+class CachesFeatures(Protocol):
+    """A backend whose frozen stage can be run once per image instead of once per sample and epoch."""
+
+    def cache_features(
+        self,
+        model: torch.nn.Module,
+        datasets: Sequence[Any],
+        device: torch.device,
+        budget_bytes: int,
+        progress: Progress,
+    ) -> int:
+        """Attach the frozen stage's outputs to ``datasets`` (results of ``build_dataset``).
+
+        Returns the bytes kept, or 0 if ``budget_bytes`` is too small, and then changes nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class MergesBatches(Protocol):
+    """A backend whose loss is a mean over samples, so that batches may be merged or cut at will."""
+
+    loss_is_sample_mean: bool
+
+
+@runtime_checkable
+class EvaluatesInDetail(Protocol):
+    """A backend that also scores by answer type or the like."""
+
+    def evaluate_in_detail(
+        self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device
+    ) -> tuple[float, dict[str, tuple[float, int]]]:
+        """``evaluate``'s score, and score and size of named subsets (for example answer types)."""
+        ...
+
+
+@runtime_checkable
+class AnswersQuestions(Protocol):
+    """A backend that ``fedumm ask`` can use."""
+
+    def answer(
+        self, model: torch.nn.Module, processor: Any, image: Image.Image, question: str, device: torch.device
+    ) -> str:
+        """The model's answer to ``question`` about ``image``."""
+        ...

@@ -1,0 +1,95 @@
+"""Backends by name: shipped ones, entry points of installed packages, and users' own files."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from fedumm.backends.protocol import REQUIRED_METHODS, Backend
+from fedumm.errors import FedummError, did_you_mean
+
+SHIPPED = {"blip_vqa": "fedumm.backends.blip_vqa"}
+ENTRY_POINT_GROUP = "fedumm.backends"
+_registered: dict[str, Backend] = {}
+
+
+def register_backend(name: str, backend: Any) -> None:
+    """Make ``backend`` known as ``name``; a later registration replaces an earlier one.
+
+    Raises:
+        FedummError: a method of the protocol is missing.
+    """
+    missing = [m for m in REQUIRED_METHODS if not callable(getattr(backend, m, None))]
+    if missing:
+        raise FedummError(f"Backend {name!r} lacks the method(s) {', '.join(missing)}.")
+    _registered[name] = backend
+
+
+def available_backends() -> list[str]:
+    """Names that :func:`get_backend` knows, sorted."""
+    return sorted({*SHIPPED, *_registered, *(e.name for e in entry_points(group=ENTRY_POINT_GROUP))})
+
+
+def check_backend_name(name: str) -> None:
+    """Raise :class:`FedummError` for an unknown name, without importing any backend."""
+    if name not in available_backends():
+        raise FedummError(
+            f"Unknown backend {name!r}. Available: {', '.join(available_backends())}."
+            f"{did_you_mean(name, available_backends())}"
+            " A backend of your own is loaded with --backend_file."
+        )
+
+
+def get_backend(name: str) -> Backend:
+    """The backend called ``name``, imported on first use.
+
+    Raises:
+        FedummError: no such backend; the message lists those there are.
+    """
+    check_backend_name(name)
+    if name not in _registered and name in SHIPPED:
+        importlib.import_module(SHIPPED[name])
+    elif name not in _registered:
+        _load_entry_point(name)
+    return _registered[name]
+
+
+def _load_entry_point(name: str) -> None:
+    """An entry point names a module that registers itself, or a backend class."""
+    (point,) = list(entry_points(group=ENTRY_POINT_GROUP, name=name))[:1]
+    loaded = point.load()
+    if isinstance(loaded, type):
+        register_backend(name, loaded())
+    if name not in _registered:
+        raise FedummError(f"The entry point {point.value!r} did not register a backend called {name!r}.")
+
+
+def load_backend_file(path: str) -> None:
+    """Run a Python file that calls :func:`register_backend`.
+
+    Raises:
+        FedummError: the file is missing, fails, or registers nothing.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FedummError(f"--backend_file {path}: no such file.")
+    before = dict(_registered)
+    module_name = f"fedumm_backend_{file.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise FedummError(f"--backend_file {path}: not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    # Known by name, so that data loader workers can unpickle the file's classes.
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except FedummError:
+        raise
+    except Exception as error:
+        raise FedummError(f"--backend_file {path} failed: {type(error).__name__}: {error}") from error
+    if _registered == before:
+        raise FedummError(f"--backend_file {path} registered nothing: end it with register_backend(name, backend).")

@@ -1,0 +1,67 @@
+"""From the options' dataclasses to ``argparse``, and back."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from typing import Any, NoReturn
+
+from fedumm.config import AnyConfig, RunConfig, field_type, from_mapping, read_yaml
+from fedumm.errors import FedummError, did_you_mean
+
+GROUP_ORDER = ("Model", "Federated Learning", "Training", "Data", "Execution")
+
+
+class Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` that raises :class:`FedummError` and knows the nearest flag."""
+
+    def __init__(self, **options: Any) -> None:
+        settings = {
+            "usage": "%(prog)s [OPTIONS]",
+            "allow_abbrev": False,
+            "formatter_class": argparse.RawDescriptionHelpFormatter,
+        }
+        super().__init__(**{**settings, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage of forty options."""
+        raise FedummError(f"{message}\nSee '{self.prog} --help'.")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse; an unknown flag is an error that names the nearest known one."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            name = unknown[0].split("=")[0]
+            self.error(f"Unknown option {name!r}.{did_you_mean(name, flags)}")
+        return parsed
+
+
+def add_options(parser: argparse.ArgumentParser, config: type[RunConfig]) -> None:
+    """One flag per field of ``config``, in the groups of the seed's help."""
+    groups = {name: parser.add_argument_group(name) for name in GROUP_ORDER}
+    groups["Execution"].add_argument("--config", metavar="FILE", help="YAML file with options; flags win over it")
+    for f in fields(config):
+        kind, text = field_type(config, f.name), f.metadata["help"]
+        if kind is bool:
+            groups[f.metadata["group"]].add_argument(
+                f"--{f.name}", action="store_const", const=True, default=argparse.SUPPRESS, help=text
+            )
+            continue
+        shown = "(required)" if f.default is MISSING else f"(default: {f.default!r})".replace("'", '"')
+        groups[f.metadata["group"]].add_argument(
+            f"--{f.name}",
+            type=kind,
+            metavar=kind.__name__.upper(),
+            default=argparse.SUPPRESS,
+            help=f"{text} {shown}",
+        )
+
+
+def config_from(parsed: argparse.Namespace, config: type[AnyConfig]) -> AnyConfig:
+    """Defaults, then ``--config``, then flags."""
+    flags = dict(vars(parsed))
+    path = flags.pop("config", None)
+    values = read_yaml(path) if path else {}
+    return from_mapping(config, {**values, **flags}, origin=path or "options")

@@ -1,0 +1,52 @@
+"""``fedumm train``: the centralised baseline."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from fedumm.backends.registry import check_backend_name
+from fedumm.cli.options import Parser, add_options, config_from
+from fedumm.config import CentralConfig, write_yaml
+
+DESCRIPTION = """Centralised baseline: the same training with all data in one place.
+
+  python src/local_train.py --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa \\
+      --max_train_samples 500 --max_eval_samples 100"""
+
+
+def main(argv: list[str], prog: str) -> int:
+    """Parse, check, train, save the adapter."""
+    parser = Parser(prog=prog, description=DESCRIPTION)
+    add_options(parser, CentralConfig)
+    config = config_from(parser.parse_args(argv), CentralConfig)
+    if not config.backend_file:
+        check_backend_name(config.model_backend)
+    return _run(config, shlex.join([*prog.split(), *argv]))
+
+
+def _run(config: CentralConfig, command: str) -> int:
+    from fedumm.adapters.folder import save_folder
+    from fedumm.backends import load_backend_file
+    from fedumm.report.card import central_card, percent
+    from fedumm.report.console import RunConsole
+    from fedumm.training.central import check_output, train_centrally
+
+    output = Path(config.output_dir)
+    check_output(output)
+    if config.backend_file:
+        load_backend_file(config.backend_file)
+    console = RunConsole()
+    with console:
+        result = train_centrally(
+            config,
+            console.line,
+            console.progress,
+            lambda done, total, loss: console.progress(f"training  loss {loss:.3f}", done, total),
+        )
+    scores = {"test": result.after.score}
+    save_folder(output / "adapter", result.adapter, result.adapter_config, central_card(config, scores))
+    write_yaml(config, output / "config.yaml", command)
+    console.line(f"accuracy: untrained {percent(result.before.score)}, trained {percent(result.after.score)}")
+    console.line(f"Adapter: {output / 'adapter'}")
+    return 0

@@ -1,0 +1,215 @@
+"""Every option of the two commands, once: name, type, default, bounds, help.
+
+The command line (``fedumm.cli``), YAML files (``--config``) and the run folder's
+``config.yaml`` are all read from and written to these dataclasses.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fedumm.errors import FedummError, did_you_mean
+
+MODEL = "Model"
+FEDERATION = "Federated Learning"
+TRAINING = "Training"
+DATA = "Data"
+EXECUTION = "Execution"
+
+Check = Callable[[Any], str | None]
+
+
+def _positive(value: float) -> str | None:
+    return None if value > 0 and math.isfinite(value) else "must be positive"
+
+
+def _non_negative(value: float) -> str | None:
+    return None if value >= 0 and math.isfinite(value) else "must be 0 or more"
+
+
+def _limit(value: int) -> str | None:
+    return None if value == -1 or value > 0 else "must be -1 (all) or positive"
+
+
+def _probability(value: float) -> str | None:
+    return None if 0 <= value < 1 else "must be at least 0 and below 1"
+
+
+def _share(value: float) -> str | None:
+    return None if 0 < value < 1 else "must be above 0 and below 1"
+
+
+def _seed(value: int) -> str | None:
+    return None if 0 <= value < 2**32 else "must be between 0 and 2^32 - 1"
+
+
+def _one_of(*names: str) -> Check:
+    return lambda value: None if value in names else f"must be one of {', '.join(names)}"
+
+
+def option(
+    group: str, text: str, default: Any = MISSING, check: Check | None = None, metavar: str | None = None
+) -> Any:
+    """A dataclass field that is also a command-line flag of the same name."""
+    return field(default=default, metadata={"group": group, "help": text, "check": check, "metavar": metavar})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every run needs: a model, its adapter, the local training and the data."""
+
+    model_backend: str = option(MODEL, "blip_vqa, or a name that --backend_file registers")
+    model_name_or_path: str = option(
+        MODEL, "Hugging Face model id, a local folder, or 'tiny' (shipped); empty: the backend's default", ""
+    )
+    backend_file: str = option(MODEL, "Python file that registers a backend of your own", "")
+
+    batch_size: int = option(TRAINING, "Per-client batch size", 8, _positive)
+    grad_accum: int = option(TRAINING, "Gradient accumulation steps", 8, _positive)
+    lr: float = option(TRAINING, "Learning rate", 5e-5, _positive)
+    weight_decay: float = option(TRAINING, "AdamW weight decay", 0.05, _non_negative)
+    lora_r: int = option(TRAINING, "LoRA rank", 16, _positive)
+    lora_alpha: int = option(TRAINING, "LoRA scaling factor", 32, _positive)
+    lora_dropout: float = option(TRAINING, "Dropout on the input of each LoRA layer", 0.1, _probability)
+    max_q_len: int = option(TRAINING, "Longest question, in tokens", 64, _positive)
+    max_a_len: int = option(TRAINING, "Longest answer, in tokens", 16, _positive)
+    eval_batch_size: int = option(TRAINING, "Batch size of evaluation (0: 8 x --batch_size)", 0, _non_negative)
+    merge_batches: str = option(
+        TRAINING,
+        "Run the --grad_accum batches of one step as one where the backend allows it: auto (on the CPU) | on | off",
+        "auto",
+        _one_of("auto", "on", "off"),
+    )
+    num_workers: int = option(TRAINING, "Data loader worker processes", 0, _non_negative)
+    feature_cache: str = option(
+        TRAINING, "Keep the frozen vision tower's output: auto (if it fits) | off", "auto", _one_of("auto", "off")
+    )
+    feature_cache_gb: float = option(TRAINING, "Memory for that, in GB for each host", 4.0, _positive)
+
+    dataset: str = option(DATA, "easy_vqa, vqav2, shapes, a Hub id or a folder (empty: the backend's default)", "")
+    max_train_samples: int = option(DATA, "Limit training data (-1 = all)", -1, _limit)
+    max_eval_samples: int = option(DATA, "Limit eval data (-1 = all)", -1, _limit)
+    data_path: str = option(DATA, "Hugging Face cache directory", "")
+    seed: int = option(DATA, "Random seed", 42, _seed)
+
+    gpu: str = option(EXECUTION, "GPU ids, for example 0,1 (empty: all there are; cpu: none)", "")
+    threads: int = option(EXECUTION, "Torch threads of each host (0: the cores divided by the hosts)", 0, _non_negative)
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            _check_field(f, getattr(self, f.name))
+
+    @property
+    def effective_eval_batch_size(self) -> int:
+        """Questions in one evaluation batch."""
+        return self.eval_batch_size or 8 * self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederateConfig(RunConfig):
+    """Options of ``fedumm federate`` (``job.py``)."""
+
+    num_clients: int = option(FEDERATION, "Number of FL clients", 2, _positive)
+    num_rounds: int = option(FEDERATION, "Communication rounds", 3, _positive)
+    local_epochs: int = option(FEDERATION, "Local epochs per round", 1, _positive)
+    clients_per_round: int = option(FEDERATION, "Clients sampled each round (0 = all)", 0, _non_negative)
+    dirichlet_alpha: float = option(FEDERATION, "Non-IID level: 0 = IID, else 0.1 / 0.5 / 1.0", 0.0, _non_negative)
+    partition_by: str = option(
+        FEDERATION, "Column whose values the Dirichlet split skews: answer, answer_type, ...", "answer"
+    )
+    keep_images_whole: bool = option(FEDERATION, "Give all questions on one image to one client", False)
+    holdout: float = option(FEDERATION, "Share of the images that clients keep for evaluation", 0.1, _share)
+
+    simulator: bool = option(EXECUTION, "Run with NVFlare simulator (single machine)", False)
+    in_process: bool = option(EXECUTION, "Run in this process, without NVFlare", False)
+    export_dir: str = option(EXECUTION, "Export job config for production deployment", "")
+    hosts: int = option(
+        EXECUTION, "Processes that serve the clients, one backbone each (0: one per GPU, or 1)", 0, _non_negative
+    )
+    name: str = option(EXECUTION, "Run folder: runs/NAME, or a path (empty: a name with the time)", "")
+    overwrite: bool = option(EXECUTION, "Replace an existing run folder", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.clients_per_round > self.num_clients:
+            raise FedummError(
+                f"--clients_per_round {self.clients_per_round} is more than --num_clients {self.num_clients}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CentralConfig(RunConfig):
+    """Options of ``fedumm train`` (``src/local_train.py``), the centralised baseline."""
+
+    num_epochs: int = option(TRAINING, "Training epochs", 1, _positive)
+    output_dir: str = option(EXECUTION, "Save model here", "./workspace_centralized")
+
+
+AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
+
+
+def field_type(config: type[RunConfig], name: str) -> type:
+    """The Python type of one option."""
+    return typing.cast(type, typing.get_type_hints(config)[name])
+
+
+def _check_field(f: Field[Any], value: Any) -> None:
+    wanted = {"int": int, "float": float, "str": str, "bool": bool}[str(f.type)]
+    if type(value) is not wanted and not (wanted is float and type(value) is int):
+        raise FedummError(f"--{f.name} must be a {wanted.__name__}, not {value!r}.")
+    check: Check | None = f.metadata["check"]
+    if check and (problem := check(value)):
+        raise FedummError(f"--{f.name} {problem}, not {value!r}.")
+
+
+def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str = "config") -> AnyConfig:
+    """Build a config; an unknown or missing key is a :class:`FedummError` with the nearest name."""
+    known = {f.name: f for f in fields(config)}
+    for key in values:
+        if key not in known:
+            raise FedummError(f"Unknown option {key!r} in {origin}.{did_you_mean(str(key), known)}")
+    for name, f in known.items():
+        if name not in values and f.default is MISSING:
+            raise FedummError(f"--{name} is required ({f.metadata['help']}).")
+    cast = {k: _as_float(known[k], v) for k, v in values.items()}
+    return config(**cast)
+
+
+def _as_float(f: Field[Any], value: Any) -> Any:
+    """YAML 1.1 reads ``5e-5`` as a string; take it as the number that was meant."""
+    if str(f.type) == "float" and isinstance(value, str | int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Options from a YAML file of ``name: value`` lines."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise FedummError(f"Config file not found: {path}") from None
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise FedummError(f"Config file {path} can't be read as YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise FedummError(f"Config file {path} must hold lines of the form 'name: value'.")
+    return content
+
+
+def write_yaml(config: RunConfig, path: Path, command: str) -> None:
+    """Write every option, with the command that repeats the run as a comment."""
+    import yaml
+
+    text = yaml.safe_dump(asdict(config), sort_keys=False)
+    path.write_text(f"# Repeat this run: {command}\n{text}")

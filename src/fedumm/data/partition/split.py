@@ -1,0 +1,172 @@
+"""From labels to each client's rows: hold out, pool rare classes, partition, repair."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedumm.data.partition.dirichlet import Dirichlet
+from fedumm.data.partition.iid import Iid
+from fedumm.errors import FedummError
+
+Ints = NDArray[np.int64]
+RARE = "(rare)"
+
+
+class Partitioner(Protocol):
+    """Decides which client owns each unit (a row, or an image with all its rows)."""
+
+    name: str
+
+    def owners(self, train: Ints, held: Ints, num_clients: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """The client of each training and of each held-out unit, given their classes."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClientShare:
+    """One client's rows of the data set, ascending: to train on, and held out."""
+
+    train: Ints
+    heldout: Ints
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Who has which rows, and how that was decided.
+
+    ``fingerprint`` is a digest of the labels and image ids that were split: equal on every host
+    that computed the same partition of the same data.
+    """
+
+    method: str
+    shares: dict[str, ClientShare]
+    fingerprint: str
+
+    def counts(self, labels: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Training rows of each client by label."""
+        return {
+            client: dict(sorted(Counter(labels[row] for row in share.train).items()))
+            for client, share in self.shares.items()
+        }
+
+
+def partitioner_for(alpha: float) -> Partitioner:
+    """``iid`` for 0, else ``dirichlet``."""
+    return Dirichlet(alpha) if alpha > 0 else Iid()
+
+
+def split_rows(
+    labels: Sequence[str],
+    images: Sequence[str] | None,
+    clients: Sequence[str],
+    *,
+    alpha: float,
+    seed: int,
+    holdout: float,
+    keep_images_whole: bool = False,
+) -> Partition:
+    """Split rows ``0 .. len(labels) - 1`` among ``clients``.
+
+    Every row belongs to exactly one client, to train on or held out; every client has at least
+    one training row. All rows of an image are held out, or none, over all clients: no client is
+    evaluated on an image that another one has trained on.
+
+    Args:
+        labels: class of each row.
+        images: image id of each row; None: every row counts as an image of its own.
+        clients: names, in order.
+        alpha: Dirichlet concentration; 0 is IID.
+        seed: fixes the split.
+        holdout: share of images held out, in (0, 1).
+        keep_images_whole: an image's rows all go to one client.
+
+    Raises:
+        FedummError: more clients than training units, or nothing to split.
+    """
+    if not len(labels):
+        raise FedummError("The training data are empty: there is nothing to split among clients.")
+    rng = np.random.default_rng([seed, len(labels), len(clients)])
+    image_of = _codes([str(i) for i in range(len(labels))] if images is None else images)
+    held_image = _hold_out(int(image_of.max()) + 1, holdout, rng)
+    unit_of = image_of if keep_images_whole else np.arange(len(labels))
+    unit_label, unit_held = _units(unit_of, _codes(_pool_rare(labels, 2 * len(clients))), held_image[image_of])
+    _check_enough(int((~unit_held).sum()), clients, keep_images_whole)
+    partitioner = partitioner_for(alpha)
+    owner = np.empty(len(unit_label), np.int64)
+    parts = partitioner.owners(unit_label[~unit_held], unit_label[unit_held], len(clients), rng)
+    for mask, owned in zip((~unit_held, unit_held), parts, strict=True):
+        owner[mask] = _repair(owned, len(clients), rng)
+    row_owner, row_held = owner[unit_of], held_image[image_of]
+    shares = {
+        name: ClientShare(np.flatnonzero((row_owner == k) & ~row_held), np.flatnonzero((row_owner == k) & row_held))
+        for k, name in enumerate(clients)
+    }
+    return Partition(partitioner.name, shares, _fingerprint(labels, images))
+
+
+def _codes(names: Sequence[str]) -> Ints:
+    """Each name's place among the sorted distinct names."""
+    return np.unique(np.asarray(names, dtype=str), return_inverse=True)[1].astype(np.int64)
+
+
+def _pool_rare(labels: Sequence[str], at_least: int) -> list[str]:
+    """Labels with fewer than ``at_least`` rows become one class."""
+    counts = Counter(labels)
+    return [label if counts[label] >= at_least else RARE for label in labels]
+
+
+def _hold_out(num_images: int, holdout: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which images are held out: the rounded share, but at least one, and never all."""
+    count = min(max(1, round(holdout * num_images)), num_images - 1)
+    held = np.zeros(num_images, bool)
+    held[rng.permutation(num_images)[:count]] = True
+    return held
+
+
+def _units(unit_of: Ints, label: Ints, held: NDArray[np.bool_]) -> tuple[Ints, NDArray[np.bool_]]:
+    """Class (its rows' most frequent) and held-out flag of each unit."""
+    num_units = int(unit_of.max()) + 1
+    table = np.zeros((num_units, int(label.max()) + 1), np.int64) if num_units < len(label) else None
+    if table is None:
+        return label, held
+    np.add.at(table, (unit_of, label), 1)
+    unit_held = np.zeros(num_units, bool)
+    unit_held[unit_of] = held
+    return table.argmax(1), unit_held
+
+
+def _check_enough(units: int, clients: Sequence[str], whole: bool) -> None:
+    if units < len(clients):
+        what = "images" if whole else "samples"
+        raise FedummError(
+            f"{len(clients)} clients are too many for {units} training {what}: every client needs one. "
+            "Lower --num_clients, or raise --max_train_samples."
+        )
+
+
+def _repair(owner: Ints, num_clients: int, rng: np.random.Generator) -> Ints:
+    """Give each client without a unit one of the largest client's, as far as there are enough."""
+    sizes = np.bincount(owner, minlength=num_clients)
+    for client in np.flatnonzero(sizes == 0):
+        largest = int(sizes.argmax())
+        if sizes[largest] < 2:
+            break
+        moved = rng.choice(np.flatnonzero(owner == largest))
+        owner[moved] = client
+        sizes[largest] -= 1
+        sizes[client] += 1
+    return owner
+
+
+def _fingerprint(labels: Sequence[Any], images: Sequence[Any] | None) -> str:
+    digest = hashlib.sha256()
+    for column in (labels, images or ()):
+        digest.update("\0".join(map(str, column)).encode() + b"\1")
+    return digest.hexdigest()[:16]

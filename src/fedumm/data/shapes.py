@@ -1,0 +1,219 @@
+"""``shapes``: scenes that the project draws itself, with questions and answers.
+
+A scene is a plain background with one or two flat-coloured shapes. Everything is
+drawn from one seeded generator, so a scene number names the same image and the
+same questions on every machine. The small checkpoints are pretrained on this
+source; it needs no download and no package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+COLORS: dict[str, tuple[int, int, int]] = {
+    "red": (230, 20, 25),
+    "green": (20, 215, 40),
+    "blue": (25, 40, 235),
+    "yellow": (245, 235, 25),
+    "black": (15, 15, 18),
+    "gray": (130, 130, 130),
+    "brown": (155, 60, 45),
+    "teal": (15, 130, 130),
+    "orange": (250, 140, 20),
+    "purple": (130, 30, 150),
+}
+SHAPES = ("circle", "rectangle", "triangle")
+_SUPERSAMPLE = 4
+
+
+@dataclass(frozen=True)
+class Item:
+    """One shape: its name, colour name, RGB as drawn, centre and half sizes (in 0..1)."""
+
+    shape: str
+    color: str
+    rgb: tuple[int, int, int]
+    x: float
+    y: float
+    half_width: float
+    half_height: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A background colour and the shapes on it; no two shapes overlap or are the same kind."""
+
+    background: tuple[int, int, int]
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question on a scene, its answer, and the answer's type (yes/no, color, shape, number)."""
+
+    text: str
+    answer: str
+    answer_type: str
+
+
+def _jitter(rng: np.random.Generator, rgb: tuple[int, int, int]) -> tuple[int, int, int]:
+    r, g, b = (int(np.clip(c + rng.integers(-14, 15), 0, 255)) for c in rgb)
+    return r, g, b
+
+
+def _item(rng: np.random.Generator, shape: str, color: str, left: float, right: float) -> Item:
+    """A shape somewhere in the vertical strip ``left..right`` of the unit square."""
+    room = (right - left) / 2
+    half_width = rng.uniform(0.09, min(0.27, room))
+    half_height = half_width
+    if shape == "rectangle":
+        half_height = float(np.clip(half_width * rng.uniform(0.5, 1.8), 0.06, 0.27))
+    return Item(
+        shape,
+        color,
+        _jitter(rng, COLORS[color]),
+        rng.uniform(left + half_width, right - half_width),
+        rng.uniform(half_height, 1 - half_height),
+        half_width,
+        half_height,
+    )
+
+
+def sample_scene(rng: np.random.Generator, two: float = 0.25) -> Scene:
+    """Draw a scene at random; with probability ``two`` it has two shapes side by side."""
+    background = tuple(int(c) for c in rng.integers(224, 256, 3))
+    count = 2 if rng.random() < two else 1
+    shapes = rng.choice(SHAPES, count, replace=False)
+    colors = rng.choice(list(COLORS), count, replace=False)
+    edges = [0.0, 1.0] if count == 1 else [0.0, 0.5, 1.0]
+    items = [
+        _item(rng, str(s), str(c), left, right)
+        for s, c, left, right in zip(shapes, colors, edges, edges[1:], strict=False)
+    ]
+    return Scene(background, tuple(items))  # type: ignore[arg-type]
+
+
+def _polygon(item: Item) -> list[tuple[float, float]]:
+    """Corners of every shape but the circle, in the unit square."""
+    x, y, w, h = item.x, item.y, item.half_width, item.half_height
+    if item.shape == "triangle":
+        return [(x, y - h), (x + w, y + h), (x - w, y + h)]
+    return [(x - w, y - h), (x + w, y - h), (x + w, y + h), (x - w, y + h)]
+
+
+def draw(scene: Scene, size: int = 64) -> Image.Image:
+    """Draw ``scene`` as an RGB image of ``size`` x ``size`` pixels, edges smoothed."""
+    side = size * _SUPERSAMPLE
+    image = Image.new("RGB", (side, side), scene.background)
+    pen = ImageDraw.Draw(image)
+    for item in scene.items:
+        if item.shape == "circle":
+            x, y, r = item.x, item.y, item.half_width
+            pen.ellipse([(x - r) * side, (y - r) * side, (x + r) * side, (y + r) * side], item.rgb)
+        else:
+            pen.polygon([(x * side, y * side) for x, y in _polygon(item)], item.rgb)
+    return image.resize((size, size), Image.Resampling.BOX)
+
+
+def _pick(rng: np.random.Generator, options: list[str] | tuple[str, ...]) -> str:
+    return str(options[int(rng.integers(len(options)))])
+
+
+def _other(rng: np.random.Generator, options: list[str] | tuple[str, ...], taken: set[str]) -> str:
+    return _pick(rng, [o for o in options if o not in taken])
+
+
+_COLOR = ("what color is the {shape}?", "what is the color of the {shape}?", "which color does the {shape} have?")
+_SHAPE = ("what is the {color} shape?", "what shape is {color}?", "which shape is {color}?")
+_ONLY_SHAPE = ("what shape is in the image?", "which shape can you see?", "what shape is there?")
+_EXISTS = (
+    "is there a {thing}?",
+    "is there a {thing} in the image?",
+    "can you see a {thing}?",
+    "do you see a {thing} in the image?",
+)
+_ABSENT = ("is there no {thing}?", "can you see no {thing}?")
+_IS = ("is the {shape} {color}?",)
+_IS_NOT = ("is the {shape} not {color}?",)
+
+
+def _thing(rng: np.random.Generator, scene: Scene, present: bool) -> str:
+    """A noun phrase (a colour, a shape, or both) that is, or is not, in the scene.
+
+    An absent one differs in one property from what is there as often as in both.
+    """
+    item = scene.items[int(rng.integers(len(scene.items)))]
+    kind = int(rng.integers(3))
+    shape, color = item.shape, item.color
+    if not present:
+        no_shape = _other(rng, SHAPES, {i.shape for i in scene.items})
+        no_color = _other(rng, list(COLORS), {i.color for i in scene.items})
+        change = int(rng.integers(3)) if kind == 0 else 2
+        shape = shape if change == 0 else no_shape
+        color = color if change == 1 else no_color
+    return (f"{color} {shape}", shape, f"{color} shape")[kind]
+
+
+def _yes_no(rng: np.random.Generator, scene: Scene) -> Question:
+    truth = bool(rng.integers(2))
+    if rng.random() < 0.25:
+        item = scene.items[int(rng.integers(len(scene.items)))]
+        color = item.color if truth else _other(rng, list(COLORS), {item.color})
+        negated = rng.random() < 0.4
+        text = _pick(rng, _IS_NOT if negated else _IS).format(shape=item.shape, color=color)
+    else:
+        negated = rng.random() < 0.3
+        text = _pick(rng, _ABSENT if negated else _EXISTS).format(thing=_thing(rng, scene, truth))
+    return Question(text, "yes" if truth != negated else "no", "yes/no")
+
+
+def _color(rng: np.random.Generator, scene: Scene) -> Question:
+    item = scene.items[int(rng.integers(len(scene.items)))]
+    name = "shape" if len(scene.items) == 1 and rng.random() < 0.5 else item.shape
+    return Question(_pick(rng, _COLOR).format(shape=name), item.color, "color")
+
+
+def _shape(rng: np.random.Generator, scene: Scene) -> Question:
+    item = scene.items[int(rng.integers(len(scene.items)))]
+    forms = _ONLY_SHAPE + _SHAPE if len(scene.items) == 1 else _SHAPE
+    return Question(_pick(rng, forms).format(color=item.color), item.shape, "shape")
+
+
+def _position(rng: np.random.Generator, scene: Scene) -> Question:
+    left, right = scene.items
+    if rng.random() < 0.4:
+        return Question("how many shapes are there?", "2", "number")
+    side, item = ("left", left) if rng.random() < 0.5 else ("right", right)
+    if rng.random() < 0.5:
+        return Question(f"what color is the shape on the {side}?", item.color, "color")
+    return Question(f"what shape is on the {side}?", item.shape, "shape")
+
+
+def ask(rng: np.random.Generator, scene: Scene) -> Question:
+    """Draw one question on ``scene``: half yes/no (as often yes as no), else what it looks like."""
+    draw_kind = rng.random()
+    if draw_kind < 0.5:
+        return _yes_no(rng, scene)
+    if len(scene.items) == 2 and draw_kind < 0.62:
+        return _position(rng, scene)
+    if draw_kind < 0.53:
+        return Question("how many shapes are there?", str(len(scene.items)), "number")
+    return _color(rng, scene) if draw_kind < 0.77 else _shape(rng, scene)
+
+
+def scene_at(index: int, seed: int = 0, two: float = 0.25) -> tuple[Scene, np.random.Generator]:
+    """Scene number ``index`` of the stream ``seed``, and the generator to draw its questions from."""
+    rng = np.random.default_rng([seed, index])
+    return sample_scene(rng, two), rng
+
+
+def words() -> list[str]:
+    """Every word that this source's questions and answers can contain, sorted."""
+    forms = " ".join((*_COLOR, *_SHAPE, *_ONLY_SHAPE, *_EXISTS, *_ABSENT, *_IS, *_IS_NOT))
+    forms += " how many shapes are there on the left right 1 2 yes no shape "
+    forms += " ".join((*COLORS, *SHAPES))
+    tokens = forms.replace("?", " ").split()
+    return sorted({t for t in tokens if not t.startswith("{")})

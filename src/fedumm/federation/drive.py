@@ -1,0 +1,37 @@
+"""The loop that both runners share: ask the server what is next, carry it, bring the answers back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from fedumm.errors import FedummError
+from fedumm.federation.messages import HostError, HostReply, Message, Ready
+from fedumm.federation.server import Server
+
+Send = Callable[[Message], dict[str, Message]]
+"""Carries a message to every host and returns their answers by host name."""
+
+Answer = TypeVar("Answer", Ready, HostReply)
+
+
+def drive(server: Server, send: Send) -> None:
+    """Run all rounds.
+
+    Raises:
+        FedummError: a host cannot go on, or no client sent a usable update.
+    """
+    server.start(_answers(send(server.setup()), Ready))
+    while (task := server.next_task()) is not None:
+        server.finish(task, _answers(send(task), HostReply))
+    server.close()
+
+
+def _answers(answers: dict[str, Message], kind: type[Answer]) -> dict[str, Answer]:
+    for host, answer in answers.items():
+        if isinstance(answer, HostError):
+            details = f"\n{answer.details}" if answer.details else ""
+            raise FedummError(f"{host}: {answer.message}{details}")
+        if not isinstance(answer, kind):
+            raise FedummError(f"{host} answered with {type(answer).__name__} instead of {kind.__name__}.")
+    return answers  # type: ignore[return-value]

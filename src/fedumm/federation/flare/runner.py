@@ -1,0 +1,119 @@
+"""Run FLARE's simulator as a child, and follow what it writes into the run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from fedumm.errors import FedummError
+from fedumm.federation.flare.watch import LAUNCHER
+from fedumm.report.run_folder import METRICS
+
+LOG = "flare.log"
+_EVERY = 0.2
+_EXIT_GRACE = 60.0
+Show = Callable[[dict[str, Any]], None]
+ShowProgress = Callable[[str, int, int, str], None]
+
+
+def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
+    """Run to the end, showing each record of ``metrics.jsonl`` as it appears.
+
+    Raises:
+        FedummError: the run failed, or one of its processes died.
+        KeyboardInterrupt: passed on, after every process has ended.
+    """
+    environment = {**os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "fedumm.federation.flare.simulate", str(folder)]
+    with open(folder / LOG, "wb") as log:
+        child = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        _follow(child, folder, show, progress)
+    finally:
+        end_tree(child.pid)
+        child.wait()
+
+
+def _follow(child: subprocess.Popen[bytes], folder: Path, show: Show, progress: ShowProgress) -> None:
+    records = _Tail(folder / METRICS)
+    finished_at: float | None = None
+    while child.poll() is None:
+        for record in records.read():
+            show(record)
+            if record["event"] == "summary":
+                finished_at = time.monotonic()
+        _raise_error(folder)
+        if finished_at is None:
+            _show_progress(folder, progress)
+        elif time.monotonic() - finished_at > _EXIT_GRACE:
+            break
+        time.sleep(_EVERY)
+    for record in records.read():
+        show(record)
+        finished_at = finished_at or (0.0 if record["event"] == "summary" else None)
+    _raise_error(folder)
+    if finished_at is None:
+        raise FedummError(f"NVIDIA FLARE's simulator ended early (status {child.returncode}); see {folder / LOG}.")
+
+
+def _raise_error(folder: Path) -> None:
+    error = folder / "error.txt"
+    if error.exists():
+        raise FedummError(error.read_text())
+
+
+def _show_progress(folder: Path, progress: ShowProgress) -> None:
+    for file in sorted((folder / "progress").glob("*.json")):
+        state = json.loads(file.read_text())
+        if not psutil.pid_exists(state["pid"]):
+            # FLARE's simulator would wait for it for ever.
+            raise FedummError(
+                f"The process of {file.stem} died while '{state['text']}' (out of memory?); see {folder / LOG}. "
+                "Finished rounds are kept."
+            )
+        progress(state["text"], state["done"], state["total"], file.stem)
+
+
+class _Tail:
+    """The lines of a growing file of JSON objects, each once, and only when complete."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._offset = path, 0
+
+    def read(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        with open(self.path, "rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        complete = data[: data.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return [json.loads(line) for line in complete.splitlines()]
+
+
+def end_tree(pid: int) -> None:
+    """End a process and all its descendants, whatever sessions they are in."""
+    try:
+        root = psutil.Process(pid)
+        tree = [*root.children(recursive=True), root]
+    except psutil.NoSuchProcess:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in tree:
+            try:
+                process.send_signal(number)
+            except psutil.NoSuchProcess:
+                continue
+        tree = psutil.wait_procs(tree, timeout=3)[1]

@@ -1,0 +1,39 @@
+"""``python -m fedumm.federation.flare.simulate RUN_FOLDER``: one run in FLARE's simulator.
+
+Started by :mod:`fedumm.federation.flare.runner` in a process of its own, so that FLARE's
+output goes to a file and everything it starts can be ended together.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
+from nvflare.recipe.sim_env import SimEnv
+
+from fedumm.federation.flare.recipe import FedummRecipe
+from fedumm.federation.topology import assign, host_count
+from fedumm.report.run_folder import read_config
+
+WORKSPACE = "flare"
+
+
+def main(folder: str) -> None:
+    """Build the recipe from the folder's ``config.yaml`` and run it."""
+    path = Path(folder).resolve()
+    config = read_config(path)
+    hosts = host_count(config)
+    recipe = FedummRecipe(config, path, hosts)
+    workspace = path / WORKSPACE
+    local = workspace / recipe.name / "local"
+    local.mkdir(parents=True)
+    allowed = {"format_version": 2, "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, "fedumm."]}
+    (local / "resources.json").write_text(json.dumps(allowed))
+    clients = list(assign(config.num_clients, hosts))
+    recipe.execute(SimEnv(clients=clients, num_threads=hosts, workspace_root=str(workspace), log_config="concise"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,37 @@
+"""No orphans: simulator processes end with the process that launched them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+LAUNCHER = "FEDUMM_LAUNCHER_PID"
+_EVERY = 1.0
+
+
+def leave_with_launcher() -> None:
+    """Watch the process named in the environment, and end this one when it is gone.
+
+    FLARE's simulator puts its processes in sessions of their own, where neither Ctrl-C nor the
+    launcher's death reaches them. On a real site nothing is watched.
+    """
+    launcher = os.environ.get(LAUNCHER)
+    if launcher:
+        threading.Thread(target=_watch, args=(int(launcher),), daemon=True).start()
+
+
+def _watch(pid: int) -> None:
+    while _alive(pid):
+        time.sleep(_EVERY)
+    os._exit(1)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

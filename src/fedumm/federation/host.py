@@ -1,0 +1,153 @@
+"""A host: one process, one backbone, any number of clients served one after the other."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fedumm.adapters import AdapterState, decode, encode, spec_of
+from fedumm.backends.protocol import Progress
+from fedumm.config import FederateConfig
+from fedumm.data import DataSplits
+from fedumm.data.partition import Partition
+from fedumm.errors import FedummError
+from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Update
+from fedumm.training.backbone import Backbone, load_backbone, pick_device, thread_count
+from fedumm.training.data import load_splits, partition_for
+from fedumm.training.local import Evaluation, cache_features, evaluate, train_epochs
+from fedumm.training.seeds import derive
+
+
+@dataclass
+class _Client:
+    """A client's data on this host; its weights, optimiser and random state live only in a round."""
+
+    train: Any
+    heldout: Any
+
+
+class Host:
+    """Answers the server's messages.
+
+    What a client does depends on the global adapter, its data and the seed, never on which
+    clients the backbone served before: adapter, optimiser and random state are set anew.
+    """
+
+    def __init__(self, name: str, config: FederateConfig, progress: Progress, index: int = 0, hosts: int = 1) -> None:
+        self.name, self.config, self.progress = name, config, progress
+        self._index, self._hosts = index, hosts
+        self._clients: dict[str, _Client] = {}
+        self._backbone: Backbone | None = None
+        self._test: Any = None
+
+    def handle(self, message: Message) -> Message:
+        """The answer to ``message``; an exception becomes a :class:`HostError`."""
+        try:
+            if isinstance(message, Setup):
+                return self._setup(message)
+            if isinstance(message, RoundTask):
+                return self._round(message)
+            raise FedummError(f"unexpected message {type(message).__name__}")
+        except FedummError as error:
+            return HostError(str(error))
+        except Exception as error:
+            return HostError(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def _setup(self, setup: Setup) -> Ready:
+        torch.set_num_threads(thread_count(self.config.threads, self._hosts))
+        device = pick_device(self.config.gpu, self._index)
+        splits = load_splits(self.config)
+        partition, labels = partition_for(self.config, splits.train, setup.roster)
+        self.progress("loading the model", 0, 1)
+        backbone = self._backbone = load_backbone(self.config, device)
+        mine = setup.assignments[self.name]
+        self._clients = {name: self._client(backbone, splits, partition, name) for name in mine}
+        first, step = setup.tests[self.name]
+        test_rows = range(first, len(splits.eval), step)
+        self._test = self._dataset(backbone, splits.eval.select(test_rows)) if test_rows else None
+        own = [data for client in self._clients.values() for data in (client.train, client.heldout)]
+        datasets = [data for data in (*own, self._test) if data is not None]
+        cached = cache_features(backbone, datasets, self.config, self.progress)
+        initial = backbone.adapter()
+        counts = partition.counts(labels)
+        return Ready(
+            clients={
+                name: {
+                    "train": len(partition.shares[name].train),
+                    "heldout": len(partition.shares[name].heldout),
+                    "labels": counts[name],
+                }
+                for name in mine
+            },
+            spec=spec_of(initial),
+            adapter_config=backbone.adapter_config(),
+            trainable=backbone.trainable,
+            total=backbone.total,
+            adapter=encode(initial) if setup.initial_from == self.name else b"",
+            method=partition.method,
+            fingerprint=partition.fingerprint,
+            test_samples=len(test_rows),
+            cached_bytes=cached,
+            device=str(device),
+        )
+
+    def _dataset(self, backbone: Backbone, rows: Any) -> Any:
+        return backbone.backend.build_dataset(rows, backbone.processor, self.config.max_q_len, self.config.max_a_len)
+
+    def _client(self, backbone: Backbone, splits: DataSplits, partition: Partition, name: str) -> _Client:
+        share = partition.shares[name]
+        heldout = self._dataset(backbone, splits.train.select(share.heldout)) if len(share.heldout) else None
+        return _Client(self._dataset(backbone, splits.train.select(share.train)), heldout)
+
+    def _round(self, task: RoundTask) -> HostReply:
+        backbone = self._backbone
+        if backbone is None:
+            raise FedummError("a round was asked for before the set-up")
+        start = decode(task.adapter)
+        backbone.put(start)
+        test = self._score_test(backbone)
+        mine = task.assignments.get(self.name, [])
+        before = {name: self._score(backbone, name) for name in mine}
+        updates = [self._client_round(backbone, start, task, name, *before[name]) for name in mine]
+        return HostReply(updates, test)
+
+    def _score_test(self, backbone: Backbone) -> Evaluation | None:
+        if self._test is None:
+            return None
+        self.progress("scoring the common test set", 0, 1)
+        return evaluate(backbone, self._test, self.config)
+
+    def _score(self, backbone: Backbone, client: str) -> tuple[Evaluation | None, float]:
+        heldout, start = self._clients[client].heldout, time.monotonic()
+        if heldout is None:
+            return None, 0.0
+        self.progress(f"scoring {client}", 0, 1)
+        return evaluate(backbone, heldout, self.config), time.monotonic() - start
+
+    def _client_round(
+        self, backbone: Backbone, start: AdapterState, task: RoundTask, client: str,
+        before: Evaluation | None, seconds: float,
+    ) -> Update:  # fmt: skip
+        if not task.train:
+            return Update(client, task.round, before=before, seconds_eval=seconds)
+
+        def show(done: int, total: int, loss: float) -> None:
+            self.progress(f"training {client}  loss {loss:.3f}", done, total)
+
+        try:
+            backbone.put(start)
+            seed = derive(self.config.seed, "client", client, "round", task.round)
+            data = self._clients[client].train
+            result = train_epochs(backbone, data, self.config, self.config.local_epochs, seed, show)
+            trained = encode(backbone.adapter())
+            after, seconds_after = self._score(backbone, client)
+        except (FedummError, RuntimeError, OSError) as error:
+            return Update(client, task.round, before=before, error=f"{type(error).__name__}: {error}")
+        return Update(
+            client, task.round, trained, result.samples, result.steps, result.loss,
+            before, after, result.seconds, seconds + seconds_after,
+        )  # fmt: skip

@@ -1,0 +1,45 @@
+"""The runner without NVIDIA FLARE: server and hosts in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from fedumm.backends import load_backend_file
+from fedumm.config import FederateConfig
+from fedumm.federation.drive import drive
+from fedumm.federation.host import Host
+from fedumm.federation.messages import Message
+from fedumm.federation.server import Server
+from fedumm.federation.topology import assign, host_count
+from fedumm.report.run_folder import RunFolder
+
+HostProgress = Callable[[str, int, int, str], None]
+
+
+def run_in_process(config: FederateConfig, folder: RunFolder, progress: HostProgress) -> None:
+    """Federate with every host in this process, one after the other.
+
+    With the same seed, options and number of hosts the adapters are bit-identical to those of
+    NVIDIA FLARE's simulator on the CPU.
+    """
+    if config.backend_file:
+        load_backend_file(config.backend_file)
+    count = host_count(config)
+    assignments = assign(config.num_clients, count)
+    hosts = [
+        Host(name, config, partial(_forward, progress, name), index, count) for index, name in enumerate(assignments)
+    ]
+    server = Server(config, assignments, folder)
+
+    def send(message: Message) -> dict[str, Message]:
+        return {host.name: host.handle(message) for host in hosts}
+
+    try:
+        drive(server, send)
+    finally:
+        folder.finish()
+
+
+def _forward(progress: HostProgress, host: str, text: str, done: int, total: int) -> None:
+    progress(text, done, total, host)

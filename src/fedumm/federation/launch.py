@@ -1,0 +1,65 @@
+"""From checked options to a running or an exported job."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from fedumm.config import FederateConfig
+from fedumm.errors import FedummError
+from fedumm.report.console import RunConsole
+from fedumm.report.run_folder import RunFolder, create, folder_for
+
+
+def run(config: FederateConfig, command: str) -> int:
+    """Run in process or in FLARE's simulator, with the run folder and the screen."""
+    if config.hosts > config.num_clients:
+        raise FedummError(f"--hosts {config.hosts} is more than --num_clients {config.num_clients}.")
+    path = folder_for(config)
+    lock = create(path, config, command)
+    summaries: list[dict[str, Any]] = []
+    console = RunConsole()
+
+    def show(record: dict[str, Any]) -> None:
+        if record["event"] == "summary":
+            summaries.append(record)
+        else:
+            console.show(record)
+
+    try:
+        with console:
+            console.line(f"Run folder: {path}")
+            console.progress("starting", 0, 1)
+            if config.in_process:
+                from fedumm.federation.in_process import run_in_process
+
+                run_in_process(config, RunFolder(path, config, show), console.progress)
+            else:
+                from fedumm.federation.flare.runner import run_simulator
+
+                run_simulator(path, show, console.progress)
+    except KeyboardInterrupt:
+        print(f"\nStopped. Finished rounds are kept in {path}.", file=sys.stderr)
+        return 130
+    finally:
+        lock.release()
+    console.finished(path, summaries[-1] if summaries else None)
+    return 0
+
+
+def export(config: FederateConfig) -> int:
+    """Write the FLARE job folder. No model or data is loaded."""
+    if config.backend_file:
+        raise FedummError(
+            "--backend_file can't travel in a job: install the backend on every site as a package with an "
+            "entry point in the group 'fedumm.backends'."
+        )
+    from fedumm.federation.flare.recipe import FedummRecipe
+
+    recipe = FedummRecipe(config)
+    recipe.export(config.export_dir)
+    job = Path(config.export_dir) / recipe.name
+    print(f"Job for {config.num_clients} sites written to {job}. Submit it with:\n  nvflare job submit -j {job}")
+    print("Every site needs fedumm installed, and 'fedumm.' in class_allow_list of its local/resources.json.")
+    return 0

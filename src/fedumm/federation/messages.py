@@ -1,0 +1,146 @@
+"""What the server and the hosts say to each other.
+
+Messages are frozen dataclasses; on the wire they are plain dictionaries of strings,
+numbers, lists and bytes (:func:`to_wire`), checked on arrival (:func:`from_wire`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from fedumm.adapters.state import Spec
+from fedumm.training.local import Evaluation
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Server to every host, once: who there is, and who serves whom.
+
+    ``roster`` lists all clients in order (a client's place in it decides its share of the data);
+    ``tests`` gives each host its part of the common test set: for ``[i, n]`` every ``n``-th row
+    from ``i``; ``initial_from`` is the host whose fresh adapter everyone starts from.
+    """
+
+    roster: list[str]
+    assignments: dict[str, list[str]]
+    tests: dict[str, list[int]]
+    initial_from: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A host's answer to :class:`Setup`: its clients' sizes and the adapter's shape.
+
+    ``clients`` maps a name to ``train``, ``heldout`` (rows) and ``labels`` (training rows by
+    label); ``fingerprint`` must be the same on all hosts; ``adapter`` is empty unless asked for.
+    """
+
+    clients: dict[str, dict[str, Any]]
+    spec: Spec
+    adapter_config: dict[str, Any]
+    trainable: int
+    total: int
+    adapter: bytes
+    method: str
+    fingerprint: str
+    test_samples: int
+    cached_bytes: int
+    device: str
+
+
+@dataclass(frozen=True)
+class RoundTask:
+    """Server to the hosts of the round's clients.
+
+    ``adapter`` is the global adapter as serialised. Each host scores it on its part of the common
+    test set and on its clients' held-out rows, and, with ``train``, trains them from it.
+    """
+
+    round: int
+    train: bool
+    adapter: bytes
+    assignments: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Update:
+    """One client's part of a :class:`HostReply`.
+
+    ``before`` scores the global adapter on the client's held-out rows, ``after`` the adapter the
+    client trained from it. ``adapter`` is empty where nothing was trained. ``error`` says why the
+    client failed, and is empty if it did not.
+    """
+
+    client: str
+    round: int
+    adapter: bytes = b""
+    num_samples: int = 0
+    steps: int = 0
+    train_loss: float = math.nan
+    before: Evaluation | None = None
+    after: Evaluation | None = None
+    seconds_train: float = 0.0
+    seconds_eval: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class HostReply:
+    """A host's answer to a :class:`RoundTask`."""
+
+    updates: list[Update]
+    test: Evaluation | None = None
+
+
+@dataclass(frozen=True)
+class HostError:
+    """A host cannot go on; ``message`` is for the user."""
+
+    message: str
+    details: str = field(default="", repr=False)
+
+
+Message = Setup | Ready | RoundTask | HostReply | HostError
+M = TypeVar("M")
+
+
+def to_wire(message: Message) -> dict[str, Any]:
+    """A plain dictionary with the message's kind under ``kind``."""
+    return {"kind": type(message).__name__, **asdict(message)}
+
+
+def from_wire(data: dict[str, Any]) -> Message:
+    """The inverse of :func:`to_wire`.
+
+    Raises:
+        ValueError: unknown kind, unknown or missing fields, or fields of the wrong type.
+    """
+    fields = {k: v for k, v in data.items() if k != "kind"}
+    try:
+        if data.get("kind") == "HostReply":
+            updates = [_update(u) for u in fields["updates"]]
+            return HostReply(updates, _evaluation(fields["test"]))
+        if data.get("kind") == "Ready":
+            fields["spec"] = {k: (tuple(int(n) for n in shape), str(d)) for k, (shape, d) in fields["spec"].items()}
+        kinds = {"Setup": Setup, "Ready": Ready, "RoundTask": RoundTask, "HostError": HostError}
+        return kinds[data["kind"]](**fields)  # type: ignore[return-value]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"not a message: {type(error).__name__} {error}") from error
+
+
+def _evaluation(data: Any) -> Evaluation | None:
+    if data is None:
+        return None
+    parts = {str(k): (float(score), int(count)) for k, (score, count) in data["parts"].items()}
+    return Evaluation(float(data["score"]), int(data["count"]), parts)
+
+
+def _update(data: dict[str, Any]) -> Update:
+    known = {**data, "before": _evaluation(data.get("before")), "after": _evaluation(data.get("after"))}
+    update = Update(**known)
+    for name, kind in (("client", str), ("round", int), ("adapter", bytes), ("num_samples", int), ("error", str)):
+        if type(getattr(update, name)) is not kind:
+            raise ValueError(f"{name} is not a {kind.__name__}")
+    return update

@@ -1,0 +1,236 @@
+"""The server: rounds, sampling, checking, averaging, selection of the best round.
+
+It knows no network, no model and no data: it answers "what next?" with a message for
+the hosts and takes in their answers. Both runners drive this one object.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fedumm.adapters import AdapterState, Spec, check_state, decode, encode
+from fedumm.aggregation import FedAvg
+from fedumm.config import FederateConfig
+from fedumm.errors import FedummError
+from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Update
+from fedumm.federation.scores import average, average_parts
+from fedumm.report.run_folder import RunFolder
+from fedumm.training.seeds import derive
+
+Sampler = Callable[[int, Sequence[str]], list[str]]
+"""From the round (1, 2, ...) and the roster to the clients that take part."""
+
+
+def uniform_sampler(count: int, seed: int) -> Sampler:
+    """``count`` clients drawn without replacement, in the roster's order; 0 takes all."""
+
+    def sample(round_number: int, roster: Sequence[str]) -> list[str]:
+        if not count:
+            return list(roster)
+        chosen = random.Random(derive(seed, "clients", round_number)).sample(list(roster), count)
+        return sorted(chosen, key=list(roster).index)
+
+    return sample
+
+
+class Server:
+    """State of one federated run.
+
+    Args:
+        config: the run's options.
+        assignments: host name to the names of its clients.
+        store: where records and adapters go.
+        sampler: who takes part in a round; by default ``config.clients_per_round`` at random.
+    """
+
+    def __init__(
+        self,
+        config: FederateConfig,
+        assignments: Mapping[str, Sequence[str]],
+        store: RunFolder,
+        sampler: Sampler | None = None,
+    ) -> None:
+        self.config, self.store = config, store
+        self.assignments = {host: list(clients) for host, clients in assignments.items()}
+        self.roster = sorted((c for own in self.assignments.values() for c in own), key=natural)
+        self.sampler = sampler or uniform_sampler(config.clients_per_round, config.seed)
+        self.round = 0
+        self.adapter: AdapterState = {}
+        self._spec: Spec = {}
+        self._sizes: dict[str, int] = {}
+        self._scores: dict[int, dict[str, Any]] = {}
+        self._best: tuple[float, int] | None = None
+        self._started = self._round_started = time.monotonic()
+
+    def setup(self) -> Setup:
+        """The first message, for every host."""
+        hosts = sorted(self.assignments, key=natural)
+        tests = {host: [i, len(hosts)] for i, host in enumerate(hosts)}
+        return Setup(self.roster, self.assignments, tests, hosts[0])
+
+    def start(self, answers: Mapping[str, Ready]) -> None:
+        """Take in the hosts' answers to :meth:`setup`.
+
+        Raises:
+            FedummError: hosts disagree on the data or on the adapter's shape.
+        """
+        first = answers[self.setup().initial_from]
+        for host, ready in answers.items():
+            if ready.spec != first.spec:
+                raise FedummError(f"{host} has an adapter of another shape: its model or LoRA options differ.")
+            if ready.fingerprint != first.fingerprint:
+                raise FedummError(f"{host} has other data: all hosts must split the same data set.")
+        self._spec = first.spec
+        self.adapter = decode(first.adapter)
+        clients = {name: ready.clients[name] for ready in answers.values() for name in ready.clients}
+        self._sizes = {name: clients[name]["train"] for name in self.roster}
+        self.store.describe(first.adapter_config, first.method, first.fingerprint, {n: clients[n] for n in self.roster})
+        self.store.record(
+            {
+                "event": "setup",
+                "hosts": {host: {"clients": self.assignments[host], "device": r.device} for host, r in answers.items()},
+                "clients": {n: {k: clients[n][k] for k in ("train", "heldout")} for n in self.roster},
+                "test_samples": sum(r.test_samples for r in answers.values()),
+                "trainable": first.trainable,
+                "total": first.total,
+                "adapter_bytes": len(first.adapter),
+                "cached_feature_bytes": sum(r.cached_bytes for r in answers.values()),
+                "seconds": round(time.monotonic() - self._started, 3),
+            }
+        )
+
+    def next_task(self) -> RoundTask | None:
+        """The next round, after the last one a round that only scores, then None."""
+        if self.round > self.config.num_rounds:
+            return None
+        self.round += 1
+        train = self.round <= self.config.num_rounds
+        chosen = set(self.sampler(self.round, self.roster) if train else self.roster)
+        assignments = {host: [c for c in own if c in chosen] for host, own in self.assignments.items()}
+        self._round_started = time.monotonic()
+        return RoundTask(self.round, train, encode(self.adapter), assignments)
+
+    def finish(self, task: RoundTask, answers: Mapping[str, HostReply]) -> None:
+        """Score, check, average and save one round.
+
+        Raises:
+            FedummError: no client sent a usable update.
+        """
+        updates = {u.client: u for host, reply in answers.items() for u in reply.updates if self._is_of(u, host)}
+        asked = [c for c in self.roster if any(c in own for own in task.assignments.values())]
+        tests = [reply.test for reply in answers.values() if reply.test is not None]
+        before = [u.before for c in asked if (u := updates.get(c)) and u.before]
+        self._scores[task.round - 1] = {
+            "heldout": average(before),
+            "heldout_parts": average_parts(before),
+            "test": average(tests),
+            "test_parts": average_parts(tests),
+        }
+        self._select(task.round - 1)
+        if task.train:
+            self._aggregate(task, asked, updates, len(answers))
+        else:
+            self.store.record({"event": "final", "round": task.round - 1, **self._scores[task.round - 1]})
+
+    def _is_of(self, update: Update, host: str) -> bool:
+        return update.client in self.assignments.get(host, ())
+
+    def _select(self, version: int) -> None:
+        """Keep the present adapter as the best one if its held-out score is higher than any before."""
+        score = self._scores[version]["heldout"]
+        score = -math.inf if score is None else score
+        if self._best is None or score > self._best[0]:
+            self._best = (score, version)
+            self.store.save_adapter("best", self.adapter, version, self._scores[version])
+
+    def _aggregate(self, task: RoundTask, asked: list[str], updates: dict[str, Update], hosts: int) -> None:
+        mean, good = FedAvg(), []
+        for client in asked:
+            update = updates.get(client)
+            problem = self._problem(task, client, update)
+            if update is not None and problem is None:
+                mean.add(decode(update.adapter), update.num_samples)
+                good.append(update)
+            self.store.record(_client_record(task, client, update, problem))
+        if not good:
+            raise FedummError(f"Round {task.round}: no client sent a usable update; see metrics.jsonl for the reasons.")
+        self.adapter = mean.finish()
+        self.store.save_adapter("last", self.adapter, task.round, {})
+        self._record_round(task, good, hosts)
+
+    def _problem(self, task: RoundTask, client: str, update: Update | None) -> str | None:
+        """Why ``update`` cannot be averaged, or None."""
+        if update is None:
+            return "no answer"
+        if update.error:
+            return update.error
+        if update.round != task.round:
+            return f"it is of round {update.round}"
+        if update.num_samples != self._sizes[client]:
+            return f"it claims {update.num_samples} samples, the set-up said {self._sizes[client]}"
+        try:
+            return check_state(decode(update.adapter), self._spec)
+        except ValueError as error:
+            return str(error)
+
+    def _record_round(self, task: RoundTask, good: list[Update], hosts: int) -> None:
+        total = sum(u.num_samples for u in good)
+        assert self._best is not None
+        self.store.record(
+            {
+                "event": "round",
+                "round": task.round,
+                "rounds": self.config.num_rounds,
+                "clients": len(good),
+                "train_loss": sum(u.train_loss * u.num_samples for u in good) / total,
+                **self._scores[task.round - 1],
+                "heldout_after": average([u.after for u in good if u.after]),
+                "best_round": self._best[1],
+                "bytes_down": len(task.adapter) * hosts,
+                "bytes_up": sum(len(u.adapter) for u in good),
+                "seconds": round(time.monotonic() - self._round_started, 3),
+                "elapsed": round(time.monotonic() - self._started, 3),
+            }
+        )
+
+    def close(self) -> None:
+        """Write the closing summary."""
+        assert self._best is not None
+        best, last = self._best[1], max(self._scores)
+        self.store.record(
+            {
+                "event": "summary",
+                "untrained": {"round": 0, **self._scores[0]},
+                "best": {"round": best, **self._scores[best]},
+                "last": {"round": last, **self._scores[last]},
+                "seconds": round(time.monotonic() - self._started, 3),
+            }
+        )
+
+
+def natural(name: str) -> tuple[str, int, str]:
+    """Sort key that puts site-2 before site-10."""
+    head = name.rstrip("0123456789")
+    return head, int(name[len(head) :] or 0), name
+
+
+def _client_record(task: RoundTask, client: str, update: Update | None, problem: str | None) -> dict[str, Any]:
+    record: dict[str, Any] = {"event": "client", "round": task.round, "client": client, "left_out": problem}
+    if update is None:
+        return record
+    return record | {
+        "num_samples": update.num_samples,
+        "steps": update.steps,
+        "train_loss": update.train_loss,
+        "heldout": update.before.score if update.before else None,
+        "heldout_after": update.after.score if update.after else None,
+        "heldout_samples": update.before.count if update.before else 0,
+        "bytes_down": len(task.adapter),
+        "bytes_up": len(update.adapter),
+        "seconds_train": round(update.seconds_train, 3),
+        "seconds_eval": round(update.seconds_eval, 3),
+    }

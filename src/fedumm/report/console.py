@@ -1,0 +1,132 @@
+"""What a run shows on screen: a line per round, what is being done now, a closing summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fedumm.report.card import percent
+
+_COLUMNS = (
+    ("round", 7), ("clients", 7), ("train loss", 10), ("held-out", 9), ("after local", 11),
+    ("common test", 11), ("MB down", 8), ("MB up", 8), ("seconds", 8), ("time left", 9),
+)  # fmt: skip
+_PLAIN_EVERY = 30.0
+
+
+class RunConsole:
+    """Shows records and progress. On a terminal the present work is a moving bar at the bottom;
+    elsewhere (a log file) it is a plain line now and then.
+
+    ``held-out`` and ``common test`` score the global adapter that the round starts from,
+    ``after local`` the clients' own adapters after their training.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self._live = self.console.is_terminal
+        self._bars: dict[str, TaskID] = {}
+        self._last_plain = time.monotonic()
+        self._header = False
+        self._progress = Progress(
+            TextColumn("  {task.description}"), BarColumn(bar_width=30), TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TimeRemainingColumn(), console=self.console, transient=True, disable=not self._live,
+        )  # fmt: skip
+
+    def __enter__(self) -> RunConsole:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def line(self, text: str) -> None:
+        """Print one line above the bars."""
+        self.console.print(text, soft_wrap=True, markup=False)
+
+    def progress(self, text: str, done: int, total: int, host: str = "") -> None:
+        """Show what a host is doing now."""
+        if self._live:
+            if host not in self._bars:
+                self._bars[host] = self._progress.add_task(text, total=total)
+            shown = f"{host}: {text}" if len(self._bars) > 1 else text
+            self._progress.update(self._bars[host], description=shown, completed=done, total=total)
+        elif time.monotonic() - self._last_plain > _PLAIN_EVERY:
+            self._last_plain = time.monotonic()
+            self.line(f"  ... {text}  {done:,}/{total:,}")
+
+    def show(self, record: Mapping[str, Any]) -> None:
+        """Show one record of ``metrics.jsonl``."""
+        shower = getattr(self, f"_{record['event']}", None)
+        if shower:
+            self._last_plain = time.monotonic()
+            shower(record)
+
+    def _setup(self, r: Mapping[str, Any]) -> None:
+        train = sum(c["train"] for c in r["clients"].values())
+        held = sum(c["heldout"] for c in r["clients"].values())
+        self.line(
+            f"{len(r['clients'])} clients on {len(r['hosts'])} host(s): {train:,} training and {held:,} held-out samples, "
+            f"{r['test_samples']:,} common test samples"
+        )
+        share = 100 * r["trainable"] / r["total"]
+        self.line(
+            f"trainable: {r['trainable']:,} / {r['total']:,} ({share:.4f}%); "
+            f"the adapter is {r['adapter_bytes'] / 1e6:.2f} MB on the wire"
+        )
+        if r["cached_feature_bytes"]:
+            self.line(f"vision features computed once: {r['cached_feature_bytes'] / 1e6:.1f} MB in memory")
+
+    def _row(self, cells: list[str]) -> None:
+        self.line("  ".join(cell.rjust(width) for cell, (_, width) in zip(cells, _COLUMNS, strict=True)))
+
+    def _client(self, r: Mapping[str, Any]) -> None:
+        if r["left_out"]:
+            self.line(f"  round {r['round']}: {r['client']} left out: {r['left_out']}")
+
+    def _round(self, r: Mapping[str, Any]) -> None:
+        if not self._header:
+            self._row([name for name, _ in _COLUMNS])
+            self._header = True
+        left = r["elapsed"] / r["round"] * (r["rounds"] - r["round"])
+        loss = "-" if r["train_loss"] is None else f"{r['train_loss']:.4f}"
+        self._row(
+            [
+                f"{r['round']}/{r['rounds']}", str(r["clients"]), loss, percent(r["heldout"]),
+                percent(r["heldout_after"]), percent(r["test"]), f"{r['bytes_down'] / 1e6:.2f}",
+                f"{r['bytes_up'] / 1e6:.2f}", f"{r['seconds']:.1f}", duration(left),
+            ]
+        )  # fmt: skip
+
+    def _summary(self, r: Mapping[str, Any]) -> None:
+        table = Table("adapter", "held-out", "common test", title="Result", title_justify="left")
+        for name, entry in (
+            ("untrained", r["untrained"]),
+            (f"best (after round {r['best']['round']})", r["best"]),
+            (f"last (after round {r['last']['round']})", r["last"]),
+        ):
+            table.add_row(name, percent(entry["heldout"]), percent(entry["test"]))
+        self.console.print(table)
+
+    def finished(self, folder: Path, summary: Mapping[str, Any] | None) -> None:
+        """Say where things are, and how to use the adapter."""
+        if summary:
+            self._summary(summary)
+        self.line(f"Run folder: {folder} (metrics.jsonl, partition.png, rounds.png, tensorboard/)")
+        self.line(f'Ask it:     fedumm ask IMAGE "what color is the shape?" --adapter {folder / "adapter" / "best"}')
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``42 s``, ``3 min`` or ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

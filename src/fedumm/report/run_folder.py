@@ -1,0 +1,169 @@
+"""A run is a folder: options, partition, metrics, adapters, figures.
+
+====================  =======================================================
+``config.yaml``       every option; ``--config`` with it repeats the run
+``partition.json``    clients' sizes and labels (and ``partition.png``)
+``metrics.jsonl``     one JSON object a line: set-up, clients, rounds, summary
+``rounds.png``        score and loss by round
+``tensorboard/``      the same numbers as TensorBoard events
+``adapter/best``      PEFT folder of the round with the best held-out score
+``adapter/last``      PEFT folder after the last finished round
+====================  =======================================================
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from fedumm.config import FederateConfig, from_mapping, read_yaml, write_yaml
+from fedumm.errors import FedummError
+
+RUNS = Path("runs")
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+PARTITION = "partition.json"
+Record = dict[str, Any]
+
+
+def folder_for(config: FederateConfig) -> Path:
+    """``runs/NAME``, or ``--name`` itself if it is a path, or a name from the options and the time."""
+    if config.name:
+        return Path(config.name) if "/" in config.name or os.sep in config.name else RUNS / config.name
+    data = re.sub(r"[^\w.-]+", "-", config.dataset or "default").strip("-")
+    return RUNS / f"{config.model_backend}-{data}-k{config.num_clients}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+class RunFolder:
+    """Writes one run's files. Each is replaced as a whole or appended to by whole lines.
+
+    Args:
+        path: an existing folder.
+        config: the run's options, for the model cards.
+        on_record: called with every record that is written.
+    """
+
+    def __init__(self, path: Path, config: FederateConfig, on_record: Callable[[Record], None] | None = None) -> None:
+        self.path, self.config, self.on_record = path, config, on_record
+        self._adapter_config: dict[str, Any] = {}
+        self._events: Any = None
+
+    def describe(
+        self, adapter_config: Mapping[str, Any], method: str, fingerprint: str, clients: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Write ``partition.json`` and its figure; remember the adapter's configuration."""
+        from fedumm.report.figures import save_partition_figure
+
+        self._adapter_config = dict(adapter_config)
+        content = {
+            "method": method,
+            "alpha": self.config.dirichlet_alpha,
+            "by": self.config.partition_by,
+            "seed": self.config.seed,
+            "holdout": self.config.holdout,
+            "keep_images_whole": self.config.keep_images_whole,
+            "fingerprint": fingerprint,
+            "clients": clients,
+        }
+        write_atomically(self.path / PARTITION, json.dumps(content, indent=1) + "\n")
+        save_partition_figure({n: c["labels"] for n, c in clients.items()}, self.path / "partition.png")
+
+    def record(self, record: Record) -> None:
+        """Append one line to ``metrics.jsonl``; NaN and infinity become null."""
+        clean = _finite(record)
+        with open(self.path / METRICS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(clean, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._write_events(clean)
+        if self.on_record:
+            self.on_record(clean)
+
+    def _write_events(self, record: Record) -> None:
+        from fedumm.report.events import EventWriter
+
+        self._events = self._events or EventWriter(self.path / "tensorboard")
+        self._events.write(record)
+
+    def save_adapter(self, which: str, state: Mapping[str, Any], version: int, scores: Mapping[str, Any]) -> None:
+        """Write ``adapter/best`` or ``adapter/last``, atomically."""
+        from fedumm.adapters.folder import save_folder
+        from fedumm.report.card import federated_card
+
+        card = federated_card(self.config, version, scores, self.path.name)
+        save_folder(self.path / "adapter" / which, state, self._adapter_config, card)
+
+    def finish(self) -> None:
+        """Close the event file and draw the figure of rounds."""
+        from fedumm.report.figures import save_rounds_figure
+
+        if self._events:
+            self._events.close()
+        if (self.path / METRICS).exists():
+            save_rounds_figure(list(read_records(self.path)), self.path / "rounds.png")
+
+
+def create(path: Path, config: FederateConfig, command: str) -> FileLock:
+    """Make the folder with its ``config.yaml``, and lock it for this process.
+
+    Raises:
+        FedummError: it exists (without ``--overwrite``), is no run folder, or another process is using it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FedummError(f"Run folder {path} is in use by another process. Choose another --name.") from None
+    except OSError as error:
+        raise FedummError(f"Run folder {path} can't be made: {error}") from error
+    others = [p for p in path.iterdir() if p.name != ".lock"]
+    if others and not (config.overwrite and (path / CONFIG).exists()):
+        lock.release()
+        hint = "Choose another --name, or replace it with --overwrite."
+        if config.overwrite:
+            hint = f"It holds files but no {CONFIG}, so --overwrite does not touch it."
+        raise FedummError(f"Run folder {path} exists. {hint}")
+    for other in others:
+        shutil.rmtree(other) if other.is_dir() and not other.is_symlink() else other.unlink()
+    write_yaml(config, path / CONFIG, command)
+    return lock
+
+
+def read_config(path: Path) -> FederateConfig:
+    """The options a run was made with."""
+    return from_mapping(FederateConfig, read_yaml(path / CONFIG), str(path / CONFIG))
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The lines of ``metrics.jsonl``; a last line cut short by a crash is left out."""
+    with open(path / METRICS, encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace ``path``; a reader sees the old content or the new, never a part."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

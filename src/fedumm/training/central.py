@@ -1,0 +1,77 @@
+"""The centralised baseline: all training data in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fedumm.adapters import AdapterState
+from fedumm.backends.protocol import Progress
+from fedumm.config import CentralConfig
+from fedumm.errors import FedummError
+from fedumm.training.backbone import load_backbone, pick_device, thread_count
+from fedumm.training.data import load_splits
+from fedumm.training.local import Evaluation, TrainProgress, cache_features, evaluate, train_epochs
+from fedumm.training.seeds import derive
+
+
+@dataclass(frozen=True)
+class CentralResult:
+    """The trained adapter and how the untrained and the trained one scored."""
+
+    adapter: AdapterState
+    adapter_config: dict[str, object]
+    before: Evaluation
+    after: Evaluation
+
+
+def train_centrally(
+    config: CentralConfig, say: Callable[[str], None], progress: Progress, train_progress: TrainProgress
+) -> CentralResult:
+    """Train for ``config.num_epochs`` epochs and evaluate after each.
+
+    Args:
+        say: called with the lines to print.
+
+    Raises:
+        FedummError: bad data or model, or the loss is no longer a number.
+    """
+    torch.set_num_threads(thread_count(config.threads, 1))
+    device = pick_device(config.gpu)
+    splits = load_splits(config)
+    say(f"Train: {len(splits.train)}, Eval: {len(splits.eval)}")
+    backbone = load_backbone(config, device)
+    say(f"trainable: {backbone.trainable:,} / {backbone.total:,} ({100 * backbone.trainable / backbone.total:.4f}%)")
+    train, test = (
+        backbone.backend.build_dataset(rows, backbone.processor, config.max_q_len, config.max_a_len)
+        for rows in (splits.train, splits.eval)
+    )
+    cache_features(backbone, [train, test], config, progress)
+    before = after = evaluate(backbone, test, config)
+
+    def after_epoch(epoch: int, loss: float) -> None:
+        nonlocal after
+        if not math.isfinite(loss):
+            raise FedummError(f"The training loss is {loss} in epoch {epoch}: lower --lr.")
+        after = evaluate(backbone, test, config)
+        say(f"Epoch {epoch}/{config.num_epochs}  loss={loss:.4f}  acc={after.score:.4f}")
+
+    train_epochs(
+        backbone, train, config, config.num_epochs, derive(config.seed, "central"), train_progress, after_epoch
+    )
+    return CentralResult(backbone.adapter(), backbone.adapter_config(), before, after)
+
+
+def check_output(folder: Path) -> None:
+    """Raise :class:`FedummError` before any work if ``folder`` can't be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise FedummError(f"--output_dir {folder} can't be written to: {error}") from error

@@ -1,0 +1,57 @@
+"""The rows of a run, as its backend and options ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fedumm.backends import get_backend
+from fedumm.config import FederateConfig, RunConfig
+from fedumm.data import DataRequest, DataSplits, load_data
+from fedumm.data.partition import Partition, split_rows
+from fedumm.errors import FedummError, did_you_mean
+
+ANSWER = "multiple_choice_answer"
+
+
+def load_splits(config: RunConfig) -> DataSplits:
+    """Training and evaluation rows of ``config``'s data set, or of its backend's default one."""
+    backend = get_backend(config.model_backend)
+    request = DataRequest(
+        cache_dir=config.data_path,
+        train_split=backend.hf_train_split(),
+        eval_split=backend.hf_eval_split(),
+        max_train_samples=config.max_train_samples,
+        max_eval_samples=config.max_eval_samples,
+        seed=config.seed,
+        keep_columns=tuple(backend.keep_columns()),
+    )
+    return load_data(config.dataset or backend.hf_dataset_name(), request)
+
+
+def label_column(rows: Any, by: str) -> str:
+    """The column that ``--partition_by`` means; ``answer`` is the most common human answer.
+
+    Raises:
+        FedummError: there is no such column.
+    """
+    name = ANSWER if by == "answer" else by
+    if name not in rows.column_names:
+        known = [c for c in rows.column_names if c != "image"]
+        raise FedummError(f"--partition_by {by}: the data have {', '.join(known)}.{did_you_mean(by, known)}")
+    return name
+
+
+def partition_for(config: FederateConfig, rows: Any, clients: Sequence[str]) -> tuple[Partition, list[str]]:
+    """Each client's share of ``rows`` as ``config`` asks, and the label of each row that it went by."""
+    labels = [str(label) for label in rows[label_column(rows, config.partition_by)]]
+    partition = split_rows(
+        labels,
+        [str(i) for i in rows["image_id"]] if "image_id" in rows.column_names else None,
+        clients,
+        alpha=config.dirichlet_alpha,
+        seed=config.seed,
+        holdout=config.holdout,
+        keep_images_whole=config.keep_images_whole,
+    )
+    return partition, labels

@@ -1,0 +1,237 @@
+"""A small Hugging Face Hub on this machine: it serves folders as repositories.
+
+It speaks the part of the Hub's HTTP interface that ``huggingface_hub``, ``transformers``
+and ``datasets`` use to look at and download a repository. In a child process it is used
+through ``env()``; in the running process through the fixture ``hub``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mimetypes
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+Repositories = dict[tuple[str, str], Path]
+
+_API = re.compile(r"/api/(model|dataset)s/([^/]+/[^/]+?)(?:/(revision|tree|paths-info|refs)(?:/([^/]+)(?:/(.*))?)?)?")
+_FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answered request; ``sent`` counts the bytes of the answer's body."""
+
+    method: str
+    path: str
+    status: int
+    sent: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What to send back."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
+def _json(value: Any) -> Reply:
+    return Reply(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+
+def _missing(code: str, status: int = 404, **headers: str) -> Reply:
+    named = {"X-Error-Code": code, "X-Error-Message": f"{code} (from the test server)", **headers}
+    return Reply(status, b"{}", {"Content-Type": "application/json", **named})
+
+
+class Repository:
+    """A folder seen as a repository whose only branch is ``main``."""
+
+    def __init__(self, kind: str, name: str, folder: Path) -> None:
+        self.kind, self.name, self.folder = kind, name, folder
+        self.files = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
+        content = [(path, _digest(file)) for path, file in self.files.items()]
+        self.commit = hashlib.sha1(repr((name, content)).encode()).hexdigest()
+
+    def info(self) -> dict[str, Any]:
+        """The answer to ``/api/models/{name}``."""
+        return {
+            "_id": self.commit[:24],
+            "id": self.name,
+            "sha": self.commit,
+            "private": False,
+            "gated": False,
+            "tags": [],
+            "siblings": [{"rfilename": path} for path in self.files],
+        }
+
+    def _entry(self, path: str) -> dict[str, Any]:
+        if path not in self.files:
+            return {"type": "directory", "oid": self.commit, "size": 0, "path": path}
+        file = self.files[path]
+        return {"type": "file", "oid": _digest(file), "size": file.stat().st_size, "path": path}
+
+    def entries(self, paths: list[str]) -> list[dict[str, Any]]:
+        """Files and folders among ``paths``, as the Hub lists them."""
+        folders = {str(Path(p).parents[0]) for p in self.files}
+        return [self._entry(path) for path in paths if path in self.files or path in folders]
+
+    def tree(self, under: str, recursive: bool) -> list[dict[str, Any]]:
+        """What lies in the folder ``under``."""
+        base = f"{under}/" if under else ""
+        inside = [path.removeprefix(base) for path in self.files if path.startswith(base)]
+        names = {"/".join(p.split("/")[: i + 1]) for p in inside for i in range(p.count("/") + 1)}
+        return [self._entry(base + name) for name in sorted(names) if recursive or "/" not in name]
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha1(file.read_bytes()).hexdigest()
+
+
+class HubServer:
+    """The server; a context manager that also stops it.
+
+    Attributes:
+        endpoint: its address, for ``HF_ENDPOINT``.
+        requests: what it answered so far.
+    """
+
+    def __init__(self, repositories: Repositories) -> None:
+        self.repositories = {key: Repository(*key, folder) for key, folder in repositories.items()}
+        self.requests: list[Request] = []
+        self.gated: set[str] = set()
+        hub = self
+
+        class Handler(_Handler):
+            server_of = hub
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> HubServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """From now on connections are refused."""
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def env(self, home: Path) -> dict[str, str]:
+        """Variables that point a child process here, with its caches under ``home``."""
+        return {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+    def answer(self, method: str, target: str, byte_range: str | None, body: bytes) -> Reply:
+        """The reply to one request."""
+        url = urlsplit(target)
+        path, query = unquote(url.path), parse_qs(url.query)
+        if match := _FILE.fullmatch(path):
+            return self._file("dataset" if match[1] else "model", match[2], match[3], match[4], byte_range)
+        if match := _API.fullmatch(path):
+            return self._api(match[1], match[2], match[3], match[4], match[5] or "", query, body)
+        return _missing("NotFound")
+
+    def _api(
+        self, kind: str, name: str, verb: str | None, revision: str | None, path: str, query: Any, body: bytes
+    ) -> Reply:
+        repo = self.repositories.get((kind, name))
+        if repo is None:
+            return _missing("RepoNotFound", 401)
+        if revision not in (None, "main", repo.commit):
+            return _missing("RevisionNotFound")
+        if verb == "tree":
+            return _json(repo.tree(path, query.get("recursive", [""])[0].lower() in ("1", "true")))
+        if verb == "paths-info":
+            return _json(repo.entries(_asked_paths(body)))
+        if verb == "refs":
+            main = {"name": "main", "ref": "refs/heads/main", "targetCommit": repo.commit}
+            return _json({"branches": [main], "tags": [], "converts": []})
+        return _json(repo.info())
+
+    def _file(self, kind: str, name: str, revision: str, path: str, byte_range: str | None) -> Reply:
+        repo = self.repositories.get((kind, name))
+        if repo is None:
+            return _missing("RepoNotFound", 401)
+        if name in self.gated:
+            return _missing("GatedRepo", 403)
+        commit = {"X-Repo-Commit": repo.commit}
+        if revision not in ("main", repo.commit):
+            return _missing("RevisionNotFound")
+        if path not in repo.files:
+            return _missing("EntryNotFound", **commit)
+        file = repo.files[path]
+        kind_of = mimetypes.guess_type(path)[0] or "application/octet-stream"
+        headers = {"ETag": f'"{_digest(file)}"', "Accept-Ranges": "bytes", "Content-Type": kind_of, **commit}
+        return _cut(file.read_bytes(), byte_range, headers)
+
+
+def _cut(content: bytes, byte_range: str | None, headers: dict[str, str]) -> Reply:
+    match = _RANGE.fullmatch(byte_range or "")
+    if not match:
+        return Reply(200, content, headers)
+    start = int(match[1])
+    stop = min(int(match[2]) + 1 if match[2] else len(content), len(content))
+    return Reply(206, content[start:stop], {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"})
+
+
+def _asked_paths(body: bytes) -> list[str]:
+    try:
+        paths = json.loads(body)["paths"]
+    except ValueError:
+        paths = parse_qs(body.decode())["paths"]
+    return [paths] if isinstance(paths, str) else list(paths)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_of: HubServer
+
+    def _reply(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        reply = self.server_of.answer(self.command, self.path, self.headers.get("Range"), body)
+        content = b"" if self.command == "HEAD" else reply.body
+        self.server_of.requests.append(Request(self.command, self.path, reply.status, len(content)))
+        self.send_response(reply.status)
+        for name, value in {**reply.headers, "Content-Length": str(len(reply.body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_HEAD = do_POST = _reply
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: ``requests`` holds what happened."""
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """The address of a server that accepts connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def closed_port() -> str:
+    """An address at which nothing listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
