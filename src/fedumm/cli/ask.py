@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fedumm.cli.options import Parser
 from fedumm.errors import FedummError
@@ -46,7 +47,7 @@ def _answer(args: object) -> str:
     except (UnidentifiedImageError, OSError) as error:
         raise FedummError(f"{image_file} can't be read as an image: {error}") from error
     state, peft = read_folder(adapter) if adapter else ({}, {})
-    options = _run_options(Path(adapter)) if adapter else {}
+    options: dict[str, Any] = _run_options(Path(adapter)) if adapter else {}
     for name in ("model_backend", "model_name_or_path", "backend_file"):
         if given[name]:
             options[name] = given[name]

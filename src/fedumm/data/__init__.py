@@ -1,0 +1,14 @@
+"""Data sources, canonical columns and partitioning. Cheap to import: libraries load when data do."""
+
+from fedumm.data.columns import read_image
+from fedumm.data.source import DataRequest, DataSplits, Source, available_sources, load_data, register_source
+
+__all__ = [
+    "DataRequest",
+    "DataSplits",
+    "Source",
+    "available_sources",
+    "load_data",
+    "read_image",
+    "register_source",
+]

@@ -124,8 +124,9 @@ def from_wire(data: dict[str, Any]) -> Message:
             return HostReply(updates, _evaluation(fields["test"]))
         if data.get("kind") == "Ready":
             fields["spec"] = {k: (tuple(int(n) for n in shape), str(d)) for k, (shape, d) in fields["spec"].items()}
-        kinds = {"Setup": Setup, "Ready": Ready, "RoundTask": RoundTask, "HostError": HostError}
-        return kinds[data["kind"]](**fields)  # type: ignore[return-value]
+        kinds: dict[str, Any] = {"Setup": Setup, "Ready": Ready, "RoundTask": RoundTask, "HostError": HostError}
+        message: Message = kinds[data["kind"]](**fields)
+        return message
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"not a message: {type(error).__name__} {error}") from error
 

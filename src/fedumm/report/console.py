@@ -36,8 +36,9 @@ class RunConsole:
         self._last_plain = time.monotonic()
         self._header = False
         self._progress = Progress(
-            TextColumn("  {task.description}"), BarColumn(bar_width=30), TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-            TimeRemainingColumn(), console=self.console, transient=True, disable=not self._live,
+            TextColumn("  {task.description}"), BarColumn(bar_width=30),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"), TimeRemainingColumn(),
+            console=self.console, transient=True, disable=not self._live,
         )  # fmt: skip
 
     def __enter__(self) -> RunConsole:
@@ -75,8 +76,8 @@ class RunConsole:
         train = sum(c["train"] for c in r["clients"].values())
         held = sum(c["heldout"] for c in r["clients"].values())
         self.line(
-            f"{len(r['clients'])} clients on {len(r['hosts'])} host(s): {train:,} training and {held:,} held-out samples, "
-            f"{r['test_samples']:,} common test samples"
+            f"{len(r['clients'])} clients on {len(r['hosts'])} host(s): {train:,} training and {held:,} held-out "
+            f"samples, {r['test_samples']:,} common test samples"
         )
         share = 100 * r["trainable"] / r["total"]
         self.line(

@@ -23,8 +23,7 @@ def load_splits(config: RunConfig) -> DataSplits:
         eval_split=backend.hf_eval_split(),
         max_train_samples=config.max_train_samples,
         max_eval_samples=config.max_eval_samples,
-        seed=config.seed,
-        keep_columns=tuple(backend.keep_columns()),
+        columns=tuple(backend.keep_columns()),
     )
     return load_data(config.dataset or backend.hf_dataset_name(), request)
 
@@ -42,9 +41,16 @@ def label_column(rows: Any, by: str) -> str:
     return name
 
 
+def row_labels(config: FederateConfig, rows: Any) -> list[str]:
+    """What the split skews, for each row; an IID split needs no label, so there a missing answer is none."""
+    if config.dirichlet_alpha == 0 and config.partition_by == "answer" and ANSWER not in rows.column_names:
+        return ["all"] * len(rows)
+    return [str(label) for label in rows[label_column(rows, config.partition_by)]]
+
+
 def partition_for(config: FederateConfig, rows: Any, clients: Sequence[str]) -> tuple[Partition, list[str]]:
     """Each client's share of ``rows`` as ``config`` asks, and the label of each row that it went by."""
-    labels = [str(label) for label in rows[label_column(rows, config.partition_by)]]
+    labels = row_labels(config, rows)
     partition = split_rows(
         labels,
         [str(i) for i in rows["image_id"]] if "image_id" in rows.column_names else None,

@@ -63,7 +63,7 @@ def _loader(backbone: Backbone, dataset: Any, batches: Sequence[list[int]], conf
     cached = getattr(dataset, "features", None) is not None
     return DataLoader(
         dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         collate_fn=backbone.backend.collate_fn,
         num_workers=0 if cached else config.num_workers,
         pin_memory=backbone.device.type == "cuda",

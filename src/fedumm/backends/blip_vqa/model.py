@@ -9,6 +9,7 @@ tower's output be computed ahead.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BlipForQuestionAnswering, BlipProcessor
+from transformers.utils import logging
 
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.data.hub_access import check_reachable, explain_hub_error
@@ -31,6 +33,7 @@ def load_pretrained(model_name_or_path: str) -> tuple[BlipForQuestionAnswering, 
     Raises:
         FedummError: no such folder, no such repository, the Hub is out of reach, or not a BLIP VQA model.
     """
+    logging.disable_progress_bar()  # one for a file that loads in a second; downloads keep theirs
     where = resolve_checkpoint("blip_vqa", model_name_or_path or DEFAULT_MODEL)
     if not Path(where).is_dir():
         check_reachable("model", where)
@@ -50,7 +53,10 @@ def add_lora(model: BlipForQuestionAnswering, r: int, alpha: int, dropout: float
     The rest is frozen. On blip-vqa-base, rank 16 trains 3,538,944 of 364,769,084 parameters.
     """
     config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=LORA_TARGETS)
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():
+        # PEFT asks transformers for a property by its old name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        return get_peft_model(model, config)
 
 
 def base_of(model: torch.nn.Module) -> BlipForQuestionAnswering:
@@ -65,7 +71,8 @@ def encode_images(model: torch.nn.Module, pixel_values: torch.Tensor) -> torch.T
     Always in evaluation mode: its output is a constant of the image.
     """
     tower = base_of(model).vision_model.eval()
-    return tower(pixel_values=pixel_values).last_hidden_state
+    features: torch.Tensor = tower(pixel_values=pixel_values).last_hidden_state
+    return features
 
 
 def encode_question(
@@ -73,9 +80,10 @@ def encode_question(
 ) -> torch.Tensor:
     """Question tokens in the light of the image: ``(batch, question tokens, width)``."""
     encoder = base_of(model).text_encoder
-    return encoder(
+    states: torch.Tensor = encoder(
         input_ids=input_ids, attention_mask=attention_mask, encoder_hidden_states=image_embeds
     ).last_hidden_state
+    return states
 
 
 def answer_loss(
@@ -128,7 +136,7 @@ def generate_answers(
     question = encode_question(model, image_embeds, input_ids, attention_mask)
     start = torch.full_like(input_ids[:, :1], base.decoder_start_token_id)
     options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": max_new_tokens}
-    return base.text_decoder.generate(
+    tokens: torch.Tensor = base.text_decoder.generate(
         input_ids=start,
         attention_mask=torch.ones_like(start),
         encoder_hidden_states=question,
@@ -137,3 +145,4 @@ def generate_answers(
         pad_token_id=text.pad_token_id,
         **options,
     )
+    return tokens

@@ -132,14 +132,12 @@ def _hold_out(num_images: int, holdout: float, rng: np.random.Generator) -> NDAr
 
 def _units(unit_of: Ints, label: Ints, held: NDArray[np.bool_]) -> tuple[Ints, NDArray[np.bool_]]:
     """Class (its rows' most frequent) and held-out flag of each unit."""
-    num_units = int(unit_of.max()) + 1
-    table = np.zeros((num_units, int(label.max()) + 1), np.int64) if num_units < len(label) else None
-    if table is None:
-        return label, held
-    np.add.at(table, (unit_of, label), 1)
-    unit_held = np.zeros(num_units, bool)
+    pairs, rows = np.unique(np.stack([unit_of, label]), axis=1, return_counts=True)
+    by_frequency = np.lexsort((pairs[1], -rows, pairs[0]))
+    units, first = np.unique(pairs[0][by_frequency], return_index=True)
+    unit_held = np.zeros(len(units), bool)
     unit_held[unit_of] = held
-    return table.argmax(1), unit_held
+    return pairs[1][by_frequency][first], unit_held
 
 
 def _check_enough(units: int, clients: Sequence[str], whole: bool) -> None:

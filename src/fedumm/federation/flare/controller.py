@@ -83,7 +83,8 @@ class ServerController(Controller):  # type: ignore[misc]
         sites = sorted((client.name for client in fl_ctx.get_engine().get_clients()), key=natural)
         if len(sites) != config.num_clients:
             raise FedummError(
-                f"The job was exported for --num_clients {config.num_clients}, but {len(sites)} sites take part: {sites}."
+                f"The job was exported for --num_clients {config.num_clients}, but {len(sites)} sites take part: "
+                f"{', '.join(sites)}."
             )
         return {site: [site] for site in sites}
 

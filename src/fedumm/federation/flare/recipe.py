@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from nvflare.job_config.api import FedJob
 from nvflare.recipe.spec import Recipe
@@ -32,7 +33,7 @@ class FedummRecipe(Recipe):  # type: ignore[misc]
         name = Path(config.name).name or f"fedumm-{config.model_backend}"
         job = FedJob(name=name, min_clients=num_hosts or config.num_clients)
         job.set_app_packages(["fedumm"])
-        arguments = {
+        arguments: dict[str, Any] = {
             "run_config": asdict(config),
             "run_dir": str(run_dir.resolve()) if run_dir else "",
             "num_hosts": num_hosts,

@@ -1,0 +1,100 @@
+"""One set of column names for visual question answering, whatever a data set calls them.
+
+==========================  ==================================================
+``image``                   picture (bytes or a file)
+``question``                text
+``multiple_choice_answer``  the answer to train on: the humans' most frequent one
+``answers``                 all human answers, a list of strings
+``answer_type``             ``yes/no``, ``number``, ``other``, or the set's own
+``question_type``           how the question begins
+``image_id``                equal for questions on the same image
+``question_id``             unique
+==========================  ==================================================
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from fedumm.errors import FedummError
+
+OTHER_NAMES = {"id_image": "image_id", "id_question": "question_id", "answer": "multiple_choice_answer"}
+METADATA = ("answer_type", "question_type", "image_id", "question_id")
+
+
+def canonical(rows: Any, columns: Sequence[str], name: str) -> Any:
+    """``rows`` with the canonical columns; what neither ``columns`` nor a report needs is dropped.
+
+    Derived where missing: ``answers`` and ``multiple_choice_answer`` from each other,
+    ``answer_type`` from the answer. Answers may be strings or ``{"answer": ...}`` records.
+
+    Raises:
+        FedummError: a column of ``columns`` is neither there nor derivable.
+    """
+    for other, wanted in OTHER_NAMES.items():
+        if other in rows.column_names and wanted not in rows.column_names and other not in columns:
+            rows = rows.rename_column(other, wanted)
+    derived = _answers(rows) if {"answers", "multiple_choice_answer"} & set(rows.column_names) else {}
+    kept = [c for c in dict.fromkeys([*columns, *METADATA]) if c in rows.column_names and c not in derived]
+    if missing := [c for c in columns if c not in kept and c not in derived]:
+        raise FedummError(
+            f"--dataset {name} has no column {', '.join(missing)}. It has: {', '.join(rows.column_names)}."
+        )
+    rows = rows.select_columns(kept)
+    for column, values in derived.items():
+        rows = rows.add_column(column, values)
+    return _with_images(rows)
+
+
+def _answers(rows: Any) -> dict[str, list[Any]]:
+    """The three answer columns, from those there are."""
+    names = rows.column_names
+    given = [[a] for a in rows["multiple_choice_answer"]] if "answers" not in names else rows["answers"]
+    references = [_texts(entry) for entry in given]
+    best = list(rows["multiple_choice_answer"]) if "multiple_choice_answer" in names else [_mode(r) for r in references]
+    types = list(rows["answer_type"]) if "answer_type" in names else [_answer_type(b) for b in best]
+    return {"multiple_choice_answer": [str(b) for b in best], "answers": references, "answer_type": types}
+
+
+def _texts(entry: Any) -> list[str]:
+    """Answers of one question: a string, strings, records with ``answer``, or a record of lists."""
+    if isinstance(entry, dict):
+        entry = entry["answer"]
+    items = [entry] if isinstance(entry, str) else list(entry)
+    return [str(item["answer"]) if isinstance(item, dict) else str(item) for item in items]
+
+
+def _mode(answers: Sequence[str]) -> str:
+    return Counter(answers).most_common(1)[0][0] if answers else ""
+
+
+def _answer_type(answer: str) -> str:
+    if answer.strip().lower() in {"yes", "no"}:
+        return "yes/no"
+    return "number" if answer.strip().replace(".", "", 1).isdigit() else "other"
+
+
+def _with_images(rows: Any) -> Any:
+    """An ``image`` column of file names is read as images."""
+    from datasets import Image, Value
+
+    if "image" in rows.column_names and rows.features["image"] in (Value("string"), Value("large_string")):
+        return rows.cast_column("image", Image())
+    return rows
+
+
+def read_image(rows: Any, row: int) -> Any:
+    """The picture of one row, RGB.
+
+    Raises:
+        FedummError: it can't be read; the message names row and image.
+    """
+    try:
+        return rows[row]["image"].convert("RGB")
+    except (OSError, ValueError, SyntaxError, AttributeError) as error:
+        ident = f" (image_id {rows['image_id'][row]})" if "image_id" in rows.column_names else ""
+        raise FedummError(
+            f"The image of row {row}{ident} can't be read: {error}. Repair or remove it, and start again."
+        ) from error

@@ -1,0 +1,43 @@
+"""A data set in a local folder: saved by ``datasets``, or files that ``datasets`` can read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedumm.data.source import DataRequest, DataSplits
+from fedumm.errors import FedummError
+
+EVAL_SPLITS = ("validation", "val", "test")
+
+
+def load_folder(path: Path, request: DataRequest) -> DataSplits:
+    """Training and evaluation split of the data set in ``path``.
+
+    Raises:
+        FedummError: it is no data set, or lacks one of the splits.
+    """
+    from datasets import DatasetDict, load_dataset, load_from_disk
+
+    saved = any((path / name).exists() for name in ("dataset_dict.json", "dataset_info.json"))
+    try:
+        found = load_from_disk(str(path)) if saved else load_dataset(str(path), cache_dir=request.cache_dir or None)
+    except Exception as error:
+        raise FedummError(f"--dataset {path} can't be read as a data set: {error}") from error
+    if not isinstance(found, DatasetDict):
+        raise FedummError(f"--dataset {path} has no splits: save a DatasetDict with 'train' and 'validation'.")
+    train = pick_split(list(found), [request.train_split, "train"], str(path))
+    return DataSplits(found[train], found[pick_split(list(found), [request.eval_split, *EVAL_SPLITS], str(path))])
+
+
+def pick_split(there: Sequence[str], wanted: Sequence[str], name: str) -> str:
+    """The first of ``wanted`` that is ``there``.
+
+    Raises:
+        FedummError: none is.
+    """
+    for split in wanted:
+        if split in there:
+            return split
+    options = " or ".join(dict.fromkeys(wanted))
+    raise FedummError(f"--dataset {name} has no split {options}. It has: {', '.join(there) or 'none'}.")

@@ -1,0 +1,100 @@
+"""Where the rows of a run come from: a source by name, a local folder or a Hub id."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedumm.errors import FedummError, did_you_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """What a run wants of a source.
+
+    Attributes:
+        cache_dir: Hugging Face cache directory; empty: the libraries' default.
+        train_split, eval_split: splits to use where a data set leaves a choice.
+        max_train_samples, max_eval_samples: keep the first so many rows; -1: all.
+        columns: columns the backend reads; :mod:`fedumm.data.columns` derives some of them.
+    """
+
+    cache_dir: str = ""
+    train_split: str = "train"
+    eval_split: str = "validation"
+    max_train_samples: int = -1
+    max_eval_samples: int = -1
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """Rows to train on and rows to evaluate on, as ``datasets.Dataset``; no row is in both."""
+
+    train: Any
+    eval: Any
+
+
+Source = Callable[[DataRequest], DataSplits]
+"""Loads a data set's raw rows; :func:`load_data` then brings columns and row counts into shape."""
+
+SHIPPED = {
+    "easy_vqa": "fedumm.data.easy_vqa",
+    "shapes": "fedumm.data.shapes_source",
+    "vqav2": "fedumm.data.vqav2",
+}
+_registered: dict[str, Source] = {}
+
+
+def register_source(name: str, source: Source) -> None:
+    """Make ``source`` known as ``--dataset name``."""
+    _registered[name] = source
+
+
+def available_sources() -> list[str]:
+    """Names that :func:`load_data` knows, sorted; folders and Hub ids come on top."""
+    return sorted({*SHIPPED, *_registered})
+
+
+def load_data(name: str, request: DataRequest) -> DataSplits:
+    """Rows of the source, folder or Hub data set ``name``.
+
+    Raises:
+        FedummError: no such data set, it can't be reached, a column is missing, or no row is left.
+    """
+    from fedumm.data.columns import canonical
+
+    raw = _source(name)(request)
+    splits = {}
+    for kind, rows, limit in (
+        ("training", raw.train, request.max_train_samples),
+        ("evaluation", raw.eval, request.max_eval_samples),
+    ):
+        kept = rows if limit == -1 else rows.select(range(min(limit, len(rows))))
+        if not len(kept):
+            raise FedummError(f"--dataset {name}: there are no {kind} rows.")
+        splits[kind] = canonical(kept, request.columns, name)
+    return DataSplits(splits["training"], splits["evaluation"])
+
+
+def _source(name: str) -> Source:
+    if name in _registered:
+        return _registered[name]
+    if name in SHIPPED:
+        return importlib.import_module(SHIPPED[name]).load  # type: ignore[no-any-return]
+    path = Path(name).expanduser()
+    if path.is_dir():
+        from fedumm.data.folder import load_folder
+
+        return lambda request: load_folder(path, request)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise FedummError(
+            f"--dataset {name}: not a folder, not a Hub id (owner/name), and not one of "
+            f"{', '.join(available_sources())}.{did_you_mean(name, available_sources())}"
+        )
+    from fedumm.data.hub import load_hub
+
+    return lambda request: load_hub(name, request)
