@@ -195,10 +195,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FedummError(f"Config file not found: {path}") from None
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OSError, ValueError) as error:
         raise FedummError(f"Config file {path} can't be read as YAML: {error}") from None
     if content is None:
         return {}
@@ -212,4 +212,6 @@ def write_yaml(config: RunConfig, path: Path, command: str) -> None:
     import yaml
 
     text = yaml.safe_dump(asdict(config), sort_keys=False)
-    path.write_text(f"# Repeat this run: {command}\n{text}")
+    # A line break or control character in an argument would end the comment.
+    comment = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in command)
+    path.write_text(f"# Repeat this run: {comment}\n{text}", encoding="utf-8")

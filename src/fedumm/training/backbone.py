@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +49,10 @@ class Backbone:
         configs = getattr(self.model, "peft_config", None)
         if not configs:
             return {}
-        config = configs["default"].to_dict()
-        return {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()} | {"inference_mode": True}
+        config = configs["default"].to_dict() | {"inference_mode": True}
+        # Through JSON: enumerations become strings, sets (of target modules) lists.
+        plain: dict[str, Any] = json.loads(json.dumps(config, default=sorted))
+        return plain
 
 
 def pick_device(gpu: str, host: int = 0) -> torch.device:
