@@ -1,8 +1,8 @@
 """A small Hugging Face Hub on this machine: it serves folders as repositories.
 
 It speaks the part of the Hub's HTTP interface that ``huggingface_hub``, ``transformers``
-and ``datasets`` use to look at and download a repository. In a child process it is used
-through ``env()``; in the running process through the fixture ``hub``.
+and ``datasets`` use to look at and download a repository. They read the address once, when
+they are imported: a child process started with ``env()`` uses it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -72,7 +72,6 @@ class Repository:
             "id": self.name,
             "sha": self.commit,
             "private": False,
-            "gated": False,
             "tags": [],
             "siblings": [{"rfilename": path} for path in self.files],
         }
@@ -106,12 +105,15 @@ class HubServer:
     Attributes:
         endpoint: its address, for ``HF_ENDPOINT``.
         requests: what it answered so far.
+        gated: repositories that everyone may see and whose files nobody may read.
+        troubled: the answer to every request that concerns a repository.
     """
 
     def __init__(self, repositories: Repositories) -> None:
         self.repositories = {key: Repository(*key, folder) for key, folder in repositories.items()}
         self.requests: list[Request] = []
         self.gated: set[str] = set()
+        self.troubled: dict[str, Reply] = {}
         hub = self
 
         class Handler(_Handler):
@@ -143,6 +145,9 @@ class HubServer:
         """The reply to one request."""
         url = urlsplit(target)
         path, query = unquote(url.path), parse_qs(url.query)
+        for name, reply in self.troubled.items():
+            if f"/{name}" in path:
+                return reply
         if match := _FILE.fullmatch(path):
             return self._file("dataset" if match[1] else "model", match[2], match[3], match[4], byte_range)
         if match := _API.fullmatch(path):
@@ -171,7 +176,7 @@ class HubServer:
         if repo is None:
             return _missing("RepoNotFound", 401)
         if name in self.gated:
-            return _missing("GatedRepo", 403)
+            return _missing("GatedRepo", 401)
         commit = {"X-Repo-Commit": repo.commit}
         if revision not in ("main", repo.commit):
             return _missing("RevisionNotFound")
@@ -222,16 +227,26 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def black_hole() -> Iterator[str]:
-    """The address of a server that accepts connections and never answers."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(64)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+def black_hole() -> Iterator[tuple[str, list[socket.socket]]]:
+    """The address of a server that accepts connections and never answers, and those that it accepted."""
+    accepted: list[socket.socket] = []
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                accepted.append(listener.accept()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", accepted
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for connection in accepted:
+        connection.close()
 
 
 def closed_port() -> str:
     """An address at which nothing listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"

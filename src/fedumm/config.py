@@ -21,6 +21,9 @@ TRAINING = "Training"
 DATA = "Data"
 EXECUTION = "Execution"
 
+REPEAT = "# Repeat this run:"
+"""How every ``config.yaml`` of a run begins."""
+
 Check = Callable[[Any], str | None]
 
 
@@ -214,4 +217,4 @@ def write_yaml(config: RunConfig, path: Path, command: str) -> None:
     text = yaml.safe_dump(asdict(config), sort_keys=False)
     # A line break or control character in an argument would end the comment.
     comment = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in command)
-    path.write_text(f"# Repeat this run: {comment}\n{text}", encoding="utf-8")
+    path.write_text(f"{REPEAT} {comment}\n{text}", encoding="utf-8")

@@ -41,7 +41,12 @@ def _replace(draft: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)
-    os.replace(draft, folder)
+    try:
+        os.replace(draft, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -55,6 +60,9 @@ def read_folder(folder: str | Path) -> tuple[AdapterState, dict[str, Any]]:
     if not path.is_dir():
         raise FedummError(f"Adapter folder not found: {folder}")
     try:
-        return decode((path / WEIGHTS).read_bytes()), json.loads((path / CONFIG).read_text())
+        state, config = decode((path / WEIGHTS).read_bytes()), json.loads((path / CONFIG).read_text())
+        if not isinstance(config, dict):
+            raise ValueError(f"{CONFIG} holds no object")
+        return state, config
     except (OSError, ValueError) as error:
         raise FedummError(f"{folder} does not hold an adapter ({WEIGHTS}, {CONFIG}): {error}") from error

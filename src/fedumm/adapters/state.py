@@ -23,7 +23,9 @@ def adapter_of(model: torch.nn.Module) -> AdapterState:
 
     A PEFT model's adapter is what PEFT saves; any other model's is its trainable parameters.
     """
-    state = get_peft_model_state_dict(model) if isinstance(model, PeftModel) else _trainable(model)
+    # Left to itself, PEFT asks the Hub about the base model's vocabulary each time.
+    peft = isinstance(model, PeftModel)
+    state = get_peft_model_state_dict(model, save_embedding_layers=False) if peft else _trainable(model)
     return {name: state[name].detach().to("cpu", copy=True).contiguous() for name in sorted(state)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -32,8 +33,8 @@ class FedAvg:
 
     def add(self, update: Mapping[str, torch.Tensor], weight: float) -> None:
         """Count ``update`` with a positive ``weight`` (by default: its number of samples)."""
-        if not weight > 0:
-            raise ValueError(f"weight must be positive, not {weight}")
+        if not 0 < weight < math.inf:
+            raise ValueError(f"weight must be positive and finite, not {weight}")
         if not self.sums:
             self.sums = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in update.items()}
             self.dtypes = {name: t.dtype for name, t in update.items()}

@@ -44,6 +44,12 @@ def check_backend_name(name: str) -> None:
         )
 
 
+def check_backend_file(path: str) -> None:
+    """Raise :class:`FedummError` if there is no such file, without running it."""
+    if not Path(path).is_file():
+        raise FedummError(f"--backend_file {path}: no such file.")
+
+
 def get_backend(name: str) -> Backend:
     """The backend called ``name``, imported on first use.
 
@@ -61,9 +67,16 @@ def get_backend(name: str) -> Backend:
 def _load_entry_point(name: str) -> None:
     """An entry point names a module that registers itself, or a backend class."""
     (point,) = list(entry_points(group=ENTRY_POINT_GROUP, name=name))[:1]
-    loaded = point.load()
-    if isinstance(loaded, type):
-        register_backend(name, loaded())
+    try:
+        loaded = point.load()
+        if isinstance(loaded, type):
+            register_backend(name, loaded())
+    except FedummError:
+        raise
+    except Exception as error:
+        raise FedummError(
+            f"The entry point {point.value!r} of the backend {name!r} failed: {type(error).__name__}: {error}"
+        ) from error
     if name not in _registered:
         raise FedummError(f"The entry point {point.value!r} did not register a backend called {name!r}.")
 
@@ -74,9 +87,8 @@ def load_backend_file(path: str) -> None:
     Raises:
         FedummError: the file is missing, fails, or registers nothing.
     """
+    check_backend_file(path)
     file = Path(path)
-    if not file.is_file():
-        raise FedummError(f"--backend_file {path}: no such file.")
     before = dict(_registered)
     module_name = f"fedumm_backend_{file.stem}"
     spec = importlib.util.spec_from_file_location(module_name, file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from fedumm.backends.registry import check_backend_name
+from fedumm.backends.registry import check_backend_file, check_backend_name
 from fedumm.cli.options import Parser, add_options, config_from
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
@@ -30,7 +30,9 @@ def main(argv: list[str], prog: str) -> int:
         raise FedummError(NO_RUNNER.format(prog=prog))
     if len(runners) > 1:
         raise FedummError(f"--{runners[0]} and --{runners[1]} exclude each other.")
-    if not config.backend_file:
+    if config.backend_file:
+        check_backend_file(config.backend_file)
+    else:
         check_backend_name(config.model_backend)
     from fedumm.federation.launch import export, run
 

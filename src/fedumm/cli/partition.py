@@ -11,6 +11,8 @@ DESCRIPTION = """Show how a data set would be split among clients, without loadi
 
   fedumm partition --dataset easy_vqa --num_clients 8 --dirichlet_alpha 0.1 --figure split.png"""
 
+FORMATS = (".png", ".pdf", ".svg")
+
 
 def main(argv: list[str], prog: str) -> int:
     """Parse, split, show."""
@@ -39,6 +41,8 @@ def _show(args: object) -> int:
     config = FederateConfig(model_backend="blip_vqa", max_eval_samples=1, **given)
     if not figure.parent.is_dir():
         raise FedummError(f"--figure {figure}: no such folder.")
+    if figure.suffix not in FORMATS:
+        raise FedummError(f"--figure {figure}: the name must end in {', '.join(FORMATS)}.")
 
     from rich.console import Console
     from rich.table import Table

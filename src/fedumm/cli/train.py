@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from fedumm.backends.registry import check_backend_name
+from fedumm.backends.registry import check_backend_file, check_backend_name
 from fedumm.cli.options import Parser, add_options, config_from
 from fedumm.config import CentralConfig, write_yaml
 
@@ -20,7 +20,9 @@ def main(argv: list[str], prog: str) -> int:
     parser = Parser(prog=prog, description=DESCRIPTION)
     add_options(parser, CentralConfig)
     config = config_from(parser.parse_args(argv), CentralConfig)
-    if not config.backend_file:
+    if config.backend_file:
+        check_backend_file(config.backend_file)
+    else:
         check_backend_name(config.model_backend)
     return _run(config, shlex.join([*prog.split(), *argv]))
 

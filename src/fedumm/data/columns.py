@@ -21,6 +21,7 @@ from typing import Any
 from fedumm.errors import FedummError
 
 OTHER_NAMES = {"id_image": "image_id", "id_question": "question_id", "answer": "multiple_choice_answer"}
+ANSWERS = ("multiple_choice_answer", "answers")
 METADATA = ("answer_type", "question_type", "image_id", "question_id")
 
 
@@ -31,17 +32,19 @@ def canonical(rows: Any, columns: Sequence[str], name: str) -> Any:
     ``answer_type`` from the answer. Answers may be strings or ``{"answer": ...}`` records.
 
     Raises:
-        FedummError: a column of ``columns`` is neither there nor derivable.
+        FedummError: a column of ``columns`` is neither there nor derivable, or a row has no answer.
     """
+    there = rows.column_names
     for other, wanted in OTHER_NAMES.items():
-        if other in rows.column_names and wanted not in rows.column_names and other not in columns:
-            rows = rows.rename_column(other, wanted)
-    derived = _answers(rows) if {"answers", "multiple_choice_answer"} & set(rows.column_names) else {}
+        if other in there and wanted not in there:
+            # What a backend reads under its own name stays there too.
+            rows = rows.add_column(wanted, rows[other][:]) if other in columns else rows.rename_column(other, wanted)
+    derived = _answers(rows) if set(ANSWERS) & set(rows.column_names) else {}
     kept = [c for c in dict.fromkeys([*columns, *METADATA]) if c in rows.column_names and c not in derived]
     if missing := [c for c in columns if c not in kept and c not in derived]:
-        raise FedummError(
-            f"--dataset {name} has no column {', '.join(missing)}. It has: {', '.join(rows.column_names)}."
-        )
+        raise FedummError(f"--dataset {name} has no column {', '.join(missing)}. It has: {', '.join(there)}.")
+    if derived and set(ANSWERS) & set(columns) and "" in derived["multiple_choice_answer"]:
+        raise FedummError(f"--dataset {name}: row {derived['multiple_choice_answer'].index('')} has no answer.")
     rows = rows.select_columns(kept)
     for column, values in derived.items():
         rows = rows.add_column(column, values)
@@ -49,21 +52,25 @@ def canonical(rows: Any, columns: Sequence[str], name: str) -> Any:
 
 
 def _answers(rows: Any) -> dict[str, list[Any]]:
-    """The three answer columns, from those there are."""
+    """The three answer columns, from those there are; a row without any has an empty one.
+
+    A slice of a column is read at once, where iterating over it reads a row at a time.
+    """
     names = rows.column_names
-    given = [[a] for a in rows["multiple_choice_answer"]] if "answers" not in names else rows["answers"]
-    references = [_texts(entry) for entry in given]
-    best = list(rows["multiple_choice_answer"]) if "multiple_choice_answer" in names else [_mode(r) for r in references]
-    types = list(rows["answer_type"]) if "answer_type" in names else [_answer_type(b) for b in best]
-    return {"multiple_choice_answer": [str(b) for b in best], "answers": references, "answer_type": types}
+    best_column, all_column = (next(c for c in order if c in names) for order in (ANSWERS, ANSWERS[::-1]))
+    given = [(_texts(b), _texts(a)) for b, a in zip(rows[best_column][:], rows[all_column][:], strict=True)]
+    best = [_mode(b or a) for b, a in given]
+    types = rows["answer_type"][:] if "answer_type" in names else [_answer_type(b) for b in best]
+    return {"multiple_choice_answer": best, "answers": [a or b for b, a in given], "answer_type": types}
 
 
 def _texts(entry: Any) -> list[str]:
     """Answers of one question: a string, strings, records with ``answer``, or a record of lists."""
     if isinstance(entry, dict):
         entry = entry["answer"]
-    items = [entry] if isinstance(entry, str) else list(entry)
-    return [str(item["answer"]) if isinstance(item, dict) else str(item) for item in items]
+    items = list(entry) if isinstance(entry, list | tuple) else [entry]
+    texts = [item["answer"] if isinstance(item, dict) else item for item in items]
+    return [str(text) for text in texts if text is not None]
 
 
 def _mode(answers: Sequence[str]) -> str:
@@ -92,9 +99,13 @@ def read_image(rows: Any, row: int) -> Any:
         FedummError: it can't be read; the message names row and image.
     """
     try:
-        return rows[row]["image"].convert("RGB")
-    except (OSError, ValueError, SyntaxError, AttributeError) as error:
-        ident = f" (image_id {rows['image_id'][row]})" if "image_id" in rows.column_names else ""
+        image = rows[row]["image"]
+        if image is None:
+            raise ValueError("there is none")
+        return image.convert("RGB")
+    except Exception as error:  # decoders raise whatever they like on broken files
+        known = rows.select_columns([c for c in ("image_id",) if c in rows.column_names])
+        ident = f" (image_id {known[row]['image_id']})" if known.column_names else ""
         raise FedummError(
             f"The image of row {row}{ident} can't be read: {error}. Repair or remove it, and start again."
         ) from error

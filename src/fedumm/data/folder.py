@@ -23,7 +23,8 @@ def load_folder(path: Path, request: DataRequest) -> DataSplits:
     try:
         found = load_from_disk(str(path)) if saved else load_dataset(str(path), cache_dir=request.cache_dir or None)
     except Exception as error:
-        raise FedummError(f"--dataset {path} can't be read as a data set: {error}") from error
+        reason = str(error.__cause__ or error).strip().split("\n")[0].rstrip(".")
+        raise FedummError(f"--dataset {path} can't be read as a data set: {reason}.") from error
     if not isinstance(found, DatasetDict):
         raise FedummError(f"--dataset {path} has no splits: save a DatasetDict with 'train' and 'validation'.")
     train = pick_split(list(found), [request.train_split, "train"], str(path))

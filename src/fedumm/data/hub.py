@@ -1,4 +1,8 @@
-"""Data sets on the Hugging Face Hub, whole or only their first rows."""
+"""Data sets on the Hugging Face Hub: one split, whole or only its first rows.
+
+What was read is kept as Arrow files in ``CACHE/fedumm/OWNER--NAME-SPLIT-(N|all)-COMMIT``, so that
+the next run, or another host, reads it from there, with or without a connection.
+"""
 
 from __future__ import annotations
 
@@ -32,64 +36,98 @@ def load_hub(repo_id: str, request: DataRequest) -> DataSplits:
 
 
 def load_split(repo_id: str, splits: Sequence[str], limit: int, cache_dir: str) -> Any:
-    """The first of ``splits`` that ``repo_id`` has, or its first ``limit`` rows.
+    """The first of ``splits`` that ``repo_id`` has: all of it, or at least its first ``limit`` rows.
 
-    With a limit only these rows are read from the Hub; they are kept in the cache, so that the
-    next run, or another host, does not ask again.
+    With a limit only these rows are read from the Hub, without one only this split's files.
+
+    Raises:
+        FedummError: there is no such data set or split, or it is neither in reach nor in the cache.
     """
     if repo_id in GONE:
         raise FedummError(f"--dataset {repo_id}: {GONE[repo_id]}")
     commit = check_reachable("dataset", repo_id)
     try:
-        if limit != -1:
-            return _first_rows(repo_id, splits, limit, cache_dir, commit)
-        return _whole(repo_id, splits, cache_dir)
+        return _load(repo_id, splits, limit, cache_dir, commit)
     except FedummError:
         raise
     except Exception as error:
         raise explain_hub_error("dataset", repo_id, error, cache_dir) from error
 
 
-def _whole(repo_id: str, splits: Sequence[str], cache_dir: str) -> Any:
-    from datasets import load_dataset, load_dataset_builder
+def _load(repo_id: str, splits: Sequence[str], limit: int, cache_dir: str, commit: str | None) -> Any:
+    from datasets import config
 
-    builder = load_dataset_builder(repo_id, cache_dir=cache_dir or None)
-    there = list(builder.config.data_files or builder.info.splits or ())
-    return load_dataset(repo_id, split=pick_split(there, splits, repo_id), cache_dir=cache_dir or None)
-
-
-def _first_rows(repo_id: str, splits: Sequence[str], limit: int, cache_dir: str, commit: str | None) -> Any:
-    from datasets import Dataset, config, load_from_disk
-
-    cache = Path(cache_dir or config.HF_DATASETS_CACHE) / "fedumm"
-    prefix = f"{repo_id.replace('/', '--')}-{'-'.join(dict.fromkeys(splits))}-first-{limit}-"
+    cache = Path(cache_dir or config.HF_DATASETS_CACHE).expanduser() / "fedumm"
+    name = f"{repo_id.replace('/', '--')}-{'-'.join(dict.fromkeys(splits))}"
+    version = commit[:12] if commit else "*"
+    if kept := _kept(cache, name, limit, version):
+        return _open(kept)
     if commit is None:
-        kept = sorted(cache.glob(f"{prefix}*"), key=lambda path: path.stat().st_mtime)
-        if not kept:
-            raise FileNotFoundError(f"the first {limit} rows are not in the cache")
-        return load_from_disk(str(kept[-1]))
-    folder = cache / f"{prefix}{commit[:12]}"
+        return _cached_by_datasets(repo_id, splits, cache_dir)
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f".{folder.name}.lock"):
-        if not folder.exists():
-            features, rows = _stream(repo_id, splits, limit)
+    with FileLock(cache / f".{name}.lock"):
+        kept = _kept(cache, name, limit, version)  # by another process meanwhile
+        if kept is None:
+            kept = cache / f"{name}-{'all' if limit == -1 else limit}-{version}"
             draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=cache))
             try:
-                Dataset.from_list(rows, features=features).save_to_disk(str(draft))
-                draft.rename(folder)
+                (_whole if limit == -1 else _first_rows)(repo_id, splits, limit, cache_dir, commit, draft / "rows")
+                (draft / "rows").rename(kept)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-    return load_from_disk(str(folder))
+    return _open(kept)
 
 
-def _stream(repo_id: str, splits: Sequence[str], limit: int) -> tuple[Any, list[dict[str, Any]]]:
-    """Features and first rows; images stay as the bytes they are stored as."""
+def _kept(cache: Path, name: str, limit: int, commit: str) -> Path | None:
+    """The latest folder that holds ``limit`` rows or more."""
+
+    def enough(folder: Path) -> bool:
+        rows = folder.name.removeprefix(f"{name}-").split("-")[0]
+        return rows == "all" or (rows.isdigit() and 0 <= limit <= int(rows))
+
+    found = [folder for folder in cache.glob(f"{name}-*-{commit}") if enough(folder)]
+    return max(found, key=lambda folder: folder.stat().st_mtime, default=None)
+
+
+def _open(folder: Path) -> Any:
+    from datasets import Dataset, concatenate_datasets
+
+    return concatenate_datasets([Dataset.from_file(str(file)) for file in sorted(folder.glob("*.arrow"))])
+
+
+def _cached_by_datasets(repo_id: str, splits: Sequence[str], cache_dir: str) -> Any:
+    """Not read by fedumm before, but perhaps by ``datasets.load_dataset``."""
+    from datasets import load_dataset
+
+    found = load_dataset(repo_id, cache_dir=cache_dir or None)
+    return found[pick_split(list(found), splits, repo_id)]
+
+
+def _whole(repo_id: str, splits: Sequence[str], _: int, cache_dir: str, commit: str, folder: Path) -> None:
+    """Download one split's files and write its rows to ``folder``."""
+    from datasets import load_dataset_builder
+
+    builder = load_dataset_builder(repo_id, cache_dir=cache_dir or None, revision=commit)
+    files = builder.config.data_files
+    split = pick_split(list(files), splits, repo_id)
+    # A builder fetches all splits that it knows of: VQA v2's test images are larger than what is wanted.
+    builder.config.data_files = type(files)({split: files[split]})
+    builder.download_and_prepare(str(folder), verification_mode="no_checks")
+
+
+def _first_rows(repo_id: str, splits: Sequence[str], limit: int, _: str, commit: str, folder: Path) -> None:
+    """Read the first rows and write them to ``folder``; images stay as the bytes they are stored as."""
     from datasets import Image, load_dataset
+    from datasets.arrow_writer import ArrowWriter
 
-    found = load_dataset(repo_id, streaming=True)
+    found = load_dataset(repo_id, streaming=True, revision=commit)
     rows = found[pick_split(list(found), splits, repo_id)]
     features = rows.features
     for name, feature in (features or {}).items():
         if isinstance(feature, Image):
             rows = rows.cast_column(name, Image(decode=False))
-    return features, list(itertools.islice(rows, limit))
+    folder.mkdir()
+    with ArrowWriter(path=str(folder / "rows.arrow"), features=features, embed_local_files=True) as writer:
+        for row in itertools.islice(rows, limit):
+            writer.write(row)
+        writer.finalize()

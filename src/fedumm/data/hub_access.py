@@ -11,6 +11,7 @@ _USE_INSTEAD = {
     "dataset": "Connect once and run again; or give a folder saved with datasets' save_to_disk as --dataset; "
     "or use data that need no download: --dataset easy_vqa.",
 }
+_found_away = False
 
 
 def check_reachable(kind: str, repo_id: str) -> str | None:
@@ -34,25 +35,41 @@ def check_reachable(kind: str, repo_id: str) -> str | None:
     try:
         return HfApi().repo_info(repo_id, repo_type=kind, timeout=TIMEOUT).sha
     except GatedRepoError as error:
-        raise FedummError(
-            f"The {kind} {repo_id!r} asks for its terms to be accepted: do so on its page on the Hub, "
-            "then log in with 'hf auth login'."
-        ) from error
+        raise _gated(kind, repo_id) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise FedummError(
             f"The Hugging Face Hub has no {kind} {repo_id!r}. Check the name; if it is private, "
             "log in with 'hf auth login'."
         ) from error
-    except Exception:
+    except Exception as error:
         # No connection, no answer, a server in trouble: which HTTP library says so depends on huggingface_hub.
+        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+            raise FedummError(
+                f"The Hugging Face Hub does not let you read the {kind} {repo_id!r}: {_first_line(error)}. "
+                "Log in again with 'hf auth login', or log out with 'hf auth logout'."
+            ) from error
         _go_offline()
         return None
+
+
+def _gated(kind: str, repo_id: str) -> FedummError:
+    return FedummError(
+        f"The {kind} {repo_id!r} asks for its terms to be accepted: do so on its page on the Hub, "
+        "then log in with 'hf auth login'."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """Errors of the Hugging Face libraries go on for paragraphs."""
+    return str(error).strip().split("\n")[0].rstrip(".")
 
 
 def _go_offline() -> None:
     import datasets
     from huggingface_hub import constants
 
+    global _found_away
+    _found_away = True
     constants.HF_HUB_OFFLINE = True
     datasets.config.HF_HUB_OFFLINE = True
 
@@ -62,13 +79,15 @@ def explain_hub_error(kind: str, repo_id: str, error: Exception, cache_dir: str)
     from huggingface_hub import constants, is_offline_mode
 
     if is_offline_mode():
-        cache = cache_dir or constants.HF_HOME
+        away = f"the Hugging Face Hub ({constants.ENDPOINT}) is out of reach"
         return FedummError(
-            f"The {kind} {repo_id!r} is not in the cache ({cache}), and the Hugging Face Hub ({constants.ENDPOINT}) "
-            f"is out of reach. {_USE_INSTEAD[kind]}"
+            f"The {kind} {repo_id!r} is not in the cache ({cache_dir or constants.HF_HOME}), and "
+            f"{away if _found_away else 'HF_HUB_OFFLINE forbids a download'}. {_USE_INSTEAD[kind]}"
         )
+    if "gated" in str(error):
+        return _gated(kind, repo_id)
     if "scripts are no longer supported" in str(error):
         return FedummError(
             f"The data set {repo_id!r} is a script, which 'datasets' no longer runs. Use a copy of it in Parquet."
         )
-    return FedummError(f"The {kind} {repo_id!r} can't be loaded from the Hugging Face Hub: {error}")
+    return FedummError(f"The {kind} {repo_id!r} can't be loaded from the Hugging Face Hub: {_first_line(error)}")

@@ -157,15 +157,15 @@ def _thing(rng: np.random.Generator, scene: Scene, present: bool) -> str:
     return (f"{color} {shape}", shape, f"{color} shape")[kind]
 
 
-def _yes_no(rng: np.random.Generator, scene: Scene) -> Question:
+def _yes_no(rng: np.random.Generator, scene: Scene, negation: bool) -> Question:
     truth = bool(rng.integers(2))
     if rng.random() < 0.25:
         item = scene.items[int(rng.integers(len(scene.items)))]
         color = item.color if truth else _other(rng, list(COLORS), {item.color})
-        negated = rng.random() < 0.4
+        negated = rng.random() < 0.4 and negation
         text = _pick(rng, _IS_NOT if negated else _IS).format(shape=item.shape, color=color)
     else:
-        negated = rng.random() < 0.3
+        negated = rng.random() < 0.3 and negation
         text = _pick(rng, _ABSENT if negated else _EXISTS).format(thing=_thing(rng, scene, truth))
     return Question(text, "yes" if truth != negated else "no", "yes/no")
 
@@ -192,11 +192,14 @@ def _position(rng: np.random.Generator, scene: Scene) -> Question:
     return Question(f"what shape is on the {side}?", item.shape, "shape")
 
 
-def ask(rng: np.random.Generator, scene: Scene) -> Question:
-    """Draw one question on ``scene``: half yes/no (as often yes as no), else what it looks like."""
+def ask(rng: np.random.Generator, scene: Scene, negation: bool = True) -> Question:
+    """Draw one question on ``scene``: half yes/no (as often yes as no), else what it looks like.
+
+    Without ``negation``, questions with "not" or "no" ("is there no circle?") are asked the other way.
+    """
     draw_kind = rng.random()
     if draw_kind < 0.5:
-        return _yes_no(rng, scene)
+        return _yes_no(rng, scene, negation)
     if len(scene.items) == 2 and draw_kind < 0.62:
         return _position(rng, scene)
     if draw_kind < 0.53:

@@ -25,7 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fedumm.config import FederateConfig, from_mapping, read_yaml, write_yaml
+from fedumm.config import REPEAT, FederateConfig, from_mapping, read_yaml, write_yaml
 from fedumm.errors import FedummError
 
 RUNS = Path("runs")
@@ -120,23 +120,35 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        if _contents(path) and not _is_run(path):
+            raise FedummError(
+                f"Run folder {path} exists. It holds files but no {CONFIG} of a run, so not even --overwrite "
+                "touches it. Choose another --name."
+            )
         lock = FileLock(path / ".lock")
         lock.acquire(timeout=0)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process. Choose another --name.") from None
     except OSError as error:
         raise FedummError(f"Run folder {path} can't be made: {error}") from error
-    others = [p for p in path.iterdir() if p.name != ".lock"]
-    if others and not (config.overwrite and (path / CONFIG).exists()):
+    others = _contents(path)
+    if others and not config.overwrite:
         lock.release()
-        hint = "Choose another --name, or replace it with --overwrite."
-        if config.overwrite:
-            hint = f"It holds files but no {CONFIG}, so --overwrite does not touch it."
-        raise FedummError(f"Run folder {path} exists. {hint}")
+        raise FedummError(f"Run folder {path} exists. Choose another --name, or replace it with --overwrite.")
     for other in others:
         shutil.rmtree(other) if other.is_dir() and not other.is_symlink() else other.unlink()
     write_yaml(config, path / CONFIG, command)
     return lock
+
+
+def _contents(path: Path) -> list[Path]:
+    return [p for p in path.iterdir() if p.name != ".lock"]
+
+
+def _is_run(path: Path) -> bool:
+    """Many projects have a ``config.yaml``; ours begins with the command that repeats the run."""
+    file = path / CONFIG
+    return file.is_file() and file.read_bytes().startswith(REPEAT.encode())
 
 
 def read_config(path: Path) -> FederateConfig:

@@ -158,7 +158,9 @@ def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Evaluation:
     model, backend, count = backbone.model, backbone.backend, len(dataset)
     model.eval()
     size = config.effective_eval_batch_size
-    batches = [list(range(i, min(i + size, count))) for i in range(0, count, size)]
+    # Questions of a length together: less padding to compute.
+    order = sorted(range(count), key=dataset.lengths.__getitem__) if hasattr(dataset, "lengths") else range(count)
+    batches = [list(order[i : i + size]) for i in range(0, count, size)]
     loader = _loader(backbone, dataset, batches, config)
     if isinstance(backend, EvaluatesInDetail):
         score, parts = backend.evaluate_in_detail(model, loader, backbone.processor, backbone.device)

@@ -33,6 +33,7 @@ class BlipVqaDataset(Dataset[dict[str, Any]]):
         self.questions: list[list[int]] = tokenizer(
             list(hf_ds["question"]), truncation=True, max_length=max_q_len
         ).input_ids
+        self.lengths = [len(ids) for ids in self.questions]
         answers = tokenizer(
             list(hf_ds["multiple_choice_answer"]), add_special_tokens=False, truncation=True, max_length=max_a_len - 1
         ).input_ids

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BlipForQuestionAnswering, BlipProcessor
 from transformers.utils import logging
 
+from fedumm.adapters.dropout import quicken_dropout
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.data.hub_access import check_reachable, explain_hub_error
 from fedumm.errors import FedummError
@@ -56,7 +56,7 @@ def add_lora(model: BlipForQuestionAnswering, r: int, alpha: int, dropout: float
     with warnings.catch_warnings():
         # PEFT asks transformers for a property by its old name.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        return get_peft_model(model, config)
+        return quicken_dropout(get_peft_model(model, config))
 
 
 def base_of(model: torch.nn.Module) -> BlipForQuestionAnswering:
@@ -86,6 +86,23 @@ def encode_question(
     return states
 
 
+def decoder_logits(
+    model: torch.nn.Module, decoder_input_ids: torch.Tensor, question: torch.Tensor, attention_mask: torch.Tensor
+) -> torch.Tensor:
+    """``(batch, n, vocabulary)``: what follows each prefix of ``decoder_input_ids``, given the question."""
+    logits: torch.Tensor = (
+        base_of(model)
+        .text_decoder(
+            input_ids=decoder_input_ids,
+            encoder_hidden_states=question,
+            encoder_attention_mask=attention_mask,
+            use_cache=False,
+        )
+        .logits
+    )
+    return logits
+
+
 def answer_loss(
     model: torch.nn.Module,
     image_embeds: torch.Tensor,
@@ -104,20 +121,14 @@ def answer_loss(
     The sum over tokens is BLIP's own VQA loss; averaging it over samples makes the gradient of a
     batch the weighted mean of the gradients of its parts.
     """
-    base = base_of(model)
     question = encode_question(model, image_embeds, input_ids, attention_mask)
-    logits = base.text_decoder(
-        input_ids=decoder_input_ids,
-        encoder_hidden_states=question,
-        encoder_attention_mask=attention_mask,
-        use_cache=False,
-    ).logits
+    logits = decoder_logits(model, decoder_input_ids, question, attention_mask)
     total = F.cross_entropy(
         logits.flatten(0, 1).float(),
         labels.flatten(),
         ignore_index=-100,
         reduction="sum",
-        label_smoothing=base.config.text_config.label_smoothing,
+        label_smoothing=base_of(model).config.text_config.label_smoothing,
     )
     return total / labels.shape[0]
 
@@ -130,19 +141,21 @@ def generate_answers(
     attention_mask: torch.Tensor,
     max_new_tokens: int,
 ) -> torch.Tensor:
-    """Greedy answers as token ids ``(batch, at most 1 + max_new_tokens)``, start token first."""
+    """Greedy answers as token ids ``(batch, at most 1 + max_new_tokens)``, start token first.
+
+    An answer ends with the end token, followed by padding. Answers are two or three tokens long,
+    for which running the decoder over the whole prefix is cheaper than keeping keys and values.
+    """
     base = base_of(model)
     text = base.config.text_config
     question = encode_question(model, image_embeds, input_ids, attention_mask)
-    start = torch.full_like(input_ids[:, :1], base.decoder_start_token_id)
-    options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": max_new_tokens}
-    tokens: torch.Tensor = base.text_decoder.generate(
-        input_ids=start,
-        attention_mask=torch.ones_like(start),
-        encoder_hidden_states=question,
-        encoder_attention_mask=attention_mask,
-        eos_token_id=text.sep_token_id,
-        pad_token_id=text.pad_token_id,
-        **options,
-    )
+    tokens = torch.full_like(input_ids[:, :1], base.decoder_start_token_id)
+    ended = torch.zeros_like(tokens[:, 0], dtype=torch.bool)
+    for _ in range(max_new_tokens):
+        logits = decoder_logits(model, tokens, question, attention_mask)
+        chosen = logits[:, -1].argmax(-1).masked_fill(ended, text.pad_token_id)
+        tokens = torch.cat([tokens, chosen[:, None]], dim=1)
+        ended |= chosen == text.sep_token_id
+        if ended.all():
+            break
     return tokens

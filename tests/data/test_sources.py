@@ -1,0 +1,302 @@
+"""Data sources by name, from folders and of a user's own: the right rows, and clear errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import easy_vqa
+import pytest
+from datasets import Dataset, DatasetDict, disable_progress_bars
+
+from fedumm.data import DataRequest, DataSplits, available_sources, load_data, read_image, register_source
+from fedumm.data import shapes as drawing
+from fedumm.data import shapes_source as shapes_set
+from fedumm.errors import FedummError
+
+BLIP = ("image", "question", "multiple_choice_answer", "answers")
+TEXTS = ("question", "multiple_choice_answer", "answers")
+SHAPES = {"circle", "rectangle", "triangle"}
+PRETRAINING_SEEDS = (0, 1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_bars() -> None:
+    disable_progress_bars()
+
+
+def digests(rows: Any) -> list[str]:
+    """Of the encoded images; none is decoded."""
+    table = rows.select_columns("image").with_format("arrow")[:]
+    return [hashlib.sha256(data).hexdigest() for data in table["image"].combine_chunks().field("bytes").to_pylist()]
+
+
+def test_importing_the_data_layer_loads_no_library() -> None:
+    code = "import sys, fedumm.data; print(sorted({'datasets', 'torch', 'huggingface_hub', 'PIL'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+# easy_vqa
+
+
+@pytest.fixture(scope="module")
+def easy() -> DataSplits:
+    return load_data("easy_vqa", DataRequest(columns=BLIP))
+
+
+def packaged(split: str) -> list[tuple[str, str, int]]:
+    """Question, answer and image number, from the package's file."""
+    file = Path(easy_vqa.__file__).parent / "data" / split / "questions.json"
+    return [tuple(entry) for entry in json.loads(file.read_text())]
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 38_575), ("eval", 9_673)])
+def test_easy_vqa_is_the_package_row_by_row(easy: DataSplits, split: str, count: int) -> None:
+    source = "test" if split == "eval" else split
+    rows, raw = getattr(easy, split), packaged(source)
+    assert len(rows) == len(raw) == count
+    assert rows["question"][:] == [question for question, _, _ in raw]
+    assert rows["multiple_choice_answer"][:] == [answer for _, answer, _ in raw]
+    assert rows["answers"][:] == [[answer] for _, answer, _ in raw]
+    assert rows["image_id"][:] == [f"{source}-{image}" for _, _, image in raw]
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_easy_vqa_answer_types(easy: DataSplits, split: str) -> None:
+    answers = [answer for _, answer, _ in packaged("test" if split == "eval" else split)]
+    known = set((Path(easy_vqa.__file__).parent / "data" / "answers.txt").read_text().split())
+    assert set(answers) == known
+    assert len(known) == 13
+    yes_no, shape = (sum(answer in few for answer in answers) for few in ({"yes", "no"}, SHAPES))
+    expected = {"yes/no": yes_no, "shape": shape, "color": len(answers) - yes_no - shape}
+    assert Counter(getattr(easy, split)["answer_type"][:]) == expected
+
+
+def test_easy_vqa_splits_share_no_id(easy: DataSplits) -> None:
+    for name, train_count, eval_count in (("image_id", 4000, 1000), ("question_id", 38_575, 9_673)):
+        train, test = set(easy.train[name][:]), set(easy.eval[name][:])
+        assert (len(train), len(test)) == (train_count, eval_count)
+        assert not train & test
+
+
+def test_easy_vqa_pictures_are_those_of_the_package(easy: DataSplits) -> None:
+    folder = Path(easy_vqa.__file__).parent / "data"
+    for rows in (easy.train, easy.eval):
+        for row in (0, len(rows) // 2, len(rows) - 1):
+            split, number = rows[row]["image_id"].split("-")
+            stored = (folder / split / "images" / f"{number}.png").read_bytes()
+            assert digests(rows.select([row])) == [hashlib.sha256(stored).hexdigest()]
+            image = read_image(rows, row)
+            assert (image.mode, image.size) == ("RGB", (64, 64))
+
+
+# shapes
+
+
+def test_shapes_are_the_same_each_time() -> None:
+    first, again = (
+        load_data("shapes", DataRequest(columns=BLIP, max_train_samples=40, max_eval_samples=20)) for _ in range(2)
+    )
+    for split in ("train", "eval"):
+        one, other = getattr(first, split), getattr(again, split)
+        assert digests(one) == digests(other)
+        assert one["question"][:] == other["question"][:]
+        assert one["answers"][:] == other["answers"][:]
+
+
+@pytest.mark.parametrize(("train", "test"), [(1, 4), (5, 9), (20, 3)])
+def test_shapes_draw_no_more_scenes_than_needed(monkeypatch: pytest.MonkeyPatch, train: int, test: int) -> None:
+    drawn: list[drawing.Scene] = []
+    draw = drawing.draw
+    monkeypatch.setattr(drawing, "draw", lambda scene, **size: drawn.append(scene) or draw(scene, **size))
+    splits = load_data("shapes", DataRequest(columns=BLIP, max_train_samples=train, max_eval_samples=test))
+    assert (len(splits.train), len(splits.eval)) == (train, test)
+    per_scene = shapes_set.QUESTIONS
+    assert len(drawn) == -(-train // per_scene) + -(-test // per_scene)
+
+
+def test_shapes_whole_set_has_the_documented_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (shapes_set.TRAIN_SCENES, shapes_set.EVAL_SCENES, shapes_set.QUESTIONS) == (4000, 500, 4)
+    monkeypatch.setattr(shapes_set, "TRAIN_SCENES", 6)
+    monkeypatch.setattr(shapes_set, "EVAL_SCENES", 3)
+    splits = load_data("shapes", DataRequest(columns=BLIP))
+    assert (len(splits.train), len(splits.eval)) == (24, 12)
+    more_than_there_are = load_data("shapes", DataRequest(columns=BLIP, max_train_samples=100, max_eval_samples=100))
+    assert (len(more_than_there_are.train), len(more_than_there_are.eval)) == (24, 12)
+
+
+def test_shapes_never_show_a_scene_of_another_split_or_of_the_pretraining() -> None:
+    scenes = 150
+    limit = scenes * shapes_set.QUESTIONS
+    splits = load_data("shapes", DataRequest(columns=BLIP, max_train_samples=limit, max_eval_samples=limit))
+    pretraining = {drawing.scene_at(i, seed)[0] for seed in PRETRAINING_SEEDS for i in range(4 * scenes)}
+    shown = [{drawing.scene_at(i, seed)[0] for i in range(scenes)} for seed in (2, 3)]
+    assert (shapes_set.TRAIN_SEED, shapes_set.EVAL_SEED) == (2, 3)
+    assert len(set.union(pretraining, *shown)) == (4 * 2 + 2) * scenes
+    train, test = set(digests(splits.train)), set(digests(splits.eval))
+    assert len(train) == len(test) == scenes
+    assert not train & test
+    assert not set(splits.train["image_id"]) & set(splits.eval["image_id"])
+
+
+# limits, names, sources of one's own
+
+
+def rows_of(count: int) -> Dataset:
+    return Dataset.from_dict({"question": [f"q{i}" for i in range(count)], "answer": [str(i) for i in range(count)]})
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source called ``mine``: ten rows to train on, three to evaluate on."""
+    monkeypatch.setattr("fedumm.data.source._registered", {})
+    register_source("mine", lambda request: DataSplits(rows_of(10), rows_of(3)))
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("train", "test", "expected"), [(-1, -1, (10, 3)), (4, 2, (4, 2)), (10, 3, (10, 3)), (99, 99, (10, 3))]
+)
+def test_a_limit_keeps_the_first_rows(train: int, test: int, expected: tuple[int, int]) -> None:
+    splits = load_data("mine", DataRequest(columns=TEXTS, max_train_samples=train, max_eval_samples=test))
+    for rows, count in zip((splits.train, splits.eval), expected, strict=True):
+        assert rows["question"][:] == [f"q{i}" for i in range(count)]
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_registered_source_is_listed_and_gets_the_request() -> None:
+    asked: list[DataRequest] = []
+
+    def load(request: DataRequest) -> DataSplits:
+        asked.append(request)
+        return DataSplits(rows_of(2), rows_of(2))
+
+    register_source("their_set", load)
+    request = DataRequest(columns=TEXTS, cache_dir="somewhere", max_eval_samples=1)
+    assert load_data("their_set", request).eval.num_rows == 1
+    assert asked == [request]
+    assert available_sources() == ["easy_vqa", "mine", "shapes", "their_set", "vqav2"]
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_registered_source_wins_over_a_shipped_one() -> None:
+    register_source("easy_vqa", lambda request: DataSplits(rows_of(1), rows_of(1)))
+    assert load_data("easy_vqa", DataRequest(columns=TEXTS)).train.num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("easy-vqa", "easy_vqa"), ("vqa2", "vqav2"), ("shape", "shapes"), ("imagenet", ""), ("a/b/c", ""), ("./no", "")],
+)
+def test_an_unknown_name_is_an_error_with_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(FedummError) as caught:
+        load_data(name, DataRequest())
+    message = str(caught.value)
+    assert message.startswith(f"--dataset {name}: not a folder, not a Hub id (owner/name), and not one of easy_vqa, ")
+    assert message.endswith(f"Did you mean {nearest!r}?" if nearest else ".")
+
+
+@pytest.mark.parametrize(("train", "test", "kind"), [(0, 2, "training"), (2, 0, "evaluation")])
+def test_no_rows_are_an_error(monkeypatch: pytest.MonkeyPatch, train: int, test: int, kind: str) -> None:
+    monkeypatch.setattr("fedumm.data.source._registered", {})
+    register_source("none", lambda request: DataSplits(rows_of(train), rows_of(test)))
+    with pytest.raises(FedummError, match=f"^--dataset none: there are no {kind} rows.$"):
+        load_data("none", DataRequest(columns=TEXTS))
+
+
+# folders
+
+
+@pytest.mark.parametrize("evaluation", ["validation", "val", "test"])
+def test_a_saved_folder_is_read_whatever_its_evaluation_split(tmp_path: Path, evaluation: str) -> None:
+    DatasetDict({"train": rows_of(5), evaluation: rows_of(3)}).save_to_disk(str(tmp_path / "set"))
+    splits = load_data(str(tmp_path / "set"), DataRequest(columns=TEXTS, max_train_samples=2))
+    assert list(splits.train["question"]) == ["q0", "q1"]
+    assert list(splits.eval["multiple_choice_answer"]) == ["0", "1", "2"]
+
+
+def test_the_splits_that_a_backend_names_come_first(tmp_path: Path) -> None:
+    parts = {"train": 1, "validation": 2, "test": 3, "minitrain": 4, "minival": 5}
+    DatasetDict({name: rows_of(count) for name, count in parts.items()}).save_to_disk(str(tmp_path / "set"))
+    default = load_data(str(tmp_path / "set"), DataRequest(columns=TEXTS))
+    named = load_data(str(tmp_path / "set"), DataRequest(columns=TEXTS, train_split="minitrain", eval_split="minival"))
+    assert [rows.num_rows for rows in (default.train, default.eval, named.train, named.eval)] == [1, 2, 4, 5]
+
+
+def test_a_folder_in_the_home_directory_may_be_written_with_a_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DatasetDict({"train": rows_of(2), "test": rows_of(1)}).save_to_disk(str(tmp_path / "set"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_data("~/set", DataRequest(columns=TEXTS)).train.num_rows == 2
+
+
+def test_a_folder_of_files_is_read_through_the_cache_directory(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "set", tmp_path / "cache"
+    folder.mkdir()
+    for split, count in (("train", 4), ("test", 2)):
+        lines = [{"question": f"q{i}", "answer": str(i)} for i in range(count)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    splits = load_data(str(folder), DataRequest(columns=TEXTS, cache_dir=str(cache)))
+    assert (splits.train.num_rows, splits.eval.num_rows) == (4, 2)
+    assert list(cache.rglob("*.arrow"))
+
+
+def save_without_splits(folder: Path) -> None:
+    rows_of(2).save_to_disk(str(folder))
+
+
+def save_train_only(folder: Path) -> None:
+    DatasetDict({"train": rows_of(2)}).save_to_disk(str(folder))
+
+
+def save_test_only(folder: Path) -> None:
+    DatasetDict({"test": rows_of(2)}).save_to_disk(str(folder))
+
+
+def save_other_files(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "model.bin").write_bytes(b"weights")
+
+
+def save_broken(folder: Path) -> None:
+    save_train_only(folder)
+    (folder / "dataset_dict.json").write_text("{")
+
+
+def save_bad_lines(folder: Path) -> None:
+    folder.mkdir()
+    for split in ("train", "test"):
+        (folder / f"{split}.csv").write_text('question,answer\n"open,1\n2,3,4,5\n')
+
+
+FOLDERS = {
+    "no splits": (save_without_splits, "has no splits: save a DatasetDict with 'train' and 'validation'."),
+    "no evaluation": (save_train_only, "has no split validation or val or test. It has: train."),
+    "no training": (save_test_only, "has no split train. It has: test."),
+    "empty": (Path.mkdir, "can't be read as a data set: "),
+    "other files": (save_other_files, "can't be read as a data set: "),
+    "broken": (save_broken, "can't be read as a data set: "),
+    "bad lines": (save_bad_lines, "can't be read as a data set: "),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_a_folder_that_does_not_serve_is_an_error_that_names_it(tmp_path: Path, case: str) -> None:
+    save, message = FOLDERS[case]
+    save(tmp_path / "set")
+    with pytest.raises(FedummError) as caught:
+        load_data(str(tmp_path / "set"), DataRequest(columns=TEXTS, cache_dir=str(tmp_path / "cache")))
+    assert str(caught.value).startswith(f"--dataset {tmp_path / 'set'} {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_folder_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(FedummError, match="gone: not a folder"):
+        load_data(str(tmp_path / "gone"), DataRequest())

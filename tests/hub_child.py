@@ -1,0 +1,82 @@
+"""Runs steps in a process of its own, so that ``HF_ENDPOINT`` and ``HF_HOME`` take effect.
+
+Its argument is a folder: ``steps.json`` there holds a list of steps, and in the end
+``results.json`` what became of them. Before each step the Hugging Face libraries are as at
+the start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def load(name: str, **request: Any) -> dict[str, Any]:
+    """Rows of a data set; the images are read too."""
+    from fedumm.data import DataRequest, load_data, read_image
+
+    columns = ("image", "question", "multiple_choice_answer", "answers")
+    splits = load_data(name, DataRequest(columns=columns, **request))
+    return {
+        kind: {
+            "rows": rows.num_rows,
+            "columns": sorted(rows.column_names),
+            "first": {name: value for name, value in rows[0].items() if name != "image"},
+            "sizes": [list(read_image(rows, row).size) for row in (0, len(rows) - 1)],
+        }
+        for kind, rows in (("train", splits.train), ("eval", splits.eval))
+    }
+
+
+def prefetch(name: str, **options: Any) -> dict[str, Any]:
+    """What a user may have done to fill the cache."""
+    from datasets import load_dataset
+
+    return {"splits": sorted(load_dataset(name, **options))}
+
+
+def model(name: str) -> dict[str, Any]:
+    """The parameters of a BLIP model."""
+    from fedumm.backends.blip_vqa.model import load_pretrained
+
+    return {"parameters": sum(p.numel() for p in load_pretrained(name)[0].parameters())}
+
+
+def command(*argv: str) -> dict[str, Any]:
+    """``fedumm`` with these arguments."""
+    from fedumm.cli.main import main
+
+    return {"status": main(argv)}
+
+
+def run(kind: str, *args: str, **options: Any) -> dict[str, Any]:
+    """One step: its result or its error, what it printed, and how long it took (seconds)."""
+    import datasets
+    from huggingface_hub import constants
+
+    from fedumm.data import hub_access
+    from fedumm.errors import FedummError
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE, hub_access._found_away
+    out, err = io.StringIO(), io.StringIO()
+    start = time.monotonic()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            result = {"load": load, "prefetch": prefetch, "model": model, "command": command}[kind](*args, **options)
+        except FedummError as error:
+            result = {"error": str(error)}
+    constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE, hub_access._found_away = before
+    return {**result, "out": out.getvalue(), "err": err.getvalue(), "seconds": time.monotonic() - start}
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    steps = json.loads((folder / "steps.json").read_text())
+    if any(kind in ("model", "command") for kind, _, _ in steps):
+        import fedumm.backends.blip_vqa  # noqa: F401 (its seconds are not the step's)
+    (folder / "results.json").write_text(json.dumps([run(kind, *args, **options) for kind, args, options in steps]))

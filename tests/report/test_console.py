@@ -1,0 +1,219 @@
+"""The screen: in a log file one line a round, under the right headings, and never more than it should."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fedumm.report import console as console_module
+from fedumm.report.console import RunConsole, duration
+
+HEADINGS = [
+    "round",
+    "clients",
+    "train loss",
+    "held-out",
+    "after local",
+    "common test",
+    "MB down",
+    "MB up",
+    "seconds",
+    "time left",
+]
+ROUND: dict[str, Any] = {
+    "event": "round",
+    "round": 2,
+    "rounds": 10,
+    "clients": 4,
+    "train_loss": 1.23456,
+    "heldout": 0.5,
+    "heldout_after": 2 / 3,
+    "test": 0.125,
+    "bytes_down": 1_234_567,
+    "bytes_up": 9_876_543,
+    "seconds": 12.345,
+    "elapsed": 25.0,
+}
+SETUP: dict[str, Any] = {
+    "event": "setup",
+    "hosts": {"host-1": {}, "host-2": {}},
+    "clients": {"site-1": {"train": 1200, "heldout": 30}, "site-2": {"train": 34, "heldout": 5}},
+    "test_samples": 4321,
+    "trainable": 3_538_944,
+    "total": 364_769_084,
+    "adapter_bytes": 14_170_000,
+    "cached_feature_bytes": 0,
+}
+
+
+class Screen:
+    """A console that writes to memory."""
+
+    def __init__(self, terminal: bool = False) -> None:
+        self._file = io.StringIO()
+        self.console = RunConsole(Console(file=self._file, width=160, force_terminal=terminal, highlight=False))
+
+    @property
+    def text(self) -> str:
+        return self._file.getvalue()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+
+@pytest.fixture
+def screen() -> Screen:
+    return Screen()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Time that passes only when the test says so."""
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(console_module, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    return now
+
+
+def cells(line: str) -> list[str]:
+    return re.split(r" {2,}", line.strip())
+
+
+def test_a_round_is_one_line_under_its_headings(screen: Screen) -> None:
+    screen.console.show(ROUND)
+    header, line = screen.lines
+    assert cells(header) == HEADINGS
+    assert cells(line) == [
+        "2/10", "4", "1.2346", "50.00 %", "66.67 %", "12.50 %", "1.23", "9.88", "12.3", "2 min",
+    ]  # fmt: skip
+    assert [m.end() for m in re.finditer(r"\S+(?: \S+)*", header)] == [
+        m.end() for m in re.finditer(r"\S+(?: \S+)*", line)
+    ], "columns and headings are not aligned"
+
+
+def test_the_headings_are_printed_once(screen: Screen) -> None:
+    for number in range(1, 6):
+        screen.console.show({**ROUND, "round": number})
+    assert len(screen.lines) == 6
+    assert [cells(line)[0] for line in screen.lines] == ["round", "1/10", "2/10", "3/10", "4/10", "5/10"]
+
+
+def test_what_was_not_measured_is_a_dash(screen: Screen) -> None:
+    screen.console.show({**ROUND, "train_loss": None, "heldout": None, "heldout_after": None, "test": None})
+    assert cells(screen.lines[-1])[2:6] == ["-", "-", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("round_number", "elapsed", "left"), [(1, 60.0, "9 min"), (5, 100.0, "2 min"), (9, 9.0, "1 s"), (10, 500.0, "0 s")]
+)
+def test_the_time_left_is_what_the_rounds_so_far_took(
+    round_number: int, elapsed: float, left: str, screen: Screen
+) -> None:
+    screen.console.show({**ROUND, "round": round_number, "elapsed": elapsed})
+    assert cells(screen.lines[-1])[-1] == left
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (41.6, "42 s"), (89.4, "89 s"), (90, "2 min"), (180, "3 min"), (5399, "90 min"), (5400, "1.5 h"),
+     (9000, "2.5 h"), (360_000, "100.0 h")],
+)  # fmt: skip
+def test_durations_are_in_the_unit_one_would_say_them_in(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_the_set_up_tells_sizes_and_the_adapters_share(screen: Screen) -> None:
+    screen.console.show(SETUP)
+    assert screen.lines == [
+        "2 clients on 2 host(s): 1,234 training and 35 held-out samples, 4,321 common test samples",
+        "trainable: 3,538,944 / 364,769,084 (0.9702%); the adapter is 14.17 MB on the wire",
+    ]
+
+
+def test_cached_features_are_mentioned_if_there_are_any(screen: Screen) -> None:
+    screen.console.show({**SETUP, "cached_feature_bytes": 12_340_000})
+    assert screen.lines[2:] == ["vision features computed once: 12.3 MB in memory"]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "lines"),
+    [(None, []), ("a[0] holds NaN [bold]", ["  round 3: site-2 left out: a[0] holds NaN [bold]"])],
+)
+def test_a_client_is_mentioned_only_if_it_is_left_out(left_out: str | None, lines: list[str], screen: Screen) -> None:
+    """Square brackets are rich's markup: they must come out as they are."""
+    screen.console.show({"event": "client", "round": 3, "client": "site-2", "left_out": left_out})
+    assert screen.lines == lines
+
+
+@pytest.mark.parametrize("event", ["final", "something new"])
+def test_other_records_print_nothing(event: str, screen: Screen) -> None:
+    screen.console.show({"event": event, "round": 3})
+    assert screen.text == ""
+
+
+def test_the_closing_table_has_the_scores_and_the_adapter_to_use(screen: Screen, tmp_path: Path) -> None:
+    summary = {
+        "event": "summary",
+        "untrained": {"round": 0, "heldout": 0.1, "test": None},
+        "best": {"round": 7, "heldout": 0.9, "test": 0.8},
+        "last": {"round": 10, "heldout": 0.7, "test": 0.6},
+    }
+    run = Path("runs") / ("long-" * 40)
+    screen.console.finished(run, summary)
+    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in screen.lines if re.search("[│┃]", line)]
+    assert rows == [
+        ["adapter", "held-out", "common test"],
+        ["untrained", "10.00 %", "-"],
+        ["best (after round 7)", "90.00 %", "80.00 %"],
+        ["last (after round 10)", "70.00 %", "60.00 %"],
+    ]
+    assert screen.lines[-2].startswith(f"Run folder: {run} ")
+    assert screen.lines[-1].endswith(f"--adapter {run}/adapter/best"), "a command must not be broken into lines"
+
+
+def test_without_a_summary_only_the_folder_is_named(screen: Screen) -> None:
+    screen.console.finished(Path("runs/x"), None)
+    assert [line.split(":")[0] for line in screen.lines] == ["Run folder", "Ask it"]
+
+
+class TestProgress:
+    def test_in_a_log_file_is_a_line_every_half_minute(self, clock: SimpleNamespace) -> None:
+        screen = Screen()
+        with screen.console:
+            for clock.seconds in range(0, 100, 2):
+                screen.console.progress("training site-1", clock.seconds, 1000, "host-1")
+        assert screen.lines == [
+            "  ... training site-1  32/1,000",
+            "  ... training site-1  64/1,000",
+            "  ... training site-1  96/1,000",
+        ]
+
+    def test_waits_after_a_round_was_shown(self, clock: SimpleNamespace) -> None:
+        screen = Screen()
+        clock.seconds = 29
+        screen.console.show(ROUND)
+        clock.seconds = 58
+        screen.console.progress("training", 1, 2)
+        assert len(screen.lines) == 2
+        clock.seconds = 60
+        screen.console.progress("training", 1, 2)
+        assert screen.lines[2:] == ["  ... training  1/2"]
+
+    def test_on_a_terminal_is_a_bar_for_each_host_and_rounds_stay_above(self) -> None:
+        screen = Screen(terminal=True)
+        with screen.console:
+            for done in (1, 2):
+                screen.console.progress("training site-1", done, 4321, "host-1")
+                screen.console.progress("training site-2", 10 * done, 4321, "host-2")
+            screen.console.show(ROUND)
+        shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.text)
+        assert "host-1: training site-1" in shown
+        assert "host-2: training site-2" in shown
+        assert "20/4,321" in shown
+        assert len(re.findall("1.2346", shown)) == 1

@@ -1,0 +1,324 @@
+"""The run folder: never somebody else's files, never half a line, and numbers that can be read back."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import yaml
+from filelock import FileLock
+
+from fedumm.adapters.folder import read_folder
+from fedumm.config import CentralConfig, FederateConfig, from_mapping, read_yaml
+from fedumm.errors import FedummError
+from fedumm.report.card import central_card, federated_card, percent
+from fedumm.report.run_folder import RunFolder, create, folder_for, read_config, read_records, write_atomically
+
+PNG = b"\x89PNG\r\n\x1a\n"
+OPTIONS: dict[str, Any] = {
+    "model_backend": "blip_vqa",
+    "dataset": "easy_vqa",
+    "num_clients": 4,
+    "num_rounds": 5,
+    "local_epochs": 2,
+    "dirichlet_alpha": 0.3,
+    "lora_r": 6,
+    "lora_alpha": 24,
+    "lr": 3e-4,
+    "batch_size": 5,
+    "grad_accum": 7,
+    "seed": 11,
+}
+
+
+def config(**options: Any) -> FederateConfig:
+    return from_mapping(FederateConfig, {**OPTIONS, **options})
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Every path below ``folder`` with its content; None for a folder."""
+    return {
+        str(p.relative_to(folder)): None if p.is_dir() else p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.name != ".lock"
+    }
+
+
+@pytest.fixture
+def locks() -> Iterator[list[FileLock]]:
+    held: list[FileLock] = []
+    yield held
+    for lock in held:
+        lock.release()
+
+
+class TestFolderFor:
+    @pytest.mark.parametrize(
+        ("name", "path"), [("demo", "runs/demo"), ("some/where", "some/where"), ("./demo", "demo"), ("/a/b", "/a/b")]
+    )
+    def test_a_name_is_below_runs_and_a_path_is_itself(self, name: str, path: str) -> None:
+        assert folder_for(config(name=name)) == Path(path)
+
+    @pytest.mark.parametrize(
+        ("dataset", "part"),
+        [("easy_vqa", "easy_vqa"), ("", "default"), ("owner/name", "owner-name"), ("./a b", ".-a-b")],
+    )
+    def test_without_a_name_it_tells_model_data_clients_and_time(
+        self, dataset: str, part: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fedumm.report.run_folder.time.strftime", lambda _: "20260102-030405")
+        assert folder_for(config(dataset=dataset)) == Path("runs") / f"blip_vqa-{part}-k4-20260102-030405"
+
+
+class TestCreate:
+    def test_makes_parents_and_writes_options_that_repeat_the_run(self, tmp_path: Path, locks: list[FileLock]) -> None:
+        wanted = config(name="x", overwrite=True, gpu="0,1", simulator=True)
+        locks.append(create(tmp_path / "deep" / "run", wanted, "python job.py --simulator"))
+        assert read_config(tmp_path / "deep" / "run") == wanted
+        assert "python job.py --simulator" in (tmp_path / "deep" / "run" / "config.yaml").read_text()
+
+    def test_takes_an_empty_folder(self, tmp_path: Path, locks: list[FileLock]) -> None:
+        locks.append(create(tmp_path, config(), ""))
+        assert read_config(tmp_path) == config()
+
+    def test_an_earlier_run_is_kept_unless_it_may_be_replaced(self, tmp_path: Path) -> None:
+        create(tmp_path, config(), "first").release()
+        before = tree(tmp_path)
+        with pytest.raises(
+            FedummError, match=r"exists\. Choose another --name, or replace it with --overwrite"
+        ) as refusal:
+            create(tmp_path, config(), "second")
+        assert str(tmp_path) in str(refusal.value)
+        assert tree(tmp_path) == before
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    @pytest.mark.parametrize(
+        "files",
+        [
+            {"thesis.tex": "years of work"},
+            {"sub/config.yaml": "# Repeat this run: x\n"},
+            {"config.yaml": "of: another project\n", "thesis.tex": "years of work"},
+        ],
+    )
+    def test_a_folder_that_is_no_run_is_left_as_it_is(
+        self, overwrite: bool, files: dict[str, str], tmp_path: Path
+    ) -> None:
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+        before = tree(tmp_path)
+        with pytest.raises(FedummError, match=r"no config\.yaml of a run, so not even --overwrite touches it"):
+            create(tmp_path, config(overwrite=overwrite), "")
+        assert tree(tmp_path) == before
+        assert not (tmp_path / ".lock").exists()
+
+    def test_overwriting_removes_every_trace_of_the_old_run_and_nothing_else(
+        self, tmp_path: Path, locks: list[FileLock]
+    ) -> None:
+        outside, run = tmp_path / "outside", tmp_path / "run"
+        outside.mkdir()
+        (outside / "kept.txt").write_text("kept")
+        create(run, config(), "old").release()
+        (run / "adapter" / "best").mkdir(parents=True)
+        (run / "adapter" / "best" / "README.md").write_text("old")
+        (run / "metrics.jsonl").write_text("{}\n")
+        (run / "link").symlink_to(outside, target_is_directory=True)
+        locks.append(create(run, config(overwrite=True, seed=99), "new"))
+        assert list(tree(run)) == ["config.yaml"]
+        assert read_config(run).seed == 99
+        assert (outside / "kept.txt").read_text() == "kept"
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_a_running_run_is_not_touched(self, overwrite: bool, tmp_path: Path, locks: list[FileLock]) -> None:
+        locks.append(create(tmp_path / "run", config(), "first"))
+        before = tree(tmp_path)
+        with pytest.raises(FedummError, match="in use by another process"):
+            create(tmp_path / "run", config(overwrite=overwrite), "second")
+        assert tree(tmp_path) == before
+
+    def test_a_refusal_does_not_keep_the_lock(self, tmp_path: Path, locks: list[FileLock]) -> None:
+        create(tmp_path, config(), "").release()
+        with pytest.raises(FedummError, match="exists"):
+            create(tmp_path, config(), "")
+        locks.append(create(tmp_path, config(overwrite=True), ""))
+        assert read_config(tmp_path).overwrite
+
+    def test_a_file_in_the_way_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "run").write_text("a file")
+        with pytest.raises(FedummError, match="can't be made"):
+            create(tmp_path / "run", config(), "")
+        assert (tmp_path / "run").read_text() == "a file"
+
+
+RECORDS: list[dict[str, Any]] = [
+    {"event": "client", "round": 1, "client": "site-1", "left_out": None, "train_loss": 0.5, "num_samples": 90},
+    {"event": "round", "round": 1, "train_loss": math.nan, "heldout": 0.25, "heldout_parts": {"yes/no": (math.inf, 3)}},
+    {"event": "final", "round": 5, "heldout": 0.75, "test": None},
+    {"event": "summary", "text": "größer"},
+]
+
+
+class TestMetrics:
+    def test_each_record_is_a_line_of_json_and_what_is_no_number_is_null(self, tmp_path: Path) -> None:
+        seen: list[dict[str, Any]] = []
+        folder = RunFolder(tmp_path, config(), seen.append)
+        for record in RECORDS:
+            folder.record(record)
+        folder.finish()
+        expected = [dict(r) for r in RECORDS]
+        expected[1] |= {"train_loss": None, "heldout_parts": {"yes/no": [None, 3]}}
+        lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+
+        def refuse(token: str) -> None:
+            raise AssertionError(f"{token} is not JSON")
+
+        assert [json.loads(line, parse_constant=refuse) for line in lines] == expected
+        assert list(read_records(tmp_path)) == expected
+        assert seen == expected
+        assert math.isnan(RECORDS[1]["train_loss"]), "the caller's record was changed"
+
+    def test_a_last_line_cut_short_by_a_crash_is_left_out(self, tmp_path: Path) -> None:
+        (tmp_path / "metrics.jsonl").write_text('{"event": "setup"}\n{"event": "round", "ro')
+        assert list(read_records(tmp_path)) == [{"event": "setup"}]
+
+    def test_the_figure_of_rounds_is_drawn_at_the_end_of_a_run_only(self, tmp_path: Path) -> None:
+        RunFolder(tmp_path, config()).finish()
+        assert tree(tmp_path) == {}
+        folder = RunFolder(tmp_path, config())
+        folder.record(RECORDS[1])
+        folder.finish()
+        assert (tmp_path / "rounds.png").read_bytes().startswith(PNG)
+
+    def test_tensorboard_shows_the_same_numbers(self, tmp_path: Path) -> None:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        folder = RunFolder(tmp_path, config())
+        for record in RECORDS:
+            folder.record(record)
+        folder.finish()
+        events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+        found = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+        assert found == {
+            "client/site-1/train_loss": [(1, 0.5)],
+            "client/site-1/num_samples": [(1, 90.0)],
+            # A round scores the adapter it starts from; the closing scores belong to the step after the last.
+            "round/heldout": [(1, 0.25), (6, 0.75)],
+        }
+
+
+def test_the_partition_is_described_with_its_options_and_drawn(tmp_path: Path) -> None:
+    clients = {
+        "site-1": {"train": 3, "heldout": 1, "labels": {"yes": 2, "no": 1}},
+        "site-2": {"train": 1, "heldout": 0, "labels": {"no": 1}},
+    }
+    RunFolder(tmp_path, config(keep_images_whole=True)).describe({"r": 6}, "dirichlet", "abc123", clients)
+    assert json.loads((tmp_path / "partition.json").read_text()) == {
+        "method": "dirichlet",
+        "alpha": 0.3,
+        "by": "answer",
+        "seed": 11,
+        "holdout": 0.1,
+        "keep_images_whole": True,
+        "fingerprint": "abc123",
+        "clients": clients,
+    }
+    assert (tmp_path / "partition.png").read_bytes().startswith(PNG)
+
+
+def test_best_and_last_are_adapter_folders_with_their_own_card(tmp_path: Path) -> None:
+    run = tmp_path / "my-run"
+    run.mkdir()
+    folder = RunFolder(run, config())
+    folder.describe({"r": 6, "lora_alpha": 24}, "iid", "f", {"site-1": {"labels": {"yes": 1}}})
+    folder.save_adapter("best", {"a": torch.tensor([1.0])}, 2, {"heldout": 0.4321, "test": 0.5})
+    folder.save_adapter("last", {"a": torch.tensor([2.0])}, 3, {})
+    for which, value in (("best", 1.0), ("last", 2.0)):
+        state, adapter_config = read_folder(run / "adapter" / which)
+        assert state["a"].tolist() == [value]
+        assert adapter_config == {"r": 6, "lora_alpha": 24}
+    best, last = ((run / "adapter" / which / "README.md").read_text() for which in ("best", "last"))
+    assert "`my-run`" in best
+    assert "2 of 5" in best
+    assert "43.21 %" in best
+    assert "3 of 5" in last
+    assert "%" not in last, "the last adapter has not been scored yet"
+
+
+def table_of(card: str) -> dict[str, str]:
+    rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ") and " | " in line]
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+class TestCard:
+    SHARED: ClassVar = {
+        "Data": "`easy_vqa`",
+        "Adapter": "LoRA rank 6, alpha 24, dropout 0.1",
+        "Optimiser": "AdamW, learning rate 0.0003, weight decay 0.05, 5 x 7 samples a step",
+    }
+
+    def test_of_a_federated_adapter_holds_what_was_done_and_reached(self) -> None:
+        card = federated_card(config(model_name_or_path="tiny"), 2, {"heldout": 0.5, "test": 1 / 3}, "run")
+        assert table_of(card) == {
+            **self.SHARED,
+            "Base model": "`tiny` (backend `blip_vqa`)",
+            "Clients": "4, Dirichlet(0.3) over answer, seed 11",
+            "Rounds": "2 of 5, 2 local epoch(s) each, FedAvg",
+            "Score on the clients' held-out data": "50.00 %",
+            "Score on the common test set": "33.33 %",
+        }
+        front = yaml.safe_load(card.split("---\n")[1])
+        assert front == {
+            "library_name": "peft",
+            "base_model": "tiny",
+            "tags": ["lora", "fedumm", "federated-learning"],
+        }
+
+    def test_of_an_iid_split_says_so(self) -> None:
+        assert table_of(federated_card(config(dirichlet_alpha=0.0), 1, {}, "run"))["Clients"] == "4, IID, seed 11"
+
+    def test_of_a_central_adapter_names_no_clients(self) -> None:
+        shared = {k: v for k, v in OPTIONS.items() if k in CentralConfig.__dataclass_fields__}
+        card = central_card(from_mapping(CentralConfig, {**shared, "num_epochs": 9}), {"test": 0.125})
+        assert table_of(card) == {
+            **self.SHARED,
+            "Base model": "`the backend's default` (backend `blip_vqa`)",
+            "Epochs": "9, seed 11",
+            "Score on the evaluation data": "12.50 %",
+        }
+        assert yaml.safe_load(card.split("---\n")[1])["tags"] == ["lora", "fedumm"]
+
+    @pytest.mark.parametrize(
+        ("value", "text"), [(None, "-"), (0.0, "0.00 %"), (1.0, "100.00 %"), (0.12345, "12.35 %"), (2 / 3, "66.67 %")]
+    )
+    def test_shares_are_percentages_of_two_decimals(self, value: float | None, text: str) -> None:
+        assert percent(value) == text
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "state.json"
+    write_atomically(file, "old")
+    write_atomically(file, "größer")
+    assert file.read_text(encoding="utf-8") == "größer"
+
+    def failing(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(file, "new")
+    assert file.read_text(encoding="utf-8") == "größer"
+
+
+def test_options_of_a_damaged_run_folder_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("model_backend: blip_vqa\nnum_cleints: 3\n")
+    with pytest.raises(
+        FedummError, match=r"Unknown option 'num_cleints' in .*config\.yaml\. Did you mean 'num_clients'"
+    ):
+        read_config(tmp_path)
+    assert read_yaml(tmp_path / "config.yaml")["num_cleints"] == 3

@@ -1,0 +1,212 @@
+"""Backends by name: shipped, from a file, from an installed package; what is wrong with one is said in words."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from fedumm.backends import available_backends, get_backend, load_backend_file, register_backend, registry
+from fedumm.backends.protocol import REQUIRED_METHODS
+from fedumm.errors import FedummError
+
+# What the original program asked of a backend; a backend written for it must be accepted.
+METHODS = [
+    "build_model_and_processor",
+    "build_dataset",
+    "collate_fn",
+    "train_step",
+    "evaluate",
+    "hf_dataset_name",
+    "hf_train_split",
+    "hf_eval_split",
+    "keep_columns",
+]
+BACKEND_CLASS = "class Mine:\n" + "".join(f"    def {m}(self, *args): return {m!r}\n" for m in METHODS)
+REGISTERS = f"from fedumm.backends import register_backend\n{BACKEND_CLASS}\n"
+
+
+def backend(*without: str) -> SimpleNamespace:
+    return SimpleNamespace(**{m: (lambda *_: None) for m in METHODS if m not in without})
+
+
+@pytest.fixture(autouse=True)
+def only_shipped_backends() -> Iterator[None]:
+    """Forget what other tests have registered, and afterwards what this one has."""
+    known, modules = dict(registry._registered), set(sys.modules)
+    registry._registered.clear()
+    yield
+    registry._registered.clear()
+    registry._registered.update(known)
+    for name in set(sys.modules) - modules:
+        if name.startswith(("fedumm_backend_", "acme_")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], str]:
+    def write_file(text: str) -> str:
+        (tmp_path / "mine.py").write_text(text)
+        return str(tmp_path / "mine.py")
+
+    return write_file
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Install a package ``acme_backend`` with one entry point."""
+
+    def install(code: str, entry_point: str) -> None:
+        site = tmp_path / "site"
+        info = site / "acme_backend-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-backend\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[fedumm.backends]\n{entry_point}\n")
+        (site / "acme_backend.py").write_text(code)
+        monkeypatch.syspath_prepend(str(site))
+        importlib.invalidate_caches()
+
+    return install
+
+
+def test_a_backend_needs_the_methods_of_the_original_program_and_no_more() -> None:
+    assert sorted(REQUIRED_METHODS) == sorted(METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_missing_method_is_named(method: str) -> None:
+    with pytest.raises(FedummError, match=rf"^Backend 'mine' lacks the method\(s\) {method}\.$"):
+        register_backend("mine", backend(method))
+    assert "mine" not in available_backends()
+
+
+def test_all_missing_methods_are_named_at_once() -> None:
+    with pytest.raises(FedummError) as refusal:
+        register_backend("mine", object())
+    assert all(method in str(refusal.value) for method in METHODS)
+
+
+def test_an_attribute_that_is_no_method_counts_as_missing() -> None:
+    mine = backend()
+    mine.evaluate = 0.5
+    with pytest.raises(FedummError, match=r"lacks the method\(s\) evaluate"):
+        register_backend("mine", mine)
+
+
+def test_a_later_registration_replaces_an_earlier_one() -> None:
+    first, second = backend(), backend()
+    register_backend("mine", first)
+    register_backend("mine", second)
+    assert get_backend("mine") is second
+    assert available_backends() == ["blip_vqa", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("blip_vqq", "blip_vqa"), ("blip", "blip_vqa"), ("my_modle", "my_model"), ("zzz", None)]
+)
+def test_an_unknown_name_lists_what_is_there_and_the_nearest(name: str, nearest: str | None) -> None:
+    register_backend("my_model", backend())
+    with pytest.raises(FedummError) as refusal:
+        get_backend(name)
+    message = str(refusal.value)
+    assert message.startswith(f"Unknown backend {name!r}. Available: blip_vqa, my_model.")
+    assert ("Did you mean" in message) == bool(nearest)
+    assert not nearest or f"Did you mean {nearest!r}?" in message
+    assert "--backend_file" in message
+
+
+class TestFile:
+    def test_registers_a_backend_that_can_be_used(self, write: Callable[[str], str]) -> None:
+        load_backend_file(write(REGISTERS + "register_backend('mine', Mine())"))
+        assert get_backend("mine").hf_dataset_name() == "hf_dataset_name"
+
+    def test_its_classes_can_be_found_again_by_a_worker_process(self, write: Callable[[str], str]) -> None:
+        """Pickle looks a class up by its module's name."""
+        load_backend_file(write(REGISTERS + "register_backend('mine', Mine())"))
+        kind = type(get_backend("mine"))
+        assert getattr(sys.modules[kind.__module__], kind.__qualname__) is kind
+
+    def test_may_be_loaded_again(self, write: Callable[[str], str]) -> None:
+        path = write(REGISTERS + "register_backend('mine', Mine())")
+        load_backend_file(path)
+        first = get_backend("mine")
+        load_backend_file(path)
+        assert get_backend("mine") is not first
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("import no_such_library\n", r"failed: ModuleNotFoundError: No module named 'no_such_library'"),
+            ("def broken(:\n", r"failed: SyntaxError: "),
+            ("raise RuntimeError('no licence')\n", r"failed: RuntimeError: no licence"),
+            ("", r"registered nothing: end it with register_backend\(name, backend\)"),
+            (BACKEND_CLASS, r"registered nothing"),
+        ],
+    )
+    def test_that_does_not_register_says_why_with_its_path(
+        self, text: str, message: str, write: Callable[[str], str]
+    ) -> None:
+        path = write(text)
+        with pytest.raises(FedummError, match=message) as refusal:
+            load_backend_file(path)
+        assert str(refusal.value).startswith(f"--backend_file {path} ")
+
+    def test_with_an_incomplete_backend_names_the_methods(self, write: Callable[[str], str]) -> None:
+        path = write("from fedumm.backends import register_backend\nregister_backend('mine', object())\n")
+        with pytest.raises(FedummError, match=r"^Backend 'mine' lacks the method\(s\) build_model_and_processor, "):
+            load_backend_file(path)
+
+    @pytest.mark.parametrize("name", ["nowhere.py", ".", "sub/nowhere.py"])
+    def test_that_is_missing_is_named(self, name: str, tmp_path: Path) -> None:
+        with pytest.raises(FedummError, match="no such file"):
+            load_backend_file(str(tmp_path / name))
+
+    def test_that_is_no_python_file_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "mine.txt").write_text(REGISTERS)
+        with pytest.raises(FedummError, match="not a Python file"):
+            load_backend_file(str(tmp_path / "mine.txt"))
+
+
+class TestEntryPoint:
+    def test_to_a_class_is_listed_without_importing_it_and_made_when_asked_for(
+        self, installed: Callable[[str, str], None]
+    ) -> None:
+        installed(BACKEND_CLASS, "acme = acme_backend:Mine")
+        assert available_backends() == ["acme", "blip_vqa"]
+        registry.check_backend_name("acme")
+        assert "acme_backend" not in sys.modules
+        assert get_backend("acme").hf_train_split() == "hf_train_split"
+        assert get_backend("acme") is get_backend("acme")
+
+    def test_to_a_module_that_registers_itself_is_imported(self, installed: Callable[[str, str], None]) -> None:
+        installed(REGISTERS + "register_backend('acme', Mine())", "acme = acme_backend")
+        assert get_backend("acme").hf_eval_split() == "hf_eval_split"
+
+    def test_to_a_module_that_registers_another_name_is_refused(self, installed: Callable[[str, str], None]) -> None:
+        installed(REGISTERS + "register_backend('emca', Mine())", "acme = acme_backend")
+        with pytest.raises(FedummError, match="'acme_backend' did not register a backend called 'acme'"):
+            get_backend("acme")
+
+    def test_to_an_incomplete_class_names_the_methods(self, installed: Callable[[str, str], None]) -> None:
+        installed("class Mine: ...", "acme = acme_backend:Mine")
+        with pytest.raises(FedummError, match="Backend 'acme' lacks the method"):
+            get_backend("acme")
+
+    @pytest.mark.parametrize(
+        ("code", "point"),
+        [("import no_such_library", "acme_backend"), ("", "acme_backend:Mine"), ("raise OSError('x')", "acme_backend")],
+    )
+    def test_that_cannot_be_loaded_is_named(self, code: str, point: str, installed: Callable[[str, str], None]) -> None:
+        installed(code, f"acme = {point}")
+        with pytest.raises(FedummError, match=f"The entry point '{point}' of the backend 'acme' failed: "):
+            get_backend("acme")
+
+    def test_does_not_replace_a_backend_registered_under_its_name(self, installed: Callable[[str, str], None]) -> None:
+        installed(BACKEND_CLASS, "acme = acme_backend:Mine")
+        mine = backend()
+        register_backend("acme", mine)
+        assert get_backend("acme") is mine
