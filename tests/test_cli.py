@@ -322,7 +322,7 @@ class TestConfigFile:
         ("content", "message"),
         [
             ("num_cleints: 3\n", "Unknown option 'num_cleints' in options.yaml. Did you mean 'num_clients'?"),
-            ("num_clients: two\n", "--num_clients must be a"),
+            ("num_clients: two\n", "--num_clients must be of type int"),
             ("num_clients: 0\n", "--num_clients must be positive, not 0."),
             ("- 1\n", "Config file options.yaml must hold lines of the form 'name: value'."),
             ("a: [1\n", "Config file options.yaml can't be read as YAML: "),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedumm.config import CentralConfig, FederateConfig, RunConfig, from_mapping, read_yaml, write_yaml
+from fedumm.config import OF_ONE_RUN, CentralConfig, FederateConfig, RunConfig, from_mapping, read_yaml, write_yaml
 from fedumm.errors import FedummError
 
 SEED_DEFAULTS: dict[type[RunConfig], dict[str, Any]] = {
@@ -74,7 +74,7 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("lr", True, "float"),
     ("lr", None, "float"),
     ("lr", {"value": 1}, "float"),
-    ("gpu", 0, "str"),
+    ("gpu", [0, 1], "str"),
     ("name", None, "str"),
     ("dataset", ["a"], "str"),
     ("simulator", "yes", "bool"),
@@ -128,7 +128,7 @@ def test_a_value_at_the_bound_is_taken(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(("name", "value", "kind"), WRONG_TYPES)
 def test_a_value_of_another_type_is_refused_by_its_flag(name: str, value: Any, kind: str) -> None:
-    with pytest.raises(FedummError, match=rf"^--{name} must be an? {kind}, not ") as refusal:
+    with pytest.raises(FedummError, match=rf"^--{name} must be of type {kind}, not ") as refusal:
         federate(**{name: value})
     assert repr(value) in str(refusal.value)
 
@@ -246,7 +246,7 @@ def test_what_is_written_is_read_back_equal(
     config = from_mapping(FederateConfig, values)
     file = tmp_path_factory.getbasetemp() / "round_trip.yaml"
     write_yaml(config, file, command)
-    assert from_mapping(FederateConfig, read_yaml(file)) == config
+    assert from_mapping(FederateConfig, read_yaml(file)) == replace(config, name="", overwrite=False)
 
 
 @pytest.mark.parametrize("config", [FederateConfig, CentralConfig])
@@ -255,5 +255,5 @@ def test_the_file_holds_every_option_and_the_command(config: type[RunConfig], tm
     write_yaml(written, tmp_path / "config.yaml", "python job.py --simulator")
     first = (tmp_path / "config.yaml").read_text().splitlines()[0]
     assert first == "# Repeat this run: python job.py --simulator"
-    assert list(read_yaml(tmp_path / "config.yaml")) == [f.name for f in fields(config)]
+    assert list(read_yaml(tmp_path / "config.yaml")) == [f.name for f in fields(config) if f.name not in OF_ONE_RUN]
     assert from_mapping(config, read_yaml(tmp_path / "config.yaml")) == written

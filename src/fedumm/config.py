@@ -24,6 +24,9 @@ EXECUTION = "Execution"
 REPEAT = "# Repeat this run:"
 """How every ``config.yaml`` of a run begins."""
 
+OF_ONE_RUN = ("name", "overwrite")
+"""Options that a repetition must not inherit: it has a run folder of its own."""
+
 Check = Callable[[Any], str | None]
 
 
@@ -143,6 +146,8 @@ class FederateConfig(RunConfig):
             raise FedummError(
                 f"--clients_per_round {self.clients_per_round} is more than --num_clients {self.num_clients}."
             )
+        if self.hosts > self.num_clients:
+            raise FedummError(f"--hosts {self.hosts} is more than --num_clients {self.num_clients}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +169,7 @@ def field_type(config: type[RunConfig], name: str) -> type:
 def _check_field(f: Field[Any], value: Any) -> None:
     wanted = {"int": int, "float": float, "str": str, "bool": bool}[str(f.type)]
     if type(value) is not wanted and not (wanted is float and type(value) is int):
-        raise FedummError(f"--{f.name} must be a {wanted.__name__}, not {value!r}.")
+        raise FedummError(f"--{f.name} must be of type {wanted.__name__}, not {value!r}.")
     check: Check | None = f.metadata["check"]
     if check and (problem := check(value)):
         raise FedummError(f"--{f.name} {problem}, not {value!r}.")
@@ -179,13 +184,16 @@ def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str
     for name, f in known.items():
         if name not in values and f.default is MISSING:
             raise FedummError(f"--{name} is required ({f.metadata['help']}).")
-    cast = {k: _as_float(known[k], v) for k, v in values.items()}
-    return config(**cast)
+    return config(**{name: _coerce(known[name], value) for name, value in values.items()})
 
 
-def _as_float(f: Field[Any], value: Any) -> Any:
-    """YAML 1.1 reads ``5e-5`` as a string; take it as the number that was meant."""
-    if str(f.type) == "float" and isinstance(value, str | int) and not isinstance(value, bool):
+def _coerce(f: Field[Any], value: Any) -> Any:
+    """Take what YAML 1.1 reads otherwise as what was meant: ``lr: 5e-5`` (a string), ``gpu: 0`` (a number)."""
+    if isinstance(value, bool):
+        return value
+    if str(f.type) == "str" and isinstance(value, int):
+        return str(value)
+    if str(f.type) == "float" and isinstance(value, str | int):
         try:
             return float(value)
         except ValueError:
@@ -211,10 +219,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def write_yaml(config: RunConfig, path: Path, command: str) -> None:
-    """Write every option, with the command that repeats the run as a comment."""
+    """Write every option but the run folder's, with the command that repeats the run as a comment."""
     import yaml
 
-    text = yaml.safe_dump(asdict(config), sort_keys=False)
+    options = {name: value for name, value in asdict(config).items() if name not in OF_ONE_RUN}
+    text = yaml.safe_dump(options, sort_keys=False)
     # A line break or control character in an argument would end the comment.
     comment = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in command)
     path.write_text(f"{REPEAT} {comment}\n{text}", encoding="utf-8")

@@ -114,12 +114,14 @@ def shards(folder: Path, split: str, layout: Features, count: int = SHARDS, ball
 
 
 def folder_of_images(folder: Path, splits: tuple[str, ...]) -> None:
+    """Files of their own, with compression that loses something each time."""
     for split in splits:
         (folder / split).mkdir(parents=True)
         lines = []
         for number in range(4):
-            (folder / split / f"{number}.png").write_bytes(picture(number)["bytes"])
-            lines.append({"file_name": f"{number}.png", "question": f"how many in {split}?", "answer": str(number)})
+            with Pillow.open(io.BytesIO(picture(number)["bytes"])) as image:
+                image.save(folder / split / f"{number}.jpg", quality=40)
+            lines.append({"file_name": f"{number}.jpg", "question": f"how many in {split}?", "answer": str(number)})
         (folder / split / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -339,6 +341,16 @@ def test_both_splits_have_the_rows_asked_for(connected: Results, step: str, trai
     assert "error" not in connected[step]
     assert (connected[step]["train"]["rows"], connected[step]["eval"]["rows"]) == (train_rows, eval_rows)
     assert connected[step]["train"]["sizes"] == connected[step]["eval"]["sizes"] == [[32, 24], [32, 24]]
+
+
+def test_first_rows_hold_image_files_as_they_are_on_the_hub(
+    connected: Results, online: Online, repositories: dict[tuple[str, str], Path]
+) -> None:
+    (kept,) = (online.cache / "fedumm").glob("someone--images-train-2-*/*.arrow")
+    rows = Dataset.from_file(str(kept)).cast_column("image", Image(decode=False))
+    for number in range(2):
+        stored = repositories["dataset", "someone/images"] / "train" / f"{number}.jpg"
+        assert rows[number]["image"]["bytes"] == stored.read_bytes()
 
 
 def test_both_layouts_of_vqav2_become_one(connected: Results) -> None:

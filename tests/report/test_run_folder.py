@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -80,7 +81,7 @@ class TestCreate:
     def test_makes_parents_and_writes_options_that_repeat_the_run(self, tmp_path: Path, locks: list[FileLock]) -> None:
         wanted = config(name="x", overwrite=True, gpu="0,1", simulator=True)
         locks.append(create(tmp_path / "deep" / "run", wanted, "python job.py --simulator"))
-        assert read_config(tmp_path / "deep" / "run") == wanted
+        assert read_config(tmp_path / "deep" / "run") == replace(wanted, name="", overwrite=False)
         assert "python job.py --simulator" in (tmp_path / "deep" / "run" / "config.yaml").read_text()
 
     def test_takes_an_empty_folder(self, tmp_path: Path, locks: list[FileLock]) -> None:
@@ -146,8 +147,8 @@ class TestCreate:
         create(tmp_path, config(), "").release()
         with pytest.raises(FedummError, match="exists"):
             create(tmp_path, config(), "")
-        locks.append(create(tmp_path, config(overwrite=True), ""))
-        assert read_config(tmp_path).overwrite
+        locks.append(create(tmp_path, config(overwrite=True, lr=0.5), ""))
+        assert read_config(tmp_path).lr == 0.5
 
     def test_a_file_in_the_way_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "run").write_text("a file")

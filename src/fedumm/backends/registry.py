@@ -18,11 +18,15 @@ _registered: dict[str, Backend] = {}
 
 
 def register_backend(name: str, backend: Any) -> None:
-    """Make ``backend`` known as ``name``; a later registration replaces an earlier one.
+    """Make ``backend`` (an object, or a class without arguments) known as ``name``.
+
+    A later registration replaces an earlier one.
 
     Raises:
         FedummError: a method of the protocol is missing.
     """
+    if isinstance(backend, type):
+        backend = backend()
     missing = [m for m in REQUIRED_METHODS if not callable(getattr(backend, m, None))]
     if missing:
         raise FedummError(f"Backend {name!r} lacks the method(s) {', '.join(missing)}.")
@@ -70,7 +74,7 @@ def _load_entry_point(name: str) -> None:
     try:
         loaded = point.load()
         if isinstance(loaded, type):
-            register_backend(name, loaded())
+            register_backend(name, loaded)
     except FedummError:
         raise
     except Exception as error:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from fedumm.backends.registry import check_backend_file, check_backend_name
-from fedumm.cli.options import Parser, add_options, config_from
+from fedumm.cli.options import Parser, add_options, check_model, config_from
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 
@@ -14,6 +13,7 @@ DESCRIPTION = """Federated fine-tuning: clients train LoRA adapters on their own
   python job.py --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa \\
       --num_clients 4 --num_rounds 3 --dirichlet_alpha 0.5 --simulator"""
 
+RUNNERS = ("simulator", "in_process", "export_dir")
 NO_RUNNER = """Say how to run: --simulator, --in_process or --export_dir. For example:
   {prog} --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa --simulator
   {prog} --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa --in_process
@@ -24,16 +24,13 @@ def main(argv: list[str], prog: str) -> int:
     """Parse, check, run."""
     parser = Parser(prog=prog, description=DESCRIPTION)
     add_options(parser, FederateConfig)
-    config = config_from(parser.parse_args(argv), FederateConfig)
-    runners = [name for name in ("simulator", "in_process", "export_dir") if getattr(config, name)]
+    config = config_from(parser.parse_args(argv), FederateConfig, RUNNERS)
+    runners = [name for name in RUNNERS if getattr(config, name)]
     if not runners:
         raise FedummError(NO_RUNNER.format(prog=prog))
     if len(runners) > 1:
         raise FedummError(f"--{runners[0]} and --{runners[1]} exclude each other.")
-    if config.backend_file:
-        check_backend_file(config.backend_file)
-    else:
-        check_backend_name(config.model_backend)
+    check_model(config)
     from fedumm.federation.launch import export, run
 
     if config.export_dir:

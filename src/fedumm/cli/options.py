@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any, NoReturn
 
+from fedumm.backends.registry import SHIPPED, check_backend_file, check_backend_name
+from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import AnyConfig, RunConfig, field_type, from_mapping, read_yaml
 from fedumm.errors import FedummError, did_you_mean
 
@@ -59,9 +61,21 @@ def add_options(parser: argparse.ArgumentParser, config: type[RunConfig]) -> Non
         )
 
 
-def config_from(parsed: argparse.Namespace, config: type[AnyConfig]) -> AnyConfig:
-    """Defaults, then ``--config``, then flags."""
+def config_from(parsed: argparse.Namespace, config: type[AnyConfig], exclusive: Sequence[str] = ()) -> AnyConfig:
+    """Defaults, then ``--config``, then flags; one of the flags ``exclusive`` sets the others of the file aside."""
     flags = dict(vars(parsed))
     path = flags.pop("config", None)
     values = read_yaml(path) if path else {}
+    if any(name in flags for name in exclusive):
+        values = {name: value for name, value in values.items() if name not in exclusive}
     return from_mapping(config, {**values, **flags}, origin=path or "options")
+
+
+def check_model(config: RunConfig) -> None:
+    """Find a mistyped backend, backend file or model folder before any long work."""
+    if config.backend_file:
+        check_backend_file(config.backend_file)
+        return
+    check_backend_name(config.model_backend)
+    if config.model_backend in SHIPPED and config.model_name_or_path:
+        resolve_checkpoint(config.model_backend, config.model_name_or_path)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from fedumm.backends.registry import check_backend_file, check_backend_name
-from fedumm.cli.options import Parser, add_options, config_from
+from fedumm.cli.options import Parser, add_options, check_model, config_from
 from fedumm.config import CentralConfig, write_yaml
 
 DESCRIPTION = """Centralised baseline: the same training with all data in one place.
@@ -20,10 +19,7 @@ def main(argv: list[str], prog: str) -> int:
     parser = Parser(prog=prog, description=DESCRIPTION)
     add_options(parser, CentralConfig)
     config = config_from(parser.parse_args(argv), CentralConfig)
-    if config.backend_file:
-        check_backend_file(config.backend_file)
-    else:
-        check_backend_name(config.model_backend)
+    check_model(config)
     return _run(config, shlex.join([*prog.split(), *argv]))
 
 

@@ -103,8 +103,8 @@ def _cached_by_datasets(repo_id: str, splits: Sequence[str], cache_dir: str) -> 
     return found[pick_split(list(found), splits, repo_id)]
 
 
-def _whole(repo_id: str, splits: Sequence[str], _: int, cache_dir: str, commit: str, folder: Path) -> None:
-    """Download one split's files and write its rows to ``folder``."""
+def _builder(repo_id: str, splits: Sequence[str], cache_dir: str, commit: str) -> tuple[Any, str]:
+    """What reads one split, and the split's name."""
     from datasets import load_dataset_builder
 
     builder = load_dataset_builder(repo_id, cache_dir=cache_dir or None, revision=commit)
@@ -112,22 +112,38 @@ def _whole(repo_id: str, splits: Sequence[str], _: int, cache_dir: str, commit: 
     split = pick_split(list(files), splits, repo_id)
     # A builder fetches all splits that it knows of: VQA v2's test images are larger than what is wanted.
     builder.config.data_files = type(files)({split: files[split]})
+    return builder, split
+
+
+def _whole(repo_id: str, splits: Sequence[str], _: int, cache_dir: str, commit: str, folder: Path) -> None:
+    """Download one split's files and write its rows to ``folder``."""
+    builder, _split = _builder(repo_id, splits, cache_dir, commit)
     builder.download_and_prepare(str(folder), verification_mode="no_checks")
 
 
-def _first_rows(repo_id: str, splits: Sequence[str], limit: int, _: str, commit: str, folder: Path) -> None:
+def _first_rows(repo_id: str, splits: Sequence[str], limit: int, cache_dir: str, commit: str, folder: Path) -> None:
     """Read the first rows and write them to ``folder``; images stay as the bytes they are stored as."""
-    from datasets import Image, load_dataset
+    from datasets import Image
     from datasets.arrow_writer import ArrowWriter
 
-    found = load_dataset(repo_id, streaming=True, revision=commit)
-    rows = found[pick_split(list(found), splits, repo_id)]
+    builder, split = _builder(repo_id, splits, cache_dir, commit)
+    rows = builder.as_streaming_dataset(split=split)
     features = rows.features
-    for name, feature in (features or {}).items():
-        if isinstance(feature, Image):
-            rows = rows.cast_column(name, Image(decode=False))
+    images = [name for name, feature in (features or {}).items() if isinstance(feature, Image)]
+    if images:
+        rows = rows.decode(False)
     folder.mkdir()
-    with ArrowWriter(path=str(folder / "rows.arrow"), features=features, embed_local_files=True) as writer:
+    with ArrowWriter(path=str(folder / "rows.arrow"), features=features) as writer:
         for row in itertools.islice(rows, limit):
-            writer.write(row)
+            writer.write({**row, **{name: _with_content(row[name]) for name in images}})
         writer.finalize()
+
+
+def _with_content(image: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An image that is a file of its own on the Hub, with what is in it."""
+    from datasets.utils.file_utils import xopen
+
+    if image is None or image["bytes"] is not None:
+        return image
+    with xopen(image["path"], "rb") as file:
+        return {**image, "bytes": file.read()}

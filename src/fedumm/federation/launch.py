@@ -14,8 +14,6 @@ from fedumm.report.run_folder import RunFolder, create, folder_for
 
 def run(config: FederateConfig, command: str) -> int:
     """Run in process or in FLARE's simulator, with the run folder and the screen."""
-    if config.hosts > config.num_clients:
-        raise FedummError(f"--hosts {config.hosts} is more than --num_clients {config.num_clients}.")
     path = folder_for(config)
     lock = create(path, config, command)
     summaries: list[dict[str, Any]] = []

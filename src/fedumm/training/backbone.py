@@ -87,4 +87,10 @@ def load_backbone(config: RunConfig, device: torch.device) -> Backbone:
     backbone = Backbone(backend, model, processor, device)
     if not backbone.trainable:
         raise FedummError(f"The backend {config.model_backend!r} built a model with no trainable parameter.")
+    exchanged = sum(t.numel() for t in backbone.adapter().values())
+    if exchanged != backbone.trainable:
+        raise FedummError(
+            f"The backend {config.model_backend!r} trains {backbone.trainable:,} parameters, but its adapter holds "
+            f"{exchanged:,}: what is trained outside LoRA layers must be named in PEFT's modules_to_save."
+        )
     return backbone

@@ -28,8 +28,8 @@ def load_splits(config: RunConfig) -> DataSplits:
     return load_data(config.dataset or backend.hf_dataset_name(), request)
 
 
-def label_column(rows: Any, by: str) -> str:
-    """The column that ``--partition_by`` means; ``answer`` is the most common human answer.
+def label_column(rows: Any, by: str, flag: str = "--partition_by") -> str:
+    """The column that ``flag`` means; ``answer`` is the most common human answer.
 
     Raises:
         FedummError: there is no such column.
@@ -37,7 +37,7 @@ def label_column(rows: Any, by: str) -> str:
     name = ANSWER if by == "answer" else by
     if name not in rows.column_names:
         known = [c for c in rows.column_names if c != "image"]
-        raise FedummError(f"--partition_by {by}: the data have {', '.join(known)}.{did_you_mean(by, known)}")
+        raise FedummError(f"{flag} {by}: the data have {', '.join(known)}.{did_you_mean(by, known)}")
     return name
 
 
