@@ -78,5 +78,7 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     steps = json.loads((folder / "steps.json").read_text())
     if any(kind in ("model", "command") for kind, _, _ in steps):
-        import fedumm.backends.blip_vqa  # noqa: F401 (its seconds are not the step's)
+        # Their seconds are not the step's.
+        import fedumm.backends.blip_vqa
+        import fedumm.training.central  # noqa: F401
     (folder / "results.json").write_text(json.dumps([run(kind, *args, **options) for kind, args, options in steps]))

@@ -300,3 +300,29 @@ def test_a_folder_that_does_not_serve_is_an_error_that_names_it(tmp_path: Path, 
 def test_a_missing_folder_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(FedummError, match="gone: not a folder"):
         load_data(str(tmp_path / "gone"), DataRequest())
+
+
+@pytest.mark.parametrize(
+    ("spec", "limit", "expected"),
+    [
+        ("validation", -1, range(10)),
+        ("validation[:50%]", -1, range(5)),
+        ("validation[:50%]", 3, range(3)),
+        ("validation[2:6]", -1, range(2, 6)),
+        ("validation[2:6]", 3, range(2, 5)),
+        ("validation[-30%:]", -1, range(7, 10)),
+    ],
+)
+def test_a_part_of_a_split_is_named_as_in_datasets(tmp_path: Path, spec: str, limit: int, expected: range) -> None:
+    """The seed's example backend evaluates on ``validation[:50%]``."""
+    rows = Dataset.from_dict({"question": [str(i) for i in range(10)], "answer": ["yes"] * 10})
+    DatasetDict({"train": rows, "validation": rows}).save_to_disk(str(tmp_path / "set"))
+    request = DataRequest(eval_split=spec, max_eval_samples=limit, columns=("question",))
+    assert load_data(str(tmp_path / "set"), request).eval["question"][:] == [str(i) for i in expected]
+
+
+def test_a_part_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"question": ["a"], "answer": ["yes"]})
+    DatasetDict({"train": rows, "validation": rows}).save_to_disk(str(tmp_path / "set"))
+    with pytest.raises(FedummError, match=r"'validation\[half\]' can't be read"):
+        load_data(str(tmp_path / "set"), DataRequest(eval_split="validation[half]", columns=("question",)))

@@ -53,7 +53,7 @@ def _show(args: object) -> int:
 
     rows = load_splits(config).train
     partition, _ = partition_for(config, rows, client_names(config.num_clients))
-    shown = [str(v) for v in rows[label_column(rows, show, "--show")]]
+    shown = [str(v) for v in rows[label_column(rows, show, "--show")][:]]
     labels, counts = save_partition_figure(partition.counts(shown), figure)
     table = Table(
         "client", *labels, "training", "held out", title=f"{partition.method}, by {show}", title_justify="left"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from fedumm.data.slices import SplitPart
 from fedumm.data.source import DataRequest, DataSplits
 from fedumm.errors import FedummError
 
@@ -27,8 +29,15 @@ def load_folder(path: Path, request: DataRequest) -> DataSplits:
         raise FedummError(f"--dataset {path} can't be read as a data set: {reason}.") from error
     if not isinstance(found, DatasetDict):
         raise FedummError(f"--dataset {path} has no splits: save a DatasetDict with 'train' and 'validation'.")
-    train = pick_split(list(found), [request.train_split, "train"], str(path))
-    return DataSplits(found[train], found[pick_split(list(found), [request.eval_split, *EVAL_SPLITS], str(path))])
+
+    def part(split: str, others: Sequence[str], limit: int) -> Any:
+        wanted = SplitPart.parse(split)
+        return wanted.of(found[pick_split(list(found), [wanted.name, *others], str(path))], limit)
+
+    return DataSplits(
+        part(request.train_split, ["train"], request.max_train_samples),
+        part(request.eval_split, EVAL_SPLITS, request.max_eval_samples),
+    )
 
 
 def pick_split(there: Sequence[str], wanted: Sequence[str], name: str) -> str:

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from fedumm.data.folder import EVAL_SPLITS, pick_split
 from fedumm.data.hub_access import check_reachable, explain_hub_error
+from fedumm.data.slices import SplitPart
 from fedumm.data.source import DataRequest, DataSplits
 from fedumm.errors import FedummError
 
@@ -29,9 +30,15 @@ def load_hub(repo_id: str, request: DataRequest) -> DataSplits:
     Raises:
         FedummError: it can't be had; the message says why and what else to do.
     """
+
+    def part(split: str, others: Sequence[str], limit: int) -> Any:
+        wanted = SplitPart.parse(split)
+        rows = load_split(repo_id, [wanted.name, *others], wanted.rows_to_read(limit), request.cache_dir)
+        return wanted.of(rows, limit)
+
     return DataSplits(
-        load_split(repo_id, [request.train_split, "train"], request.max_train_samples, request.cache_dir),
-        load_split(repo_id, [request.eval_split, *EVAL_SPLITS], request.max_eval_samples, request.cache_dir),
+        part(request.train_split, ["train"], request.max_train_samples),
+        part(request.eval_split, EVAL_SPLITS, request.max_eval_samples),
     )
 
 
@@ -116,7 +123,7 @@ def _builder(repo_id: str, splits: Sequence[str], cache_dir: str, commit: str) -
 
 
 def _whole(repo_id: str, splits: Sequence[str], _: int, cache_dir: str, commit: str, folder: Path) -> None:
-    """Download one split's files and write its rows to ``folder``."""
+    """Download one split's files (``datasets`` keeps them under ``HF_HOME``) and write its rows to ``folder``."""
     builder, _split = _builder(repo_id, splits, cache_dir, commit)
     builder.download_and_prepare(str(folder), verification_mode="no_checks")
 

@@ -201,6 +201,9 @@ class Server:
         """Write the closing summary."""
         assert self._best is not None
         best, last = self._best[1], max(self._scores)
+        if last:
+            # Written before its score was known.
+            self.store.save_adapter("last", self.adapter, last, self._scores[last])
         self.store.record(
             {
                 "event": "summary",

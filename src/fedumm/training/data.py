@@ -45,7 +45,7 @@ def row_labels(config: FederateConfig, rows: Any) -> list[str]:
     """What the split skews, for each row; an IID split needs no label, so there a missing answer is none."""
     if config.dirichlet_alpha == 0 and config.partition_by == "answer" and ANSWER not in rows.column_names:
         return ["all"] * len(rows)
-    return [str(label) for label in rows[label_column(rows, config.partition_by)]]
+    return [str(label) for label in rows[label_column(rows, config.partition_by)][:]]
 
 
 def partition_for(config: FederateConfig, rows: Any, clients: Sequence[str]) -> tuple[Partition, list[str]]:
@@ -53,7 +53,7 @@ def partition_for(config: FederateConfig, rows: Any, clients: Sequence[str]) -> 
     labels = row_labels(config, rows)
     partition = split_rows(
         labels,
-        [str(i) for i in rows["image_id"]] if "image_id" in rows.column_names else None,
+        [str(i) for i in rows["image_id"][:]] if "image_id" in rows.column_names else None,
         clients,
         alpha=config.dirichlet_alpha,
         seed=config.seed,

@@ -31,17 +31,15 @@ class BlipVqaDataset(Dataset[dict[str, Any]]):
         self.max_a_len = max_a_len
         self.features: FeatureStore | None = None
         self.questions: list[list[int]] = tokenizer(
-            list(hf_ds["question"]), truncation=True, max_length=max_q_len
+            hf_ds["question"][:], truncation=True, max_length=max_q_len
         ).input_ids
         self.lengths = [len(ids) for ids in self.questions]
         answers = tokenizer(
-            list(hf_ds["multiple_choice_answer"]), add_special_tokens=False, truncation=True, max_length=max_a_len - 1
+            hf_ds["multiple_choice_answer"][:], add_special_tokens=False, truncation=True, max_length=max_a_len - 1
         ).input_ids
         self.answers: list[list[int]] = [[*ids, tokenizer.sep_token_id] for ids in answers]
-        self.references: list[list[str]] = [list(a) for a in hf_ds["answers"]]
-        self.types = {
-            name: list(hf_ds[name]) for name in ("answer_type", "question_type") if name in hf_ds.column_names
-        }
+        self.references: list[list[str]] = hf_ds["answers"][:]
+        self.types = {name: hf_ds[name][:] for name in ("answer_type", "question_type") if name in hf_ds.column_names}
 
     def __len__(self) -> int:
         return len(self.questions)

@@ -1,0 +1,31 @@
+"""What the tests share: one torch thread, and quick runs of a small backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedumm.federation.in_process import run_in_process
+from fedumm.report.run_folder import RunFolder, create, read_records
+from toy import Run, toy_config
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def run_toy(tmp_path: Path) -> Run:
+    """Runs :func:`toy_config` with the options given, in process; returns the run folder and its records."""
+
+    def run(name: str = "run", **options: Any) -> tuple[Path, list[dict[str, Any]]]:
+        config = toy_config(**options)
+        create(tmp_path / name, config, "test").release()
+        run_in_process(config, RunFolder(tmp_path / name, config), lambda *_: None)
+        return tmp_path / name, list(read_records(tmp_path / name))
+
+    return run

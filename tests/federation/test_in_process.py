@@ -1,0 +1,183 @@
+"""A whole federated run without NVIDIA FLARE: contracts on bits, bytes, records and the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedumm.adapters import decode, encode
+from fedumm.adapters.folder import read_folder
+from fedumm.backends import load_backend_file
+from fedumm.errors import FedummError
+from fedumm.federation.drive import drive
+from fedumm.federation.host import Host
+from fedumm.federation.messages import HostReply, Message, RoundTask
+from fedumm.federation.server import Server
+from fedumm.report.run_folder import RunFolder
+from toy import TOY, Run, toy_config
+
+
+def of(records: Sequence[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
+    return [r for r in records if r["event"] == event]
+
+
+def weights(folder: Path, which: str = "last") -> bytes:
+    return (folder / "adapter" / which / "adapter_model.safetensors").read_bytes()
+
+
+def drive_hosts(folder: Path, assignments: dict[str, list[str]], **options: Any) -> list[tuple[Message, Message]]:
+    """Run with clients dealt out and ordered as given; returns every message with its answer."""
+    config = toy_config(**options)
+    load_backend_file(str(TOY))
+    folder.mkdir()
+    hosts = {name: Host(name, config, lambda *_: None, i, len(assignments)) for i, name in enumerate(assignments)}
+    seen: list[tuple[Message, Message]] = []
+
+    def send(message: Message) -> dict[str, Message]:
+        answers = {name: host.handle(message) for name, host in hosts.items()}
+        seen.extend((message, answer) for answer in answers.values())
+        return answers
+
+    drive(Server(config, assignments, RunFolder(folder, config)), send)
+    return seen
+
+
+def test_training_helps_and_the_best_round_is_kept(run_toy: Run) -> None:
+    _, records = run_toy(num_rounds=4, max_train_samples=400, max_eval_samples=200)
+    (summary,) = of(records, "summary")
+    assert summary["best"]["heldout"] > summary["untrained"]["heldout"] + 0.1
+    assert summary["best"]["test"] > summary["untrained"]["test"] + 0.1
+    scores = [r["heldout"] for r in (*of(records, "round"), *of(records, "final"))]
+    assert summary["best"]["round"] == scores.index(max(scores))
+    assert [r["round"] for r in of(records, "round")] == [1, 2, 3, 4]
+    assert len(of(records, "client")) == 3 * 4
+
+
+@pytest.mark.parametrize("hosts", [2, 3])
+def test_any_number_of_hosts_gives_the_same_bits(run_toy: Run, hosts: int) -> None:
+    one, first = run_toy("one", hosts=1)
+    many, second = run_toy("many", hosts=hosts)
+    for which in ("best", "last"):
+        assert weights(one, which) == weights(many, which)
+    keys = ("train_loss", "heldout", "heldout_after")
+    assert [[r[k] for k in keys] for r in of(first, "client")] == [[r[k] for k in keys] for r in of(second, "client")]
+
+
+def test_clients_do_not_reach_each_other(tmp_path: Path) -> None:
+    """Served in another order, alone or together: every client's update has the same bits."""
+    layouts = {
+        "forward": {"host-1": ["site-1", "site-2", "site-3"]},
+        "backward": {"host-1": ["site-3", "site-2", "site-1"]},
+        "apart": {"host-1": ["site-2"], "host-2": ["site-1", "site-3"]},
+    }
+    results = {}
+    for name, layout in layouts.items():
+        seen = drive_hosts(tmp_path / name, layout)
+        results[name] = {
+            (u.round, u.client): (u.adapter, u.train_loss, u.before, u.after)
+            for _, answer in seen
+            if isinstance(answer, HostReply)
+            for u in answer.updates
+        }
+    assert len(results["forward"]) == 3 * 3
+    assert results["forward"] == results["backward"] == results["apart"]
+
+
+def test_the_new_global_adapter_is_the_sample_weighted_mean_of_the_updates(tmp_path: Path) -> None:
+    seen = drive_hosts(tmp_path / "run", {"host-1": ["site-1", "site-2", "site-3"]})
+    rounds = [(task, reply) for task, reply in seen if isinstance(task, RoundTask) and isinstance(reply, HostReply)]
+    for (_, reply), (following, _) in pairwise(rounds):
+        total = sum(u.num_samples for u in reply.updates)
+        after = decode(following.adapter)
+        updates = [(decode(u.adapter), u.num_samples / total) for u in reply.updates]
+        for name in after:
+            expected = sum(state[name].double() * share for state, share in updates)
+            torch.testing.assert_close(after[name].double(), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_every_client_starts_from_the_common_adapter(tmp_path: Path) -> None:
+    """No matter what the seed of another purpose is, round 1 begins with host-1's fresh adapter."""
+    seen = drive_hosts(tmp_path / "run", {"host-1": ["site-1"], "host-2": ["site-2", "site-3"]})
+    first = [task for task, _ in seen if isinstance(task, RoundTask) and task.round == 1]
+    assert len({task.adapter for task in first}) == 1
+
+
+def test_counted_bytes_are_the_serialised_adapters(run_toy: Run) -> None:
+    folder, records = run_toy()
+    size = len(encode(read_folder(folder / "adapter" / "last")[0]))
+    for client in of(records, "client"):
+        assert client["bytes_down"] == client["bytes_up"] == size
+    for entry in of(records, "round"):
+        assert entry["bytes_down"] == size, "one copy for the one host"
+        assert entry["bytes_up"] == 3 * size
+
+
+def test_only_sampled_clients_train_and_all_are_scored_at_the_end(run_toy: Run) -> None:
+    _, records = run_toy(clients_per_round=2, num_rounds=4)
+    by_round = {n: [r["client"] for r in of(records, "client") if r["round"] == n] for n in range(1, 5)}
+    assert all(len(clients) == 2 for clients in by_round.values())
+    assert len({tuple(clients) for clients in by_round.values()}) > 1, "another draw each round"
+    (setup,) = of(records, "setup")
+    held = {name: c["heldout"] for name, c in setup["clients"].items()}
+    last = of(records, "round")[-1]
+    assert last["clients"] == 2
+    assert sum(held.values()) > 0
+    assert of(records, "final")[0]["heldout"] is not None
+
+
+def test_the_run_folder_holds_what_it_promises(run_toy: Run) -> None:
+    folder, _ = run_toy()
+    for name in ("config.yaml", "partition.json", "metrics.jsonl", "partition.png", "rounds.png"):
+        assert (folder / name).stat().st_size > 0, name
+    assert list((folder / "tensorboard").glob("events.*"))
+    for which in ("best", "last"):
+        card = (folder / "adapter" / which / "README.md").read_text()
+        assert "| Clients | 3, Dirichlet(0.5) over answer, seed 42 |" in card
+        assert " % |" in card, "the scores are known by the end"
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(run_toy: Run) -> None:
+    one, two, other = (run_toy(name, seed=seed)[0] for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert weights(one) == weights(two)
+    assert weights(one) != weights(other)
+
+
+def test_too_many_clients_are_refused(run_toy: Run) -> None:
+    with pytest.raises(FedummError, match="500 clients are too many for"):
+        run_toy(num_clients=500)
+
+
+def test_a_failing_client_is_left_out_and_named(run_toy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fedumm.federation.host as host_module
+
+    real = host_module.train_epochs
+
+    def train(*args: Any, **kwargs: Any) -> Any:
+        if train.calls == 1:
+            train.calls += 1
+            raise RuntimeError("no memory")
+        train.calls += 1
+        return real(*args, **kwargs)
+
+    train.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(host_module, "train_epochs", train)
+    _, records = run_toy()
+    clients = of(records, "client")
+    assert [c["left_out"] for c in clients[:3]] == [None, "RuntimeError: no memory", None]
+    assert of(records, "round")[0]["clients"] == 2
+
+
+def test_progress_names_the_host(tmp_path: Path) -> None:
+    lines: list[str] = []
+    config = toy_config(hosts=1)
+    load_backend_file(str(TOY))
+    host = Host("host-1", config, partial(lambda store, text, done, total: store.append(text), lines))
+    server = Server(config, {"host-1": ["site-1", "site-2", "site-3"]}, RunFolder(tmp_path, config))
+    host.handle(server.setup())
+    assert "loading the model" in lines
