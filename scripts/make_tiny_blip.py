@@ -246,6 +246,7 @@ def main() -> None:
     torch.set_num_threads(1)  # the order of sums, and so the result, does not depend on the number of cores
     torch.manual_seed(args.seed)
     processor = build_processor()
+    processor.save_pretrained(args.out)
     model = build_model(processor)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens", flush=True)
     train, test = Bank(processor, args.bank, args.seed), Bank(processor, 500, args.seed + 1)
@@ -255,7 +256,6 @@ def main() -> None:
     train_text(model, processor, train, test, args.steps, args.lr, args.seed)
     enlarge_hidden_states(model, 4)
     model.half().save_pretrained(args.out)
-    processor.save_pretrained(args.out)
 
 
 if __name__ == "__main__":

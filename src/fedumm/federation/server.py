@@ -120,7 +120,11 @@ class Server:
         Raises:
             FedummError: no client sent a usable update.
         """
-        updates = {u.client: u for host, reply in answers.items() for u in reply.updates if self._is_of(u, host)}
+        updates: dict[str, Update] = {}
+        for host, reply in answers.items():
+            for update in reply.updates:
+                if update.client in self.assignments.get(host, ()):
+                    updates.setdefault(update.client, update)
         asked = [c for c in self.roster if any(c in own for own in task.assignments.values())]
         tests = [reply.test for reply in answers.values() if reply.test is not None]
         before = [u.before for c in asked if (u := updates.get(c)) and u.before]
@@ -135,9 +139,6 @@ class Server:
             self._aggregate(task, asked, updates, len(answers))
         else:
             self.store.record({"event": "final", "round": task.round - 1, **self._scores[task.round - 1]})
-
-    def _is_of(self, update: Update, host: str) -> bool:
-        return update.client in self.assignments.get(host, ())
 
     def _select(self, version: int) -> None:
         """Keep the present adapter as the best one if its held-out score is higher than any before."""
