@@ -1,21 +1,23 @@
 """BLIP's three stages, called one by one.
 
 ``BlipForQuestionAnswering.forward`` and ``.generate`` tie the stages together in
-ways that training must not rely on: ``generate`` lets the decoder attend to padded
-question tokens, and ``forward`` feeds labels, -100 included, to the decoder. Calling
-the stages gives one path for training and generation, and lets the frozen vision
-tower's output be computed ahead.
+ways that training must not rely on: both let the decoder attend to padded question
+tokens, and ``forward`` feeds labels, -100 included, to the decoder. Calling the
+stages gives one path for training and generation, and lets the frozen vision tower's
+output be computed ahead.
 """
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BlipForQuestionAnswering, BlipProcessor
+from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 from transformers.utils import logging
 
 from fedumm.adapters.dropout import quicken_dropout
@@ -44,7 +46,26 @@ def load_pretrained(model_name_or_path: str) -> tuple[BlipForQuestionAnswering, 
         if Path(where).is_dir():
             raise FedummError(f"{where} does not hold a BLIP VQA model: {error}") from error
         raise explain_hub_error("model", where, error, "") from error
+    mask_cross_attention(model)
     return model, processor
+
+
+def mask_cross_attention(model: BlipForQuestionAnswering) -> None:
+    """Make cross-attention heed its mask.
+
+    ``transformers`` (seen in 5.23) hands the mask of padded question tokens to BLIP's cross-attention
+    as ``attention_mask``, which that looks for under ``encoder_attention_mask``: the answer then
+    depends on how far its question was padded. BLIP itself masks.
+    """
+
+    def rename(module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if kwargs.get("encoder_hidden_states") is not None and kwargs.get("encoder_attention_mask") is None:
+            kwargs["encoder_attention_mask"] = kwargs.get("attention_mask")
+        return args, kwargs
+
+    for module in model.modules():
+        if isinstance(module, BlipTextSelfAttention):
+            module.register_forward_pre_hook(rename, with_kwargs=True)
 
 
 def add_lora(model: BlipForQuestionAnswering, r: int, alpha: int, dropout: float) -> PeftModel:
