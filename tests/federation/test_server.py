@@ -26,7 +26,7 @@ from fedumm.federation.messages import (
 )
 from fedumm.federation.server import Server, natural, uniform_sampler
 from fedumm.report.run_folder import RunFolder, read_records
-from fedumm.training.local import Evaluation
+from fedumm.training.results import Evaluation
 from toy import toy_config
 
 CLIENTS = ("site-1", "site-2")

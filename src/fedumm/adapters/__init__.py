@@ -1,15 +1,9 @@
-"""LoRA in, state out: the adapter as named tensors, its checks, its bytes and its folder."""
+"""LoRA in, state out: the adapter as named tensors, its checks, its bytes and its folder.
 
-from fedumm.adapters.state import AdapterState, Spec, adapter_of, check_state, load_adapter, spec_of
+What needs PEFT is in :mod:`fedumm.adapters.model` and imported from there: the server does without.
+"""
+
+from fedumm.adapters.state import AdapterState, Spec, check_state, spec_of
 from fedumm.adapters.wire import decode, encode
 
-__all__ = [
-    "AdapterState",
-    "Spec",
-    "adapter_of",
-    "check_state",
-    "decode",
-    "encode",
-    "load_adapter",
-    "spec_of",
-]
+__all__ = ["AdapterState", "Spec", "check_state", "decode", "encode", "spec_of"]

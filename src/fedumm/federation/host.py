@@ -18,7 +18,8 @@ from fedumm.errors import FedummError
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Update
 from fedumm.training.backbone import Backbone, load_backbone, pick_device, thread_count
 from fedumm.training.data import load_splits, partition_for
-from fedumm.training.local import Evaluation, cache_features, evaluate, train_epochs
+from fedumm.training.local import cache_features, evaluate, train_epochs
+from fedumm.training.results import Evaluation
 from fedumm.training.seeds import derive
 
 

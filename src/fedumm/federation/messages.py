@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from fedumm.adapters.state import Spec
-from fedumm.training.local import Evaluation
+from fedumm.training.results import Evaluation
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedumm.training.local import Evaluation
+from fedumm.training.results import Evaluation
 
 
 def average(evaluations: Sequence[Evaluation]) -> float | None:

@@ -32,6 +32,7 @@ RUNS = Path("runs")
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 PARTITION = "partition.json"
+ROUNDS = "rounds.png"
 Record = dict[str, Any]
 
 
@@ -109,7 +110,7 @@ class RunFolder:
         if self._events:
             self._events.close()
         if (self.path / METRICS).exists():
-            save_rounds_figure(list(read_records(self.path)), self.path / "rounds.png")
+            save_rounds_figure(list(read_records(self.path)), self.path / ROUNDS)
 
 
 def create(path: Path, config: FederateConfig, command: str) -> FileLock:

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from fedumm.adapters import AdapterState, adapter_of, load_adapter
+from fedumm.adapters import AdapterState
+from fedumm.adapters.model import adapter_of, load_adapter
 from fedumm.backends import get_backend
 from fedumm.backends.protocol import Backend
 from fedumm.config import RunConfig

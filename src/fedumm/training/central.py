@@ -15,7 +15,8 @@ from fedumm.config import CentralConfig
 from fedumm.errors import FedummError
 from fedumm.training.backbone import load_backbone, pick_device, thread_count
 from fedumm.training.data import load_splits
-from fedumm.training.local import Evaluation, TrainProgress, cache_features, evaluate, train_epochs
+from fedumm.training.local import TrainProgress, cache_features, evaluate, train_epochs
+from fedumm.training.results import Evaluation
 from fedumm.training.seeds import derive
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,37 +12,12 @@ from torch.utils.data import DataLoader
 from fedumm.backends.protocol import CachesFeatures, EvaluatesInDetail, MergesBatches, Progress
 from fedumm.config import RunConfig
 from fedumm.training.backbone import Backbone
+from fedumm.training.results import Evaluation, TrainResult
 from fedumm.training.seeds import derive
 
 _MERGED_SAMPLES = 64
 TrainProgress = Callable[[int, int, float], None]
 """Called after each optimiser step with samples done, samples in all, and the mean loss so far."""
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What local training did.
-
-    ``loss`` is the mean training loss per sample over all epochs, measured while the weights
-    moved; ``samples`` the size of the data set, ``steps`` the optimiser steps.
-    """
-
-    loss: float
-    samples: int
-    steps: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A score in 0..1 (or the backend's own unit), and the number of samples it is a mean of.
-
-    ``parts`` holds the same pair for named subsets, for example answer types.
-    """
-
-    score: float
-    count: int
-    parts: dict[str, tuple[float, int]]
 
 
 def epoch_groups(count: int, config: RunConfig, merge: bool, seed: int) -> list[list[list[int]]]:

@@ -17,13 +17,12 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.drive import drive
 from fedumm.federation.flare.carrier import TASK, pack, unpack
-from fedumm.federation.flare.watch import leave_with_launcher
+from fedumm.federation.flare.watch import ERROR, leave_with_launcher
 from fedumm.federation.messages import HostError, Message
 from fedumm.federation.server import Server, natural
 from fedumm.federation.topology import assign
 from fedumm.report.run_folder import RunFolder, create, write_atomically
 
-ERROR = "error.txt"
 _POLL = 0.05
 
 

@@ -16,10 +16,9 @@ from nvflare.apis.signal import Signal
 
 from fedumm.config import FederateConfig
 from fedumm.federation.flare.carrier import TASK, pack, unpack
-from fedumm.federation.flare.watch import leave_with_launcher
+from fedumm.federation.flare.watch import PROGRESS, leave_with_launcher
 from fedumm.report.run_folder import write_atomically
 
-PROGRESS = "progress"
 _PROGRESS_EVERY = 0.5
 
 

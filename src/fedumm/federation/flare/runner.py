@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from typing import Any
 import psutil
 
 from fedumm.errors import FedummError
-from fedumm.federation.flare.watch import LAUNCHER
-from fedumm.report.run_folder import METRICS
+from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS
+from fedumm.report.run_folder import METRICS, ROUNDS, RunFolder, read_config
 
 LOG = "flare.log"
 _EVERY = 0.2
@@ -44,6 +45,10 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
     finally:
         end_tree(child.pid)
         child.wait()
+        shutil.rmtree(folder / PROGRESS, ignore_errors=True)
+        if not (folder / ROUNDS).exists():
+            # The process that would have drawn it was ended.
+            RunFolder(folder, read_config(folder)).finish()
 
 
 def _follow(child: subprocess.Popen[bytes], folder: Path, show: Show, progress: ShowProgress) -> None:
@@ -69,13 +74,13 @@ def _follow(child: subprocess.Popen[bytes], folder: Path, show: Show, progress: 
 
 
 def _raise_error(folder: Path) -> None:
-    error = folder / "error.txt"
+    error = folder / ERROR
     if error.exists():
         raise FedummError(error.read_text())
 
 
 def _show_progress(folder: Path, progress: ShowProgress) -> None:
-    for file in sorted((folder / "progress").glob("*.json")):
+    for file in sorted((folder / PROGRESS).glob("*.json")):
         state = json.loads(file.read_text())
         if not psutil.pid_exists(state["pid"]):
             # FLARE's simulator would wait for it for ever.

@@ -1,10 +1,14 @@
-"""No orphans: simulator processes end with the process that launched them."""
+"""What ties simulated processes to the one that launched them: files it reads, and no orphans."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
+
+PROGRESS = "progress"
+ERROR = "error.txt"
+"""Left in the run folder for the launcher: what each process does now, and why the run was given up."""
 
 LAUNCHER = "FEDUMM_LAUNCHER_PID"
 _EVERY = 1.0

@@ -1,0 +1,225 @@
+"""NVIDIA FLARE's simulator, driven by the real command: the same bits, counted bytes, clean ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fedumm.adapters.folder import read_folder
+from fedumm.report.run_folder import read_records
+from toy import TOY, Run
+
+JOB = Path(__file__).parents[2] / "job.py"
+TOY_OPTIONS = {
+    "model_backend": "toy", "backend_file": TOY, "num_clients": 3, "num_rounds": 2, "max_train_samples": 160,
+    "max_eval_samples": 40, "batch_size": 4, "grad_accum": 2, "lr": 0.01, "dirichlet_alpha": 0.5, "threads": 1,
+}  # fmt: skip
+BLIP_OPTIONS = {
+    "model_backend": "blip_vqa", "model_name_or_path": "tiny", "dataset": "easy_vqa", "num_clients": 2,
+    "num_rounds": 2, "max_train_samples": 120, "max_eval_samples": 30, "threads": 1, "lr": 0.001,
+}  # fmt: skip
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def command(runner: str, folder: Path, options: dict[str, Any], **more: Any) -> list[str]:
+    flags = [str(part) for name, value in {**options, **more}.items() for part in (f"--{name}", value)]
+    return [sys.executable, str(JOB), *flags, f"--{runner}", "--name", str(folder)]
+
+
+def weights(folder: Path, which: str = "last") -> bytes:
+    return (folder / "adapter" / which / "adapter_model.safetensors").read_bytes()
+
+
+def of(folder: Path, event: str) -> list[dict[str, Any]]:
+    return [r for r in read_records(folder) if r["event"] == event]
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Everything that a simulated run in ``folder`` has started and that is still there."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and any(str(folder) in part for part in process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if result := condition():
+            return result
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s")
+
+
+@pytest.fixture(scope="module")
+def toy_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str], list[str]]:
+    """One simulated run of the toy backend on two hosts, its output, and who built a model."""
+    folder = tmp_path_factory.mktemp("flare") / "toy"
+    builds = folder.with_name("builds.txt")
+    result = subprocess.run(
+        command("simulator", folder, TOY_OPTIONS, hosts=2),
+        env={**os.environ, "TOY_BUILDS": str(builds)},
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr + (folder / "flare.log").read_text()
+    return folder, result, builds.read_text().splitlines()
+
+
+def test_a_backend_file_federates_to_the_same_bits_as_in_process(toy_run: Any, run_toy: Run) -> None:
+    folder, result, _ = toy_run
+    other, _ = run_toy("in_process", hosts=1)
+    for which in ("best", "last"):
+        assert weights(folder, which) == weights(other, which)
+    volatile = {"seconds", "seconds_train", "seconds_eval", "elapsed", "bytes_down"}
+    for event in ("client", "final"):
+        a, b = ([{k: v for k, v in r.items() if k not in volatile} for r in of(f, event)] for f in (folder, other))
+        assert a == b
+    assert not result.stderr
+
+
+def test_only_the_hosts_build_the_model(toy_run: Any) -> None:
+    """Two hosts for three clients: two models, none of them in the server's process."""
+    _, _, builds = toy_run
+    assert len(builds) == len({line.split()[0] for line in builds}) == 2
+    assert all("client" in line for line in builds), builds
+
+
+def test_the_screen_shows_each_round_and_the_result(toy_run: Any) -> None:
+    _, result, _ = toy_run
+    lines = result.stdout.splitlines()
+    assert sum(line.split()[:1] in (["1/2"], ["2/2"]) for line in lines) == 2
+    assert any("adapter/best" in line for line in lines)
+
+
+def test_bytes_on_the_wire_are_the_adapters(toy_run: Any) -> None:
+    folder, _, _ = toy_run
+    size = sum(t.numel() * t.element_size() for t in read_folder(folder / "adapter" / "last")[0].values())
+    for client in of(folder, "client"):
+        for way in ("bytes_down", "bytes_up"):
+            assert size <= client[way] <= 1.03 * size + 4096
+
+
+def test_nothing_is_left_running_or_lying_about(toy_run: Any) -> None:
+    folder, _, _ = toy_run
+    assert not processes_of(folder)
+    assert not (folder / "progress").exists()
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["builds.txt", "toy"]
+
+
+def test_blip_gives_the_same_bits_through_flare(tmp_path: Path) -> None:
+    for runner in ("simulator", "in_process"):
+        options = command(runner, tmp_path / runner, BLIP_OPTIONS)
+        result = subprocess.run(options, capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert not result.stderr
+    for which in ("best", "last"):
+        assert weights(tmp_path / "simulator", which) == weights(tmp_path / "in_process", which)
+    (setup,) = of(tmp_path / "simulator", "setup")
+    payload = 4 * setup["trainable"]
+    assert all(payload <= c["bytes_up"] <= 1.03 * payload + 4096 for c in of(tmp_path / "simulator", "client"))
+
+
+@pytest.fixture
+def slow_run(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+    """A simulated run that would take minutes, in the middle of its second round."""
+    folder = tmp_path / "slow"
+    child = subprocess.Popen(
+        command("simulator", folder, TOY_OPTIONS, num_rounds=50),
+        env={**os.environ, "TOY_STEP_SECONDS": "0.1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+    )
+
+    def in_second_round() -> bool:
+        assert child.poll() is None, child.communicate()[0]
+        return (folder / "metrics.jsonl").exists() and bool(of(folder, "round"))
+
+    wait_for(in_second_round, 120)
+    with child:
+        yield folder, child
+        child.kill()
+    for process in processes_of(folder):
+        process.kill()
+
+
+def test_ctrl_c_ends_everything_and_keeps_the_finished_rounds(slow_run: Any) -> None:
+    folder, child = slow_run
+    child.send_signal(signal.SIGINT)
+    output, _ = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "Traceback" not in output
+    assert f"Finished rounds are kept in {folder}" in output
+    wait_for(lambda: not processes_of(folder), 10)
+    rounds = of(folder, "round")
+    assert rounds
+    assert read_folder(folder / "adapter" / "last")[0]
+    assert (folder / "rounds.png").stat().st_size > 0
+
+
+def test_a_killed_launcher_leaves_no_orphans(slow_run: Any) -> None:
+    folder, child = slow_run
+    assert processes_of(folder)
+    child.kill()
+    child.wait()
+    wait_for(lambda: not processes_of(folder), 20)
+    assert read_folder(folder / "adapter" / "last")[0]
+
+
+def test_a_killed_host_is_an_error_and_not_a_wait_for_ever(slow_run: Any) -> None:
+    folder, child = slow_run
+    state = json.loads((folder / "progress" / "host-1.json").read_text())
+    psutil.Process(state["pid"]).kill()
+    output, _ = child.communicate(timeout=60)
+    assert child.returncode == 2
+    assert "host-1 died" in output
+    assert "Traceback" not in output
+    wait_for(lambda: not processes_of(folder), 10)
+
+
+def test_a_mistake_on_a_host_reaches_the_user_in_one_line(tmp_path: Path) -> None:
+    result = subprocess.run(
+        command("simulator", tmp_path / "run", TOY_OPTIONS, num_clients=500),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 2
+    assert "host-1: 500 clients are too many for" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    wait_for(lambda: not processes_of(tmp_path / "run"), 10)
+
+
+def test_export_writes_a_job_without_loading_a_model(tmp_path: Path) -> None:
+    code = (
+        "import sys; from fedumm.cli.main import run\n"
+        f"status = run('federate', ['--model_backend', 'blip_vqa', '--export_dir', {str(tmp_path)!r}], 'job.py')\n"
+        "loaded = {'transformers', 'datasets'} & set(sys.modules)\n"
+        "sys.exit(status or (f'loaded {loaded}' if loaded else 0))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    job = tmp_path / "fedumm-blip_vqa"
+    assert f"nvflare job submit -j {job}" in result.stdout
+    assert json.loads((job / "meta.json").read_text())["min_clients"] == 2
+    server = next(job.rglob("config_fed_server.json")).read_text()
+    assert "fedumm.federation.flare.controller.ServerController" in server
+    assert not list(job.rglob("*.py")), "sites run the fedumm that they have installed"
