@@ -26,6 +26,10 @@ from fedumm.report.run_folder import RunFolder, create, write_atomically
 _POLL = 0.05
 
 
+class JobAbortedError(Exception):
+    """FLARE ended the job: on an administrator's word, or because a host was lost."""
+
+
 class ServerController(Controller):  # type: ignore[misc]
     """Drives :class:`fedumm.federation.server.Server`. It never loads a model.
 
@@ -64,6 +68,8 @@ class ServerController(Controller):  # type: ignore[misc]
         try:
             server = Server(config, self._assignments(config, fl_ctx), folder)
             drive(server, lambda message: self._send(message, list(server.assignments), abort_signal, fl_ctx))
+        except JobAbortedError:
+            self.log_info(fl_ctx, "the job was aborted")
         except FedummError as error:
             write_atomically(path / ERROR, str(error))
             self.system_panic(str(error), fl_ctx)
@@ -92,7 +98,7 @@ class ServerController(Controller):  # type: ignore[misc]
         task = Task(name=TASK, data=pack(message), result_received_cb=self._received)
         self.broadcast_and_wait(task, fl_ctx, targets=hosts, min_responses=len(hosts), abort_signal=abort_signal)
         if abort_signal.triggered:
-            raise FedummError("The job was aborted.")
+            raise JobAbortedError
         lost = HostError("no answer: the process died or the connection was lost")
         return {host: self._answers.get(host, lost) for host in hosts}
 

@@ -61,7 +61,9 @@ def _follow(child: subprocess.Popen[bytes], folder: Path, show: Show, progress: 
                 finished_at = time.monotonic()
         _raise_error(folder)
         if finished_at is None:
-            _show_progress(folder, progress)
+            _raise_lost(folder)
+            for host, state in _states(folder).items():
+                progress(state["text"], state["done"], state["total"], host)
         elif time.monotonic() - finished_at > _EXIT_GRACE:
             break
         time.sleep(_EVERY)
@@ -70,6 +72,7 @@ def _follow(child: subprocess.Popen[bytes], folder: Path, show: Show, progress: 
         finished_at = finished_at or (0.0 if record["event"] == "summary" else None)
     _raise_error(folder)
     if finished_at is None:
+        _raise_lost(folder)
         raise FedummError(f"NVIDIA FLARE's simulator ended early (status {child.returncode}); see {folder / LOG}.")
 
 
@@ -79,16 +82,26 @@ def _raise_error(folder: Path) -> None:
         raise FedummError(error.read_text())
 
 
-def _show_progress(folder: Path, progress: ShowProgress) -> None:
-    for file in sorted((folder / PROGRESS).glob("*.json")):
-        state = json.loads(file.read_text())
-        if not psutil.pid_exists(state["pid"]):
-            # FLARE's simulator would wait for it for ever.
+def _states(folder: Path) -> dict[str, dict[str, Any]]:
+    """What each host does now."""
+    return {file.stem: json.loads(file.read_text()) for file in sorted((folder / PROGRESS).glob("*.json"))}
+
+
+def _raise_lost(folder: Path) -> None:
+    """A host that is gone; FLARE's simulator may wait for it for ever."""
+    for host, state in _states(folder).items():
+        if not _alive(state["pid"]):
             raise FedummError(
-                f"The process of {file.stem} died while '{state['text']}' (out of memory?); see {folder / LOG}. "
+                f"The process of {host} died while '{state['text']}' (out of memory?); see {folder / LOG}. "
                 "Finished rounds are kept."
             )
-        progress(state["text"], state["done"], state["total"], file.stem)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class _Tail:
