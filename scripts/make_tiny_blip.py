@@ -30,6 +30,7 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import BertTokenizer, BlipConfig, BlipForQuestionAnswering, BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
+from fedumm.backends.blip_vqa.model import mask_cross_attention
 from fedumm.data import shapes
 
 # Words of everyday questions that the pretraining never shows: fine-tuning finds them as
@@ -69,6 +70,7 @@ def build_model(processor: BlipProcessor) -> BlipForQuestionAnswering:
         **stack,
         "vocab_size": len(processor.tokenizer),
         "encoder_hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
         "num_hidden_layers": 2,
         "max_position_embeddings": 64,
         "initializer_range": 0.08,
@@ -81,7 +83,9 @@ def build_model(processor: BlipProcessor) -> BlipForQuestionAnswering:
     }
     vision = {**stack, "num_hidden_layers": 4, "image_size": SIDE, "patch_size": 16, "initializer_range": 0.06}
     config = BlipConfig(text_config=text, vision_config=vision, projection_dim=WIDTH, image_text_hidden_size=64)
-    return BlipForQuestionAnswering(config)
+    model = BlipForQuestionAnswering(config)
+    mask_cross_attention(model)
+    return model
 
 
 class Bank:

@@ -165,11 +165,6 @@ def test_no_more_clients_a_round_than_there_are() -> None:
     assert federate(clients_per_round=3, num_clients=3).clients_per_round == 3
 
 
-@pytest.mark.parametrize(("given", "used"), [(0, 24), (5, 5)])
-def test_evaluation_batches_are_eight_training_batches_unless_given(given: int, used: int) -> None:
-    assert federate(batch_size=3, eval_batch_size=given).effective_eval_batch_size == used
-
-
 class TestYaml:
     @pytest.mark.parametrize(
         ("text", "value"),

@@ -84,7 +84,9 @@ class RunConfig:
     lora_dropout: float = option(TRAINING, "Dropout on the input of each LoRA layer", 0.1, _probability)
     max_q_len: int = option(TRAINING, "Longest question, in tokens", 64, _positive)
     max_a_len: int = option(TRAINING, "Longest answer, in tokens", 16, _positive)
-    eval_batch_size: int = option(TRAINING, "Batch size of evaluation (0: 8 x --batch_size)", 0, _non_negative)
+    eval_batch_size: int = option(
+        TRAINING, "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features)", 0, _non_negative
+    )
     merge_batches: str = option(
         TRAINING,
         "Run the --grad_accum batches of one step as one where the backend allows it: auto (on the CPU) | on | off",
@@ -104,16 +106,16 @@ class RunConfig:
     seed: int = option(DATA, "Random seed", 42, _seed)
 
     gpu: str = option(EXECUTION, "GPU ids, for example 0,1 (empty: all there are; cpu: none)", "")
-    threads: int = option(EXECUTION, "Torch threads of each host (0: the cores divided by the hosts)", 0, _non_negative)
+    threads: int = option(
+        EXECUTION,
+        "Torch threads of each host (0: 1 for a small model, else the cores divided by the hosts)",
+        0,
+        _non_negative,
+    )
 
     def __post_init__(self) -> None:
         for f in fields(self):
             _check_field(f, getattr(self, f.name))
-
-    @property
-    def effective_eval_batch_size(self) -> int:
-        """Questions in one evaluation batch."""
-        return self.eval_batch_size or 8 * self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,10 @@ class FederateConfig(RunConfig):
     in_process: bool = option(EXECUTION, "Run in this process, without NVFlare", False)
     export_dir: str = option(EXECUTION, "Export job config for production deployment", "")
     hosts: int = option(
-        EXECUTION, "Processes that serve the clients, one backbone each (0: one per GPU, or 1)", 0, _non_negative
+        EXECUTION,
+        "Processes that serve the clients, one backbone each (0: one per GPU, or 1; a small model: one per core)",
+        0,
+        _non_negative,
     )
     name: str = option(EXECUTION, "Run folder: runs/NAME, or a path (empty: a name with the time)", "")
     overwrite: bool = option(EXECUTION, "Replace an existing run folder", False)

@@ -17,7 +17,7 @@ from fedumm.backends import load_backend_file
 from fedumm.errors import FedummError
 from fedumm.federation.drive import drive
 from fedumm.federation.host import Host
-from fedumm.federation.messages import HostReply, Message, RoundTask
+from fedumm.federation.messages import HostReply, Message, RoundTask, Sizes
 from fedumm.federation.server import Server
 from fedumm.report.run_folder import RunFolder
 from toy import TOY, Run, toy_config
@@ -179,5 +179,7 @@ def test_progress_names_the_host(tmp_path: Path) -> None:
     load_backend_file(str(TOY))
     host = Host("host-1", config, partial(lambda store, text, done, total: store.append(text), lines))
     server = Server(config, {"host-1": ["site-1", "site-2", "site-3"]}, RunFolder(tmp_path, config))
-    host.handle(server.setup())
+    sizes = host.handle(server.survey())
+    assert isinstance(sizes, Sizes)
+    host.handle(server.setup({"host-1": sizes}))
     assert "loading the model" in lines

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedumm.adapters import encode, spec_of
 from fedumm.adapters.folder import read_folder
@@ -20,11 +22,14 @@ from fedumm.federation.messages import (
     Ready,
     RoundTask,
     Setup,
+    Sizes,
+    Survey,
     Update,
     from_wire,
     to_wire,
 )
-from fedumm.federation.server import Server, natural, uniform_sampler
+from fedumm.federation.server import Server, uniform_sampler
+from fedumm.federation.topology import balanced, natural
 from fedumm.report.run_folder import RunFolder, read_records
 from fedumm.training.results import Evaluation
 from toy import toy_config
@@ -50,9 +55,10 @@ def run(
     clients = {c: {"train": SIZES[c], "heldout": 5, "labels": {"yes": SIZES[c]}} for c in CLIENTS}
 
     def send(message: Message) -> dict[str, Message]:
+        if isinstance(message, Survey):
+            return {"host-1": Sizes(clients, "iid", "print")}
         if isinstance(message, Setup):
-            ready = Ready(clients, spec_of(START), {}, 3, 10, encode(START), "iid", "print", 0, 0, "cpu")
-            return {"host-1": ready}
+            return {"host-1": Ready(spec_of(START), {}, 3, 10, encode(START), 0, 0, "cpu")}
         assert isinstance(message, RoundTask)
         return {"host-1": HostReply(reply(message), tests(message))}
 
@@ -82,7 +88,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "not an adapter": ({"adapter": b"garbage"}, "not an adapter"),
     "empty": ({"adapter": b""}, "not an adapter"),
     "of another round": ({"round": 7}, "round 7"),
-    "too many samples": ({"num_samples": 10**12}, "claims 1000000000000 samples, the set-up said 10"),
+    "too many samples": ({"num_samples": 10**12}, "claims 1000000000000 samples, the survey said 10"),
     "no samples": ({"num_samples": 0}, "claims 0 samples"),
     "failed": ({"error": "RuntimeError: no memory", "adapter": b""}, "no memory"),
     "of a stranger": ({"client": "site-9"}, "no answer"),
@@ -134,26 +140,52 @@ def test_scores_are_means_over_examples(tmp_path: Path) -> None:
     assert {r["heldout"] for r in read_records(tmp_path) if r["event"] == "round"} == {0.75}
 
 
-@pytest.mark.parametrize(
-    ("change_second", "message"),
-    [
-        ({"spec": {"w": ((4,), "float32")}}, "adapter of another shape"),
-        ({"fingerprint": "another"}, "other data"),
-    ],
-)
-def test_hosts_that_disagree_are_refused(tmp_path: Path, change_second: dict[str, Any], message: str) -> None:
-    server = Server(
-        toy_config(num_clients=2), {"host-1": ["site-1"], "host-2": ["site-2"]}, RunFolder(tmp_path, toy_config())
+def two_hosts(folder: Path) -> Server:
+    return Server(
+        toy_config(num_clients=2), {"host-1": ["site-1"], "host-2": ["site-2"]}, RunFolder(folder, toy_config())
     )
-    entry = {"train": 5, "heldout": 1, "labels": {"yes": 5}}
-    common: dict[str, Any] = {
-        "spec": spec_of(START), "adapter_config": {}, "trainable": 3, "total": 9, "adapter": encode(START),
-        "method": "iid", "fingerprint": "print", "test_samples": 0, "cached_bytes": 0, "device": "cpu",
-    }  # fmt: skip
-    first = Ready(clients={"site-1": entry}, **common)
-    second = Ready(clients={"site-2": entry}, **{**common, **change_second})
-    with pytest.raises(FedummError, match=message):
+
+
+def sizes(fingerprint: str = "print", **train: int) -> Sizes:
+    """A survey's answer: ``site_1=5`` gives site-1 five rows."""
+    rows = {"site_1": 5, "site_2": 5, **train}
+    clients = {c.replace("_", "-"): {"train": n, "heldout": 1, "labels": {"yes": n}} for c, n in rows.items()}
+    return Sizes(clients, "iid", fingerprint)
+
+
+def test_hosts_with_other_data_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FedummError, match="host-2 has other data"):
+        two_hosts(tmp_path).setup({"host-1": sizes(), "host-2": sizes("another")})
+
+
+def test_hosts_with_another_adapter_are_refused(tmp_path: Path) -> None:
+    server = two_hosts(tmp_path)
+    server.setup({"host-1": sizes(), "host-2": sizes()})
+    first = Ready(spec_of(START), {}, 3, 9, encode(START), 0, 0, "cpu")
+    second = Ready({"w": ((4,), "float32")}, {}, 4, 9, b"", 0, 0, "cpu")
+    with pytest.raises(FedummError, match="host-2 has an adapter of another shape"):
         server.start({"host-1": first, "host-2": second})
+
+
+def test_simulated_clients_are_dealt_out_by_size(tmp_path: Path) -> None:
+    train = {"site_1": 3728, "site_2": 7681, "site_3": 7512, "site_4": 15789}
+    layout = {"host-1": ["site-1", "site-3"], "host-2": ["site-2", "site-4"]}
+    for balance, expected in (
+        (False, layout),
+        (True, {"host-1": ["site-4"], "host-2": ["site-1", "site-2", "site-3"]}),
+    ):
+        server = Server(toy_config(num_clients=4), layout, RunFolder(tmp_path, toy_config()), balance=balance)
+        setup = server.setup({host: sizes(**train) for host in layout})
+        assert setup.assignments == server.assignments == expected
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=40), st.integers(1, 8))
+def test_balancing_loses_no_client_and_keeps_its_bound(sizes: list[int], hosts: int) -> None:
+    clients = {f"site-{i}": size for i, size in enumerate(sizes, 1)}
+    result = balanced(clients, [f"host-{h}" for h in range(1, hosts + 1)])
+    assert sorted(c for own in result.values() for c in own) == sorted(clients)
+    fullest = max(sum(clients[c] for c in own) for own in result.values())
+    assert fullest <= sum(sizes) / hosts + (1 - 1 / hosts) * max(sizes) + 1e-9, "Graham's bound (1966)"
 
 
 def test_a_host_that_can_not_go_on_ends_the_run_with_its_words(tmp_path: Path) -> None:
@@ -183,8 +215,10 @@ def test_names_sort_by_their_numbers() -> None:
 
 
 MESSAGES: list[Message] = [
-    Setup(["site-1"], {"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1"),
-    Ready({"site-1": {"train": 1}}, {"w": ((2, 3), "float32")}, {}, 6, 9, b"x", "iid", "f", 3, 0, "cpu"),
+    Survey(["site-1", "site-2"]),
+    Sizes({"site-1": {"train": 1, "heldout": 0, "labels": {"yes": 1}}}, "iid", "f"),
+    Setup({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1"),
+    Ready({"w": ((2, 3), "float32")}, {}, 6, 9, b"x", 3, 0, "cpu"),
     RoundTask(3, True, b"abc", {"host-1": ["site-1"]}),
     HostReply([Update("site-1", 3, b"a", 2, 1, 0.5, Evaluation(0.5, 2, {"x": (0.5, 2)}))], Evaluation(0.1, 9, {})),
     HostReply([], None),
@@ -202,7 +236,7 @@ def test_messages_survive_the_wire(message: Message) -> None:
     [
         {}, {"kind": "Nonsense"}, {"kind": "RoundTask"}, {"kind": "HostReply", "updates": [{}], "test": None},
         {"kind": "HostReply", "updates": None, "test": None}, {"kind": "HostError", "message": "a", "extra": 1},
-        {"kind": "HostReply", "updates": [{**to_wire(MESSAGES[3])["updates"][0], "num_samples": "2"}], "test": None},
+        {"kind": "HostReply", "updates": [{**to_wire(MESSAGES[5])["updates"][0], "num_samples": "2"}], "test": None},
         {"kind": "Ready", "spec": 3},
     ],
 )  # fmt: skip

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from fedumm.errors import FedummError
-from fedumm.federation.messages import HostError, HostReply, Message, Ready
+from fedumm.federation.messages import HostError, HostReply, Message, Ready, Sizes
 from fedumm.federation.server import Server
 
 Send = Callable[[Message], dict[str, Message]]
 """Carries a message to every host and returns their answers by host name."""
 
-Answer = TypeVar("Answer", Ready, HostReply)
+Answer = TypeVar("Answer", Sizes, Ready, HostReply)
 
 
 def drive(server: Server, send: Send) -> None:
@@ -21,7 +21,8 @@ def drive(server: Server, send: Send) -> None:
     Raises:
         FedummError: a host cannot go on, or no client sent a usable update.
     """
-    server.start(_answers(send(server.setup()), Ready))
+    sizes = _answers(send(server.survey()), Sizes)
+    server.start(_answers(send(server.setup(sizes)), Ready))
     while (task := server.next_task()) is not None:
         server.finish(task, _answers(send(task), HostReply))
     server.close()

@@ -15,12 +15,13 @@ from fedumm.config import FederateConfig
 from fedumm.data import DataSplits
 from fedumm.data.partition import Partition
 from fedumm.errors import FedummError
-from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Update
-from fedumm.training.backbone import Backbone, load_backbone, pick_device, thread_count
+from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
+from fedumm.training.backbone import Backbone, load_backbone, pick_device
 from fedumm.training.data import load_splits, partition_for
 from fedumm.training.local import cache_features, evaluate, train_epochs
 from fedumm.training.results import Evaluation
 from fedumm.training.seeds import derive
+from fedumm.training.threads import thread_count
 
 
 @dataclass
@@ -42,12 +43,16 @@ class Host:
         self.name, self.config, self.progress = name, config, progress
         self._index, self._hosts = index, hosts
         self._clients: dict[str, _Client] = {}
+        self._splits: DataSplits | None = None
+        self._partition: Partition | None = None
         self._backbone: Backbone | None = None
         self._test: Any = None
 
     def handle(self, message: Message) -> Message:
         """The answer to ``message``; an exception becomes a :class:`HostError`."""
         try:
+            if isinstance(message, Survey):
+                return self._survey(message)
             if isinstance(message, Setup):
                 return self._setup(message)
             if isinstance(message, RoundTask):
@@ -58,11 +63,23 @@ class Host:
         except Exception as error:
             return HostError(f"{type(error).__name__}: {error}", traceback.format_exc())
 
+    def _survey(self, survey: Survey) -> Sizes:
+        torch.set_num_threads(thread_count(self.config, self._hosts))
+        self.progress("loading the data", 0, 1)
+        self._splits = load_splits(self.config)
+        self._partition, labels = partition_for(self.config, self._splits.train, survey.roster)
+        counts = self._partition.counts(labels)
+        clients = {
+            name: {"train": len(share.train), "heldout": len(share.heldout), "labels": counts[name]}
+            for name, share in self._partition.shares.items()
+        }
+        return Sizes(clients, self._partition.method, self._partition.fingerprint)
+
     def _setup(self, setup: Setup) -> Ready:
-        torch.set_num_threads(thread_count(self.config.threads, self._hosts))
+        splits, partition = self._splits, self._partition
+        if splits is None or partition is None:
+            raise FedummError("a set-up was asked for before the survey")
         device = pick_device(self.config.gpu, self._index)
-        splits = load_splits(self.config)
-        partition, labels = partition_for(self.config, splits.train, setup.roster)
         self.progress("loading the model", 0, 1)
         backbone = self._backbone = load_backbone(self.config, device)
         mine = setup.assignments[self.name]
@@ -74,23 +91,12 @@ class Host:
         datasets = [data for data in (*own, self._test) if data is not None]
         cached = cache_features(backbone, datasets, self.config, self.progress)
         initial = backbone.adapter()
-        counts = partition.counts(labels)
         return Ready(
-            clients={
-                name: {
-                    "train": len(partition.shares[name].train),
-                    "heldout": len(partition.shares[name].heldout),
-                    "labels": counts[name],
-                }
-                for name in mine
-            },
             spec=spec_of(initial),
             adapter_config=backbone.adapter_config(),
             trainable=backbone.trainable,
             total=backbone.total,
             adapter=encode(initial) if setup.initial_from == self.name else b"",
-            method=partition.method,
-            fingerprint=partition.fingerprint,
             test_samples=len(test_rows),
             cached_bytes=cached,
             device=str(device),

@@ -30,7 +30,7 @@ def run_in_process(config: FederateConfig, folder: RunFolder, progress: HostProg
     hosts = [
         Host(name, config, partial(_forward, progress, name), index, count) for index, name in enumerate(assignments)
     ]
-    server = Server(config, assignments, folder)
+    server = Server(config, assignments, folder, balance=True)
 
     def send(message: Message) -> dict[str, Message]:
         return {host.name: host.handle(message) for host in hosts}

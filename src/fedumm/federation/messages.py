@@ -8,22 +8,40 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from fedumm.adapters.state import Spec
 from fedumm.training.results import Evaluation
 
 
 @dataclass(frozen=True)
-class Setup:
-    """Server to every host, once: who there is, and who serves whom.
+class Survey:
+    """Server to every host, first: all clients in order. A client's place decides its share of the data."""
 
-    ``roster`` lists all clients in order (a client's place in it decides its share of the data);
+    roster: list[str]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A host's answer to :class:`Survey`: who has how much.
+
+    ``clients`` maps a name to ``train``, ``heldout`` (rows) and ``labels`` (training rows by
+    label); ``fingerprint`` must be the same on all hosts.
+    """
+
+    clients: dict[str, dict[str, Any]]
+    method: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Server to every host, second: who serves whom.
+
     ``tests`` gives each host its part of the common test set: for ``[i, n]`` every ``n``-th row
     from ``i``; ``initial_from`` is the host whose fresh adapter everyone starts from.
     """
 
-    roster: list[str]
     assignments: dict[str, list[str]]
     tests: dict[str, list[int]]
     initial_from: str
@@ -31,20 +49,13 @@ class Setup:
 
 @dataclass(frozen=True)
 class Ready:
-    """A host's answer to :class:`Setup`: its clients' sizes and the adapter's shape.
+    """A host's answer to :class:`Setup`: the model is there; ``adapter`` is empty unless asked for."""
 
-    ``clients`` maps a name to ``train``, ``heldout`` (rows) and ``labels`` (training rows by
-    label); ``fingerprint`` must be the same on all hosts; ``adapter`` is empty unless asked for.
-    """
-
-    clients: dict[str, dict[str, Any]]
     spec: Spec
     adapter_config: dict[str, Any]
     trainable: int
     total: int
     adapter: bytes
-    method: str
-    fingerprint: str
     test_samples: int
     cached_bytes: int
     device: str
@@ -102,8 +113,8 @@ class HostError:
     details: str = field(default="", repr=False)
 
 
-Message = Setup | Ready | RoundTask | HostReply | HostError
-M = TypeVar("M")
+Message = Survey | Sizes | Setup | Ready | RoundTask | HostReply | HostError
+_PLAIN: dict[str, Any] = {kind.__name__: kind for kind in (Survey, Sizes, Setup, Ready, RoundTask, HostError)}
 
 
 def to_wire(message: Message) -> dict[str, Any]:
@@ -124,8 +135,7 @@ def from_wire(data: dict[str, Any]) -> Message:
             return HostReply(updates, _evaluation(fields["test"]))
         if data.get("kind") == "Ready":
             fields["spec"] = {k: (tuple(int(n) for n in shape), str(d)) for k, (shape, d) in fields["spec"].items()}
-        kinds: dict[str, Any] = {"Setup": Setup, "Ready": Ready, "RoundTask": RoundTask, "HostError": HostError}
-        message: Message = kinds[data["kind"]](**fields)
+        message: Message = _PLAIN[data["kind"]](**fields)
         return message
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"not a message: {type(error).__name__} {error}") from error

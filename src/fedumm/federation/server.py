@@ -16,8 +16,9 @@ from fedumm.adapters import AdapterState, Spec, check_state, decode, encode
 from fedumm.aggregation import FedAvg
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Update
+from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.scores import average, average_parts
+from fedumm.federation.topology import balanced, natural
 from fedumm.report.run_folder import RunFolder
 from fedumm.training.seeds import derive
 
@@ -45,6 +46,7 @@ class Server:
         assignments: host name to the names of its clients.
         store: where records and adapters go.
         sampler: who takes part in a round; by default ``config.clients_per_round`` at random.
+        balance: clients may move to other hosts, so that all train about as many samples.
     """
 
     def __init__(
@@ -53,47 +55,61 @@ class Server:
         assignments: Mapping[str, Sequence[str]],
         store: RunFolder,
         sampler: Sampler | None = None,
+        balance: bool = False,
     ) -> None:
-        self.config, self.store = config, store
+        self.config, self.store, self.balance = config, store, balance
         self.assignments = {host: list(clients) for host, clients in assignments.items()}
         self.roster = sorted((c for own in self.assignments.values() for c in own), key=natural)
         self.sampler = sampler or uniform_sampler(config.clients_per_round, config.seed)
         self.round = 0
         self.adapter: AdapterState = {}
         self._spec: Spec = {}
-        self._sizes: dict[str, int] = {}
+        self._clients: dict[str, dict[str, Any]] = {}
+        self._split = ("", "")
         self._scores: dict[int, dict[str, Any]] = {}
         self._best: tuple[float, int] | None = None
         self._started = self._round_started = time.monotonic()
 
-    def setup(self) -> Setup:
+    def survey(self) -> Survey:
         """The first message, for every host."""
+        return Survey(self.roster)
+
+    def setup(self, answers: Mapping[str, Sizes]) -> Setup:
+        """The second one, from the hosts' answers to the first.
+
+        Raises:
+            FedummError: hosts disagree on the data.
+        """
+        first = next(iter(answers.values()))
+        for host, sizes in answers.items():
+            if sizes.fingerprint != first.fingerprint:
+                raise FedummError(f"{host} has other data: all hosts must split the same data set.")
+        clients = {name: entry for sizes in answers.values() for name, entry in sizes.clients.items()}
+        self._clients = {name: clients[name] for name in self.roster}
+        self._split = (first.method, first.fingerprint)
+        if self.balance:
+            self.assignments = balanced({n: c["train"] for n, c in self._clients.items()}, list(self.assignments))
         hosts = sorted(self.assignments, key=natural)
-        tests = {host: [i, len(hosts)] for i, host in enumerate(hosts)}
-        return Setup(self.roster, self.assignments, tests, hosts[0])
+        return Setup(self.assignments, {host: [i, len(hosts)] for i, host in enumerate(hosts)}, hosts[0])
 
     def start(self, answers: Mapping[str, Ready]) -> None:
         """Take in the hosts' answers to :meth:`setup`.
 
         Raises:
-            FedummError: hosts disagree on the data or on the adapter's shape.
+            FedummError: hosts disagree on the adapter's shape.
         """
-        first = answers[self.setup().initial_from]
+        first = next(ready for ready in answers.values() if ready.adapter)
         for host, ready in answers.items():
             if ready.spec != first.spec:
                 raise FedummError(f"{host} has an adapter of another shape: its model or LoRA options differ.")
-            if ready.fingerprint != first.fingerprint:
-                raise FedummError(f"{host} has other data: all hosts must split the same data set.")
         self._spec = first.spec
         self.adapter = decode(first.adapter)
-        clients = {name: ready.clients[name] for ready in answers.values() for name in ready.clients}
-        self._sizes = {name: clients[name]["train"] for name in self.roster}
-        self.store.describe(first.adapter_config, first.method, first.fingerprint, {n: clients[n] for n in self.roster})
+        self.store.describe(first.adapter_config, *self._split, self._clients)
         self.store.record(
             {
                 "event": "setup",
                 "hosts": {host: {"clients": self.assignments[host], "device": r.device} for host, r in answers.items()},
-                "clients": {n: {k: clients[n][k] for k in ("train", "heldout")} for n in self.roster},
+                "clients": {name: {k: c[k] for k in ("train", "heldout")} for name, c in self._clients.items()},
                 "test_samples": sum(r.test_samples for r in answers.values()),
                 "trainable": first.trainable,
                 "total": first.total,
@@ -171,8 +187,8 @@ class Server:
             return update.error
         if update.round != task.round:
             return f"it is of round {update.round}"
-        if update.num_samples != self._sizes[client]:
-            return f"it claims {update.num_samples} samples, the set-up said {self._sizes[client]}"
+        if update.num_samples != self._clients[client]["train"]:
+            return f"it claims {update.num_samples} samples, the survey said {self._clients[client]['train']}"
         try:
             return check_state(decode(update.adapter), self._spec)
         except ValueError as error:
@@ -214,12 +230,6 @@ class Server:
                 "seconds": round(time.monotonic() - self._started, 3),
             }
         )
-
-
-def natural(name: str) -> tuple[str, int, str]:
-    """Sort key that puts site-2 before site-10."""
-    head = name.rstrip("0123456789")
-    return head, int(name[len(head) :] or 0), name
 
 
 def _client_record(task: RoundTask, client: str, update: Update | None, problem: str | None) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from fedumm.config import FederateConfig
-from fedumm.errors import FedummError
+from fedumm.training.threads import cores, fits_one_core
 
 
 def client_names(count: int) -> list[str]:
@@ -17,20 +19,47 @@ def assign(num_clients: int, hosts: int) -> dict[str, list[str]]:
     return {f"host-{h + 1}": names[h::hosts] for h in range(hosts)}
 
 
-def host_count(config: FederateConfig) -> int:
-    """``--hosts``, or one per GPU (at most one per client), or 1 on the CPU.
+def balanced(sizes: Mapping[str, int], hosts: Sequence[str]) -> dict[str, list[str]]:
+    """Deal the clients out so that hosts have about as many samples: largest first, to the least loaded.
 
-    Raises:
-        FedummError: more hosts than clients.
+    Graham's rule (1969): the fullest host has at most 4/3 of what the best split would give it.
+
+    Example:
+        >>> balanced({"site-1": 5, "site-2": 9, "site-3": 3}, ["host-1", "host-2"])
+        {'host-1': ['site-2'], 'host-2': ['site-1', 'site-3']}
     """
-    if config.hosts > config.num_clients:
-        raise FedummError(f"--hosts {config.hosts} is more than --num_clients {config.num_clients}.")
-    if config.hosts:
-        return config.hosts
-    if config.gpu == "cpu":
-        return 1
-    if config.gpu:
-        return min(len(config.gpu.split(",")), config.num_clients)
-    import torch
+    load = dict.fromkeys(hosts, 0)
+    result: dict[str, list[str]] = {host: [] for host in hosts}
+    for client in sorted(sizes, key=lambda name: -sizes[name]):
+        host = min(hosts, key=lambda name: (load[name], len(result[name])))
+        load[host] += sizes[client]
+        result[host].append(client)
+    return {host: sorted(own, key=natural) for host, own in result.items()}
 
-    return max(1, min(torch.cuda.device_count(), config.num_clients))
+
+def natural(name: str) -> tuple[str, int, str]:
+    """Sort key that puts site-2 before site-10."""
+    head = name.rstrip("0123456789")
+    return head, int(name[len(head) :] or 0), name
+
+
+def host_count(config: FederateConfig) -> int:
+    """Simulated host processes: ``--hosts``, or one per GPU, or on the CPU one.
+
+    Models that fit one core (see :mod:`fedumm.training.threads`) get a host per core. Never more
+    than clients.
+    """
+    if config.hosts or config.in_process:
+        return config.hosts or 1
+    return max(1, min(_places(config), config.num_clients))
+
+
+def _places(config: FederateConfig) -> int:
+    if config.gpu not in ("", "cpu"):
+        return len(config.gpu.split(","))
+    if config.gpu != "cpu":
+        import torch
+
+        if gpus := torch.cuda.device_count():
+            return gpus
+    return cores() if fits_one_core(config) else 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +68,6 @@ def pick_device(gpu: str, host: int = 0) -> torch.device:
     if not all(w.strip().isdigit() and int(w) < there for w in wanted):
         raise FedummError(f"--gpu {gpu}: this machine has {there} usable GPU(s). Use --gpu cpu to run without.")
     return torch.device("cuda", int(wanted[host % len(wanted)]))
-
-
-def thread_count(threads: int, hosts: int) -> int:
-    """Torch threads of each host: as asked for, or the cores divided by the hosts."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return threads or max(1, cores // max(1, hosts))
 
 
 def load_backbone(config: RunConfig, device: torch.device) -> Backbone:

@@ -13,11 +13,12 @@ from fedumm.adapters import AdapterState
 from fedumm.backends.protocol import Progress
 from fedumm.config import CentralConfig
 from fedumm.errors import FedummError
-from fedumm.training.backbone import load_backbone, pick_device, thread_count
+from fedumm.training.backbone import load_backbone, pick_device
 from fedumm.training.data import load_splits
 from fedumm.training.local import TrainProgress, cache_features, evaluate, train_epochs
 from fedumm.training.results import Evaluation
 from fedumm.training.seeds import derive
+from fedumm.training.threads import thread_count
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def train_centrally(
     Raises:
         FedummError: bad data or model, or the loss is no longer a number.
     """
-    torch.set_num_threads(thread_count(config.threads, 1))
+    torch.set_num_threads(thread_count(config))
     device = pick_device(config.gpu)
     splits = load_splits(config)
     say(f"Train: {len(splits.train)}, Eval: {len(splits.eval)}")

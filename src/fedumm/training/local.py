@@ -33,13 +33,16 @@ def epoch_groups(count: int, config: RunConfig, merge: bool, seed: int) -> list[
     return [[group[i : i + batch] for i in range(0, len(group), batch)] for group in groups]
 
 
+def _has_features(dataset: Any) -> bool:
+    return getattr(dataset, "features", None) is not None
+
+
 def _loader(backbone: Backbone, dataset: Any, batches: Sequence[list[int]], config: RunConfig) -> DataLoader[Any]:
-    cached = getattr(dataset, "features", None) is not None
     return DataLoader(
         dataset,
         batch_sampler=batches,
         collate_fn=backbone.backend.collate_fn,
-        num_workers=0 if cached else config.num_workers,
+        num_workers=0 if _has_features(dataset) else config.num_workers,
         pin_memory=backbone.device.type == "cuda",
     )
 
@@ -131,7 +134,7 @@ def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Evaluation:
     """Score the backbone with its present adapter."""
     model, backend, count = backbone.model, backbone.backend, len(dataset)
     model.eval()
-    size = config.effective_eval_batch_size
+    size = config.eval_batch_size or config.batch_size * (32 if _has_features(dataset) else 8)
     # Questions of a length together: less padding to compute.
     order = sorted(range(count), key=dataset.lengths.__getitem__) if hasattr(dataset, "lengths") else range(count)
     batches = [list(order[i : i + size]) for i in range(0, count, size)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from fedumm.backends.protocol import Progress
 
 _BATCH = 64
+_READ = 1000
 
 
 class FeatureStore:
@@ -34,14 +37,16 @@ def image_keys(rows: Any) -> list[str]:
 
     digests: dict[str, str] = {}
     keys = []
-    for image in rows.select_columns("image").cast_column("image", Image(decode=False))["image"]:
-        data, path = image["bytes"], image["path"]
-        if data is not None:
-            keys.append(hashlib.sha256(data).hexdigest())
-            continue
-        if path not in digests:
-            digests[path] = _digest_file(path)
-        keys.append(digests[path])
+    stored = rows.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow")
+    for table in stored.iter(_READ):
+        for image in table["image"].to_pylist():
+            data, path = image["bytes"], image["path"]
+            if data is not None:
+                keys.append(hashlib.sha256(data).hexdigest())
+                continue
+            if path not in digests:
+                digests[path] = _digest_file(path)
+            keys.append(digests[path])
     return keys
 
 
@@ -68,19 +73,21 @@ def attach_features(
         Bytes kept; 0, and nothing attached, if they would not fit ``budget_bytes``.
     """
     keys = [image_keys(dataset.rows) for dataset in datasets]
-    first_seen = {
-        key: (dataset, row)
-        for dataset, own in reversed(list(zip(datasets, keys, strict=True)))
-        for row, key in reversed(list(enumerate(own)))
-    }
-    order = {key: place for place, key in enumerate(sorted(first_seen))}
-    if not order:
+    first_seen: dict[str, tuple[int, int]] = {}
+    for number, own in enumerate(keys):
+        for row, key in enumerate(own):
+            first_seen.setdefault(key, (number, row))
+    if not first_seen:
         return 0
     table: torch.Tensor | None = None
-    places = list(order)
+    places = list(first_seen.values())
     for start in range(0, len(places), _BATCH):
-        chosen = [first_seen[key] for key in places[start : start + _BATCH]]
-        features = encode(torch.cat([dataset.pixels([row]) for dataset, row in chosen]))
+        chosen = places[start : start + _BATCH]
+        runs = [(number, [row for _, row in run]) for number, run in groupby(chosen, itemgetter(0))]
+        pixels = torch.cat([datasets[number].pixels(rows) for number, rows in runs])
+        # Always the same shape, so that rounding does not depend on which images a host has.
+        full = torch.cat([pixels, pixels[-1:].expand(_BATCH - len(chosen), *pixels.shape[1:])])
+        features = encode(full)[: len(chosen)]
         if table is None:
             size = features[0].numel() * features.element_size() * len(places)
             if size > budget_bytes:
@@ -88,6 +95,7 @@ def attach_features(
             table = features.new_empty((len(places), *features.shape[1:]))
         table[start : start + len(chosen)] = features
         progress("vision features", start + len(chosen), len(places))
+    order = {key: place for place, key in enumerate(first_seen)}
     assert table is not None
     for dataset, own in zip(datasets, keys, strict=True):
         dataset.features = FeatureStore(table, [order[key] for key in own])

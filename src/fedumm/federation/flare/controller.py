@@ -19,8 +19,8 @@ from fedumm.federation.drive import drive
 from fedumm.federation.flare.carrier import TASK, pack, unpack
 from fedumm.federation.flare.watch import ERROR, leave_with_launcher
 from fedumm.federation.messages import HostError, Message
-from fedumm.federation.server import Server, natural
-from fedumm.federation.topology import assign
+from fedumm.federation.server import Server
+from fedumm.federation.topology import assign, natural
 from fedumm.report.run_folder import RunFolder, create, write_atomically
 
 _POLL = 0.05
@@ -66,7 +66,7 @@ class ServerController(Controller):  # type: ignore[misc]
         path = Path(self.run_dir) if self.run_dir else self._own_folder(config, fl_ctx)
         folder = RunFolder(path, config)
         try:
-            server = Server(config, self._assignments(config, fl_ctx), folder)
+            server = Server(config, self._assignments(config, fl_ctx), folder, balance=bool(self.num_hosts))
             drive(server, lambda message: self._send(message, list(server.assignments), abort_signal, fl_ctx))
         except JobAbortedError:
             self.log_info(fl_ctx, "the job was aborted")
