@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fedumm.adapters.state import Spec
 from fedumm.training.results import Evaluation
+
+if TYPE_CHECKING:
+    from fedumm.adapters.state import Spec
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,13 @@ def _axes(width: float, height: float) -> tuple[Any, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots()
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Whole or not at all."""
+    draft = path.with_name(f".draft-{path.name}")
+    figure.savefig(draft, dpi=150)
+    os.replace(draft, path)
 
 
 def label_table(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], list[list[int]]]:
@@ -49,7 +57,7 @@ def save_partition_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -
     axes.set_xlabel("training samples")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small")
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
     return labels, rows
 
 
@@ -98,5 +106,5 @@ def save_rounds_figure(records: Sequence[Mapping[str, Any]], path: Path) -> dict
     if axes.lines:
         axes.legend(frameon=False, loc="best")
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
     return series

@@ -15,11 +15,9 @@ from nvflare.apis.signal import Signal
 
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.drive import drive
 from fedumm.federation.flare.carrier import TASK, pack, unpack
 from fedumm.federation.flare.watch import ERROR, leave_with_launcher
 from fedumm.federation.messages import HostError, Message
-from fedumm.federation.server import Server
 from fedumm.federation.topology import assign, natural
 from fedumm.report.run_folder import RunFolder, create, write_atomically
 
@@ -62,6 +60,10 @@ class ServerController(Controller):  # type: ignore[misc]
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """The whole run."""
+        # Not above: the process that only builds the job has no use for torch.
+        from fedumm.federation.drive import drive
+        from fedumm.federation.server import Server
+
         config = FederateConfig(**self.run_config)
         path = Path(self.run_dir) if self.run_dir else self._own_folder(config, fl_ctx)
         folder = RunFolder(path, config)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,8 +20,9 @@ from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS
 from fedumm.report.run_folder import METRICS, ROUNDS, RunFolder, read_config
 
 LOG = "flare.log"
+TEMPORARY = "tmp"
 _EVERY = 0.2
-_EXIT_GRACE = 60.0
+_FIGURE_GRACE = 20.0
 Show = Callable[[dict[str, Any]], None]
 ShowProgress = Callable[[str, int, int, str], None]
 
@@ -33,7 +34,11 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
         FedummError: the run failed, or one of its processes died.
         KeyboardInterrupt: passed on, after every process has ended.
     """
-    environment = {**os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+    temporary = folder / TEMPORARY
+    temporary.mkdir()
+    environment = {
+        **os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary.resolve()),
+    }  # fmt: skip
     command = [sys.executable, "-m", "fedumm.federation.flare.simulate", str(folder)]
     with open(folder / LOG, "wb") as log:
         child = subprocess.Popen(
@@ -45,7 +50,8 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
     finally:
         end_tree(child.pid)
         child.wait()
-        shutil.rmtree(folder / PROGRESS, ignore_errors=True)
+        for used in (PROGRESS, TEMPORARY):
+            shutil.rmtree(folder / used, ignore_errors=True)
         if not (folder / ROUNDS).exists():
             # The process that would have drawn it was ended.
             RunFolder(folder, read_config(folder)).finish()
@@ -64,7 +70,8 @@ def _follow(child: subprocess.Popen[bytes], folder: Path, show: Show, progress: 
             _raise_lost(folder)
             for host, state in _states(folder).items():
                 progress(state["text"], state["done"], state["total"], host)
-        elif time.monotonic() - finished_at > _EXIT_GRACE:
+        elif (folder / ROUNDS).exists() or time.monotonic() - finished_at > _FIGURE_GRACE:
+            # All is written. FLARE would now sleep for some seconds before it ends.
             break
         time.sleep(_EVERY)
     for record in records.read():
@@ -128,10 +135,8 @@ def end_tree(pid: int) -> None:
         tree = [*root.children(recursive=True), root]
     except psutil.NoSuchProcess:
         return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for process in tree:
-            try:
-                process.send_signal(number)
-            except psutil.NoSuchProcess:
-                continue
-        tree = psutil.wait_procs(tree, timeout=3)[1]
+    for process in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # FLARE's processes take seconds to answer a milder signal, and hold nothing of ours.
+            process.kill()
+    psutil.wait_procs(tree, timeout=3)
