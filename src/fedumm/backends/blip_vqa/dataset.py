@@ -30,13 +30,10 @@ class BlipVqaDataset(Dataset[dict[str, Any]]):
         self.start_id: int = processor.decoder_start_token_id
         self.max_a_len = max_a_len
         self.features: FeatureStore | None = None
-        self.questions: list[list[int]] = tokenizer(
-            hf_ds["question"][:], truncation=True, max_length=max_q_len
-        ).input_ids
+        self.questions = _tokens(tokenizer, hf_ds["question"][:], max_length=max_q_len)
         self.lengths = [len(ids) for ids in self.questions]
-        answers = tokenizer(
-            hf_ds["multiple_choice_answer"][:], add_special_tokens=False, truncation=True, max_length=max_a_len - 1
-        ).input_ids
+        best = hf_ds["multiple_choice_answer"][:]
+        answers = _tokens(tokenizer, best, max_length=max_a_len - 1, add_special_tokens=False)
         self.answers: list[list[int]] = [[*ids, tokenizer.sep_token_id] for ids in answers]
         self.references: list[list[str]] = hf_ds["answers"][:]
         self.types = {name: hf_ds[name][:] for name in ("answer_type", "question_type") if name in hf_ds.column_names}
@@ -63,6 +60,13 @@ class BlipVqaDataset(Dataset[dict[str, Any]]):
         images = [read_image(self.rows, row) for row in rows]
         pixel_values: torch.Tensor = self.image_processor(images=images, return_tensors="pt").pixel_values
         return pixel_values
+
+
+def _tokens(tokenizer: Any, texts: list[str], **options: Any) -> list[list[int]]:
+    """Token ids of each text; the same question asked of many images is tokenised once."""
+    distinct = list(dict.fromkeys(texts))
+    ids = dict(zip(distinct, tokenizer(distinct, truncation=True, **options).input_ids, strict=True))
+    return [ids[text] for text in texts]
 
 
 def pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:

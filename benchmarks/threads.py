@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+"""What torch threads are worth: seconds per training step and per evaluated question, by thread count.
+
+    python benchmarks/threads.py
+
+Trains and evaluates the shipped ``tiny`` on easy-VQA with cached features, in turns, three times each,
+and prints the fastest of the three.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from fedumm.config import CentralConfig
+from fedumm.training.backbone import Backbone, load_backbone
+from fedumm.training.data import load_splits
+from fedumm.training.local import cache_features, evaluate, train_epochs
+from fedumm.training.threads import cores
+
+CONFIG = CentralConfig(
+    model_backend="blip_vqa",
+    model_name_or_path="tiny",
+    dataset="easy_vqa",
+    max_train_samples=1280,
+    max_eval_samples=1024,
+)
+
+
+def measure(backbone: Backbone, train: object, test: object, threads: int) -> tuple[float, float]:
+    """Milliseconds per step of 64 and per question."""
+    torch.set_num_threads(threads)
+    steps = train_epochs(backbone, train, CONFIG, 1, seed=0)
+    start = time.perf_counter()
+    count = evaluate(backbone, test, CONFIG).count
+    return 1000 * steps.seconds / steps.steps, 1000 * (time.perf_counter() - start) / count
+
+
+def main() -> None:
+    splits = load_splits(CONFIG)
+    backbone = load_backbone(CONFIG, torch.device("cpu"))
+    train, test = (
+        backbone.backend.build_dataset(rows, backbone.processor, 64, 16) for rows in (splits.train, splits.eval)
+    )
+    cache_features(backbone, [train, test], CONFIG, lambda *_: None)
+    counts = sorted({1, 2, cores()})
+    results: dict[int, list[tuple[float, float]]] = {n: [] for n in counts}
+    for _ in range(3):
+        for n in counts:
+            results[n].append(measure(backbone, train, test, n))
+    best = {n: tuple(map(min, zip(*rows, strict=True))) for n, rows in results.items()}
+    table = Table("threads", "ms per step of 64", "ms per question", "step, relative to 1 thread")
+    for n, (step, question) in best.items():
+        table.add_row(str(n), f"{step:.1f}", f"{question:.2f}", f"{step / best[1][0]:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
