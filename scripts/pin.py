@@ -25,7 +25,7 @@ def main() -> None:
         name, version = package.metadata["Name"], Version(package.version).public
         if name.lower() in NOT_PINNED:
             continue
-        needs = SpecifierSet(package.metadata.json.get("requires_python") or "")
+        needs = SpecifierSet(str(package.metadata.json.get("requires_python", "")))
         lowest = next(f"3.{minor}" for minor in range(10, 20) if Version(f"3.{minor}.20") in needs)
         marker = "" if Version(lowest) == OLDEST else f' ; python_version >= "{lowest}"'
         lines.add(f"{name.lower().replace('_', '-')}=={version}{marker}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-MAX_LABELS = 12
+MAX_LABELS = 16
 OTHER = "other"
 
 
@@ -102,9 +102,8 @@ def save_rounds_figure(records: Sequence[Mapping[str, Any]], path: Path) -> dict
         right.plot(x, y, "s--", color="tab:gray", label="training loss (right axis)")
         right.set_ylabel("training loss (nats per answer)")
         right.set_ylim(bottom=0)
-        axes.plot([], [], "s--", color="tab:gray", label="training loss (right axis)")
     if axes.lines:
-        axes.legend(frameon=False, loc="best")
+        figure.legend(loc="outside upper center", ncols=3, frameon=False)
     axes.grid(alpha=0.3)
     _save(figure, path)
     return series
