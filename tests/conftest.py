@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from fedumm.backends import registry
 from fedumm.federation.in_process import run_in_process
 from fedumm.report.run_folder import RunFolder, create, read_records
 from toy import Run, toy_config
@@ -16,6 +18,14 @@ from toy import Run, toy_config
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _forget_backends() -> Iterator[None]:
+    """What a test registers is gone after it; shipped backends register once, on import."""
+    yield
+    for name in registry._registered.keys() - registry.SHIPPED:
+        del registry._registered[name]
 
 
 @pytest.fixture

@@ -140,6 +140,8 @@ def test_blip_gives_the_same_bits_through_flare(tmp_path: Path) -> None:
 def slow_run(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     """A simulated run that would take minutes, in the middle of its second round."""
     folder = tmp_path / "slow"
+    # A shell's background jobs ignore Ctrl-C, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen(
         command("simulator", folder, TOY_OPTIONS, num_rounds=50),
         env={**os.environ, "TOY_STEP_SECONDS": "0.1"},
@@ -148,6 +150,8 @@ def slow_run(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
         text=True,
         cwd=tmp_path,
     )
+
+    signal.signal(signal.SIGINT, before)
 
     def in_second_round() -> bool:
         assert child.poll() is None, child.communicate()[0]
