@@ -375,3 +375,43 @@ class TestRunners:
         monkeypatch.setattr("fedumm.cli.train._run", interrupted)
         assert run("train", BLIP.split(), "fedumm train") == 130
         assert capsys.readouterr() == ("", "\nfedumm train: stopped.\n")
+
+
+def test_local_paths_are_kept_by_their_full_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's processes, and whoever repeats it, work in other folders."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "my" / "data").mkdir(parents=True)
+    (tmp_path / "easy_vqa").mkdir()
+    monkeypatch.chdir(tmp_path)
+    parser = Parser(prog="x")
+    add_options(parser, FederateConfig)
+    flags = ["--model_backend", "b", "--model_name_or_path", "model", "--dataset", "my/data", "--data_path", "cache"]
+    config = config_from(parser.parse_args(flags), FederateConfig)
+    assert (config.model_name_or_path, config.dataset, config.data_path) == (
+        str(tmp_path / "model"), str(tmp_path / "my" / "data"), str(tmp_path / "cache"),
+    )  # fmt: skip
+    names = ["--model_backend", "b", "--model_name_or_path", "tiny", "--dataset", "easy_vqa", "--gpu", "0"]
+    config = config_from(parser.parse_args(names), FederateConfig)
+    assert (config.model_name_or_path, config.dataset, config.data_path) == ("tiny", "easy_vqa", "")
+
+
+def test_the_simulator_refuses_a_path_with_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    from fedumm.errors import FedummError
+    from fedumm.federation.launch import run as launch
+
+    with pytest.raises(FedummError, match="takes no path with a space"):
+        launch(FederateConfig(model_backend="blip_vqa", simulator=True, name="my run"), "command")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("foreign", ["config.yaml", "adapter/best/adapter_model.safetensors"])
+def test_the_baseline_does_not_write_over_other_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], foreign: str
+) -> None:
+    (tmp_path / foreign).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / foreign).write_text("mine")
+    options = ["--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--output_dir", str(tmp_path)]
+    assert run("train", options, "fedumm train") == 2
+    assert "Choose another folder" in capsys.readouterr().err
+    assert (tmp_path / foreign).read_text() == "mine"

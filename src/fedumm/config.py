@@ -232,3 +232,8 @@ def write_yaml(config: RunConfig, path: Path, command: str) -> None:
     # A line break or control character in an argument would end the comment.
     comment = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in command)
     path.write_text(f"{REPEAT} {comment}\n{text}", encoding="utf-8")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether ``path`` is a file of :func:`write_yaml`: many programs have a ``config.yaml``."""
+    return path.is_file() and path.read_bytes().startswith(REPEAT.encode())

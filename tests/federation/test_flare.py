@@ -72,7 +72,8 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
     folder = tmp_path_factory.mktemp("flare") / "toy"
     builds = folder.with_name("builds.txt")
     result = subprocess.run(
-        command("simulator", folder, TOY_OPTIONS, hosts=2),
+        # FLARE's processes work in other folders: a path that is relative to this one must still be found.
+        command("simulator", folder, TOY_OPTIONS, hosts=2, backend_file=os.path.relpath(TOY, folder.parent)),
         env={**os.environ, "TOY_BUILDS": str(builds)},
         cwd=folder.parent,
         capture_output=True,

@@ -173,6 +173,39 @@ def test_a_failing_client_is_left_out_and_named(run_toy: Run, monkeypatch: pytes
     assert of(records, "round")[0]["clients"] == 2
 
 
+@pytest.mark.parametrize("fail_at", [0, 1])
+def test_a_client_that_fails_halfway_leaves_nothing_to_the_next(
+    run_toy: Run, monkeypatch: pytest.MonkeyPatch, fail_at: int
+) -> None:
+    """Its gradients of a step that was not taken must not enter the next client's first step."""
+    healthy, _ = run_toy("healthy", num_rounds=1)
+    from fedumm.training import local
+
+    real, calls = local._step, []
+
+    def step(backbone: Any, optimizer: Any, batches: Any, weights: Any) -> float:
+        calls.append(1)
+        if len(calls) == fail_at + 1:
+            backbone.backend.train_step(backbone.model, next(batches), backbone.device).backward()
+            raise RuntimeError("no memory")
+        return real(backbone, optimizer, batches, weights)
+
+    updates: dict[str, dict[str, bytes]] = {}
+    for name, patched in (("healthy", real), ("failing", step)):
+        monkeypatch.setattr(local, "_step", patched)
+        folder = healthy.with_name(f"drive-{name}")
+        seen = drive_hosts(folder, {"host-1": ["site-1", "site-2", "site-3"]}, num_rounds=1)
+        updates[name] = {
+            u.client: u.adapter
+            for _, a in seen
+            if isinstance(a, HostReply)
+            for u in a.updates
+            if u.adapter and u.round == 1
+        }
+    assert set(updates["failing"]) == {"site-2", "site-3"}
+    assert all(updates["healthy"][c] == updates["failing"][c] for c in ("site-2", "site-3"))
+
+
 def test_progress_names_the_host(tmp_path: Path) -> None:
     lines: list[str] = []
     config = toy_config(hosts=1)

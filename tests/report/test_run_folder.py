@@ -276,7 +276,6 @@ class TestCard:
         front = yaml.safe_load(card.split("---\n")[1])
         assert front == {
             "library_name": "peft",
-            "base_model": "tiny",
             "tags": ["lora", "fedumm", "federated-learning"],
         }
 

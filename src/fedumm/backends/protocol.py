@@ -31,7 +31,7 @@ class Backend(Protocol):
         ...
 
     def build_dataset(self, hf_ds: Any, processor: Any, max_q_len: int, max_a_len: int) -> Any:
-        """A ``torch.utils.data.Dataset`` over the rows of the Hugging Face data set ``hf_ds``."""
+        """A ``torch.utils.data.Dataset`` over the Hugging Face data set ``hf_ds``: an item a row, in order."""
         ...
 
     def collate_fn(self, batch: list[Any]) -> Any:

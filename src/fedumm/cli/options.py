@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 from fedumm.backends.registry import SHIPPED, check_backend_file, check_backend_name
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import AnyConfig, RunConfig, field_type, from_mapping, read_yaml
+from fedumm.data.source import available_sources
 from fedumm.errors import FedummError, did_you_mean
 
 GROUP_ORDER = ("Model", "Federated Learning", "Training", "Data", "Execution")
@@ -68,7 +70,18 @@ def config_from(parsed: argparse.Namespace, config: type[AnyConfig], exclusive: 
     values = read_yaml(path) if path else {}
     if any(name in flags for name in exclusive):
         values = {name: value for name, value in values.items() if name not in exclusive}
-    return from_mapping(config, {**values, **flags}, origin=path or "options")
+    return with_absolute_paths(from_mapping(config, {**values, **flags}, origin=path or "options"))
+
+
+def with_absolute_paths(config: AnyConfig) -> AnyConfig:
+    """Local files and folders by their full names: processes of a run work in other folders."""
+    given = {name: getattr(config, name) for name in ("model_name_or_path", "dataset", "backend_file")}
+    known = {"tiny", *available_sources()}
+    local = {n: v for n, v in given.items() if v and v not in known and Path(v).expanduser().exists()}
+    if config.data_path:
+        local["data_path"] = config.data_path
+    absolute: dict[str, Any] = {name: str(Path(value).expanduser().resolve()) for name, value in local.items()}
+    return replace(config, **absolute)
 
 
 def check_model(config: RunConfig) -> None:

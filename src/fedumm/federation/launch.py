@@ -15,6 +15,10 @@ from fedumm.report.run_folder import RunFolder, create, folder_for
 def run(config: FederateConfig, command: str) -> int:
     """Run in process or in FLARE's simulator, with the run folder and the screen."""
     path = folder_for(config)
+    if config.simulator:
+        from fedumm.federation.flare.runner import check_path
+
+        check_path(path)
     lock = create(path, config, command)
     summaries: list[dict[str, Any]] = []
     console = RunConsole()

@@ -65,7 +65,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class RoundTask:
-    """Server to the hosts of the round's clients.
+    """Server to every host; ``assignments`` names the clients that train.
 
     ``adapter`` is the global adapter as serialised. Each host scores it on its part of the common
     test set and on its clients' held-out rows, and, with ``train``, trains them from it.

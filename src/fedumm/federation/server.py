@@ -159,8 +159,9 @@ class Server:
     def _select(self, version: int) -> None:
         """Keep the present adapter as the best one if its held-out score is higher than any before."""
         score = self._scores[version]["heldout"]
-        score = -math.inf if score is None else score
-        if self._best is None or score > self._best[0]:
+        score = -math.inf if score is None or math.isnan(score) else score
+        # Without any score the latest adapter is as good a guess as there is.
+        if self._best is None or score > self._best[0] or score == -math.inf == self._best[0]:
             self._best = (score, version)
             self.store.save_adapter("best", self.adapter, version, self._scores[version])
 

@@ -54,11 +54,13 @@ def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str])
         ),
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in all_rows)
+    # Only a Hub id makes a link; a shipped checkpoint or a folder does not.
+    hub_id = base.count("/") == 1 and not base.startswith((".", "/", "~"))
+    base_line = f"base_model: {base}\n" if hub_id else ""
     tag_lines = "\n".join(f"- {tag}" for tag in ["lora", "fedumm", *tags])
     return f"""---
 library_name: peft
-base_model: {config.model_name_or_path or "unknown"}
-tags:
+{base_line}tags:
 {tag_lines}
 ---
 

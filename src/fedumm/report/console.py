@@ -57,6 +57,8 @@ class RunConsole:
     def progress(self, text: str, done: int, total: int, host: str = "") -> None:
         """Show what a host is doing now."""
         if self._live:
+            if host and "" in self._bars:
+                self._progress.remove_task(self._bars.pop(""))
             if host not in self._bars:
                 self._bars[host] = self._progress.add_task(text, total=total)
             shown = f"{host}: {text}" if len(self._bars) > 1 else text

@@ -25,7 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fedumm.config import REPEAT, FederateConfig, from_mapping, read_yaml, write_yaml
+from fedumm.config import FederateConfig, from_mapping, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
 
 RUNS = Path("runs")
@@ -121,7 +121,7 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if _contents(path) and not _is_run(path):
+        if _contents(path) and not is_ours(path / CONFIG):
             raise FedummError(
                 f"Run folder {path} exists. It holds files but no {CONFIG} of a run, so not even --overwrite "
                 "touches it. Choose another --name."
@@ -144,12 +144,6 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
 
 def _contents(path: Path) -> list[Path]:
     return [p for p in path.iterdir() if p.name != ".lock"]
-
-
-def _is_run(path: Path) -> bool:
-    """Many projects have a ``config.yaml``; ours begins with the command that repeats the run."""
-    file = path / CONFIG
-    return file.is_file() and file.read_bytes().startswith(REPEAT.encode())
 
 
 def read_config(path: Path) -> FederateConfig:

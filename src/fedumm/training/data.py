@@ -50,6 +50,8 @@ def row_labels(config: FederateConfig, rows: Any) -> list[str]:
 
 def partition_for(config: FederateConfig, rows: Any, clients: Sequence[str]) -> tuple[Partition, list[str]]:
     """Each client's share of ``rows`` as ``config`` asks, and the label of each row that it went by."""
+    if config.keep_images_whole and "image_id" not in rows.column_names:
+        raise FedummError("--keep_images_whole needs a column image_id, which the data do not have.")
     labels = row_labels(config, rows)
     partition = split_rows(
         labels,

@@ -33,8 +33,9 @@ def epoch_groups(count: int, config: RunConfig, merge: bool, seed: int) -> list[
     return [[group[i : i + batch] for i in range(0, len(group), batch)] for group in groups]
 
 
-def _has_features(dataset: Any) -> bool:
-    return getattr(dataset, "features", None) is not None
+def _has_features(backbone: Backbone, dataset: Any) -> bool:
+    """A Hugging Face data set has ``features`` too, of another kind."""
+    return isinstance(backbone.backend, CachesFeatures) and getattr(dataset, "features", None) is not None
 
 
 def _loader(backbone: Backbone, dataset: Any, batches: Sequence[list[int]], config: RunConfig) -> DataLoader[Any]:
@@ -42,7 +43,7 @@ def _loader(backbone: Backbone, dataset: Any, batches: Sequence[list[int]], conf
         dataset,
         batch_sampler=batches,
         collate_fn=backbone.backend.collate_fn,
-        num_workers=0 if _has_features(dataset) else config.num_workers,
+        num_workers=0 if _has_features(backbone, dataset) else config.num_workers,
         pin_memory=backbone.device.type == "cuda",
     )
 
@@ -83,6 +84,8 @@ def train_epochs(
     """
     start, model, count = time.monotonic(), backbone.model, len(dataset)
     optimizer = optimizer_for(backbone, config)
+    # Training that failed halfway, for another client, may have left gradients behind.
+    optimizer.zero_grad(set_to_none=True)
     merge = merges_batches(backbone, config)
     total, steps = 0.0, 0
     for epoch in range(epochs):
@@ -134,7 +137,7 @@ def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Evaluation:
     """Score the backbone with its present adapter."""
     model, backend, count = backbone.model, backbone.backend, len(dataset)
     model.eval()
-    size = config.eval_batch_size or config.batch_size * (32 if _has_features(dataset) else 8)
+    size = config.eval_batch_size or config.batch_size * (32 if _has_features(backbone, dataset) else 8)
     # Questions of a length together: less padding to compute.
     order = sorted(range(count), key=dataset.lengths.__getitem__) if hasattr(dataset, "lengths") else range(count)
     batches = [list(order[i : i + size]) for i in range(0, count, size)]

@@ -36,10 +36,14 @@ def image_keys(rows: Any) -> list[str]:
     from datasets import Image
 
     digests: dict[str, str] = {}
-    keys = []
+    keys: list[str] = []
     stored = rows.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow")
     for table in stored.iter(_READ):
         for image in table["image"].to_pylist():
+            if image is None:
+                # Reading it will say which row has none.
+                keys.append(f"none-{len(keys)}")
+                continue
             data, path = image["bytes"], image["path"]
             if data is not None:
                 keys.append(hashlib.sha256(data).hexdigest())

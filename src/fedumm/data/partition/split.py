@@ -41,8 +41,8 @@ class ClientShare:
 class Partition:
     """Who has which rows, and how that was decided.
 
-    ``fingerprint`` is a digest of the labels and image ids that were split: equal on every host
-    that computed the same partition of the same data.
+    ``fingerprint`` is a digest of labels, image ids and who got what: equal on every host that
+    computed the same partition of the same data.
     """
 
     method: str
@@ -108,7 +108,7 @@ def split_rows(
         name: ClientShare(np.flatnonzero((row_owner == k) & ~row_held), np.flatnonzero((row_owner == k) & row_held))
         for k, name in enumerate(clients)
     }
-    return Partition(partitioner.name, shares, _fingerprint(labels, images))
+    return Partition(partitioner.name, shares, _fingerprint(labels, images, [*row_owner, *row_held]))
 
 
 def _codes(names: Sequence[str]) -> Ints:
@@ -163,8 +163,8 @@ def _repair(owner: Ints, num_clients: int, rng: np.random.Generator) -> Ints:
     return owner
 
 
-def _fingerprint(labels: Sequence[Any], images: Sequence[Any] | None) -> str:
+def _fingerprint(labels: Sequence[Any], images: Sequence[Any] | None, split: Sequence[Any]) -> str:
     digest = hashlib.sha256()
-    for column in (labels, images or ()):
+    for column in (labels, images or (), split):
         digest.update("\0".join(map(str, column)).encode() + b"\1")
     return digest.hexdigest()[:16]

@@ -15,8 +15,10 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from fedumm.config import FederateConfig
+from fedumm.errors import FedummError
 from fedumm.federation.flare.carrier import TASK, pack, unpack
 from fedumm.federation.flare.watch import PROGRESS, leave_with_launcher
+from fedumm.federation.messages import HostError
 from fedumm.report.run_folder import write_atomically
 
 _PROGRESS_EVERY = 0.5
@@ -49,8 +51,13 @@ class HostExecutor(Executor):  # type: ignore[misc]
         if task_name != TASK:
             return make_reply(ReturnCode.TASK_UNKNOWN)
         self._abort = abort_signal
-        host = self._host = self._host or self._make_host(fl_ctx.get_identity_name())
-        return pack(host.handle(unpack(shareable)))
+        try:
+            host = self._host = self._host or self._make_host(fl_ctx.get_identity_name())
+            return pack(host.handle(unpack(shareable)))
+        except Exception as error:
+            # FLARE would pass on no more than that there was one.
+            told = str(error) if isinstance(error, FedummError) else f"{type(error).__name__}: {error}"
+            return pack(HostError(told))
 
     def _make_host(self, name: str) -> Any:
         from fedumm.backends import load_backend_file

@@ -9,7 +9,7 @@ from typing import Any
 from nvflare.job_config.api import FedJob
 from nvflare.recipe.spec import Recipe
 
-from fedumm.config import FederateConfig
+from fedumm.config import OF_ONE_RUN, FederateConfig
 from fedumm.federation.flare.carrier import TASK
 from fedumm.federation.flare.controller import ServerController
 from fedumm.federation.flare.executor import HostExecutor
@@ -34,7 +34,7 @@ class FedummRecipe(Recipe):  # type: ignore[misc]
         job = FedJob(name=name, min_clients=num_hosts or config.num_clients)
         job.set_app_packages(["fedumm"])
         arguments: dict[str, Any] = {
-            "run_config": asdict(config),
+            "run_config": {name: value for name, value in asdict(config).items() if name not in OF_ONE_RUN},
             "run_dir": str(run_dir.resolve()) if run_dir else "",
             "num_hosts": num_hosts,
         }

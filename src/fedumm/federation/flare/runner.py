@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,10 @@ from typing import Any
 import psutil
 
 from fedumm.errors import FedummError
-from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS
+from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, alive
 from fedumm.report.run_folder import METRICS, ROUNDS, RunFolder, read_config
 
 LOG = "flare.log"
-TEMPORARY = "tmp"
 _EVERY = 0.2
 _FIGURE_GRACE = 20.0
 Show = Callable[[dict[str, Any]], None]
@@ -34,27 +34,34 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
         FedummError: the run failed, or one of its processes died.
         KeyboardInterrupt: passed on, after every process has ended.
     """
-    temporary = folder / TEMPORARY
-    temporary.mkdir()
-    environment = {
-        **os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary.resolve()),
-    }  # fmt: skip
+    child: subprocess.Popen[bytes] | None = None
+    # Not in the run folder: sockets are made in it, and the names of those are limited to 107 bytes.
+    temporary = tempfile.mkdtemp(prefix="fedumm-")
+    environment = {**os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TMPDIR": temporary}
     command = [sys.executable, "-m", "fedumm.federation.flare.simulate", str(folder)]
-    with open(folder / LOG, "wb") as log:
-        child = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
-            start_new_session=True,
-        )  # fmt: skip
     try:
+        with open(folder / LOG, "wb") as log:
+            child = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+                start_new_session=True,
+            )  # fmt: skip
         _follow(child, folder, show, progress)
     finally:
-        end_tree(child.pid)
-        child.wait()
-        for used in (PROGRESS, TEMPORARY):
-            shutil.rmtree(folder / used, ignore_errors=True)
+        if child is not None:
+            end_tree(child.pid)
+            child.wait()
+        for used in (temporary, folder / PROGRESS):
+            shutil.rmtree(used, ignore_errors=True)
         if not (folder / ROUNDS).exists():
             # The process that would have drawn it was ended.
             RunFolder(folder, read_config(folder)).finish()
+
+
+def check_path(folder: Path) -> None:
+    """Raise :class:`FedummError` for a path that FLARE's simulator can't work in: it splits commands at spaces."""
+    for path in (str(folder.resolve()), sys.executable):
+        if len(path.split()) > 1:
+            raise FedummError(f"NVIDIA FLARE's simulator takes no path with a space: {path}. Use another --name.")
 
 
 def _follow(child: subprocess.Popen[bytes], folder: Path, show: Show, progress: ShowProgress) -> None:
@@ -97,18 +104,11 @@ def _states(folder: Path) -> dict[str, dict[str, Any]]:
 def _raise_lost(folder: Path) -> None:
     """A host that is gone; FLARE's simulator may wait for it for ever."""
     for host, state in _states(folder).items():
-        if not _alive(state["pid"]):
+        if not alive(state["pid"]):
             raise FedummError(
                 f"The process of {host} died while '{state['text']}' (out of memory?); see {folder / LOG}. "
                 "Finished rounds are kept."
             )
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 class _Tail:

@@ -14,6 +14,7 @@ from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
 from nvflare.recipe.sim_env import SimEnv
 
 from fedumm.federation.flare.recipe import FedummRecipe
+from fedumm.federation.flare.watch import leave_with_launcher
 from fedumm.federation.topology import assign, host_count
 from fedumm.report.run_folder import read_config
 
@@ -22,6 +23,7 @@ WORKSPACE = "flare"
 
 def main(folder: str) -> None:
     """Build the recipe from the folder's ``config.yaml`` and run it."""
+    leave_with_launcher()
     path = Path(folder).resolve()
     config = read_config(path)
     hosts = host_count(config)

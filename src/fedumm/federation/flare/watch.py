@@ -6,6 +6,8 @@ import os
 import threading
 import time
 
+import psutil
+
 PROGRESS = "progress"
 ERROR = "error.txt"
 """Left in the run folder for the launcher: what each process does now, and why the run was given up."""
@@ -26,16 +28,14 @@ def leave_with_launcher() -> None:
 
 
 def _watch(pid: int) -> None:
-    while _alive(pid):
+    while alive(pid):
         time.sleep(_EVERY)
     os._exit(1)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether the process is there and more than an entry that nobody has collected."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
-        return True
-    return True
