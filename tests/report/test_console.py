@@ -49,6 +49,7 @@ SETUP: dict[str, Any] = {
     "total": 364_769_084,
     "adapter_bytes": 14_170_000,
     "cached_feature_bytes": 0,
+    "seconds": 0.0,
 }
 
 
@@ -173,13 +174,22 @@ def test_the_closing_table_has_the_scores_and_the_adapter_to_use(screen: Screen,
         ["best (after round 7)", "90.00 %", "80.00 %"],
         ["last (after round 10)", "70.00 %", "60.00 %"],
     ]
-    assert screen.lines[-2].startswith(f"Run folder: {run} ")
+    assert screen.lines[-3].startswith(f"Run folder: {run} ")
+    assert screen.lines[-2] == f"Adapter:    {run}/adapter/best"
     assert screen.lines[-1].endswith(f"--adapter {run}/adapter/best"), "a command must not be broken into lines"
 
 
-def test_without_a_summary_only_the_folder_is_named(screen: Screen) -> None:
-    screen.console.finished(Path("runs/x"), None)
-    assert [line.split(":")[0] for line in screen.lines] == ["Run folder", "Ask it"]
+@pytest.mark.parametrize(("can_ask", "last"), [(True, ["Ask it"]), (False, [])])
+def test_without_a_summary_only_the_folder_is_named(screen: Screen, can_ask: bool, last: list[str]) -> None:
+    screen.console.finished(Path("runs/x"), None, can_ask)
+    assert [line.split(":")[0] for line in screen.lines] == ["Run folder", "Adapter", *last]
+
+
+def test_the_time_left_does_not_count_the_set_up(screen: Screen) -> None:
+    """40 s of loading, then 2 rounds of 10 s: 8 more rounds take 80 s."""
+    screen.console.show({**SETUP, "seconds": 40.0})
+    screen.console.show({**ROUND, "round": 2, "rounds": 10, "elapsed": 60.0})
+    assert screen.lines[-1].endswith("80 s")
 
 
 class TestProgress:

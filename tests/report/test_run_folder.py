@@ -90,6 +90,7 @@ class TestCreate:
 
     def test_an_earlier_run_is_kept_unless_it_may_be_replaced(self, tmp_path: Path) -> None:
         create(tmp_path, config(), "first").release()
+        RunFolder(tmp_path, config()).record({"event": "other"})
         before = tree(tmp_path)
         with pytest.raises(
             FedummError, match=r"exists\. Choose another --name, or replace it with --overwrite"
@@ -143,8 +144,14 @@ class TestCreate:
             create(tmp_path / "run", config(overwrite=overwrite), "second")
         assert tree(tmp_path) == before
 
+    def test_a_run_that_never_began_leaves_its_name_free(self, tmp_path: Path, locks: list[FileLock]) -> None:
+        create(tmp_path, config(lr=0.1), "failed before its first record").release()
+        locks.append(create(tmp_path, config(lr=0.2), "again"))
+        assert read_config(tmp_path).lr == 0.2
+
     def test_a_refusal_does_not_keep_the_lock(self, tmp_path: Path, locks: list[FileLock]) -> None:
         create(tmp_path, config(), "").release()
+        RunFolder(tmp_path, config()).record({"event": "other"})
         with pytest.raises(FedummError, match="exists"):
             create(tmp_path, config(), "")
         locks.append(create(tmp_path, config(overwrite=True, lr=0.5), ""))

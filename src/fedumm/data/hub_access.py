@@ -8,7 +8,7 @@ TIMEOUT = 6.0
 _USE_INSTEAD = {
     "model": "Connect once and run again; or copy the model's folder here and give its path as --model_name_or_path; "
     "or use the small model that ships with fedumm: --model_name_or_path tiny.",
-    "dataset": "Connect once and run again; or give a folder saved with datasets' save_to_disk as --dataset; "
+    "dataset": "Connect once and run again; or give a folder with a saved DatasetDict as --dataset; "
     "or use data that need no download: --dataset easy_vqa.",
 }
 _found_away = False

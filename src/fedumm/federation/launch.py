@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fedumm.backends.registry import SHIPPED
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.report.console import RunConsole
@@ -46,7 +47,7 @@ def run(config: FederateConfig, command: str) -> int:
         return 130
     finally:
         lock.release()
-    console.finished(path, summaries[-1] if summaries else None)
+    console.finished(path, summaries[-1] if summaries else None, can_ask=config.model_backend in SHIPPED)
     return 0
 
 

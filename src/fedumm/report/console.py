@@ -35,6 +35,7 @@ class RunConsole:
         self._bars: dict[str, TaskID] = {}
         self._last_plain = time.monotonic()
         self._header = False
+        self._setup_seconds = 0.0
         self._progress = Progress(
             TextColumn("  {task.description}"), BarColumn(bar_width=30),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"), TimeRemainingColumn(),
@@ -75,6 +76,7 @@ class RunConsole:
             shower(record)
 
     def _setup(self, r: Mapping[str, Any]) -> None:
+        self._setup_seconds = r["seconds"]
         train = sum(c["train"] for c in r["clients"].values())
         held = sum(c["heldout"] for c in r["clients"].values())
         self.line(
@@ -100,7 +102,7 @@ class RunConsole:
         if not self._header:
             self._row([name for name, _ in _COLUMNS])
             self._header = True
-        left = r["elapsed"] / r["round"] * (r["rounds"] - r["round"])
+        left = (r["elapsed"] - self._setup_seconds) / r["round"] * (r["rounds"] - r["round"])
         loss = "-" if r["train_loss"] is None else f"{r['train_loss']:.4f}"
         self._row(
             [
@@ -120,12 +122,15 @@ class RunConsole:
             table.add_row(name, percent(entry["heldout"]), percent(entry["test"]))
         self.console.print(table)
 
-    def finished(self, folder: Path, summary: Mapping[str, Any] | None) -> None:
+    def finished(self, folder: Path, summary: Mapping[str, Any] | None, can_ask: bool = True) -> None:
         """Say where things are, and how to use the adapter."""
         if summary:
             self._summary(summary)
         self.line(f"Run folder: {folder} (metrics.jsonl, partition.png, rounds.png, tensorboard/)")
-        self.line(f'Ask it:     fedumm ask IMAGE "what color is the shape?" --adapter {folder / "adapter" / "best"}')
+        best = folder / "adapter" / "best"
+        self.line(f"Adapter:    {best}")
+        if can_ask:
+            self.line(f'Ask it:     fedumm ask IMAGE "what color is the shape?" --adapter {best}')
 
 
 def duration(seconds: float) -> str:

@@ -133,7 +133,8 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
     except OSError as error:
         raise FedummError(f"Run folder {path} can't be made: {error}") from error
     others = _contents(path)
-    if others and not config.overwrite:
+    # A run that ended before it had anything to record leaves its name free.
+    if others and (path / METRICS).exists() and not config.overwrite:
         lock.release()
         raise FedummError(f"Run folder {path} exists. Choose another --name, or replace it with --overwrite.")
     for other in others:
