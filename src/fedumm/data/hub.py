@@ -61,6 +61,25 @@ def load_split(repo_id: str, splits: Sequence[str], limit: int, cache_dir: str) 
         raise explain_hub_error("dataset", repo_id, error, cache_dir) from error
 
 
+def check_split(repo_id: str, cache_dir: str) -> None:
+    """Raise :class:`FedummError` if a data set is neither in reach nor in the cache. Nothing is downloaded.
+
+    A split that the cache lacks of a data set that it holds is found out later, by :func:`load_split`.
+    """
+    from datasets import config
+
+    if repo_id in GONE:
+        raise FedummError(f"--dataset {repo_id}: {GONE[repo_id]}")
+    if check_reachable("dataset", repo_id) is not None:
+        return
+    cache = Path(cache_dir or config.HF_DATASETS_CACHE).expanduser()
+    ours, theirs = f"{repo_id.replace('/', '--')}-", repo_id.replace("/", "___").lower()
+    if not list((cache / "fedumm").glob(f"{ours}*")) and not any(
+        path.name.lower() == theirs for path in cache.glob("*___*")
+    ):
+        raise explain_hub_error("dataset", repo_id, FileNotFoundError(repo_id), cache_dir)
+
+
 def _load(repo_id: str, splits: Sequence[str], limit: int, cache_dir: str, commit: str | None) -> Any:
     from datasets import config
 

@@ -52,6 +52,16 @@ def check_reachable(kind: str, repo_id: str) -> str | None:
         return None
 
 
+def check_model(repo_id: str) -> None:
+    """Raise :class:`FedummError` if a model is neither in reach nor in the cache. Nothing is downloaded."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if check_reachable("model", repo_id) is None and not isinstance(
+        try_to_load_from_cache(repo_id, "config.json"), str
+    ):
+        raise explain_hub_error("model", repo_id, FileNotFoundError(repo_id), "")
+
+
 def _gated(kind: str, repo_id: str) -> FedummError:
     return FedummError(
         f"The {kind} {repo_id!r} asks for its terms to be accepted: do so on its page on the Hub, "

@@ -18,8 +18,10 @@ def run(config: FederateConfig, command: str) -> int:
     path = folder_for(config)
     if config.simulator:
         from fedumm.federation.flare.runner import check_path
+        from fedumm.training.preflight import check_hub
 
         check_path(path)
+        check_hub(config)
     lock = create(path, config, command)
     summaries: list[dict[str, Any]] = []
     console = RunConsole()

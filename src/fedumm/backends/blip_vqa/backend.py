@@ -22,6 +22,7 @@ class BlipVqaBackend:
 
     name = "blip_vqa"
     loss_is_sample_mean = True
+    default_model = blip.DEFAULT_MODEL
 
     def build_model_and_processor(
         self, model_name_or_path: str, lora_r: int, lora_alpha: int, lora_dropout: float, device: torch.device

@@ -1,0 +1,42 @@
+"""Can a run get what it takes from the Hugging Face Hub? Asked before processes are started for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedumm.backends import get_backend
+from fedumm.backends.registry import SHIPPED
+from fedumm.checkpoints import resolve_checkpoint
+from fedumm.config import RunConfig
+from fedumm.data.source import available_sources
+
+
+def check_hub(config: RunConfig) -> None:
+    """Ask the Hub, or look into the cache, for the model and the data of a shipped backend.
+
+    Raises:
+        FedummError: something is neither there nor in the cache.
+    """
+    if config.backend_file or config.model_backend not in SHIPPED:
+        return
+    model, dataset = config.model_name_or_path, config.dataset
+    if not model or not dataset:
+        backend = get_backend(config.model_backend)
+        dataset = dataset or backend.hf_dataset_name()
+        model = model or getattr(backend, "default_model", "")
+    where = resolve_checkpoint(config.model_backend, model) if model else "."
+    if not Path(where).is_dir():
+        from fedumm.data.hub_access import check_model
+
+        check_model(where)
+    _check_data(dataset, config)
+
+
+def _check_data(dataset: str, config: RunConfig) -> None:
+    from fedumm.data import hub, vqav2
+
+    if dataset == "vqav2":
+        hub.check_split(vqav2.TRAIN, config.data_path)
+        hub.check_split(vqav2.EVAL, config.data_path)
+    elif dataset not in available_sources() and not Path(dataset).is_dir() and dataset.count("/") == 1:
+        hub.check_split(dataset, config.data_path)
