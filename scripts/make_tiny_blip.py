@@ -62,7 +62,7 @@ def build_model(processor: BlipProcessor) -> BlipForQuestionAnswering:
     """6 vision layers, 2 + 2 text layers, width 96, 4 heads; patches of 16 pixels.
 
     The defaults of ``initializer_range`` (1e-10 for the tower, 0.02 for text) are for fine-tuning
-    and for wider models; from scratch, the tower took three times as many steps with them.
+    and for wider models; from scratch, the tower learns far more slowly with them.
     """
     ids = {name: processor.tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
     stack = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 4}

@@ -20,6 +20,7 @@ FEDERATION = "Federated Learning"
 TRAINING = "Training"
 DATA = "Data"
 EXECUTION = "Execution"
+GROUPS = (MODEL, FEDERATION, TRAINING, DATA, EXECUTION)
 
 REPEAT = "# Repeat this run:"
 """How every ``config.yaml`` of a run begins."""
@@ -58,11 +59,9 @@ def _one_of(*names: str) -> Check:
     return lambda value: None if value in names else f"must be one of {', '.join(names)}"
 
 
-def option(
-    group: str, text: str, default: Any = MISSING, check: Check | None = None, metavar: str | None = None
-) -> Any:
+def option(group: str, text: str, default: Any = MISSING, check: Check | None = None) -> Any:
     """A dataclass field that is also a command-line flag of the same name."""
-    return field(default=default, metadata={"group": group, "help": text, "check": check, "metavar": metavar})
+    return field(default=default, metadata={"group": group, "help": text, "check": check})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 class QuickDropout(torch.nn.Dropout):
     """Dropout (Srivastava et al., 2014) that draws 16 random bits an element on the CPU.
 
-    PyTorch's own draws a double for each, which took a fifth of a training step of a small model;
-    this takes a third of the time. The probability is rounded to a multiple of 2^-16, and what
+    PyTorch's own draws a double for each, which shows in the training step of a small model. The
+    probability is rounded to a multiple of 2^-16, and what
     remains is scaled by the rounded one, so the expectation stays exact. On a GPU nothing changes.
     """
 

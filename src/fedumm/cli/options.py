@@ -10,11 +10,9 @@ from typing import Any, NoReturn
 
 from fedumm.backends.registry import SHIPPED, check_backend_file, check_backend_name
 from fedumm.checkpoints import resolve_checkpoint
-from fedumm.config import AnyConfig, RunConfig, field_type, from_mapping, read_yaml
+from fedumm.config import EXECUTION, GROUPS, AnyConfig, RunConfig, field_type, from_mapping, read_yaml
 from fedumm.data.source import available_sources
 from fedumm.errors import FedummError, did_you_mean
-
-GROUP_ORDER = ("Model", "Federated Learning", "Training", "Data", "Execution")
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,8 +42,8 @@ class Parser(argparse.ArgumentParser):
 
 def add_options(parser: argparse.ArgumentParser, config: type[RunConfig]) -> None:
     """One flag per field of ``config``, in the groups of the seed's help."""
-    groups = {name: parser.add_argument_group(name) for name in GROUP_ORDER}
-    groups["Execution"].add_argument("--config", metavar="FILE", help="YAML file with options; flags win over it")
+    groups = {name: parser.add_argument_group(name) for name in GROUPS}
+    groups[EXECUTION].add_argument("--config", metavar="FILE", help="YAML file with options; flags win over it")
     for f in fields(config):
         kind, text = field_type(config, f.name), f.metadata["help"]
         if kind is bool:

@@ -169,9 +169,9 @@ class Server:
         mean, good = FedAvg(), []
         for client in asked:
             update = updates.get(client)
-            problem = self._problem(task, client, update)
+            problem, state = self._examine(task, client, update)
             if update is not None and problem is None:
-                mean.add(decode(update.adapter), update.num_samples)
+                mean.add(state, update.num_samples)
                 good.append(update)
             self.store.record(_client_record(task, client, update, problem))
         if not good:
@@ -180,20 +180,21 @@ class Server:
         self.store.save_adapter("last", self.adapter, task.round, {})
         self._record_round(task, good, hosts)
 
-    def _problem(self, task: RoundTask, client: str, update: Update | None) -> str | None:
-        """Why ``update`` cannot be averaged, or None."""
+    def _examine(self, task: RoundTask, client: str, update: Update | None) -> tuple[str | None, AdapterState]:
+        """Why ``update`` cannot be averaged, or None; and its adapter."""
         if update is None:
-            return "no answer"
+            return "no answer", {}
         if update.error:
-            return update.error
+            return update.error, {}
         if update.round != task.round:
-            return f"it is of round {update.round}"
+            return f"it is of round {update.round}", {}
         if update.num_samples != self._clients[client]["train"]:
-            return f"it claims {update.num_samples} samples, the survey said {self._clients[client]['train']}"
+            return f"it claims {update.num_samples} samples, the survey said {self._clients[client]['train']}", {}
         try:
-            return check_state(decode(update.adapter), self._spec)
+            state = decode(update.adapter)
         except ValueError as error:
-            return str(error)
+            return str(error), {}
+        return check_state(state, self._spec), state
 
     def _record_round(self, task: RoundTask, good: list[Update], hosts: int) -> None:
         total = sum(u.num_samples for u in good)

@@ -1,9 +1,9 @@
 """How many cores a model is worth.
 
-PyTorch splits a single operation among threads. In a small model the operations are too short for
-that: two threads took as long as one for the shipped checkpoints, and many times as long whenever
-another program had one of the cores. Such a model runs on one core, and a simulation uses the
-others for more hosts.
+PyTorch splits a single operation among threads. In a small model the operations are short: a
+second thread gains little, and loses much as soon as another program has its core
+(``benchmarks/threads.py``). Such a model runs on one core, and a simulation uses the others for
+more hosts.
 """
 
 from __future__ import annotations
