@@ -20,6 +20,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Features that tests keep are found by tests only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDUMM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _forget_backends() -> Iterator[None]:
     """What a test registers is gone after it; shipped backends register once, on import."""

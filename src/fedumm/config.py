@@ -92,11 +92,29 @@ class RunConfig:
         "auto",
         _one_of("auto", "on", "off"),
     )
+    precision: str = option(
+        TRAINING,
+        "Arithmetic of training and evaluation: auto (bfloat16 on GPUs that have it) | float32 | bfloat16",
+        "auto",
+        _one_of("auto", "float32", "bfloat16"),
+    )
+    gradient_checkpointing: bool = option(
+        TRAINING, "Save memory by computing activations again in the backward pass", False
+    )
+    compile: bool = option(TRAINING, "Compile the training step with torch.compile (needs a C++ compiler)", False)
     num_workers: int = option(TRAINING, "Data loader worker processes", 0, _non_negative)
     feature_cache: str = option(
-        TRAINING, "Keep the frozen vision tower's output: auto (if it fits) | off", "auto", _one_of("auto", "off")
+        TRAINING,
+        "Where the frozen vision tower's outputs are kept, computed once per image: "
+        "auto (disk if there is room, else memory) | memory | disk | off",
+        "auto",
+        _one_of("auto", "memory", "disk", "off"),
     )
-    feature_cache_gb: float = option(TRAINING, "Memory for that, in GB for each host", 4.0, _positive)
+    feature_cache_gb: float = option(TRAINING, "Most memory for that, in GB for each host", 4.0, _positive)
+    feature_cache_dir: str = option(TRAINING, "Folder for that on disk (empty: fedumm in the user's cache folder)", "")
+    feature_dtype: str = option(
+        TRAINING, "Type in which they are kept: float32 (exact) | float16", "float32", _one_of("float32", "float16")
+    )
 
     dataset: str = option(DATA, "easy_vqa, vqav2, shapes, a Hub id or a folder (empty: the backend's default)", "")
     max_train_samples: int = option(DATA, "Limit training data (-1 = all)", -1, _limit)

@@ -99,7 +99,7 @@ def test_only_the_hosts_build_the_model(toy_run: Any) -> None:
     """Two hosts for three clients: two models, none of them in the server's process."""
     _, _, builds = toy_run
     assert len(builds) == len({line.split()[0] for line in builds}) == 2
-    assert all("client" in line for line in builds), builds
+    assert all("host_process" in line for line in builds), builds
 
 
 def test_the_screen_shows_each_round_and_the_result(toy_run: Any) -> None:

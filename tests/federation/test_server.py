@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fedumm.adapters import encode, spec_of
 from fedumm.adapters.folder import read_folder
 from fedumm.errors import FedummError
+from fedumm.features.report import CacheReport
 from fedumm.federation.drive import drive
 from fedumm.federation.messages import (
     HostError,
@@ -58,7 +59,7 @@ def run(
         if isinstance(message, Survey):
             return {"host-1": Sizes(clients, "iid", "print")}
         if isinstance(message, Setup):
-            return {"host-1": Ready(spec_of(START), {}, 3, 10, encode(START), 0, 0, "cpu")}
+            return {"host-1": Ready(spec_of(START), {}, 3, 10, encode(START), 0, CacheReport(), "cpu")}
         assert isinstance(message, RoundTask)
         return {"host-1": HostReply(reply(message), tests(message))}
 
@@ -161,8 +162,8 @@ def test_hosts_with_other_data_are_refused(tmp_path: Path) -> None:
 def test_hosts_with_another_adapter_are_refused(tmp_path: Path) -> None:
     server = two_hosts(tmp_path)
     server.setup({"host-1": sizes(), "host-2": sizes()})
-    first = Ready(spec_of(START), {}, 3, 9, encode(START), 0, 0, "cpu")
-    second = Ready({"w": ((4,), "float32")}, {}, 4, 9, b"", 0, 0, "cpu")
+    first = Ready(spec_of(START), {}, 3, 9, encode(START), 0, CacheReport(), "cpu")
+    second = Ready({"w": ((4,), "float32")}, {}, 4, 9, b"", 0, CacheReport(), "cpu")
     with pytest.raises(FedummError, match="host-2 has an adapter of another shape"):
         server.start({"host-1": first, "host-2": second})
 
@@ -218,7 +219,7 @@ MESSAGES: list[Message] = [
     Survey(["site-1", "site-2"]),
     Sizes({"site-1": {"train": 1, "heldout": 0, "labels": {"yes": 1}}}, "iid", "f"),
     Setup({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1"),
-    Ready({"w": ((2, 3), "float32")}, {}, 6, 9, b"x", 3, 0, "cpu"),
+    Ready({"w": ((2, 3), "float32")}, {}, 6, 9, b"x", 3, CacheReport("disk", 9, 2, 1), "cpu"),
     RoundTask(3, True, b"abc", {"host-1": ["site-1"]}),
     HostReply([Update("site-1", 3, b"a", 2, 1, 0.5, Evaluation(0.5, 2, {"x": (0.5, 2)}))], Evaluation(0.1, 9, {})),
     HostReply([], None),

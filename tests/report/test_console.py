@@ -48,7 +48,7 @@ SETUP: dict[str, Any] = {
     "trainable": 3_538_944,
     "total": 364_769_084,
     "adapter_bytes": 14_170_000,
-    "cached_feature_bytes": 0,
+    "features": {"kept": "", "bytes": 0, "images": 0, "computed": 0, "note": ""},
     "seconds": 0.0,
 }
 
@@ -138,8 +138,9 @@ def test_the_set_up_tells_sizes_and_the_adapters_share(screen: Screen) -> None:
 
 
 def test_cached_features_are_mentioned_if_there_are_any(screen: Screen) -> None:
-    screen.console.show({**SETUP, "cached_feature_bytes": 12_340_000})
-    assert screen.lines[2:] == ["vision features computed once: 12.3 MB in memory"]
+    kept = {"kept": "disk", "bytes": 12_340_000, "images": 5000, "computed": 17, "note": ""}
+    screen.console.show({**SETUP, "features": kept})
+    assert screen.lines[2:] == ["vision features of 5,000 images: 12.3 MB on disk, mapped, 17 computed now"]
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,9 @@ def test_the_partition_is_described_with_its_options_and_drawn(tmp_path: Path) -
         "site-1": {"train": 3, "heldout": 1, "labels": {"yes": 2, "no": 1}},
         "site-2": {"train": 1, "heldout": 0, "labels": {"no": 1}},
     }
-    RunFolder(tmp_path, config(keep_images_whole=True)).describe({"r": 6}, "dirichlet", "abc123", clients)
+    folder = RunFolder(tmp_path, config(keep_images_whole=True))
+    folder.describe({"r": 6}, "dirichlet", "abc123", clients)
+    folder.finish()
     assert json.loads((tmp_path / "partition.json").read_text()) == {
         "method": "dirichlet",
         "alpha": 0.3,

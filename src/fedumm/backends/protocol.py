@@ -8,11 +8,14 @@ for them with ``isinstance`` and does without where they are missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+
+    from fedumm.features.table import FeatureTable
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -66,22 +69,47 @@ class Backend(Protocol):
 REQUIRED_METHODS = tuple(name for name in vars(Backend) if not name.startswith("_"))
 
 
+@dataclass(frozen=True)
+class FrozenStage:
+    """The part of a model that turns an image into features, with weights that never change.
+
+    Attributes:
+        name: for people.
+        module: holds the weights; features of other weights are never taken for these.
+        encode: ``(batch, ...)`` what :meth:`FeatureDataset.pixels` gives -> ``(batch, ...)`` features.
+        settings: whatever else features depend on, such as the image processor's options.
+    """
+
+    name: str
+    module: torch.nn.Module
+    encode: Callable[[torch.Tensor], torch.Tensor]
+    settings: str
+
+
+class FeatureDataset(Protocol):
+    """A data set over rows with an image each, which can do with features instead."""
+
+    rows: Any
+    features: FeatureTable | None
+
+    def pixels(self, rows: Sequence[int]) -> torch.Tensor:
+        """What the frozen stage takes, ``(len(rows), ...)``."""
+        ...
+
+    def subset(self, rows: Sequence[int]) -> Any:
+        """Some of the rows, in this order, with nothing computed again."""
+        ...
+
+
 @runtime_checkable
-class CachesFeatures(Protocol):
-    """A backend whose frozen stage can be run once per image instead of once per sample and epoch."""
+class HasFrozenStage(Protocol):
+    """A backend whose frozen stage can be run once per image instead of once per sample and epoch.
 
-    def cache_features(
-        self,
-        model: torch.nn.Module,
-        datasets: Sequence[Any],
-        device: torch.device,
-        budget_bytes: int,
-        progress: Progress,
-    ) -> int:
-        """Attach the frozen stage's outputs to ``datasets`` (results of ``build_dataset``).
+    Its ``build_dataset`` returns a :class:`FeatureDataset`.
+    """
 
-        Returns the bytes kept, or 0 if ``budget_bytes`` is too small, and then changes nothing.
-        """
+    def frozen_stage(self, model: torch.nn.Module, processor: Any) -> FrozenStage:
+        """The stage of ``model``."""
         ...
 
 

@@ -19,8 +19,8 @@ def load(request: DataRequest) -> DataSplits:
     import easy_vqa
 
     return DataSplits(
-        _rows("train", easy_vqa.get_train_questions(), easy_vqa.get_train_image_paths()),
-        _rows("test", easy_vqa.get_test_questions(), easy_vqa.get_test_image_paths()),
+        _rows("train", easy_vqa.get_train_questions(), easy_vqa.get_train_image_paths(), request.max_train_samples),
+        _rows("test", easy_vqa.get_test_questions(), easy_vqa.get_test_image_paths(), request.max_eval_samples),
     )
 
 
@@ -31,10 +31,11 @@ def answer_type(answer: str) -> str:
     return "shape" if answer in _SHAPES else "color"
 
 
-def _rows(split: str, questions: tuple[list[str], list[str], list[int]], paths: dict[int, str]) -> Any:
+def _rows(split: str, questions: tuple[list[str], list[str], list[int]], paths: dict[int, str], limit: int) -> Any:
     from datasets import Dataset, Features, Image, Value
 
-    texts, answers, images = questions
+    end = None if limit == -1 else limit
+    texts, answers, images = questions[0][:end], questions[1][:end], questions[2][:end]
     text = Value("string")
     # The files are small: with their bytes in the table the rows do not depend on where they lie.
     files = {i: {"bytes": Path(paths[i]).read_bytes(), "path": None} for i in sorted(set(images))}

@@ -13,12 +13,13 @@ from fedumm.adapters import AdapterState, decode, encode, spec_of
 from fedumm.backends.protocol import Progress
 from fedumm.config import FederateConfig
 from fedumm.data import DataSplits
-from fedumm.data.partition import Partition
+from fedumm.data.partition import ClientShare, Partition
 from fedumm.errors import FedummError
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.training.backbone import Backbone, load_backbone, pick_device
 from fedumm.training.data import load_splits, partition_for
 from fedumm.training.local import cache_features, evaluate, train_epochs
+from fedumm.training.pool import DatasetPool
 from fedumm.training.results import Evaluation
 from fedumm.training.seeds import derive
 from fedumm.training.threads import thread_count
@@ -45,6 +46,8 @@ class Host:
         self._clients: dict[str, _Client] = {}
         self._splits: DataSplits | None = None
         self._partition: Partition | None = None
+        self._shares: dict[str, ClientShare] = {}
+        self._train: DatasetPool | None = None
         self._backbone: Backbone | None = None
         self._test: Any = None
 
@@ -82,14 +85,18 @@ class Host:
         device = pick_device(self.config.gpu, self._index)
         self.progress("loading the model", 0, 1)
         backbone = self._backbone = load_backbone(self.config, device)
-        mine = setup.assignments[self.name]
-        self._clients = {name: self._client(backbone, splits, partition, name) for name in mine}
+        self._shares = {name: partition.shares[name] for name in setup.assignments[self.name]}
         first, step = setup.tests[self.name]
         test_rows = range(first, len(splits.eval), step)
-        self._test = self._dataset(backbone, splits.eval.select(test_rows)) if test_rows else None
-        own = [data for client in self._clients.values() for data in (client.train, client.heldout)]
-        datasets = [data for data in (*own, self._test) if data is not None]
-        cached = cache_features(backbone, datasets, self.config, self.progress)
+        # Hosts on one machine share the work on images, for which each has to name them all.
+        shared = self._hosts > 1
+        own = sorted(row for share in self._shares.values() for row in (*share.train.tolist(), *share.heldout.tolist()))
+        everything = range(len(splits.train))
+        self._train = DatasetPool(backbone, splits.train, self.config, everything if shared else own)
+        test = DatasetPool(backbone, splits.eval, self.config, range(len(splits.eval)) if shared else test_rows)
+        whole = [pool.whole for pool in (self._train, test) if pool.whole is not None]
+        cached = cache_features(backbone, whole, self.config, self.progress)
+        self._test = test.part(test_rows)
         initial = backbone.adapter()
         return Ready(
             spec=spec_of(initial),
@@ -98,17 +105,9 @@ class Host:
             total=backbone.total,
             adapter=encode(initial) if setup.initial_from == self.name else b"",
             test_samples=len(test_rows),
-            cached_bytes=cached,
+            cache=cached,
             device=str(device),
         )
-
-    def _dataset(self, backbone: Backbone, rows: Any) -> Any:
-        return backbone.backend.build_dataset(rows, backbone.processor, self.config.max_q_len, self.config.max_a_len)
-
-    def _client(self, backbone: Backbone, splits: DataSplits, partition: Partition, name: str) -> _Client:
-        share = partition.shares[name]
-        heldout = self._dataset(backbone, splits.train.select(share.heldout)) if len(share.heldout) else None
-        return _Client(self._dataset(backbone, splits.train.select(share.train)), heldout)
 
     def _round(self, task: RoundTask) -> HostReply:
         backbone = self._backbone
@@ -122,6 +121,14 @@ class Host:
         updates = [self._client_round(backbone, start, task, name, *before[name]) for name in mine]
         return HostReply(updates, test)
 
+    def _data(self, client: str) -> _Client:
+        """Made when the client first takes part."""
+        if client not in self._clients:
+            share, pool = self._shares[client], self._train
+            assert pool is not None
+            self._clients[client] = _Client(pool.part(share.train.tolist()), pool.part(share.heldout.tolist()))
+        return self._clients[client]
+
     def _score_test(self, backbone: Backbone) -> Evaluation | None:
         if self._test is None:
             return None
@@ -129,7 +136,7 @@ class Host:
         return evaluate(backbone, self._test, self.config)
 
     def _score(self, backbone: Backbone, client: str) -> tuple[Evaluation | None, float]:
-        heldout, start = self._clients[client].heldout, time.monotonic()
+        heldout, start = self._data(client).heldout, time.monotonic()
         if heldout is None:
             return None, 0.0
         self.progress(f"scoring {client}", 0, 1)
@@ -148,7 +155,7 @@ class Host:
         try:
             backbone.put(start)
             seed = derive(self.config.seed, "client", client, "round", task.round)
-            data = self._clients[client].train
+            data = self._data(client).train
             result = train_epochs(backbone, data, self.config, self.config.local_epochs, seed, show)
             trained = encode(backbone.adapter())
             after, seconds_after = self._score(backbone, client)

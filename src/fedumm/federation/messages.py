@@ -10,6 +10,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fedumm.features.report import CacheReport
 from fedumm.training.results import Evaluation
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Ready:
     total: int
     adapter: bytes
     test_samples: int
-    cached_bytes: int
+    cache: CacheReport
     device: str
 
 
@@ -136,6 +137,7 @@ def from_wire(data: dict[str, Any]) -> Message:
             updates = [_update(u) for u in fields["updates"]]
             return HostReply(updates, _evaluation(fields["test"]))
         if data.get("kind") == "Ready":
+            fields["cache"] = CacheReport(**fields["cache"])
             fields["spec"] = {k: (tuple(int(n) for n in shape), str(d)) for k, (shape, d) in fields["spec"].items()}
         message: Message = _PLAIN[data["kind"]](**fields)
         return message

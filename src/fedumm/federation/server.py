@@ -10,12 +10,14 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fedumm.adapters import AdapterState, Spec, check_state, decode, encode
 from fedumm.aggregation import FedAvg
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
+from fedumm.features.report import CacheReport
 from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.scores import average, average_parts
 from fedumm.federation.topology import balanced, natural
@@ -114,7 +116,7 @@ class Server:
                 "trainable": first.trainable,
                 "total": first.total,
                 "adapter_bytes": len(first.adapter),
-                "cached_feature_bytes": sum(r.cached_bytes for r in answers.values()),
+                "features": asdict(_features([r.cache for r in answers.values()])),
                 "seconds": round(time.monotonic() - self._started, 3),
             }
         )
@@ -232,6 +234,18 @@ class Server:
                 "seconds": round(time.monotonic() - self._started, 3),
             }
         )
+
+
+def _features(reports: Sequence[CacheReport]) -> CacheReport:
+    """What the hosts keep of images: on disk all the same, in memory each its own."""
+    kept = reports[0].kept
+    return CacheReport(
+        kept,
+        (max if kept == "disk" else sum)(report.bytes for report in reports),
+        max(report.images for report in reports),
+        sum(report.computed for report in reports),
+        next((report.note for report in reports if report.note), ""),
+    )
 
 
 def _client_record(task: RoundTask, client: str, update: Update | None, problem: str | None) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from fedumm.config import FederateConfig
 from fedumm.training.threads import cores, fits_one_core
+
+_GPU_DRIVERS = ("nvidiactl", "kfd", "dxg")  # NVIDIA, AMD, Windows' subsystem for Linux
 
 
 def client_names(count: int) -> list[str]:
@@ -57,9 +61,15 @@ def host_count(config: FederateConfig) -> int:
 def _places(config: FederateConfig) -> int:
     if config.gpu not in ("", "cpu"):
         return len(config.gpu.split(","))
-    if config.gpu != "cpu":
-        import torch
-
-        if gpus := torch.cuda.device_count():
-            return gpus
+    if config.gpu != "cpu" and (gpus := _gpus()):
+        return gpus
     return cores() if fits_one_core(config) else 1
+
+
+def _gpus() -> int:
+    """GPUs that torch can use. Importing it takes seconds: not done where Linux has no driver of one."""
+    if sys.platform == "linux" and not any(Path("/dev", name).exists() for name in _GPU_DRIVERS):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from fedumm.features.report import CacheReport
 from fedumm.report.card import percent
 
 _COLUMNS = (
@@ -88,8 +89,8 @@ class RunConsole:
             f"trainable: {r['trainable']:,} / {r['total']:,} ({share:.4f}%); "
             f"the adapter is {r['adapter_bytes'] / 1e6:.2f} MB on the wire"
         )
-        if r["cached_feature_bytes"]:
-            self.line(f"vision features computed once: {r['cached_feature_bytes'] / 1e6:.1f} MB in memory")
+        if line := CacheReport(**r["features"]).describe():
+            self.line(line)
 
     def _row(self, cells: list[str]) -> None:
         self.line("  ".join(cell.rjust(width) for cell, (_, width) in zip(cells, _COLUMNS, strict=True)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_LABELS = 16
+MAX_BARS = 100
 OTHER = "other"
 
 
@@ -44,15 +45,23 @@ def label_table(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], lis
 
 
 def save_partition_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -> tuple[list[str], list[list[int]]]:
-    """Stacked bars: each client's training rows by label."""
+    """Stacked bars: each client's training rows by label. Of many clients, only the outline of the bars."""
     labels, rows = label_table(counts)
-    figure, axes = _axes(8, 1.6 + 0.32 * len(rows))
+    many = len(rows) > MAX_BARS
+    figure, axes = _axes(8, 1.6 + 0.32 * min(len(rows), MAX_BARS))
     palette = _palette(len(labels))
     left = [0] * len(rows)
     for place, label in enumerate(labels):
-        widths = [row[place] for row in rows]
-        axes.barh(list(counts), widths, left=left, label=label, color=palette[place], edgecolor="white", linewidth=0.4)
-        left = [a + b for a, b in zip(left, widths, strict=True)]
+        ends = [start + row[place] for start, row in zip(left, rows, strict=True)]
+        if many:
+            axes.fill_betweenx(range(1, len(rows) + 1), left, ends, label=label, color=palette[place], step="mid")
+        else:
+            widths = [row[place] for row in rows]
+            axes.barh(list(counts), widths, left=left, label=label, color=palette[place], edgecolor="white", lw=0.4)
+        left = ends
+    if many:
+        axes.set_ylabel("client")
+        axes.margins(y=0)
     axes.invert_yaxis()
     axes.set_xlabel("training samples")
     axes.spines[["top", "right"]].set_visible(False)

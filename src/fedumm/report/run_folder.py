@@ -18,6 +18,7 @@ import math
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -57,13 +58,12 @@ class RunFolder:
         self.path, self.config, self.on_record = path, config, on_record
         self._adapter_config: dict[str, Any] = {}
         self._events: Any = None
+        self._drawing: threading.Thread | None = None
 
     def describe(
         self, adapter_config: Mapping[str, Any], method: str, fingerprint: str, clients: Mapping[str, Mapping[str, Any]]
     ) -> None:
         """Write ``partition.json`` and its figure; remember the adapter's configuration."""
-        from fedumm.report.figures import save_partition_figure
-
         self._adapter_config = dict(adapter_config)
         content = {
             "method": method,
@@ -76,7 +76,15 @@ class RunFolder:
             "clients": clients,
         }
         write_atomically(self.path / PARTITION, json.dumps(content, indent=1) + "\n")
-        save_partition_figure({n: c["labels"] for n, c in clients.items()}, self.path / "partition.png")
+        labels = {name: client["labels"] for name, client in clients.items()}
+        # Importing matplotlib and drawing take a second, in which clients can train.
+        self._drawing = threading.Thread(target=self._draw_partition, args=(labels,))
+        self._drawing.start()
+
+    def _draw_partition(self, labels: Mapping[str, Mapping[str, int]]) -> None:
+        from fedumm.report.figures import save_partition_figure
+
+        save_partition_figure(labels, self.path / "partition.png")
 
     def record(self, record: Record) -> None:
         """Append one line to ``metrics.jsonl``; NaN and infinity become null."""
@@ -107,6 +115,8 @@ class RunFolder:
         """Close the event file and draw the figure of rounds."""
         from fedumm.report.figures import save_rounds_figure
 
+        if self._drawing:
+            self._drawing.join()
         if self._events:
             self._events.close()
         if (self.path / METRICS).exists():

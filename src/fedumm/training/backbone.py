@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 
 from fedumm.adapters import AdapterState
 from fedumm.adapters.model import adapter_of, load_adapter
@@ -19,12 +20,31 @@ from fedumm.training.seeds import derive
 
 @dataclass
 class Backbone:
-    """Backend, model with LoRA layers, processor and device."""
+    """Backend, model with LoRA layers, processor and device.
+
+    ``dtype`` is that of the arithmetic (``torch.autocast``); weights are float32 throughout.
+    """
 
     backend: Backend
     model: torch.nn.Module
     processor: Any
     device: torch.device
+    dtype: torch.dtype = torch.float32
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        step = self.backend.train_step
+        self._step = torch.compile(step, dynamic=True) if self.compiled else step
+
+    def train_step(self, batch: Any) -> torch.Tensor:
+        """The backend's loss of ``batch``, not yet differentiated."""
+        with self.autocast():
+            loss: torch.Tensor = self._step(self.model, batch, self.device)
+        return loss
+
+    def autocast(self) -> torch.autocast:
+        """Matrix products in ``dtype``."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     @property
     def trainable(self) -> int:
@@ -70,6 +90,24 @@ def pick_device(gpu: str, host: int = 0) -> torch.device:
     return torch.device("cuda", int(wanted[host % len(wanted)]))
 
 
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Type of the matrix products. On the CPU ``auto`` is float32: bfloat16 can be far slower there."""
+    if precision == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def _checkpoint_gradients(model: torch.nn.Module, backend: str) -> None:
+    """Activation checkpointing (Chen et al., 2016); dropout repeats its random numbers."""
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if not getattr(base, "supports_gradient_checkpointing", False):
+        raise FedummError(f"--gradient_checkpointing: the model of the backend {backend!r} can't do that.")
+    base.activation_checkpointing_enable()
+    # Makes embeddings want gradients, for a kind of checkpointing that is not used here.
+    base.disable_input_require_grads()
+
+
 def load_backbone(config: RunConfig, device: torch.device) -> Backbone:
     """Load the model with a freshly initialised adapter; equal seeds give equal adapters."""
     backend = get_backend(config.model_backend)
@@ -78,7 +116,9 @@ def load_backbone(config: RunConfig, device: torch.device) -> Backbone:
         config.model_name_or_path, config.lora_r, config.lora_alpha, config.lora_dropout, device
     )
     model.eval()
-    backbone = Backbone(backend, model, processor, device)
+    if config.gradient_checkpointing:
+        _checkpoint_gradients(model, config.model_backend)
+    backbone = Backbone(backend, model, processor, device, pick_dtype(config.precision, device), config.compile)
     if not backbone.trainable:
         raise FedummError(f"The backend {config.model_backend!r} built a model with no trainable parameter.")
     exchanged = sum(t.numel() for t in backbone.adapter().values())

@@ -53,7 +53,9 @@ def train_centrally(
         backbone.backend.build_dataset(rows, backbone.processor, config.max_q_len, config.max_a_len)
         for rows in (splits.train, splits.eval)
     )
-    cache_features(backbone, [train, test], config, progress)
+    cached = cache_features(backbone, [train, test], config, progress)
+    if line := cached.describe():
+        say(line)
     before = after = evaluate(backbone, test, config)
 
     def after_epoch(epoch: int, loss: float) -> None:

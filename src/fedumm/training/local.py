@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from fedumm.backends.protocol import CachesFeatures, EvaluatesInDetail, MergesBatches, Progress
+from fedumm.backends.protocol import EvaluatesInDetail, HasFrozenStage, MergesBatches, Progress
 from fedumm.config import RunConfig
+from fedumm.features import cache
+from fedumm.features.cache import CacheOptions, default_folder
+from fedumm.features.report import CacheReport
 from fedumm.training.backbone import Backbone
 from fedumm.training.results import Evaluation, TrainResult
 from fedumm.training.seeds import derive
@@ -35,7 +39,7 @@ def epoch_groups(count: int, config: RunConfig, merge: bool, seed: int) -> list[
 
 def _has_features(backbone: Backbone, dataset: Any) -> bool:
     """A Hugging Face data set has ``features`` too, of another kind."""
-    return isinstance(backbone.backend, CachesFeatures) and getattr(dataset, "features", None) is not None
+    return isinstance(backbone.backend, HasFrozenStage) and getattr(dataset, "features", None) is not None
 
 
 def _loader(backbone: Backbone, dataset: Any, batches: Sequence[list[int]], config: RunConfig) -> DataLoader[Any]:
@@ -117,7 +121,7 @@ def _step(
     """
     losses = []
     for weight in weights:
-        loss = backbone.backend.train_step(backbone.model, next(batches), backbone.device) * weight
+        loss = backbone.train_step(next(batches)) * weight
         loss.backward()
         losses.append(loss.detach())
     optimizer.step()
@@ -125,12 +129,18 @@ def _step(
     return float(torch.stack(losses).sum())
 
 
-def cache_features(backbone: Backbone, datasets: Sequence[Any], config: RunConfig, progress: Progress) -> int:
-    """Compute the frozen stage's outputs ahead where backend and options allow; returns the bytes kept."""
-    if config.feature_cache == "off" or not isinstance(backbone.backend, CachesFeatures):
-        return 0
-    budget = int(config.feature_cache_gb * 1e9)
-    return backbone.backend.cache_features(backbone.model, datasets, backbone.device, budget, progress)
+def cache_features(backbone: Backbone, datasets: Sequence[Any], config: RunConfig, progress: Progress) -> CacheReport:
+    """Compute the frozen stage's outputs ahead where backend and options allow."""
+    if config.feature_cache == "off" or not isinstance(backbone.backend, HasFrozenStage):
+        return CacheReport()
+    options = CacheOptions(
+        mode=config.feature_cache,
+        memory_bytes=int(config.feature_cache_gb * 1e9),
+        folder=Path(config.feature_cache_dir).expanduser() if config.feature_cache_dir else default_folder(),
+        dtype=getattr(torch, config.feature_dtype),
+    )
+    stage = backbone.backend.frozen_stage(backbone.model, backbone.processor)
+    return cache.cache_features(stage, datasets, options, backbone.device, progress)
 
 
 def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Evaluation:
@@ -142,8 +152,9 @@ def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Evaluation:
     order = sorted(range(count), key=dataset.lengths.__getitem__) if hasattr(dataset, "lengths") else range(count)
     batches = [list(order[i : i + size]) for i in range(0, count, size)]
     loader = _loader(backbone, dataset, batches, config)
-    if isinstance(backend, EvaluatesInDetail):
-        score, parts = backend.evaluate_in_detail(model, loader, backbone.processor, backbone.device)
-    else:
-        score, parts = backend.evaluate(model, loader, backbone.processor, backbone.device), {}
+    with backbone.autocast():
+        if isinstance(backend, EvaluatesInDetail):
+            score, parts = backend.evaluate_in_detail(model, loader, backbone.processor, backbone.device)
+        else:
+            score, parts = backend.evaluate(model, loader, backbone.processor, backbone.device), {}
     return Evaluation(float(score), count, parts)

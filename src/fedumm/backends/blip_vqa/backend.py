@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from functools import partial
 from typing import Any
 
 import torch
 
 from fedumm.backends.blip_vqa import model as blip
 from fedumm.backends.blip_vqa.dataset import BlipVqaDataset, collate, pad
-from fedumm.backends.blip_vqa.features import attach_features
-from fedumm.backends.protocol import Progress
+from fedumm.backends.protocol import FrozenStage
 from fedumm.metrics import vqa_accuracy
 
 _TENSORS = ("input_ids", "attention_mask", "decoder_input_ids", "labels")
@@ -44,7 +44,7 @@ class BlipVqaBackend:
     def _image_embeds(self, model: torch.nn.Module, batch: dict[str, Any], device: torch.device) -> torch.Tensor:
         if "image_embeds" in batch:
             embeds: torch.Tensor = batch["image_embeds"].to(device, non_blocking=True)
-            return embeds
+            return embeds.float()
         return blip.encode_images(model, batch["pixel_values"].to(device, non_blocking=True))
 
     def train_step(self, model: torch.nn.Module, batch: dict[str, Any], device: torch.device) -> torch.Tensor:
@@ -83,20 +83,12 @@ class BlipVqaBackend:
         """VQA accuracy (0..1) of greedy answers."""
         return self.evaluate_in_detail(model, dataloader, processor, device)[0]
 
-    def cache_features(
-        self,
-        model: torch.nn.Module,
-        datasets: Sequence[BlipVqaDataset],
-        device: torch.device,
-        budget_bytes: int,
-        progress: Progress,
-    ) -> int:
-        """Run the frozen vision tower once per distinct image."""
-
-        def encode(pixels: torch.Tensor) -> torch.Tensor:
-            return blip.encode_images(model, pixels.to(device)).cpu()
-
-        return attach_features(datasets, encode, budget_bytes, progress)
+    def frozen_stage(self, model: torch.nn.Module, processor: Any) -> FrozenStage:
+        """The vision tower."""
+        tower, images = blip.base_of(model).vision_model, processor.image_processor
+        facts = {"tower": tower.config.to_dict(), "images": images.to_dict()}
+        settings = json.dumps(facts, sort_keys=True, default=str)
+        return FrozenStage("BLIP vision tower", tower, partial(blip.encode_images, model), settings)
 
     def answer(self, model: torch.nn.Module, processor: Any, image: Any, question: str, device: torch.device) -> str:
         """Greedy answer to one question."""

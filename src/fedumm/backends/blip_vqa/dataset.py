@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
-from fedumm.backends.blip_vqa.features import FeatureStore
 from fedumm.data import read_image
+from fedumm.features.table import FeatureTable
 
 
 class BlipVqaDataset(Dataset[dict[str, Any]]):
@@ -29,19 +30,31 @@ class BlipVqaDataset(Dataset[dict[str, Any]]):
         self.image_processor = processor.image_processor
         self.start_id: int = processor.decoder_start_token_id
         self.max_a_len = max_a_len
-        self.features: FeatureStore | None = None
+        self.features: FeatureTable | None = None
         self.questions = _tokens(tokenizer, hf_ds["question"][:], max_length=max_q_len)
-        self.lengths = [len(ids) for ids in self.questions]
         best = hf_ds["multiple_choice_answer"][:]
         answers = _tokens(tokenizer, best, max_length=max_a_len - 1, add_special_tokens=False)
         self.answers: list[list[int]] = [[*ids, tokenizer.sep_token_id] for ids in answers]
         self.references: list[list[str]] = hf_ds["answers"][:]
         self.types = {name: hf_ds[name][:] for name in ("answer_type", "question_type") if name in hf_ds.column_names}
+        self.index: Sequence[int] = range(len(self.questions))
 
     def __len__(self) -> int:
-        return len(self.questions)
+        return len(self.index)
 
-    def __getitem__(self, row: int) -> dict[str, Any]:
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each question."""
+        return [len(self.questions[row]) for row in self.index]
+
+    def subset(self, rows: Sequence[int]) -> BlipVqaDataset:
+        """Some of the items, in this order; text and features are shared."""
+        part = copy.copy(self)
+        part.index = [self.index[row] for row in rows]
+        return part
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        row = self.index[position]
         item: dict[str, Any] = {
             "question_ids": self.questions[row],
             "decoder_input_ids": [self.start_id, *self.answers[row][:-1]],

@@ -21,6 +21,7 @@ from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 from transformers.utils import logging
 
 from fedumm.adapters.dropout import quicken_dropout
+from fedumm.backends.blip_vqa.attention import attend_from_the_query_side
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.data.hub_access import check_reachable, explain_hub_error
 from fedumm.errors import FedummError
@@ -47,6 +48,7 @@ def load_pretrained(model_name_or_path: str) -> tuple[BlipForQuestionAnswering, 
             raise FedummError(f"{where} does not hold a BLIP VQA model: {error}") from error
         raise explain_hub_error("model", where, error, "") from error
     mask_cross_attention(model)
+    attend_from_the_query_side(model)
     return model, processor
 
 

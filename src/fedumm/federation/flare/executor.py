@@ -1,11 +1,7 @@
-"""Client side: give FLARE's tasks to the host object of this process."""
+"""Client side: give FLARE's tasks to a host."""
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from pathlib import Path
 from typing import Any
 
 from nvflare.apis.executor import Executor
@@ -17,11 +13,7 @@ from nvflare.apis.signal import Signal
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.flare.carrier import TASK, pack, unpack
-from fedumm.federation.flare.watch import PROGRESS, leave_with_launcher
 from fedumm.federation.messages import HostError
-from fedumm.report.run_folder import write_atomically
-
-_PROGRESS_EVERY = 0.5
 
 
 class _AbortedError(Exception):
@@ -29,11 +21,14 @@ class _AbortedError(Exception):
 
 
 class HostExecutor(Executor):  # type: ignore[misc]
-    """Keeps one :class:`fedumm.federation.host.Host`, with its backbone, for the whole job.
+    """Keeps one host, with its backbone, for the whole job.
+
+    On a real site that is a :class:`fedumm.federation.host.Host` in this process; in a simulation it
+    runs beside FLARE (:mod:`fedumm.federation.flare.host_process`), and this process needs no torch.
 
     Args:
         run_config: the run's options.
-        run_dir: the simulated run's folder, for the files that show progress; empty on a real site.
+        run_dir: the simulated run's folder; empty on a real site.
         num_hosts: how many hosts share this machine; 0 on a real site.
     """
 
@@ -44,7 +39,6 @@ class HostExecutor(Executor):  # type: ignore[misc]
         self.num_hosts = num_hosts
         self._host: Any = None
         self._abort = Signal()
-        self._last_shown = 0.0
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Answer one message."""
@@ -60,23 +54,16 @@ class HostExecutor(Executor):  # type: ignore[misc]
             return pack(HostError(told))
 
     def _make_host(self, name: str) -> Any:
-        from fedumm.backends import load_backend_file
+        if self.num_hosts:
+            from fedumm.federation.flare.host_process import RemoteHost
+            from fedumm.federation.flare.watch import leave_with_launcher
+
+            leave_with_launcher()
+            return RemoteHost(name)
         from fedumm.federation.host import Host
 
-        leave_with_launcher()
-        config = FederateConfig(**self.run_config)
-        if config.backend_file:
-            load_backend_file(config.backend_file)
-        self._progress_file = Path(self.run_dir) / PROGRESS / f"{name}.json" if self.run_dir else None
-        index = int(name.rsplit("-", 1)[-1]) - 1 if self.num_hosts else 0
-        return Host(name, config, self._progress, index, max(1, self.num_hosts))
+        return Host(name, FederateConfig(**self.run_config), self._progress)
 
     def _progress(self, text: str, done: int, total: int) -> None:
         if self._abort.triggered:
             raise _AbortedError
-        if not self._progress_file or time.monotonic() - self._last_shown < _PROGRESS_EVERY:
-            return
-        self._last_shown = time.monotonic()
-        self._progress_file.parent.mkdir(exist_ok=True)
-        content = {"text": text, "done": done, "total": total, "pid": os.getpid()}
-        write_atomically(self._progress_file, json.dumps(content))

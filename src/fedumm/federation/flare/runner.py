@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from fedumm.errors import FedummError
+from fedumm.federation.flare.host_process import SOCKETS
 from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, alive
 from fedumm.report.run_folder import METRICS, ROUNDS, RunFolder, read_config
 
@@ -34,20 +35,29 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
         FedummError: the run failed, or one of its processes died.
         KeyboardInterrupt: passed on, after every process has ended.
     """
-    child: subprocess.Popen[bytes] | None = None
+    children: list[subprocess.Popen[bytes]] = []
     # Not in the run folder: sockets are made in it, and the names of those are limited to 107 bytes.
     temporary = tempfile.mkdtemp(prefix="fedumm-")
-    environment = {**os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TMPDIR": temporary}
-    command = [sys.executable, "-m", "fedumm.federation.flare.simulate", str(folder)]
+    environment = {
+        **os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TMPDIR": temporary, SOCKETS: temporary,
+    }  # fmt: skip
     try:
         with open(folder / LOG, "wb") as log:
-            child = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
-                start_new_session=True,
-            )  # fmt: skip
-        _follow(child, folder, show, progress)
+            for module, *arguments in (("simulate",), ("host_process", temporary)):
+                command = [sys.executable, "-m", f"fedumm.federation.flare.{module}", str(folder), *arguments]
+                children.append(
+                    subprocess.Popen(
+                        command,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        stdin=subprocess.DEVNULL,
+                        env=environment,
+                        start_new_session=True,
+                    )
+                )
+        _follow(children, folder, show, progress)
     finally:
-        if child is not None:
+        for child in children:
             end_tree(child.pid)
             child.wait()
         for used in (temporary, folder / PROGRESS):
@@ -64,10 +74,11 @@ def check_path(folder: Path) -> None:
             raise FedummError(f"NVIDIA FLARE's simulator takes no path with a space: {path}. Use another --name.")
 
 
-def _follow(child: subprocess.Popen[bytes], folder: Path, show: Show, progress: ShowProgress) -> None:
+def _follow(children: list[subprocess.Popen[bytes]], folder: Path, show: Show, progress: ShowProgress) -> None:
+    flare, hosts = children
     records = _Tail(folder / METRICS)
     finished_at: float | None = None
-    while child.poll() is None:
+    while flare.poll() is None and hosts.poll() is None:
         for record in records.read():
             show(record)
             if record["event"] == "summary":
@@ -87,7 +98,8 @@ def _follow(child: subprocess.Popen[bytes], folder: Path, show: Show, progress: 
     _raise_error(folder)
     if finished_at is None:
         _raise_lost(folder)
-        raise FedummError(f"NVIDIA FLARE's simulator ended early (status {child.returncode}); see {folder / LOG}.")
+        what = "NVIDIA FLARE's simulator" if hosts.poll() is None else "The process of a host"
+        raise FedummError(f"{what} ended early; see {folder / LOG}.")
 
 
 def _raise_error(folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""The cache of what a model's frozen stage says about each image."""

@@ -1,0 +1,195 @@
+"""Run a model's frozen stage once per distinct image, and keep what it says.
+
+The result does not depend on where it is kept, on who computed it, or on which other images there
+are: images go through the stage in batches of one fixed shape.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fedumm.backends.protocol import FeatureDataset, FrozenStage, Progress
+from fedumm.errors import FedummError
+from fedumm.features.encode import Encoder, Image, stage_key
+from fedumm.features.images import image_keys
+from fedumm.features.report import CacheReport
+from fedumm.features.store import DamagedError, ShardStore
+from fedumm.features.table import FeatureTable
+
+SHARD = 64
+"""Images in a file, at most."""
+
+_WAIT = 0.05
+Blocks = list[torch.Tensor]
+Places = dict[str, tuple[int, int]]
+"""Image key to block, and position in it."""
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """How features are kept.
+
+    Attributes:
+        mode: auto, memory, disk or off.
+        memory_bytes: most that ``auto`` and ``memory`` may take in memory.
+        folder: where files go.
+        dtype: ``torch.float32``, which is exact, or ``torch.float16``.
+    """
+
+    mode: str
+    memory_bytes: int
+    folder: Path
+    dtype: torch.dtype = torch.float32
+
+
+def default_folder() -> Path:
+    """``FEDUMM_CACHE``, or ``fedumm`` in the user's cache directory."""
+    own = os.environ.get("FEDUMM_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fedumm"
+
+
+def cache_features(
+    stage: FrozenStage,
+    datasets: Sequence[FeatureDataset],
+    options: CacheOptions,
+    device: torch.device,
+    progress: Progress,
+) -> CacheReport:
+    """Compute the features of each distinct image of ``datasets`` and attach them to all of these.
+
+    ``auto`` keeps them on disk where at most half of what is free is taken, else in memory if they fit
+    the limit, else not at all. Processes that call this at the same time with the same images share
+    the work.
+
+    Raises:
+        FedummError: an image can't be read; or, with ``memory`` or ``disk``, there is no room.
+    """
+    if options.mode == "off":
+        return CacheReport()
+    keys = [image_keys(dataset.rows, progress) for dataset in datasets]
+    seen: dict[str, Image] = {}
+    for dataset, own in zip(datasets, keys, strict=True):
+        for row, key in enumerate(own):
+            if key not in seen:
+                seen[key] = Image(key, dataset, row)
+    images = list(seen.values())
+    if not images:
+        return CacheReport()
+    encoder = Encoder(stage, options.dtype, device, images, progress)
+    kept, note, (blocks, places) = _keep(encoder, options)
+    if not kept:
+        return CacheReport(note=note)
+    for dataset, own in zip(datasets, keys, strict=True):
+        dataset.features = FeatureTable(blocks, [places[key] for key in own])
+    size = sum(blocks[block][place].nbytes for block, place in (places[image.key] for image in images))
+    return CacheReport(kept, size, len(images), encoder.computed, note)
+
+
+def _keep(encoder: Encoder, options: CacheOptions) -> tuple[str, str, tuple[Blocks, Places]]:
+    """Where features are now, why not where they should be, and the features."""
+    note = ""
+    if options.mode in ("auto", "disk"):
+        try:
+            return "disk", "", _on_disk(encoder, options)
+        except OSError as error:
+            note = f"{options.folder}: {error}"
+            if options.mode == "disk":
+                raise FedummError(
+                    f"The features can't be kept in {note}. "
+                    "Choose another --feature_cache_dir, or --feature_cache memory or off."
+                ) from error
+    count = len(encoder.images)
+    size = encoder.image_bytes() * count
+    if size <= options.memory_bytes:
+        return "memory", note, _in_memory(encoder)
+    short = f"the features of {count:,} images take {size / 1e9:.1f} GB, more than --feature_cache_gb"
+    if options.mode == "memory":
+        raise FedummError(f"{short} {options.memory_bytes / 1e9:g}. Raise it, or use --feature_cache disk or off.")
+    return "", "; ".join(filter(None, (note, short))), ([], {})
+
+
+def _in_memory(encoder: Encoder) -> tuple[Blocks, Places]:
+    groups = list(_groups(encoder.images))
+    blocks = [encoder.encode(group) for group in groups]
+    return blocks, {image.key: (i, j) for i, group in enumerate(groups) for j, image in enumerate(group)}
+
+
+def _groups(images: Sequence[Image]) -> Iterator[Sequence[Image]]:
+    for start in range(0, len(images), SHARD):
+        yield images[start : start + SHARD]
+
+
+def _on_disk(encoder: Encoder, options: CacheOptions) -> tuple[Blocks, Places]:
+    """Write what is missing, and map all.
+
+    Raises:
+        OSError: no room, or the folder can't be written to.
+    """
+    store = ShardStore(options.folder / "features" / stage_key(encoder.stage, options.dtype, encoder.device))
+    _check_room(encoder, store, options)
+    store.create({"stage": encoder.stage.name, "settings": encoder.stage.settings, "dtype": str(options.dtype)})
+    while True:
+        _complete(encoder, store)
+        known = store.find()
+        used = dict.fromkeys(known[image.key][0] for image in encoder.images if image.key in known)
+        blocks = _mapped(store, list(used), encoder)
+        # A damaged file is gone by now, so that its images are missing again.
+        if len(blocks) == len(used) and all(image.key in known for image in encoder.images):
+            number = {path: i for i, path in enumerate(used)}
+            return blocks, {key: (number[path], place) for key, (path, place) in known.items() if path in number}
+
+
+def _mapped(store: ShardStore, paths: Sequence[Path], encoder: Encoder) -> Blocks:
+    blocks = []
+    for count, path in enumerate(paths, start=1):
+        try:
+            blocks.append(store.open(path))
+        except DamagedError:
+            path.unlink(missing_ok=True)
+        encoder.progress("reading stored features", count, len(paths))
+    return blocks
+
+
+def _check_room(encoder: Encoder, store: ShardStore, options: CacheOptions) -> None:
+    known = store.find()
+    missing = sum(image.key not in known for image in encoder.images)
+    if not missing:
+        return
+    need = missing * encoder.image_bytes()
+    there = next(p for p in (options.folder, *options.folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(there).free
+    if need > (free if options.mode == "disk" else free // 2):
+        raise OSError(f"{need / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
+
+
+def _complete(encoder: Encoder, store: ShardStore) -> None:
+    """Write what is missing, together with other processes that do the same."""
+    known = store.find()
+    missing = [[image for image in group if image.key not in known] for group in _groups(encoder.images)]
+    pending = [group for group in missing if group]
+    while pending:
+        encoder.done = len(encoder.images) - sum(map(len, pending))
+        left = [group for group in pending if not _write(encoder, store, group)]
+        if len(left) == len(pending):
+            encoder.progress("waiting for other hosts' features", encoder.done, len(encoder.images))
+            time.sleep(_WAIT)
+        pending = left
+
+
+def _write(encoder: Encoder, store: ShardStore, group: Sequence[Image]) -> bool:
+    """Whether the features of ``group`` are there now; not if another process is at them."""
+    keys = [image.key for image in group]
+    path = store.path_of(keys)
+    if path.exists():
+        return True
+    with store.claim(path) as mine:
+        if mine and not path.exists():
+            store.write(path, keys, encoder.encode(group))
+        return mine

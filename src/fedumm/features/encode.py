@@ -1,0 +1,103 @@
+"""From images to features, always in the same way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+import transformers
+
+from fedumm.backends.protocol import FeatureDataset, FrozenStage, Progress
+
+_GPU_BATCH = 64
+_CPU_PIXELS = 2**20
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image, and the first row that shows it."""
+
+    key: str
+    dataset: FeatureDataset
+    row: int
+
+
+class Encoder:
+    """A frozen stage at work on the images of a run.
+
+    Attributes:
+        computed: images encoded so far.
+        done: the same for the progress shown, with those that others encoded.
+    """
+
+    def __init__(
+        self,
+        stage: FrozenStage,
+        dtype: torch.dtype,
+        device: torch.device,
+        images: Sequence[Image],
+        progress: Progress,
+    ) -> None:
+        self.stage, self.dtype, self.device = stage, dtype, device
+        self.images, self.progress = images, progress
+        self.computed = self.done = 0
+        self._image_bytes = 0
+
+    @torch.no_grad()
+    def image_bytes(self) -> int:
+        """Size of one image's features."""
+        if not self._image_bytes:
+            features = self.stage.encode(_pixels(self.images[:1]).to(self.device))
+            self._image_bytes = features.numel() * self.dtype.itemsize
+        return self._image_bytes
+
+    @torch.no_grad()
+    def encode(self, images: Sequence[Image]) -> torch.Tensor:
+        """``(len(images), ...)`` on the CPU.
+
+        A short batch is filled up, so that the stage always sees one shape and its rounding never
+        depends on which images came together.
+        """
+        size = _batch_size(_pixels(images[:1]), self.device)
+        parts = []
+        for start in range(0, len(images), size):
+            pixels = _pixels(images[start : start + size])
+            full = torch.cat([pixels, pixels[-1:].expand(size - len(pixels), *pixels.shape[1:])])
+            features = self.stage.encode(full.to(self.device, non_blocking=True))[: len(pixels)]
+            parts.append(features.to("cpu", self.dtype))
+            self.computed += len(pixels)
+            self.done += len(pixels)
+            self.progress("vision features", self.done, len(self.images))
+        return torch.cat(parts).contiguous()
+
+
+def _pixels(images: Sequence[Image]) -> torch.Tensor:
+    runs = groupby(images, key=lambda image: id(image.dataset))
+    own = [list(run) for _, run in runs]
+    return torch.cat([run[0].dataset.pixels([image.row for image in run]) for run in own])
+
+
+def _batch_size(pixels: torch.Tensor, device: torch.device) -> int:
+    """Images at a time: many on a GPU; on a CPU the power of two that keeps within a megapixel."""
+    if device.type != "cpu":
+        return _GPU_BATCH
+    fitting: int = max(1, _CPU_PIXELS // pixels[0, 0].numel())
+    return int(min(_GPU_BATCH, 2 ** (fitting.bit_length() - 1)))
+
+
+def stage_key(stage: FrozenStage, dtype: torch.dtype, device: torch.device) -> str:
+    """A digest of everything that features depend on but the image.
+
+    The weights of the stage with names and shapes, its settings, the kind of device, the type in which
+    features are kept, and the versions of the libraries that compute them.
+    """
+    facts = [stage.name, stage.settings, str(dtype), device.type, torch.__version__, transformers.__version__]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for name, tensor in sorted(stage.module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]

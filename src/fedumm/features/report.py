@@ -1,0 +1,35 @@
+"""What the cache did, for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CacheReport:
+    """What became of the features.
+
+    Attributes:
+        kept: memory, disk, or empty.
+        bytes: of all features.
+        images: distinct ones.
+        computed: how many of them were computed now.
+        note: why it is not what was hoped for; empty if it is.
+    """
+
+    kept: str = ""
+    bytes: int = 0
+    images: int = 0
+    computed: int = 0
+    note: str = ""
+
+    def describe(self) -> str:
+        """One line; empty if nobody asked for a cache."""
+        if not self.kept:
+            return f"vision features are computed again in each step: {self.note}" if self.note else ""
+        where = "on disk, mapped" if self.kept == "disk" else "in memory"
+        note = f" ({self.note})" if self.note else ""
+        return (
+            f"vision features of {self.images:,} images: {self.bytes / 1e6:.1f} MB {where}, "
+            f"{self.computed:,} computed now{note}"
+        )

@@ -1,0 +1,137 @@
+"""``python -m fedumm.federation.flare.host_process RUN_FOLDER SOCKETS``: the hosts of a simulated run.
+
+Started beside FLARE, so that the libraries are imported while that starts. Where it can be, they are
+imported once and shared by the hosts, which are forked. Each host answers messages on a socket in the
+folder ``SOCKETS``; FLARE's process of that name passes them on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import multiprocessing
+import os
+import sys
+import time
+from multiprocessing.connection import Client, Connection, Listener, wait
+from pathlib import Path
+from typing import Any
+
+from fedumm.backends.registry import SHIPPED, load_backend_file
+from fedumm.config import FederateConfig
+from fedumm.errors import FedummError
+from fedumm.federation.flare.watch import PROGRESS, leave_with_launcher
+from fedumm.federation.messages import HostError, Message, from_wire, to_wire
+from fedumm.report.run_folder import read_config, write_atomically
+
+SOCKETS = "FEDUMM_HOST_SOCKETS"
+_PROGRESS_EVERY = 0.5
+_RETRY = 0.05
+
+
+class RemoteHost:
+    """A host in another process, with the one method of :class:`fedumm.federation.host.Host`."""
+
+    def __init__(self, name: str) -> None:
+        """Wait until it is there."""
+        self._name, self._connection = name, _connect(Path(os.environ[SOCKETS]) / name)
+
+    def handle(self, message: Message) -> Message:
+        """The host's answer.
+
+        Raises:
+            FedummError: its process died.
+        """
+        try:
+            self._connection.send(to_wire(message))
+            return from_wire(self._connection.recv())
+        except (EOFError, OSError) as error:
+            raise FedummError(f"the process of {self._name} died (out of memory?)") from error
+
+
+def _connect(address: Path) -> Connection:
+    while True:
+        try:
+            return Client(str(address), "AF_UNIX")
+        except (FileNotFoundError, ConnectionRefusedError):
+            time.sleep(_RETRY)
+
+
+class _ProgressFile:
+    """Tells the launcher, now and then, what a host does."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._shown = path, 0.0
+        path.parent.mkdir(exist_ok=True)
+
+    def __call__(self, text: str, done: int, total: int) -> None:
+        if time.monotonic() - self._shown >= _PROGRESS_EVERY:
+            self._shown = time.monotonic()
+            content = {"text": text, "done": done, "total": total, "pid": os.getpid()}
+            write_atomically(self._path, json.dumps(content))
+
+
+def main(folder: Path, sockets: Path) -> None:
+    """Import the libraries, start the hosts, and end when one of them does."""
+    from fedumm.federation.topology import assign, host_count
+
+    config = read_config(folder)
+    count = host_count(config)
+    context = _context(config)
+    hosts: list[Any] = [
+        context.Process(target=_serve, args=(name, index, count, folder, sockets))
+        for index, name in enumerate(assign(config.num_clients, count))
+    ]
+    for host in hosts:
+        host.start()
+    leave_with_launcher()
+    wait([host.sentinel for host in hosts])
+    sys.exit(1)
+
+
+def _context(config: FederateConfig) -> Any:
+    """Fork, with the libraries in memory; but a process that may use a GPU must not be forked."""
+    import torch
+
+    if sys.platform != "linux" or (config.gpu != "cpu" and torch.cuda.device_count()):
+        return multiprocessing.get_context("spawn")
+    for module in ("fedumm.federation.host", "datasets", SHIPPED.get(config.model_backend, "torch")):
+        importlib.import_module(module)
+    # What is shared stays shared: the collector would write into every object.
+    gc.freeze()
+    return multiprocessing.get_context("fork")
+
+
+def _serve(name: str, index: int, count: int, folder: Path, sockets: Path) -> None:
+    leave_with_launcher()
+    progress = _ProgressFile(folder / PROGRESS / f"{name}.json")
+    progress("starting", 0, 1)
+    # The end of FLARE's process, on the other side, is the end of this one.
+    with contextlib.suppress(EOFError), Listener(str(sockets / name), "AF_UNIX") as listener:
+        _answer(listener.accept(), name, index, count, folder, progress)
+
+
+def _answer(
+    connection: Connection, name: str, index: int, count: int, folder: Path, progress: _ProgressFile
+) -> None:  # fmt: skip
+    from fedumm.federation.host import Host
+
+    config = read_config(folder)
+    host: Host | None = None
+    while True:
+        message = from_wire(connection.recv())
+        try:
+            if host is None:
+                if config.backend_file:
+                    load_backend_file(config.backend_file)
+                host = Host(name, config, progress, index, count)
+            answer = host.handle(message)
+        except FedummError as error:
+            answer = HostError(str(error))
+        connection.send(to_wire(answer))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

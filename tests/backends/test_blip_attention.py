@@ -1,0 +1,181 @@
+"""Attention with its projections on the query side is the library's attention, to rounding."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.testing import assert_close
+from transformers import BlipConfig, BlipForQuestionAnswering, BlipTextConfig
+from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
+
+from fedumm.adapters.dropout import QuickDropout, dropped_product
+from fedumm.backends.blip_vqa import model as blip
+from fedumm.backends.blip_vqa.attention import QuerySideAttention, attend_from_the_query_side
+
+WIDTH, HEADS, TOKENS = 64, 4, 40
+
+
+class Pair(torch.nn.Module):
+    """One attention layer in the library's form, for PEFT to wrap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        text = BlipTextConfig(hidden_size=WIDTH, encoder_hidden_size=WIDTH, num_attention_heads=HEADS)
+        self.attention = BlipTextSelfAttention(text, is_cross_attention=True)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.attention(*args, **kwargs)
+
+
+def layer(dropout: float, **options: Any) -> Any:
+    """With a LoRA adapter that does something, in float64."""
+    torch.manual_seed(0)
+    config = LoraConfig(
+        r=4, lora_alpha=8, lora_dropout=dropout, target_modules=["query", "key", "value"],
+        init_lora_weights=False, **options,
+    )  # fmt: skip
+    return blip.quicken_dropout(get_peft_model(Pair(), config)).double()
+
+
+def run(model: Any, query_side: bool, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+    model = copy.deepcopy(model)
+    if query_side:
+        model.base_model.model.attention.__class__ = QuerySideAttention
+    torch.manual_seed(7)
+    context, probabilities = model(**inputs)
+    gradients: dict[str, Any] = {}
+    if torch.is_grad_enabled():
+        (context * torch.linspace(-1, 1, context.numel(), dtype=context.dtype).view_as(context)).sum().backward()
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    return context, probabilities, gradients
+
+
+def inputs_of(queries: int, masked: bool = False) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(1)
+    made: dict[str, Any] = {
+        "hidden_states": torch.randn(3, queries, WIDTH, generator=generator, dtype=torch.float64),
+        "encoder_hidden_states": torch.randn(3, TOKENS, WIDTH, generator=generator, dtype=torch.float64),
+    }
+    if masked:
+        mask = torch.zeros(3, 1, 1, TOKENS, dtype=torch.float64)
+        mask[1, ..., 30:] = -1e30
+        made["encoder_attention_mask"] = mask
+    return made
+
+
+@pytest.fixture
+def parents(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts how often the library's own way is taken."""
+    calls: list[int] = []
+    real = BlipTextSelfAttention.forward
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(BlipTextSelfAttention, "forward", counted)
+    return calls
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("training", [False, True])
+def test_same_results_and_gradients(training: bool, dropout: float, masked: bool, parents: list[int]) -> None:
+    """With LoRA's dropout at work both draw the same random numbers."""
+    model, inputs = layer(dropout).train(training), inputs_of(4, masked)
+    expected = run(model, False, inputs)
+    parents.clear()
+    got = run(model, True, inputs)
+    assert not parents
+    for ours, theirs in zip(got, expected, strict=True):
+        assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_without_an_adapter_and_with_it_disabled(parents: list[int]) -> None:
+    model, inputs = layer(0.0).eval(), inputs_of(4)
+    with model.disable_adapter(), torch.no_grad():
+        expected = run(model, False, inputs)
+        parents.clear()
+        assert_close(run(model, True, inputs), expected, rtol=1e-10, atol=1e-12)
+    assert not parents
+
+
+@pytest.mark.parametrize(
+    ("queries", "options"),
+    [(20, {}), (4, {"use_dora": True}), (4, {"lora_bias": True, "bias": "none"})],
+    ids=["many queries", "DoRA", "bias in B"],
+)
+def test_the_librarys_way_where_ours_does_not_pay_or_apply(
+    queries: int, options: dict[str, Any], parents: list[int]
+) -> None:
+    model, inputs = layer(0.0, **options), inputs_of(queries)
+    expected = run(model, False, inputs)
+    parents.clear()
+    got = run(model, True, inputs)
+    assert parents
+    for ours, theirs in zip(got, expected, strict=True):
+        assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_gradients_reach_tokens_that_want_them(parents: list[int]) -> None:
+    inputs = inputs_of(4)
+    inputs["encoder_hidden_states"].requires_grad_(True)
+    run(layer(0.0), True, inputs)
+    assert parents
+    assert inputs["encoder_hidden_states"].grad is not None
+
+
+def test_the_product_of_dropped_inputs_is_peft_s() -> None:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(3, 5000, 64, generator=generator)
+    weights = [torch.randn(4, 64, generator=generator, requires_grad=True) for _ in range(1)]
+    dropout = QuickDropout(0.2).train()
+    results = []
+    for product in (
+        lambda a: torch.nn.functional.linear(dropout(x), a),
+        lambda a: dropped_product(x, a, dropout),
+    ):
+        a = weights[0].detach().clone().requires_grad_(True)
+        torch.manual_seed(3)
+        out = product(a)
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        results.append((out.detach(), a.grad))
+    assert_close(results[1][0], results[0][0], rtol=1e-4, atol=1e-5)
+    assert_close(results[1][1], results[0][1], rtol=1e-4, atol=1e-2)
+
+
+def test_a_whole_model_learns_the_same(parents: list[int]) -> None:
+    """Loss and gradients of BLIP through its three stages; the image has 65 tokens."""
+    torch.manual_seed(0)
+    text = {
+        "hidden_size": 64, "encoder_hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "vocab_size": 100, "bos_token_id": 5, "eos_token_id": 3, "sep_token_id": 3,
+    }  # fmt: skip
+    vision = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    layout = BlipConfig(text_config=text, vision_config={**vision, "image_size": 128})
+    plain = BlipForQuestionAnswering(layout)
+    blip.mask_cross_attention(plain)
+    ours = copy.deepcopy(plain)
+    attend_from_the_query_side(ours)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(4, 65, 64, generator=generator)
+    ids = torch.randint(5, 99, (4, 4), generator=generator)
+    answers = torch.randint(5, 99, (4, 2), generator=generator)
+    results = []
+    for base in (plain, ours):
+        torch.manual_seed(2)
+        model = blip.add_lora(base, 4, 8, 0.1).train()
+        parents.clear()
+        loss = blip.answer_loss(model, x, ids, torch.ones_like(ids), answers, answers)
+        loss.backward()
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+        results.append((loss.detach(), gradients, len(parents)))
+    assert_close(results[1][0], results[0][0])
+    for name, gradient in results[0][1].items():
+        assert_close(results[1][1][name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+    # Two layers each of: encoder self, (encoder cross), decoder self, decoder cross.
+    assert [calls for _, _, calls in results] == [8, 6]
