@@ -222,7 +222,7 @@ MESSAGES: list[Message] = [
     Ready({"w": ((2, 3), "float32")}, {}, 6, 9, b"x", 3, CacheReport("disk", 9, 2, 1), "cpu"),
     RoundTask(3, True, b"abc", {"host-1": ["site-1"]}),
     HostReply([Update("site-1", 3, b"a", 2, 1, 0.5, Evaluation(0.5, 2, {"x": (0.5, 2)}))], Evaluation(0.1, 9, {})),
-    HostReply([], None),
+    HostReply([], None, 1.5),
     HostError("no", "trace"),
 ]
 

@@ -113,13 +113,14 @@ class Host:
         backbone = self._backbone
         if backbone is None:
             raise FedummError("a round was asked for before the set-up")
+        begun = time.monotonic()
         start = decode(task.adapter)
         backbone.put(start)
         test = self._score_test(backbone)
         mine = task.assignments.get(self.name, [])
         before = {name: self._score(backbone, name) for name in mine}
         updates = [self._client_round(backbone, start, task, name, *before[name]) for name in mine]
-        return HostReply(updates, test)
+        return HostReply(updates, test, time.monotonic() - begun)
 
     def _data(self, client: str) -> _Client:
         """Made when the client first takes part."""

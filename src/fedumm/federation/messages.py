@@ -102,10 +102,11 @@ class Update:
 
 @dataclass(frozen=True)
 class HostReply:
-    """A host's answer to a :class:`RoundTask`."""
+    """A host's answer to a :class:`RoundTask`; ``seconds`` is what it took the host to make."""
 
     updates: list[Update]
     test: Evaluation | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def from_wire(data: dict[str, Any]) -> Message:
     try:
         if data.get("kind") == "HostReply":
             updates = [_update(u) for u in fields["updates"]]
-            return HostReply(updates, _evaluation(fields["test"]))
+            return HostReply(updates, _evaluation(fields["test"]), float(fields["seconds"]))
         if data.get("kind") == "Ready":
             fields["cache"] = CacheReport(**fields["cache"])
             fields["spec"] = {k: (tuple(int(n) for n in shape), str(d)) for k, (shape, d) in fields["spec"].items()}

@@ -154,7 +154,7 @@ class Server:
         }
         self._select(task.round - 1)
         if task.train:
-            self._aggregate(task, asked, updates, len(answers))
+            self._aggregate(task, asked, updates, [reply.seconds for reply in answers.values()])
         else:
             self.store.record({"event": "final", "round": task.round - 1, **self._scores[task.round - 1]})
 
@@ -167,7 +167,7 @@ class Server:
             self._best = (score, version)
             self.store.save_adapter("best", self.adapter, version, self._scores[version])
 
-    def _aggregate(self, task: RoundTask, asked: list[str], updates: dict[str, Update], hosts: int) -> None:
+    def _aggregate(self, task: RoundTask, asked: list[str], updates: dict[str, Update], seconds: list[float]) -> None:
         mean, good = FedAvg(), []
         for client in asked:
             update = updates.get(client)
@@ -180,7 +180,7 @@ class Server:
             raise FedummError(f"Round {task.round}: no client sent a usable update; see metrics.jsonl for the reasons.")
         self.adapter = mean.finish()
         self.store.save_adapter("last", self.adapter, task.round, {})
-        self._record_round(task, good, hosts)
+        self._record_round(task, good, seconds)
 
     def _examine(self, task: RoundTask, client: str, update: Update | None) -> tuple[str | None, AdapterState]:
         """Why ``update`` cannot be averaged, or None; and its adapter."""
@@ -198,7 +198,7 @@ class Server:
             return str(error), {}
         return check_state(state, self._spec), state
 
-    def _record_round(self, task: RoundTask, good: list[Update], hosts: int) -> None:
+    def _record_round(self, task: RoundTask, good: list[Update], host_seconds: list[float]) -> None:
         total = sum(u.num_samples for u in good)
         assert self._best is not None
         self.store.record(
@@ -211,9 +211,10 @@ class Server:
                 **self._scores[task.round - 1],
                 "heldout_after": average([u.after for u in good if u.after]),
                 "best_round": self._best[1],
-                "bytes_down": len(task.adapter) * hosts,
+                "bytes_down": len(task.adapter) * len(host_seconds),
                 "bytes_up": sum(len(u.adapter) for u in good),
                 "seconds": round(time.monotonic() - self._round_started, 3),
+                "seconds_host": round(max(host_seconds), 3),
                 "elapsed": round(time.monotonic() - self._started, 3),
             }
         )
