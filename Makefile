@@ -1,9 +1,10 @@
 # make demo   a federated run from nothing, in a virtual environment of its own
 # make test   lint, types and all tests
+# make benchmarks   measure again what docs/benchmarks.md says (half an hour on a quiet machine)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test benchmarks clean
 
 demo: .venv/.run
 	$(BIN)/python job.py --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa \
@@ -14,6 +15,9 @@ test: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+benchmarks: .venv/.dev
+	$(BIN)/python benchmarks/report.py
 
 # Installed again only when the requirements change.
 .venv/.run: pyproject.toml constraints.txt

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Table, main, model_folder
 from torch.utils.data import DataLoader
 from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 
+from common import Table, main, model_folder
 from fedumm.backends.blip_vqa.attention import QuerySideAttention
 from fedumm.config import CentralConfig
 from fedumm.training.backbone import Backbone, load_backbone

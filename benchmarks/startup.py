@@ -22,6 +22,7 @@ OPTIONS: dict[str, Any] = {
     "model_backend": "blip_vqa", "model_name_or_path": "tiny", "dataset": "easy_vqa", "num_clients": 8,
     "num_rounds": 2, "max_train_samples": 256, "max_eval_samples": 64, "batch_size": 16, "grad_accum": 1,
 }  # fmt: skip
+RUNS: tuple[dict[str, Any], ...] = ({"in_process": True}, {"simulator": True, "hosts": 1}, {"simulator": True})
 COLUMNS = ["runner", "cache", "seconds", "first step s", "end s", "peak MB", "processes"]
 
 
@@ -57,7 +58,7 @@ def run() -> list[Table]:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         os.environ["FEDUMM_CACHE"] = name
-        for number, options in enumerate(({"in_process": True}, {"simulator": True, "hosts": 1}, {"simulator": True})):
+        for number, options in enumerate(RUNS):
             rows.append(one(Path(name) / f"run{number}", "full" if number else "empty", **options))
             time.sleep(1)
     return [Table("A small job", COLUMNS, rows)]

@@ -14,9 +14,8 @@ import sys
 import time
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
+from common import Table, main
 from fedumm.config import CentralConfig
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.data import load_splits
@@ -41,7 +40,7 @@ def measure(backbone: Backbone, train: object, test: object, threads: int) -> tu
     return 1000 * steps.seconds / steps.steps, 1000 * (time.perf_counter() - start) / count
 
 
-def main() -> None:
+def run() -> list[Table]:
     splits = load_splits(CONFIG)
     backbone = load_backbone(CONFIG, torch.device("cpu"))
     train, test = (
@@ -57,12 +56,13 @@ def main() -> None:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
         shared = {n: measure(backbone, train, test, n)[0] for n in counts}
         other.kill()
-    table = Table("threads", "ms per step of 64", "ms per question", "step, relative to 1 thread", "one core taken")
+    rows = []
     for n, (step, question) in best.items():
         relative, taken = step / best[1][0], shared[n] / best[1][0]
-        table.add_row(str(n), f"{step:.1f}", f"{question:.2f}", f"{relative:.2f}", f"{taken:.2f}")
-    Console().print(table)
+        rows.append([str(n), f"{step:.1f}", f"{question:.2f}", f"{relative:.2f}", f"{taken:.2f}"])
+    columns = ["threads", "ms per step of 64", "ms per question", "step, relative to 1 thread", "one core taken"]
+    return [Table("Torch threads", columns, rows)]
 
 
 if __name__ == "__main__":
-    main()
+    main("threads", __doc__, run)

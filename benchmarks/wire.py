@@ -10,9 +10,9 @@ serialises them (its headers not counted). The last column is what sending the m
 from __future__ import annotations
 
 import torch
-from common import Table, main, model_folder
 from nvflare.fuel.utils import fobs
 
+from common import Table, main, model_folder
 from fedumm.adapters import encode
 from fedumm.config import CentralConfig
 from fedumm.federation.flare.carrier import pack

@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 
 from fedumm.adapters import AdapterState, check_state, decode, encode, spec_of
 from fedumm.adapters.folder import read_folder, save_folder
-from fedumm.adapters.model import adapter_of, load_adapter
+from fedumm.adapters.model import AdapterSlot
 from fedumm.errors import FedummError
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint8]
@@ -169,7 +169,7 @@ def test_the_adapter_is_what_is_trained_sorted_by_name(
     build: Callable[[], torch.nn.Module], shapes: dict[str, tuple[int, ...]]
 ) -> None:
     model = build()
-    state = adapter_of(model)
+    state = AdapterSlot(model).get()
     assert {name: tuple(t.shape) for name, t in state.items()} == shapes
     assert list(state) == sorted(state)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -186,8 +186,8 @@ def test_a_loaded_adapter_is_read_back_and_computes_like_its_source(build: Calla
                 parameter.add_(torch.randn(parameter.shape))
     inputs = torch.randn(5, 3)
     assert not torch.equal(source(inputs), target(inputs))
-    load_adapter(target, adapter_of(source))
-    assert equal(adapter_of(target), adapter_of(source))
+    AdapterSlot(target).put(AdapterSlot(source).get())
+    assert equal(AdapterSlot(target).get(), AdapterSlot(source).get())
     assert torch.equal(source(inputs), target(inputs))
     assert [p.requires_grad for p in target.parameters()] == [p.requires_grad for p in source.parameters()]
 
@@ -196,7 +196,7 @@ def test_a_loaded_adapter_is_read_back_and_computes_like_its_source(build: Calla
 def test_loading_leaves_the_frozen_weights_alone(build: Callable[[], torch.nn.Module]) -> None:
     model = build()
     frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
-    load_adapter(model, {name: t + 1 for name, t in adapter_of(model).items()})
+    AdapterSlot(model).put({name: t + 1 for name, t in AdapterSlot(model).get().items()})
     assert frozen
     assert all(torch.equal(dict(model.named_parameters())[name], value) for name, value in frozen.items())
 
@@ -204,16 +204,16 @@ def test_loading_leaves_the_frozen_weights_alone(build: Callable[[], torch.nn.Mo
 @EACH_MODEL
 def test_copies_are_independent_of_the_model_in_both_directions(build: Callable[[], torch.nn.Module]) -> None:
     model = build()
-    taken = adapter_of(model)
+    taken = AdapterSlot(model).get()
     kept = {name: t.clone() for name, t in taken.items()}
-    load_adapter(model, {name: t + 1 for name, t in taken.items()})
+    AdapterSlot(model).put({name: t + 1 for name, t in taken.items()})
     assert equal(taken, kept), "training would change an adapter that was taken before"
     given = {name: t + 2 for name, t in kept.items()}
-    load_adapter(model, given)
-    before = adapter_of(model)
+    AdapterSlot(model).put(given)
+    before = AdapterSlot(model).get()
     for tensor in given.values():
         tensor.zero_()
-    assert equal(adapter_of(model), before), "the model holds on to the tensors it was given"
+    assert equal(AdapterSlot(model).get(), before), "the model holds on to the tensors it was given"
 
 
 @EACH_MODEL
@@ -222,7 +222,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(
     build: Callable[[], torch.nn.Module], damage: str
 ) -> None:
     model = build()
-    before = adapter_of(model)
+    before = AdapterSlot(model).get()
     state = {name: t + 1 for name, t in before.items()}
     name = sorted(state)[-1]
     last = state.pop(name)
@@ -234,8 +234,8 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(
         "nan": {name: last * math.nan},
     }[damage]
     with pytest.raises(ValueError, match=f"not an adapter of this model: .*{'zzz' if damage == 'extra' else name}"):
-        load_adapter(model, {**state, **replacement})
-    assert equal(adapter_of(model), before)
+        AdapterSlot(model).put({**state, **replacement})
+    assert equal(AdapterSlot(model).get(), before)
 
 
 def test_taking_an_adapter_never_asks_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +247,7 @@ def test_taking_an_adapter_never_asks_the_hub(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(peft.utils.save_and_load, "check_file_exists_on_hf_hub", asked)
     model = peft_model()
     model.peft_config["default"].base_model_name_or_path = "someone/some-model"  # type: ignore[index,union-attr]
-    load_adapter(model, adapter_of(model))
+    AdapterSlot(model).put(AdapterSlot(model).get())
 
 
 class TestFolder:
@@ -269,11 +269,11 @@ class TestFolder:
         source = peft_model()
         config = source.peft_config["default"].to_dict()  # type: ignore[index,union-attr]
         plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
-        save_folder(tmp_path / "best", adapter_of(source), plain, "")
+        save_folder(tmp_path / "best", AdapterSlot(source).get(), plain, "")
         torch.manual_seed(0)
         base = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
         loaded = peft.PeftModel.from_pretrained(base, str(tmp_path / "best"))
-        assert equal(adapter_of(loaded), adapter_of(source))
+        assert equal(AdapterSlot(loaded).get(), AdapterSlot(source).get())
 
     def test_a_newer_adapter_replaces_the_whole_folder(self, tmp_path: Path) -> None:
         save_folder(tmp_path / "best", GOOD, self.CONFIG, "old")

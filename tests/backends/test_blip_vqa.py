@@ -247,6 +247,17 @@ def test_cached_features_change_neither_losses_nor_scores(rows: Any) -> None:
     assert scores[True].score == pytest.approx(scores[False].score, abs=0.005)
 
 
+def test_features_do_not_depend_on_their_neighbours(rows: Any) -> None:
+    """Nor on the place in the batch; so a cache filled in another order holds the same bits."""
+    backbone = backbone_of(config())
+    dataset = dataset_of(backbone, rows)
+    pixels = dataset.pixels([0, 4, 8, 12])
+    model = backbone.model
+    straight = blip.encode_images(model, pixels)
+    assert torch.equal(blip.encode_images(model, pixels.flip(0)).flip(0), straight)
+    assert torch.equal(blip.encode_images(model, torch.cat([torch.randn_like(pixels), pixels]))[4:], straight)
+
+
 def test_scores_are_the_vqa_accuracy_by_answer_type(rows: Any) -> None:
     backbone = backbone_of(config())
     dataset = dataset_of(backbone, rows)

@@ -121,13 +121,17 @@ class MergesBatches(Protocol):
 
 
 @runtime_checkable
-class EvaluatesInDetail(Protocol):
-    """A backend that also scores by answer type or the like."""
+class ScoresSamples(Protocol):
+    """A backend that can score each sample by itself.
 
-    def evaluate_in_detail(
+    Then scores by answer type or the like are reported, and several clients' data are scored in the
+    same batches.
+    """
+
+    def score_samples(
         self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device
-    ) -> tuple[float, dict[str, tuple[float, int]]]:
-        """``evaluate``'s score, and score and size of named subsets (for example answer types)."""
+    ) -> list[tuple[float, str]]:
+        """Score (0..1) of each sample in the order of ``dataloader``, and the subset it belongs to, or ""."""
         ...
 
 

@@ -18,7 +18,7 @@ from fedumm.errors import FedummError
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.training.backbone import Backbone, load_backbone, pick_device
 from fedumm.training.data import load_splits, partition_for
-from fedumm.training.local import cache_features, evaluate, train_epochs
+from fedumm.training.local import cache_features, can_evaluate_parts, evaluate, evaluate_parts, train_epochs
 from fedumm.training.pool import DatasetPool
 from fedumm.training.results import Evaluation
 from fedumm.training.seeds import derive
@@ -118,7 +118,7 @@ class Host:
         backbone.put(start)
         test = self._score_test(backbone)
         mine = task.assignments.get(self.name, [])
-        before = {name: self._score(backbone, name) for name in mine}
+        before = self._score_all(backbone, mine)
         updates = [self._client_round(backbone, start, task, name, *before[name]) for name in mine]
         return HostReply(updates, test, time.monotonic() - begun)
 
@@ -135,6 +135,20 @@ class Host:
             return None
         self.progress("scoring the common test set", 0, 1)
         return evaluate(backbone, self._test, self.config)
+
+    def _score_all(self, backbone: Backbone, clients: list[str]) -> dict[str, tuple[Evaluation | None, float]]:
+        """The present adapter on each client's held-out rows, in common batches where the backend can."""
+        pool = self._train
+        rows = {name: self._shares[name].heldout.tolist() for name in clients if len(self._shares[name].heldout)}
+        if pool is None or pool.whole is None or not rows or not can_evaluate_parts(backbone):
+            return {name: self._score(backbone, name) for name in clients}
+        self.progress("scoring the held-out data", 0, 1)
+        start, sizes = time.monotonic(), [len(own) for own in rows.values()]
+        together = pool.part([row for own in rows.values() for row in own])
+        found = evaluate_parts(backbone, together, sizes, self.config)
+        each = (time.monotonic() - start) / sum(sizes)
+        scores = {name: (score, each * score.count) for name, score in zip(rows, found, strict=True)}
+        return {name: scores.get(name, (None, 0.0)) for name in clients}
 
     def _score(self, backbone: Backbone, client: str) -> tuple[Evaluation | None, float]:
         heldout, start = self._data(client).heldout, time.monotonic()

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -34,6 +35,8 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 PARTITION = "partition.json"
 ROUNDS = "rounds.png"
+SHOWN_EVENTS = ("client", "round", "final")
+"""Records that TensorBoard gets."""
 Record = dict[str, Any]
 
 
@@ -77,11 +80,12 @@ class RunFolder:
         }
         write_atomically(self.path / PARTITION, json.dumps(content, indent=1) + "\n")
         labels = {name: client["labels"] for name, client in clients.items()}
-        # Importing matplotlib and drawing take a second, in which clients can train.
+        # Importing TensorBoard and matplotlib and drawing take seconds, in which clients can train.
         self._drawing = threading.Thread(target=self._draw_partition, args=(labels,))
         self._drawing.start()
 
     def _draw_partition(self, labels: Mapping[str, Mapping[str, int]]) -> None:
+        importlib.import_module("torch.utils.tensorboard")
         from fedumm.report.figures import save_partition_figure
 
         save_partition_figure(labels, self.path / "partition.png")
@@ -92,12 +96,16 @@ class RunFolder:
         with open(self.path / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(clean, allow_nan=False) + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            if record["event"] != "client":
+                # With the round that follows; of a thousand clients a thousand waits.
+                os.fsync(file.fileno())
         self._write_events(clean)
         if self.on_record:
             self.on_record(clean)
 
     def _write_events(self, record: Record) -> None:
+        if record["event"] not in SHOWN_EVENTS:
+            return
         from fedumm.report.events import EventWriter
 
         self._events = self._events or EventWriter(self.path / "tensorboard")

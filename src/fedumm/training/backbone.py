@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 
 from fedumm.adapters import AdapterState
-from fedumm.adapters.model import adapter_of, load_adapter
+from fedumm.adapters.model import AdapterSlot
 from fedumm.backends import get_backend
 from fedumm.backends.protocol import Backend
 from fedumm.config import RunConfig
@@ -33,6 +33,7 @@ class Backbone:
     compiled: bool = False
 
     def __post_init__(self) -> None:
+        self._slot = AdapterSlot(self.model)
         step = self.backend.train_step
         self._step = torch.compile(step, dynamic=True) if self.compiled else step
 
@@ -58,11 +59,11 @@ class Backbone:
 
     def adapter(self) -> AdapterState:
         """A copy of the adapter."""
-        return adapter_of(self.model)
+        return self._slot.get()
 
     def put(self, state: AdapterState) -> None:
         """Replace the adapter."""
-        load_adapter(self.model, state)
+        self._slot.put(state)
 
     def adapter_config(self) -> dict[str, Any]:
         """PEFT's configuration of the adapter as JSON values; empty for a model without PEFT."""

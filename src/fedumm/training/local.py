@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from fedumm.backends.protocol import EvaluatesInDetail, HasFrozenStage, MergesBatches, Progress
+from fedumm.backends.protocol import HasFrozenStage, MergesBatches, Progress, ScoresSamples
 from fedumm.config import RunConfig
 from fedumm.features import cache
 from fedumm.features.cache import CacheOptions, default_folder
@@ -145,16 +146,41 @@ def cache_features(backbone: Backbone, datasets: Sequence[Any], config: RunConfi
 
 def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Evaluation:
     """Score the backbone with its present adapter."""
+    return evaluate_parts(backbone, dataset, [len(dataset)], config)[0]
+
+
+def can_evaluate_parts(backbone: Backbone) -> bool:
+    """Whether :func:`evaluate_parts` takes more than one part."""
+    return isinstance(backbone.backend, ScoresSamples)
+
+
+def evaluate_parts(backbone: Backbone, dataset: Any, sizes: Sequence[int], config: RunConfig) -> list[Evaluation]:
+    """Score consecutive parts of ``dataset``, in common batches.
+
+    Args:
+        sizes: samples of each part, all together those of ``dataset``; more than one only for a backend
+            with :class:`~fedumm.backends.protocol.ScoresSamples`.
+    """
     model, backend, count = backbone.model, backbone.backend, len(dataset)
     model.eval()
     size = config.eval_batch_size or config.batch_size * (32 if _has_features(backbone, dataset) else 8)
     # Questions of a length together: less padding to compute.
-    order = sorted(range(count), key=dataset.lengths.__getitem__) if hasattr(dataset, "lengths") else range(count)
-    batches = [list(order[i : i + size]) for i in range(0, count, size)]
+    order = sorted(range(count), key=dataset.lengths.__getitem__) if hasattr(dataset, "lengths") else list(range(count))
+    batches = [order[i : i + size] for i in range(0, count, size)]
     loader = _loader(backbone, dataset, batches, config)
     with backbone.autocast():
-        if isinstance(backend, EvaluatesInDetail):
-            score, parts = backend.evaluate_in_detail(model, loader, backbone.processor, backbone.device)
-        else:
-            score, parts = backend.evaluate(model, loader, backbone.processor, backbone.device), {}
-    return Evaluation(float(score), count, parts)
+        if not isinstance(backend, ScoresSamples):
+            (_,) = sizes
+            return [Evaluation(float(backend.evaluate(model, loader, backbone.processor, backbone.device)), count, {})]
+        found = backend.score_samples(model, loader, backbone.processor, backbone.device)
+    in_place = dict(zip(order, found, strict=True))
+    starts = [0, *itertools.accumulate(sizes)]
+    return [_evaluation([in_place[row] for row in range(*ends)]) for ends in itertools.pairwise(starts)]
+
+
+def _evaluation(samples: Sequence[tuple[float, str]]) -> Evaluation:
+    by_name: dict[str, list[float]] = {}
+    for score, name in samples:
+        by_name.setdefault(name, []).append(score)
+    parts = {name: (sum(own) / len(own), len(own)) for name, own in sorted(by_name.items()) if name}
+    return Evaluation(sum(score for score, _ in samples) / len(samples), len(samples), parts)

@@ -11,7 +11,7 @@ import torch
 from fedumm.backends.blip_vqa import model as blip
 from fedumm.backends.blip_vqa.dataset import BlipVqaDataset, collate, pad
 from fedumm.backends.protocol import FrozenStage
-from fedumm.metrics import vqa_accuracy
+from fedumm.metrics import vqa_score
 
 _TENSORS = ("input_ids", "attention_mask", "decoder_input_ids", "labels")
 _MAX_ANSWER = 16
@@ -64,24 +64,21 @@ class BlipVqaBackend:
         decoded: list[str] = processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [answer.strip() for answer in decoded]
 
-    def evaluate_in_detail(
+    def score_samples(
         self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device
-    ) -> tuple[float, dict[str, tuple[float, int]]]:
-        """VQA accuracy (0..1) of greedy answers, and the same per answer type."""
-        predictions: list[str] = []
-        references: list[list[str]] = []
-        types: list[str] = []
+    ) -> list[tuple[float, str]]:
+        """VQA score (0..1) of each greedy answer, and its answer type."""
+        scores: list[tuple[float, str]] = []
         for batch in dataloader:
-            predictions += self._predict(model, batch, processor, dataloader.dataset.max_a_len)
-            references += batch["references"]
-            types += batch.get("answer_type", [])
-        result = vqa_accuracy(predictions, references, answer_types=types or None)
-        parts = {name: (value / 100, result.answer_type_counts[name]) for name, value in result.per_answer_type.items()}
-        return result.overall / 100, parts
+            answers = self._predict(model, batch, processor, dataloader.dataset.max_a_len)
+            types = batch.get("answer_type", [""] * len(answers))
+            scores += zip(map(vqa_score, answers, batch["references"]), types, strict=True)
+        return scores
 
     def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device) -> float:
         """VQA accuracy (0..1) of greedy answers."""
-        return self.evaluate_in_detail(model, dataloader, processor, device)[0]
+        scores = [score for score, _ in self.score_samples(model, dataloader, processor, device)]
+        return sum(scores) / len(scores)
 
     def frozen_stage(self, model: torch.nn.Module, processor: Any) -> FrozenStage:
         """The vision tower."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import Dataset
 
 from fedumm.data import read_image
-from fedumm.features.table import FeatureTable
+
+if TYPE_CHECKING:
+    from fedumm.features.table import FeatureTable
 
 
 class BlipVqaDataset(Dataset[dict[str, Any]]):

@@ -1,0 +1,63 @@
+"""NVIDIA FLARE's proof-of-concept deployment: server and sites as processes of their own, with mutual TLS."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_SECONDS = 180
+
+
+class Deployment:
+    """Provisioned in ``folder``, which is also its home, so that nothing of the user's is touched.
+
+    Used in a ``with`` block, in which it is up. ``fedumm.`` is put into ``class_allow_list`` of every
+    ``local/resources.json``, as the README tells real sites to.
+    """
+
+    def __init__(self, folder: Path, sites: int) -> None:
+        self.folder, self.workspace = folder, folder / "poc"
+        self._environment = {**os.environ, "HOME": str(folder), "NVFLARE_POC_WORKSPACE": str(self.workspace)}
+        self.nvflare("poc", "prepare", "-n", str(sites), "--force")
+        for site in ("server", *(f"site-{i}" for i in range(1, sites + 1))):
+            self._allow(next(self.workspace.rglob(f"{site}/local")))
+
+    def _allow(self, local: Path) -> None:
+        """Every site has such a file, or the default to start from."""
+        target = local / "resources.json"
+        source = target if target.exists() else local / "resources.json.default"
+        content = json.loads(source.read_text())
+        content["class_allow_list"].append("fedumm.")
+        target.write_text(json.dumps(content))
+
+    def nvflare(self, *arguments: str) -> Any:
+        """Run a command; what it answers as JSON.
+
+        Raises:
+            RuntimeError: it failed, or took minutes.
+        """
+        command = [str(Path(sys.executable).parent / "nvflare"), "--format", "json", *arguments]
+        result = subprocess.run(
+            command, env=self._environment, capture_output=True, text=True, cwd=self.folder, timeout=_SECONDS
+        )
+        if result.returncode:
+            raise RuntimeError(f"{' '.join(command)}\n{result.stdout}{result.stderr}")
+        return json.loads(result.stdout.splitlines()[-1]).get("data")
+
+    def __enter__(self) -> Deployment:
+        self.nvflare("poc", "start")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.nvflare("poc", "stop")
+
+    def run(self, job: Path) -> Path:
+        """Submit a job, wait for its end, download it; returns the run folder."""
+        ident = str(self.nvflare("job", "submit", "-j", str(job))["job_id"])
+        self.nvflare("job", "wait", ident)
+        self.nvflare("job", "download", ident, "-o", str(self.folder / "results"))
+        return self.folder / "results" / ident / "workspace" / "fedumm"

@@ -1,0 +1,61 @@
+#!/usr/bin/env python
+"""Run benchmarks and rewrite ``docs/benchmarks.md`` from all results there are.
+
+python benchmarks/report.py                 # all of them, one after the other
+python benchmarks/report.py cache wire      # only these; the others' last results stay
+python benchmarks/report.py none            # only write
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, ROOT
+
+NAMES = (
+    "startup", "overhead", "connection", "memory", "cache", "attention", "wire", "scale", "threads", "profile_step",
+)  # fmt: skip
+PAGE = ROOT / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+Written by `python benchmarks/report.py` (`make benchmarks`) from what each command below printed; do not edit. Ratios
+are of numbers measured in one run. The models are the shipped `tiny` (64 px), `mid` (192 px, 6 layers, width 384) and
+`base` (the architecture of blip-vqa-base, 384 px), the latter two with random weights: nothing is downloaded. What was
+found, and what was tried without gain: [performance.md](performance.md).
+"""
+
+
+def section(name: str, content: dict[str, Any]) -> str:
+    """One benchmark's text, tables and machine."""
+    title, _, rest = content["text"].partition("\n")
+    rest = rest.strip().replace(f"    python benchmarks/{name}.py", f"```bash\npython benchmarks/{name}.py\n```")
+    parts = [f"## {title.rstrip('.')}", rest]
+    for table in content["tables"]:
+        lines = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
+        parts.append(f"**{table['title']}**\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines))
+    machine = content["machine"]
+    gpu = "" if machine["gpu"] == "none" else f", {machine['gpu']}"
+    parts.append(
+        f"{machine['date']}, {machine['processor']}, {machine['memory']}{gpu}, {machine['software']}; "
+        f"the command took {content['minutes']} minutes."
+    )
+    return "\n\n".join(parts)
+
+
+def main(chosen: list[str]) -> None:
+    for name in NAMES:
+        if not chosen or name in chosen:
+            print(f"--- {name}", flush=True)
+            subprocess.run([sys.executable, str(Path(__file__).parent / f"{name}.py")], check=True, cwd=ROOT)
+    found = {name: RESULTS / f"{name}.json" for name in NAMES}
+    sections = [section(name, json.loads(path.read_text())) for name, path in found.items() if path.exists()]
+    PAGE.write_text("\n\n".join([HEAD.strip(), *sections]) + "\n")
+    print(f"{PAGE.relative_to(ROOT)} written")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

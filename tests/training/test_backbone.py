@@ -1,0 +1,137 @@
+"""How the backbone is held: mapped from its file, in which arithmetic, with which activations kept."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import BlipForQuestionAnswering, BlipProcessor
+
+from fedumm.backends import load_backend_file
+from fedumm.checkpoints import resolve_checkpoint
+from fedumm.config import CentralConfig
+from fedumm.data import DataRequest, load_data
+from fedumm.errors import FedummError
+from fedumm.training.backbone import Backbone, load_backbone, pick_dtype
+from fedumm.training.local import train_epochs
+from fedumm.training.pool import DatasetPool
+from toy import TOY, toy_config
+
+CPU = torch.device("cpu")
+COLUMNS = ("image", "question", "multiple_choice_answer", "answers")
+
+
+def backbone_of(**options: Any) -> Backbone:
+    return load_backbone(CentralConfig(model_backend="blip_vqa", **{"model_name_or_path": "tiny", **options}), CPU)
+
+
+@pytest.fixture(scope="module")
+def rows() -> Any:
+    return load_data("shapes", DataRequest(max_train_samples=24, max_eval_samples=4, columns=COLUMNS)).train
+
+
+def mapped(path: Path) -> list[range]:
+    """Where in this process's memory the file is."""
+    found = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith(str(path)):
+            start, end = (int(part, 16) for part in line.split()[0].split("-"))
+            found.append(range(start, end))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_frozen_weights_are_the_file_and_no_copy(tmp_path: Path) -> None:
+    """So that hosts on one machine share them."""
+    tiny = resolve_checkpoint("blip_vqa", "tiny")
+    BlipForQuestionAnswering.from_pretrained(tiny, dtype=torch.float32).save_pretrained(tmp_path)
+    BlipProcessor.from_pretrained(tiny).save_pretrained(tmp_path)
+    model = backbone_of(model_name_or_path=str(tmp_path)).model
+    places = mapped(tmp_path / "model.safetensors")
+    assert places
+    frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+    copies = {name: p.nbytes for name, p in frozen.items() if not any(p.data_ptr() in place for place in places)}
+    assert sum(copies.values()) <= 0.01 * sum(p.nbytes for p in frozen.values()), copies
+
+
+def losses(backbone: Backbone, rows: Any, config: CentralConfig) -> list[float]:
+    data = backbone.backend.build_dataset(rows, backbone.processor, 64, 16)
+    seen: list[float] = []
+    train_epochs(backbone, data, config, 2, 0, progress=lambda done, _, loss: seen.append(done * loss))
+    return seen
+
+
+def test_gradient_checkpointing_changes_nothing(rows: Any) -> None:
+    """Not even with dropout: its random numbers come again."""
+    config = CentralConfig(model_backend="blip_vqa", batch_size=4, grad_accum=1, lr=1e-3)
+    plain, saving = backbone_of(), backbone_of(gradient_checkpointing=True)
+    assert losses(saving, rows, config) == losses(plain, rows, config)
+    for name, tensor in plain.adapter().items():
+        assert torch.equal(saving.adapter()[name], tensor)
+
+
+def test_gradient_checkpointing_of_a_model_that_cannot_is_an_error() -> None:
+    load_backend_file(str(TOY))
+    with pytest.raises(FedummError, match="--gradient_checkpointing"):
+        load_backbone(toy_config(gradient_checkpointing=True), CPU)
+
+
+def test_bfloat16_is_close_and_leaves_weights_in_float32(rows: Any) -> None:
+    config = CentralConfig(model_backend="blip_vqa", batch_size=8, grad_accum=1, lr=1e-3)
+    exact, rounded = backbone_of(), backbone_of(precision="bfloat16")
+    expected, got = losses(exact, rows, config), losses(rounded, rows, config)
+    assert got != expected
+    assert got == pytest.approx(expected, rel=0.05)
+    assert all(tensor.dtype == torch.float32 for tensor in rounded.adapter().values())
+
+
+def test_auto_is_float32_on_the_cpu() -> None:
+    assert pick_dtype("auto", CPU) == pick_dtype("float32", CPU) == torch.float32
+    assert pick_dtype("bfloat16", CPU) == torch.bfloat16
+
+
+def test_a_compiled_step_is_the_one_that_trains(rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def compile_step(step: Any, **options: Any) -> Any:
+        def compiled(*args: Any) -> Any:
+            calls.append(options)
+            return step(*args)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_step)
+    config = CentralConfig(model_backend="blip_vqa", batch_size=8, grad_accum=1)
+    assert losses(backbone_of(compile=True), rows, config) == losses(backbone_of(), rows, config)
+    assert calls == [{"dynamic": True}] * 6
+
+
+def test_parts_of_a_pool_share_what_was_prepared(rows: Any) -> None:
+    backbone = backbone_of()
+    used = [3, 4, 9, 10, 20]
+    pool = DatasetPool(backbone, rows, CentralConfig(model_backend="blip_vqa"), used)
+    part = pool.part([20, 4])
+    assert part.questions is pool.whole.questions
+    alone = backbone.backend.build_dataset(rows.select([20, 4]), backbone.processor, 64, 16)
+    assert len(part) == 2
+    assert part.lengths == alone.lengths
+    for ours, theirs in zip((part[i] for i in range(2)), (alone[i] for i in range(2)), strict=True):
+        assert ours.keys() == theirs.keys()
+        assert torch.equal(ours["pixel_values"], theirs["pixel_values"])
+        assert {k: v for k, v in ours.items() if k != "pixel_values"} == {
+            k: v for k, v in theirs.items() if k != "pixel_values"
+        }
+    assert pool.part([]) is None
+    assert part.subset([1]).questions is part.questions
+    assert part.subset([1])[0]["question_ids"] == part[1]["question_ids"]
+
+
+def test_a_backend_without_a_frozen_stage_builds_each_part(rows: Any) -> None:
+    load_backend_file(str(TOY))
+    config = toy_config()
+    pool = DatasetPool(load_backbone(config, CPU), rows, config, range(len(rows)))
+    assert pool.whole is None
+    assert len(pool.part([5, 7, 2])) == 3
