@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -93,7 +94,10 @@ def measure(command: Sequence[str], every: Callable[[float], None] = lambda _: N
     """
     start = time.monotonic()
     peak = processes = server = 0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT) as child:
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, cwd=ROOT) as child,
+    ):
         while child.poll() is None:
             every(time.monotonic() - start)
             sizes = _sizes(child.pid)
@@ -102,7 +106,8 @@ def measure(command: Sequence[str], every: Callable[[float], None] = lambda _: N
             time.sleep(0.1)
         seconds = time.monotonic() - start
         if child.returncode:
-            raise RuntimeError(f"{' '.join(command)}\n{child.stderr.read().decode() if child.stderr else ''}")
+            errors.seek(0)
+            raise RuntimeError(f"{' '.join(command)}\n{errors.read().decode()}")
     return Measured(seconds, peak, processes, server)
 
 

@@ -3,7 +3,7 @@
 
     python benchmarks/memory.py
 
-`tiny` on 1,280 questions, and `base` (random weights, 1.45 GB) on 16, whole commands with one round. Features are
+`tiny` on 1,280 questions, and `base` (random weights, 1.45 GB) on 32, whole commands with one round. Features are
 cached before, so that the tower is not at work.
 """
 

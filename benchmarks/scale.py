@@ -4,8 +4,8 @@
     python benchmarks/scale.py
 
 `tiny`, 36 questions of easy-VQA to a client, 4 rounds, one host and one thread, features cached before. Seconds per
-client-round are those of the last three rounds, less the scoring of the test set's 64 questions that is in them;
-memory is the peak of all processes, and of FLARE's server process.
+client-round are the host's in the last three rounds, scoring of 64 test questions included, divided by the 16; memory
+is the peak of all processes, and of FLARE's server process.
 """
 
 from __future__ import annotations

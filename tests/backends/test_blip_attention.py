@@ -19,6 +19,26 @@ from fedumm.backends.blip_vqa.attention import QuerySideAttention, attend_from_t
 WIDTH, HEADS, TOKENS = 64, 4, 40
 
 
+def small_blip() -> BlipForQuestionAnswering:
+    text = {
+        "hidden_size": 64, "encoder_hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "vocab_size": 100, "bos_token_id": 5, "eos_token_id": 3, "sep_token_id": 3,
+    }  # fmt: skip
+    vision = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    model = BlipForQuestionAnswering(BlipConfig(text_config=text, vision_config={**vision, "image_size": 128}))
+    blip.mask_cross_attention(model)
+    return model
+
+
+def small_batch() -> list[torch.Tensor]:
+    """Image features (65 tokens), questions with their mask, answers as input and as labels."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(4, 65, 64, generator=generator)
+    ids = torch.randint(5, 99, (4, 4), generator=generator)
+    answers = torch.randint(5, 99, (4, 2), generator=generator)
+    return [x, ids, torch.ones_like(ids), answers, answers]
+
+
 class Pair(torch.nn.Module):
     """One attention layer in the library's form, for PEFT to wrap."""
 
@@ -148,29 +168,42 @@ def test_the_product_of_dropped_inputs_is_peft_s() -> None:
     assert_close(results[1][1], results[0][1], rtol=1e-4, atol=1e-2)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_bfloat16_and_checkpointing(checkpointing: bool, parents: list[int]) -> None:
+    """Gradients arrive in another type than the weights'; what is computed again draws the same numbers."""
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(0)
+        base = small_blip()
+        if checkpointing:
+            base.activation_checkpointing_enable()
+            base.disable_input_require_grads()
+        attend_from_the_query_side(base)
+        model = blip.add_lora(base, 4, 8, 0.1).train()
+        torch.manual_seed(2)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            loss = blip.answer_loss(model, *small_batch())
+        loss.backward()
+        results.append((loss.item(), {n: p.grad for n, p in model.named_parameters() if p.requires_grad}))
+    (exact, gradients), (rounded, coarse) = results
+    assert rounded == pytest.approx(exact, rel=0.02)
+    for name, gradient in gradients.items():
+        # A fresh B is zero, and so is A's gradient.
+        assert (coarse[name] - gradient).norm() <= 0.1 * gradient.norm() + 1e-3, name
+
+
 def test_a_whole_model_learns_the_same(parents: list[int]) -> None:
     """Loss and gradients of BLIP through its three stages; the image has 65 tokens."""
     torch.manual_seed(0)
-    text = {
-        "hidden_size": 64, "encoder_hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "vocab_size": 100, "bos_token_id": 5, "eos_token_id": 3, "sep_token_id": 3,
-    }  # fmt: skip
-    vision = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
-    layout = BlipConfig(text_config=text, vision_config={**vision, "image_size": 128})
-    plain = BlipForQuestionAnswering(layout)
-    blip.mask_cross_attention(plain)
+    plain = small_blip()
     ours = copy.deepcopy(plain)
     attend_from_the_query_side(ours)
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(4, 65, 64, generator=generator)
-    ids = torch.randint(5, 99, (4, 4), generator=generator)
-    answers = torch.randint(5, 99, (4, 2), generator=generator)
     results = []
     for base in (plain, ours):
         torch.manual_seed(2)
         model = blip.add_lora(base, 4, 8, 0.1).train()
         parents.clear()
-        loss = blip.answer_loss(model, x, ids, torch.ones_like(ids), answers, answers)
+        loss = blip.answer_loss(model, *small_batch())
         loss.backward()
         gradients = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
         results.append((loss.detach(), gradients, len(parents)))

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from fedumm.adapters.folder import read_folder
-from fedumm.report.run_folder import read_records
-from toy import TOY, Run
+from fedumm.report.run_folder import create, read_records
+from toy import TOY, Run, toy_config
 
 JOB = Path(__file__).parents[2] / "job.py"
 TOY_OPTIONS = {
@@ -126,13 +126,14 @@ def test_nothing_is_left_running_or_lying_about(toy_run: Any) -> None:
 
 def test_blip_gives_the_same_bits_through_flare(tmp_path: Path) -> None:
     for runner in ("simulator", "in_process"):
-        options = command(runner, tmp_path / runner, BLIP_OPTIONS)
+        options = command(runner, tmp_path / runner, BLIP_OPTIONS, feature_cache_dir=tmp_path / f"features-{runner}")
         result = subprocess.run(options, capture_output=True, text=True, cwd=tmp_path)
         assert result.returncode == 0, result.stdout + result.stderr
         assert not result.stderr
     for which in ("best", "last"):
         assert weights(tmp_path / "simulator", which) == weights(tmp_path / "in_process", which)
     (setup,) = of(tmp_path / "simulator", "setup")
+    assert setup["features"]["computed"] == setup["features"]["images"], "shared by two hosts"
     payload = 4 * setup["trainable"]
     assert all(payload <= c["bytes_up"] <= 1.03 * payload + 4096 for c in of(tmp_path / "simulator", "client"))
 
@@ -198,6 +199,21 @@ def test_a_killed_host_is_an_error_and_not_a_wait_for_ever(slow_run: Any) -> Non
     assert "host-1 died" in output
     assert "Traceback" not in output
     wait_for(lambda: not processes_of(folder), 10)
+
+
+def test_a_host_that_cannot_even_start_ends_the_others(tmp_path: Path) -> None:
+    """Where it should tell what it does is a file: all of it ends at once, instead of waiting to be asked."""
+    config = toy_config(hosts=2, in_process=False, simulator=True)
+    create(tmp_path / "run", config, "test").release()
+    (tmp_path / "run" / "progress").touch()
+    sockets = tmp_path / "s"
+    sockets.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "fedumm.federation.flare.host_process", str(tmp_path / "run")],
+        env={**os.environ, "FEDUMM_HOST_SOCKETS": str(sockets)}, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert not processes_of(tmp_path / "run")
 
 
 def test_a_mistake_on_a_host_reaches_the_user_in_one_line(tmp_path: Path) -> None:

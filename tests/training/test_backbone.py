@@ -89,8 +89,23 @@ def test_bfloat16_is_close_and_leaves_weights_in_float32(rows: Any) -> None:
 
 
 def test_auto_is_float32_on_the_cpu() -> None:
-    assert pick_dtype("auto", CPU) == pick_dtype("float32", CPU) == torch.float32
-    assert pick_dtype("bfloat16", CPU) == torch.bfloat16
+    model = torch.nn.Linear(1, 1)
+    assert pick_dtype("auto", CPU, model) == pick_dtype("float32", CPU, model) == torch.float32
+    assert pick_dtype("bfloat16", CPU, model) == torch.bfloat16
+
+
+def test_auto_on_a_gpu_leaves_models_of_another_type_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    gpu = torch.device("cuda")
+    assert pick_dtype("auto", gpu, torch.nn.Linear(1, 1)) == torch.bfloat16
+    assert pick_dtype("auto", gpu, torch.nn.Linear(1, 1).half()) == torch.float32
+    assert pick_dtype("float32", gpu, torch.nn.Linear(1, 1)) == torch.float32
+
+
+def test_compiling_without_a_compiler_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(FedummError, match="--compile"):
+        backbone_of(compile=True)
 
 
 def test_a_compiled_step_is_the_one_that_trains(rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,8 +70,10 @@ class _DroppedProduct(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[None, torch.Tensor, None]:
         x, *masks = ctx.saved_tensors
         size = masks[0].shape[0]
-        pieces = zip(gradients[0].flatten(0, -2).split(size), x.flatten(0, -2).split(size), masks, strict=True)
-        total = x.new_zeros(gradients[0].shape[-1], x.shape[-1])
+        # Under autocast the product, and so its gradient, is of another type.
+        arriving = gradients[0].flatten(0, -2).to(x.dtype)
+        pieces = zip(arriving.split(size), x.flatten(0, -2).split(size), masks, strict=True)
+        total = x.new_zeros(arriving.shape[-1], x.shape[-1])
         for gradient, piece, kept in pieces:
             total.addmm_(gradient.T, piece * kept)
         return None, total.mul_(ctx.scale), None

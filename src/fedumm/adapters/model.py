@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 
 from fedumm.adapters.state import AdapterState, check_state, spec_of
+from fedumm.errors import FedummError
 
 
 class AdapterSlot:
@@ -17,7 +18,7 @@ class AdapterSlot:
     model must stay on its device.
 
     Raises:
-        ValueError: PEFT would save other tensors than the model's own parameters.
+        FedummError: PEFT would save other tensors than the model's own parameters.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -28,7 +29,7 @@ class AdapterSlot:
             places = {(p.data_ptr(), p.shape): p for p in model.parameters()}
             strange = [name for name, tensor in saved.items() if (tensor.data_ptr(), tensor.shape) not in places]
             if strange:
-                raise ValueError(f"PEFT saves {strange[0]}, which is none of the model's parameters")
+                raise FedummError(f"PEFT saves {strange[0]} with the adapter, which is none of the model's parameters.")
             own = {name: places[tensor.data_ptr(), tensor.shape] for name, tensor in saved.items()}
         self._tensors = {name: own[name] for name in sorted(own)}
         self.spec = spec_of({name: tensor.detach() for name, tensor in self._tensors.items()})

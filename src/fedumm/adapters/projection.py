@@ -43,6 +43,8 @@ def projection_of(layer: torch.nn.Module) -> Projection | None:
     base = layer.base_layer if isinstance(layer, LoraLinear) else None
     if not isinstance(layer, LoraLayer) or not isinstance(base, torch.nn.Linear):
         return None
+    if layer.disable_adapters and layer.merged:
+        return None  # PEFT would unmerge
     if layer.disable_adapters or layer.merged:
         return Projection(base.weight, base.bias)
     active = [name for name in layer.active_adapters if name in layer.lora_A]

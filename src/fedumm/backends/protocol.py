@@ -42,7 +42,10 @@ class Backend(Protocol):
         ...
 
     def train_step(self, model: torch.nn.Module, batch: Any, device: torch.device) -> torch.Tensor:
-        """Forward pass; the scalar loss, not yet differentiated."""
+        """Forward pass; the scalar loss, not yet differentiated.
+
+        Called, as ``evaluate`` is, under ``torch.autocast`` where ``--precision`` says so.
+        """
         ...
 
     def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device) -> float:
@@ -87,7 +90,7 @@ class FrozenStage:
 
 
 class FeatureDataset(Protocol):
-    """A data set over rows with an image each, which can do with features instead."""
+    """A data set over ``rows`` with a column ``image``, which can do with features instead."""
 
     rows: Any
     features: FeatureTable | None
@@ -122,11 +125,7 @@ class MergesBatches(Protocol):
 
 @runtime_checkable
 class ScoresSamples(Protocol):
-    """A backend that can score each sample by itself.
-
-    Then scores by answer type or the like are reported, and several clients' data are scored in the
-    same batches.
-    """
+    """A backend that can score each sample by itself: then scores by answer type or the like are reported."""
 
     def score_samples(
         self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device

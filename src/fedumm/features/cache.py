@@ -27,6 +27,10 @@ SHARD = 64
 """Images in a file, at most."""
 
 _WAIT = 0.05
+_PATIENCE = 300.0
+"""Seconds without a new file after which others' claims are passed over: their process may be stopped."""
+
+_ATTEMPTS = 3
 Blocks = list[torch.Tensor]
 Places = dict[str, tuple[int, int]]
 """Image key to block, and position in it."""
@@ -100,6 +104,7 @@ def _keep(encoder: Encoder, options: CacheOptions) -> tuple[str, str, tuple[Bloc
             return "disk", "", _on_disk(encoder, options)
         except OSError as error:
             note = f"{options.folder}: {error}"
+            encoder.computed = encoder.done = 0
             if options.mode == "disk":
                 raise FedummError(
                     f"The features can't be kept in {note}. "
@@ -134,8 +139,7 @@ def _on_disk(encoder: Encoder, options: CacheOptions) -> tuple[Blocks, Places]:
     """
     store = ShardStore(options.folder / "features" / stage_key(encoder.stage, options.dtype, encoder.device))
     _check_room(encoder, store, options)
-    store.create({"stage": encoder.stage.name, "settings": encoder.stage.settings, "dtype": str(options.dtype)})
-    while True:
+    for _ in range(_ATTEMPTS):
         _complete(encoder, store)
         known = store.find()
         used = dict.fromkeys(known[image.key][0] for image in encoder.images if image.key in known)
@@ -144,6 +148,7 @@ def _on_disk(encoder: Encoder, options: CacheOptions) -> tuple[Blocks, Places]:
         if len(blocks) == len(used) and all(image.key in known for image in encoder.images):
             number = {path: i for i, path in enumerate(used)}
             return blocks, {key: (number[path], place) for key, (path, place) in known.items() if path in number}
+    raise OSError("files are damaged again as soon as they are written")
 
 
 def _mapped(store: ShardStore, paths: Sequence[Path], encoder: Encoder) -> Blocks:
@@ -174,22 +179,31 @@ def _complete(encoder: Encoder, store: ShardStore) -> None:
     known = store.find()
     missing = [[image for image in group if image.key not in known] for group in _groups(encoder.images)]
     pending = [group for group in missing if group]
+    if pending:
+        store.create({"stage": encoder.stage.name, "settings": encoder.stage.settings, "dtype": str(encoder.dtype)})
+    moved = time.monotonic()
     while pending:
         encoder.done = len(encoder.images) - sum(map(len, pending))
-        left = [group for group in pending if not _write(encoder, store, group)]
-        if len(left) == len(pending):
+        waited = time.monotonic() - moved
+        left = [group for group in pending if not _write(encoder, store, group, alone=waited > _PATIENCE)]
+        if len(left) < len(pending):
+            moved = time.monotonic()
+        else:
             encoder.progress("waiting for other hosts' features", encoder.done, len(encoder.images))
             time.sleep(_WAIT)
         pending = left
 
 
-def _write(encoder: Encoder, store: ShardStore, group: Sequence[Image]) -> bool:
-    """Whether the features of ``group`` are there now; not if another process is at them."""
+def _write(encoder: Encoder, store: ShardStore, group: Sequence[Image], alone: bool) -> bool:
+    """Whether the features of ``group`` are there now; not if another process is at them.
+
+    ``alone``: that process has been at them for too long; at worst, work is done twice.
+    """
     keys = [image.key for image in group]
     path = store.path_of(keys)
     if path.exists():
         return True
     with store.claim(path) as mine:
-        if mine and not path.exists():
+        if (mine or alone) and not path.exists():
             store.write(path, keys, encoder.encode(group))
-        return mine
+        return mine or alone

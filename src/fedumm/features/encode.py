@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import PIL
 import torch
 import transformers
 
@@ -92,10 +93,14 @@ def _batch_size(pixels: torch.Tensor, device: torch.device) -> int:
 def stage_key(stage: FrozenStage, dtype: torch.dtype, device: torch.device) -> str:
     """A digest of everything that features depend on but the image.
 
-    The weights of the stage with names and shapes, its settings, the kind of device, the type in which
-    features are kept, and the versions of the libraries that compute them.
+    The weights of the stage with names and shapes, its settings, the type in which features are kept,
+    the versions of the libraries, and what rounding may depend on: the kind of processor and the number
+    of torch threads.
     """
-    facts = [stage.name, stage.settings, str(dtype), device.type, torch.__version__, transformers.__version__]
+    cpu = [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
+    where = cpu if device.type == "cpu" else [torch.cuda.get_device_name(device)]
+    versions = [torch.__version__, transformers.__version__, PIL.__version__]
+    facts = [stage.name, stage.settings, str(dtype), device.type, *where, *versions]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(stage.module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

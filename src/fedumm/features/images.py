@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+import uuid
 from typing import Any
 
 from fedumm.backends.protocol import Progress
@@ -20,23 +20,27 @@ def image_keys(rows: Any, progress: Progress) -> list[str]:
     stored = rows.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow")
     for table in stored.iter(_READ):
         for image in table["image"].to_pylist():
-            if image is None:
-                # Reading it will say which row has none.
-                keys.append(f"none-{len(keys)}")
-            elif image["bytes"] is not None:
-                keys.append(hashlib.sha256(image["bytes"]).hexdigest())
+            data, path = (image["bytes"], image["path"]) if image else (None, None)
+            if data is not None:
+                keys.append(hashlib.sha256(data).hexdigest())
+            elif path is not None:
+                keys.append(digests.get(path) or digests.setdefault(path, _digest_file(path)))
             else:
-                path = image["path"]
-                if path not in digests:
-                    digests[path] = _digest_file(path)
-                keys.append(digests[path])
+                keys.append(_unknown())
         progress("looking at the images", len(keys), len(rows))
     return keys
 
 
 def _digest_file(path: str) -> str:
+    from datasets.utils.file_utils import xopen
+
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
-        # Reading it as an image will say what is wrong, and in which row.
-        return path
+        with xopen(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except Exception:  # of whatever file system it is
+        return _unknown()
+
+
+def _unknown() -> str:
+    """A key that no other image has or will have. Reading the image will say what is wrong, and in which row."""
+    return f"unknown-{uuid.uuid4().hex}"

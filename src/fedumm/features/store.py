@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
+import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,7 +50,9 @@ class ShardStore:
             try:
                 with safe_open(path, "pt") as file:
                     keys = json.loads((file.metadata() or {})["images"])
-            except (SafetensorError, OSError, KeyError, ValueError):
+            except FileNotFoundError:
+                continue
+            except (SafetensorError, KeyError, ValueError):
                 path.unlink(missing_ok=True)
                 continue
             for position, key in enumerate(keys):
@@ -61,13 +63,14 @@ class ShardStore:
         """The features in ``path``, mapped: processes share the memory, and the system may drop and reread it.
 
         Raises:
-            DamagedError: the content is not what was written.
+            DamagedError: the content is not what was written, or the file is gone.
+            OSError: it can't be read.
         """
         try:
             with safe_open(path, "pt") as file:
                 features: torch.Tensor = file.get_tensor(_TENSOR)
                 expected = (file.metadata() or {})["crc32"]
-        except (SafetensorError, OSError, KeyError) as error:
+        except (SafetensorError, FileNotFoundError, KeyError) as error:
             raise DamagedError(f"{path}: {error}") from error
         if _checksum(features) != expected:
             raise DamagedError(f"{path}: checksum")
@@ -79,7 +82,7 @@ class ShardStore:
 
     def write(self, path: Path, keys: Sequence[str], features: torch.Tensor) -> None:
         """Write ``features``, ``(len(keys), ...)``."""
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
         metadata = {"images": json.dumps(list(keys)), "crc32": _checksum(features)}
         try:
             save_file({_TENSOR: features}, temporary, metadata)
@@ -97,9 +100,6 @@ class ShardStore:
             lock.acquire(blocking=False)
         except Timeout:
             yield False
-            return
-        except NotImplementedError:  # a file system without locks: at worst, work is done twice
-            yield True
             return
         try:
             yield True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,11 @@ from fedumm.config import FederateConfig
 from fedumm.data import DataSplits
 from fedumm.data.partition import ClientShare, Partition
 from fedumm.errors import FedummError
+from fedumm.features.report import CacheReport
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.training.backbone import Backbone, load_backbone, pick_device
 from fedumm.training.data import load_splits, partition_for
-from fedumm.training.local import cache_features, can_evaluate_parts, evaluate, evaluate_parts, train_epochs
+from fedumm.training.local import cache_features, evaluate, train_epochs
 from fedumm.training.pool import DatasetPool
 from fedumm.training.results import Evaluation
 from fedumm.training.seeds import derive
@@ -88,15 +90,7 @@ class Host:
         self._shares = {name: partition.shares[name] for name in setup.assignments[self.name]}
         first, step = setup.tests[self.name]
         test_rows = range(first, len(splits.eval), step)
-        # Hosts on one machine share the work on images, for which each has to name them all.
-        shared = self._hosts > 1
-        own = sorted(row for share in self._shares.values() for row in (*share.train.tolist(), *share.heldout.tolist()))
-        everything = range(len(splits.train))
-        self._train = DatasetPool(backbone, splits.train, self.config, everything if shared else own)
-        test = DatasetPool(backbone, splits.eval, self.config, range(len(splits.eval)) if shared else test_rows)
-        whole = [pool.whole for pool in (self._train, test) if pool.whole is not None]
-        cached = cache_features(backbone, whole, self.config, self.progress)
-        self._test = test.part(test_rows)
+        cached = self._prepare(backbone, splits, test_rows)
         initial = backbone.adapter()
         return Ready(
             spec=spec_of(initial),
@@ -109,6 +103,22 @@ class Host:
             device=str(device),
         )
 
+    def _prepare(self, backbone: Backbone, splits: DataSplits, test_rows: range) -> CacheReport:
+        """Make the data ready for this host's clients and its part of the test set."""
+        own = sorted(row for share in self._shares.values() for row in (*share.train.tolist(), *share.heldout.tolist()))
+        rows: tuple[Sequence[int], Sequence[int]] = own, test_rows
+        if self._hosts > 1 and self.config.feature_cache in ("auto", "disk"):
+            # Hosts on one machine fill the cache together, for which each has to name all images.
+            rows = range(len(splits.train)), range(len(splits.eval))
+        self._train, test = (
+            DatasetPool(backbone, split, self.config, used)
+            for split, used in zip((splits.train, splits.eval), rows, strict=True)
+        )
+        whole = [pool.whole for pool in (self._train, test) if pool.whole is not None]
+        cached = cache_features(backbone, whole, self.config, self.progress)
+        self._test = test.part(test_rows)
+        return cached
+
     def _round(self, task: RoundTask) -> HostReply:
         backbone = self._backbone
         if backbone is None:
@@ -118,7 +128,7 @@ class Host:
         backbone.put(start)
         test = self._score_test(backbone)
         mine = task.assignments.get(self.name, [])
-        before = self._score_all(backbone, mine)
+        before = {name: self._score(backbone, name) for name in mine}
         updates = [self._client_round(backbone, start, task, name, *before[name]) for name in mine]
         return HostReply(updates, test, time.monotonic() - begun)
 
@@ -135,20 +145,6 @@ class Host:
             return None
         self.progress("scoring the common test set", 0, 1)
         return evaluate(backbone, self._test, self.config)
-
-    def _score_all(self, backbone: Backbone, clients: list[str]) -> dict[str, tuple[Evaluation | None, float]]:
-        """The present adapter on each client's held-out rows, in common batches where the backend can."""
-        pool = self._train
-        rows = {name: self._shares[name].heldout.tolist() for name in clients if len(self._shares[name].heldout)}
-        if pool is None or pool.whole is None or not rows or not can_evaluate_parts(backbone):
-            return {name: self._score(backbone, name) for name in clients}
-        self.progress("scoring the held-out data", 0, 1)
-        start, sizes = time.monotonic(), [len(own) for own in rows.values()]
-        together = pool.part([row for own in rows.values() for row in own])
-        found = evaluate_parts(backbone, together, sizes, self.config)
-        each = (time.monotonic() - start) / sum(sizes)
-        scores = {name: (score, each * score.count) for name, score in zip(rows, found, strict=True)}
-        return {name: scores.get(name, (None, 0.0)) for name in clients}
 
     def _score(self, backbone: Backbone, client: str) -> tuple[Evaluation | None, float]:
         heldout, start = self._data(client).heldout, time.monotonic()

@@ -116,7 +116,7 @@ class Server:
                 "trainable": first.trainable,
                 "total": first.total,
                 "adapter_bytes": len(first.adapter),
-                "features": asdict(_features([r.cache for r in answers.values()])),
+                "features": asdict(_features([r.cache for r in answers.values()], self.balance)),
                 "seconds": round(time.monotonic() - self._started, 3),
             }
         )
@@ -237,13 +237,14 @@ class Server:
         )
 
 
-def _features(reports: Sequence[CacheReport]) -> CacheReport:
-    """What the hosts keep of images: on disk all the same, in memory each its own."""
+def _features(reports: Sequence[CacheReport], one_machine: bool) -> CacheReport:
+    """What the hosts keep of images: on the disk of one machine all the same, otherwise each its own."""
     kept = reports[0].kept
+    total = max if one_machine and kept == "disk" else sum
     return CacheReport(
         kept,
-        (max if kept == "disk" else sum)(report.bytes for report in reports),
-        max(report.images for report in reports),
+        total(report.bytes for report in reports),
+        total(report.images for report in reports),
         sum(report.computed for report in reports),
         next((report.note for report in reports if report.note), ""),
     )

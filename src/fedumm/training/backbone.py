@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +24,7 @@ from fedumm.training.seeds import derive
 class Backbone:
     """Backend, model with LoRA layers, processor and device.
 
-    ``dtype`` is that of the arithmetic (``torch.autocast``); weights are float32 throughout.
+    ``dtype`` is that of the arithmetic (``torch.autocast``); weights stay as they are.
     """
 
     backend: Backend
@@ -91,11 +93,16 @@ def pick_device(gpu: str, host: int = 0) -> torch.device:
     return torch.device("cuda", int(wanted[host % len(wanted)]))
 
 
-def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Type of the matrix products. On the CPU ``auto`` is float32: bfloat16 can be far slower there."""
+def pick_dtype(precision: str, device: torch.device, model: torch.nn.Module) -> torch.dtype:
+    """Type of the matrix products.
+
+    ``auto`` is float32 on the CPU, where bfloat16 can be far slower, and for models in another type
+    than float32, whose author will have had a reason.
+    """
     if precision == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
+        plain = all(p.dtype == torch.float32 for p in model.parameters())
+        return torch.bfloat16 if fast and plain else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
@@ -119,7 +126,10 @@ def load_backbone(config: RunConfig, device: torch.device) -> Backbone:
     model.eval()
     if config.gradient_checkpointing:
         _checkpoint_gradients(model, config.model_backend)
-    backbone = Backbone(backend, model, processor, device, pick_dtype(config.precision, device), config.compile)
+    if config.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++", "cl"))):
+        raise FedummError("--compile needs a C++ compiler, and there is none (CXX, c++, g++, clang++).")
+    dtype = pick_dtype(config.precision, device, model)
+    backbone = Backbone(backend, model, processor, device, dtype, config.compile)
     if not backbone.trainable:
         raise FedummError(f"The backend {config.model_backend!r} built a model with no trainable parameter.")
     exchanged = sum(t.numel() for t in backbone.adapter().values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -146,36 +145,17 @@ def cache_features(backbone: Backbone, datasets: Sequence[Any], config: RunConfi
 
 def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Evaluation:
     """Score the backbone with its present adapter."""
-    return evaluate_parts(backbone, dataset, [len(dataset)], config)[0]
-
-
-def can_evaluate_parts(backbone: Backbone) -> bool:
-    """Whether :func:`evaluate_parts` takes more than one part."""
-    return isinstance(backbone.backend, ScoresSamples)
-
-
-def evaluate_parts(backbone: Backbone, dataset: Any, sizes: Sequence[int], config: RunConfig) -> list[Evaluation]:
-    """Score consecutive parts of ``dataset``, in common batches.
-
-    Args:
-        sizes: samples of each part, all together those of ``dataset``; more than one only for a backend
-            with :class:`~fedumm.backends.protocol.ScoresSamples`.
-    """
     model, backend, count = backbone.model, backbone.backend, len(dataset)
     model.eval()
     size = config.eval_batch_size or config.batch_size * (32 if _has_features(backbone, dataset) else 8)
     # Questions of a length together: less padding to compute.
-    order = sorted(range(count), key=dataset.lengths.__getitem__) if hasattr(dataset, "lengths") else list(range(count))
-    batches = [order[i : i + size] for i in range(0, count, size)]
+    order = sorted(range(count), key=dataset.lengths.__getitem__) if hasattr(dataset, "lengths") else range(count)
+    batches = [list(order[i : i + size]) for i in range(0, count, size)]
     loader = _loader(backbone, dataset, batches, config)
     with backbone.autocast():
-        if not isinstance(backend, ScoresSamples):
-            (_,) = sizes
-            return [Evaluation(float(backend.evaluate(model, loader, backbone.processor, backbone.device)), count, {})]
-        found = backend.score_samples(model, loader, backbone.processor, backbone.device)
-    in_place = dict(zip(order, found, strict=True))
-    starts = [0, *itertools.accumulate(sizes)]
-    return [_evaluation([in_place[row] for row in range(*ends)]) for ends in itertools.pairwise(starts)]
+        if isinstance(backend, ScoresSamples):
+            return _evaluation(backend.score_samples(model, loader, backbone.processor, backbone.device))
+        return Evaluation(float(backend.evaluate(model, loader, backbone.processor, backbone.device)), count, {})
 
 
 def _evaluation(samples: Sequence[tuple[float, str]]) -> Evaluation:

@@ -1,8 +1,8 @@
-"""``python -m fedumm.federation.flare.host_process RUN_FOLDER SOCKETS``: the hosts of a simulated run.
+"""``python -m fedumm.federation.flare.host_process RUN_FOLDER``: the hosts of a simulated run.
 
 Started beside FLARE, so that the libraries are imported while that starts. Where it can be, they are
-imported once and shared by the hosts, which are forked. Each host answers messages on a socket in the
-folder ``SOCKETS``; FLARE's process of that name passes them on.
+imported once and shared by the hosts, which are forked. Each host answers messages on a socket of its
+name; FLARE's process of that name passes them on.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from fedumm.federation.messages import HostError, Message, from_wire, to_wire
 from fedumm.report.run_folder import read_config, write_atomically
 
 SOCKETS = "FEDUMM_HOST_SOCKETS"
+"""Environment variable with the folder of the sockets."""
+
 _PROGRESS_EVERY = 0.5
 _RETRY = 0.05
 
@@ -36,7 +38,7 @@ class RemoteHost:
 
     def __init__(self, name: str) -> None:
         """Wait until it is there."""
-        self._name, self._connection = name, _connect(Path(os.environ[SOCKETS]) / name)
+        self._name, self._connection = name, _connect(_address(name))
 
     def handle(self, message: Message) -> Message:
         """The host's answer.
@@ -49,6 +51,10 @@ class RemoteHost:
             return from_wire(self._connection.recv())
         except (EOFError, OSError) as error:
             raise FedummError(f"the process of {self._name} died (out of memory?)") from error
+
+
+def _address(host: str) -> Path:
+    return Path(os.environ[SOCKETS]) / host
 
 
 def _connect(address: Path) -> Connection:
@@ -73,7 +79,7 @@ class _ProgressFile:
             write_atomically(self._path, json.dumps(content))
 
 
-def main(folder: Path, sockets: Path) -> None:
+def main(folder: Path) -> None:
     """Import the libraries, start the hosts, and end when one of them does."""
     from fedumm.federation.topology import assign, host_count
 
@@ -81,13 +87,19 @@ def main(folder: Path, sockets: Path) -> None:
     count = host_count(config)
     context = _context(config)
     hosts: list[Any] = [
-        context.Process(target=_serve, args=(name, index, count, folder, sockets))
+        context.Process(target=_serve, args=(name, index, count, folder))
         for index, name in enumerate(assign(config.num_clients, count))
     ]
-    for host in hosts:
-        host.start()
-    leave_with_launcher()
-    wait([host.sentinel for host in hosts])
+    try:
+        for host in hosts:
+            host.start()
+        leave_with_launcher()
+        wait([host.sentinel for host in hosts])
+    finally:
+        # Python would wait for the others before it ends.
+        for host in hosts:
+            if host.pid is not None:
+                host.kill()
     sys.exit(1)
 
 
@@ -104,12 +116,12 @@ def _context(config: FederateConfig) -> Any:
     return multiprocessing.get_context("fork")
 
 
-def _serve(name: str, index: int, count: int, folder: Path, sockets: Path) -> None:
+def _serve(name: str, index: int, count: int, folder: Path) -> None:
     leave_with_launcher()
     progress = _ProgressFile(folder / PROGRESS / f"{name}.json")
     progress("starting", 0, 1)
     # The end of FLARE's process, on the other side, is the end of this one.
-    with contextlib.suppress(EOFError), Listener(str(sockets / name), "AF_UNIX") as listener:
+    with contextlib.suppress(EOFError), Listener(str(_address(name)), "AF_UNIX") as listener:
         _answer(listener.accept(), name, index, count, folder, progress)
 
 
@@ -134,4 +146,4 @@ def _answer(
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

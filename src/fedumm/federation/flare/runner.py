@@ -43,8 +43,8 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
     }  # fmt: skip
     try:
         with open(folder / LOG, "wb") as log:
-            for module, *arguments in (("simulate",), ("host_process", temporary)):
-                command = [sys.executable, "-m", f"fedumm.federation.flare.{module}", str(folder), *arguments]
+            for module in ("simulate", "host_process"):
+                command = [sys.executable, "-m", f"fedumm.federation.flare.{module}", str(folder)]
                 children.append(
                     subprocess.Popen(
                         command,
@@ -85,7 +85,7 @@ def _follow(children: list[subprocess.Popen[bytes]], folder: Path, show: Show, p
                 finished_at = time.monotonic()
         _raise_error(folder)
         if finished_at is None:
-            _raise_lost(folder)
+            _raise_lost(folder, flare)
             for host, state in _states(folder).items():
                 progress(state["text"], state["done"], state["total"], host)
         elif (folder / ROUNDS).exists() or time.monotonic() - finished_at > _FIGURE_GRACE:
@@ -97,8 +97,8 @@ def _follow(children: list[subprocess.Popen[bytes]], folder: Path, show: Show, p
         finished_at = finished_at or (0.0 if record["event"] == "summary" else None)
     _raise_error(folder)
     if finished_at is None:
-        _raise_lost(folder)
-        what = "NVIDIA FLARE's simulator" if hosts.poll() is None else "The process of a host"
+        _raise_lost(folder, flare)
+        what = "The process of a host" if flare.poll() is None else "NVIDIA FLARE's simulator"
         raise FedummError(f"{what} ended early; see {folder / LOG}.")
 
 
@@ -113,8 +113,10 @@ def _states(folder: Path) -> dict[str, dict[str, Any]]:
     return {file.stem: json.loads(file.read_text()) for file in sorted((folder / PROGRESS).glob("*.json"))}
 
 
-def _raise_lost(folder: Path) -> None:
-    """A host that is gone; FLARE's simulator may wait for it for ever."""
+def _raise_lost(folder: Path, flare: subprocess.Popen[bytes]) -> None:
+    """A host that is gone, for which FLARE's simulator may wait for ever; not if it ended with FLARE."""
+    if flare.poll() is not None:
+        return
     for host, state in _states(folder).items():
         if not alive(state["pid"]):
             raise FedummError(
