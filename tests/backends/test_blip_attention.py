@@ -175,11 +175,11 @@ def test_bfloat16_and_checkpointing(checkpointing: bool, parents: list[int]) -> 
     for dtype in (torch.float32, torch.bfloat16):
         torch.manual_seed(0)
         base = small_blip()
+        attend_from_the_query_side(base)
+        model = blip.add_lora(base, 4, 8, 0.1).train()
         if checkpointing:
             base.activation_checkpointing_enable()
             base.disable_input_require_grads()
-        attend_from_the_query_side(base)
-        model = blip.add_lora(base, 4, 8, 0.1).train()
         torch.manual_seed(2)
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = blip.answer_loss(model, *small_batch())
