@@ -3,8 +3,8 @@
 
     python benchmarks/profile_step.py
 
-One step of 64 (`base`: 16) easy-VQA questions with cached features, one thread for `tiny`, else all cores. "Python and
-the rest" is the step's wall time less the sum of all operations.
+One step of 64 (`base`: 16) easy-VQA questions with cached features, one thread for `tiny`, else all cores. A title's
+time is that of a step without the profiler.
 """
 
 from __future__ import annotations
