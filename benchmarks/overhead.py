@@ -7,9 +7,8 @@ The shipped `tiny` on 4,500 questions of easy-VQA, 3 rounds of one epoch, batche
 features cached before. "Centralised" trains the union of the clients' rows for as many epochs, and scores the same
 held-out and test rows as often: all clients' together, where federation has to score each client's own adapter. Times
 are those of the last two rounds or epochs, "train" without the scoring; what FLARE takes before and after all rounds is
-in the last column. Without FLARE
-each is the faster of two runs, taken in turns. The training of equal samples ("ratio, train") shows what the machine's
-own noise is.
+in the last column. In process and centralised are the faster of two runs, taken in turns; FLARE is one run. The
+training of equal samples ("ratio, train") shows the machine's own noise.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ found, and what was tried without gain: [performance.md](performance.md).
 def section(name: str, content: dict[str, Any]) -> str:
     """One benchmark's text, tables and machine."""
     title, _, rest = content["text"].partition("\n")
-    rest = rest.strip().replace(f"    python benchmarks/{name}.py", f"```bash\npython benchmarks/{name}.py\n```")
+    command = f"python benchmarks/{name}.py"
+    rest = rest.strip().replace(command, f"```bash\n{command}\n```", 1)
     parts = [f"## {title.rstrip('.')}", rest]
     for table in content["tables"]:
         lines = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
