@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 
 from common import Table, main, model_folder
-from fedumm.backends.blip_vqa.attention import QuerySideAttention
+from fedumm.backends.blip_vqa.attention import QuerySideAttention, attend_from_the_query_side
 from fedumm.config import CentralConfig
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.data import load_splits
@@ -66,8 +66,7 @@ def plain_epoch(backbone: Backbone, data: Any, config: CentralConfig) -> float:
             optimizer.zero_grad()
     seconds = time.monotonic() - start
     backbone.model.eval()
-    for layer in backbone.model.get_base_model().text_encoder.encoder.layer:  # type: ignore[operator]
-        layer.crossattention.self.__class__ = QuerySideAttention
+    attend_from_the_query_side(backbone.model.get_base_model())  # type: ignore[operator]
     return seconds
 
 

@@ -50,7 +50,7 @@ class Pictures:
         return torch.stack([torch.full((3, 4, 4), float(self.colours[row])) for row in rows])
 
     def subset(self, rows: Sequence[int]) -> Any:
-        raise NotImplementedError
+        return Pictures([self.colours[row] for row in rows])
 
 
 class Stage:

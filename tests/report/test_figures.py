@@ -88,6 +88,16 @@ def test_the_first_client_is_on_top_however_many_there_are(drawn: list[Any], tmp
     assert [tick.get_text() for tick in axes.get_yticklabels()] == list(counts)
 
 
+def test_many_clients_are_outlines_over_the_whole_height(drawn: list[Any], tmp_path: Path) -> None:
+    counts = {f"site-{c}": {"yes": 2, "no": c} for c in range(1, 501)}
+    save_partition_figure(counts, tmp_path / "split.png")
+    (axes,) = drawn
+    assert axes.get_ylim() == (500, 1)
+    ends = [area.get_paths()[0].vertices[:, 0].max() for area in axes.collections]
+    assert ends == [500, 502], "no first, being the more frequent, then yes on top of it"
+    assert not axes.patches
+
+
 ROUNDS: list[dict[str, Any]] = [
     {"event": "setup", "heldout": 9.0, "round": 9},
     {"event": "client", "round": 1, "client": "site-1", "heldout": 0.9, "train_loss": 9.0},

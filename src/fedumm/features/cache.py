@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,16 +138,18 @@ def _on_disk(encoder: Encoder, options: CacheOptions) -> tuple[Blocks, Places]:
         OSError: no room, or the folder can't be written to.
     """
     store = ShardStore(options.folder / "features" / stage_key(encoder.stage, options.dtype, encoder.device))
-    _check_room(encoder, store, options)
+    known = store.find()
+    _check_room(encoder, known, options)
     for _ in range(_ATTEMPTS):
-        _complete(encoder, store)
+        _complete(encoder, store, known)
         known = store.find()
         used = dict.fromkeys(known[image.key][0] for image in encoder.images if image.key in known)
         blocks = _mapped(store, list(used), encoder)
-        # A damaged file is gone by now, so that its images are missing again.
         if len(blocks) == len(used) and all(image.key in known for image in encoder.images):
             number = {path: i for i, path in enumerate(used)}
             return blocks, {key: (number[path], place) for key, (path, place) in known.items() if path in number}
+        # The damaged files are gone by now, and their images missing again.
+        known = store.find()
     raise OSError("files are damaged again as soon as they are written")
 
 
@@ -162,8 +164,7 @@ def _mapped(store: ShardStore, paths: Sequence[Path], encoder: Encoder) -> Block
     return blocks
 
 
-def _check_room(encoder: Encoder, store: ShardStore, options: CacheOptions) -> None:
-    known = store.find()
+def _check_room(encoder: Encoder, known: Container[str], options: CacheOptions) -> None:
     missing = sum(image.key not in known for image in encoder.images)
     if not missing:
         return
@@ -174,9 +175,8 @@ def _check_room(encoder: Encoder, store: ShardStore, options: CacheOptions) -> N
         raise OSError(f"{need / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
 
 
-def _complete(encoder: Encoder, store: ShardStore) -> None:
-    """Write what is missing, together with other processes that do the same."""
-    known = store.find()
+def _complete(encoder: Encoder, store: ShardStore, known: Container[str]) -> None:
+    """Write what is not yet ``known``, together with other processes that do the same."""
     missing = [[image for image in group if image.key not in known] for group in _groups(encoder.images)]
     pending = [group for group in missing if group]
     if pending:

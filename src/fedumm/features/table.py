@@ -19,9 +19,6 @@ class FeatureTable:
         self._blocks = blocks
         self._places = places
 
-    def __len__(self) -> int:
-        return len(self._places)
-
     def of(self, row: int) -> torch.Tensor:
         """The features of the image of ``row``, as a view."""
         block, position = self._places[row]

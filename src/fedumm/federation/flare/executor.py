@@ -28,14 +28,12 @@ class HostExecutor(Executor):  # type: ignore[misc]
 
     Args:
         run_config: the run's options.
-        run_dir: the simulated run's folder; empty on a real site.
         num_hosts: how many hosts share this machine; 0 on a real site.
     """
 
-    def __init__(self, run_config: dict[str, Any], run_dir: str = "", num_hosts: int = 0) -> None:
+    def __init__(self, run_config: dict[str, Any], num_hosts: int = 0) -> None:
         super().__init__()
         self.run_config = run_config
-        self.run_dir = run_dir
         self.num_hosts = num_hosts
         self._host: Any = None
         self._abort = Signal()

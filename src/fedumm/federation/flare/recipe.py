@@ -35,10 +35,9 @@ class FedummRecipe(Recipe):  # type: ignore[misc]
         job.set_app_packages(["fedumm"])
         arguments: dict[str, Any] = {
             "run_config": {name: value for name, value in asdict(config).items() if name not in OF_ONE_RUN},
-            "run_dir": str(run_dir.resolve()) if run_dir else "",
             "num_hosts": num_hosts,
         }
-        job.to_server(ServerController(**arguments), id="fedumm")
+        job.to_server(ServerController(run_dir=str(run_dir.resolve()) if run_dir else "", **arguments), id="fedumm")
         job.to_server({"server": {"task_request_interval": _POLL}})
         job.to_clients(HostExecutor(**arguments), tasks=[TASK])
         job.to_clients({"default_task_fetch_interval": _POLL})
