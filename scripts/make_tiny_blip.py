@@ -3,7 +3,7 @@
 
     python scripts/make_tiny_blip.py --out src/fedumm/checkpoints/tiny_blip_vqa
 
-It is trained on the project's own ``shapes`` scenes only: first the vision tower learns
+It is trained on the project's own scenes only: first the vision tower learns
 to name what is there, then the text stacks learn to answer questions on the tower's
 frozen features. Negated questions are held back, so that fine-tuning has something to
 learn. The result is written as float16 in the layout of ``Salesforce/blip-vqa-base``.
@@ -30,8 +30,9 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import BertTokenizer, BlipConfig, BlipForQuestionAnswering, BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
+import blip_scenes as shapes
 from fedumm.backends.blip_vqa.model import mask_cross_attention
-from fedumm.data import shapes
+from fedumm.data.shapes.scene import COLORS, draw
 
 # Words of everyday questions that the pretraining never shows: fine-tuning finds them as
 # whole tokens, with embeddings that nothing has shaped yet.
@@ -41,7 +42,7 @@ EXTRA_WORDS = (
     "small than that this three to top two type under what where which who why with woman"
 )
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]"]
-NAMES = [*shapes.COLORS, *shapes.SHAPES]
+NAMES = [*COLORS, *shapes.SHAPES]
 SIDE = 64
 WIDTH = 96
 
@@ -96,7 +97,7 @@ class Bank:
         seen = [{name for item in scene.items for name in (item.color, item.shape)} for scene in self.scenes]
         self.truths = torch.tensor([[float(name in names) for name in NAMES] for names in seen])
         parts = [
-            processor.image_processor(images=[shapes.draw(s, SIDE) for s in part], return_tensors="pt").pixel_values
+            processor.image_processor(images=[draw(s, SIDE) for s in part], return_tensors="pt").pixel_values
             for part in (self.scenes[i : i + 500] for i in range(0, size, 500))
         ]
         self.pixels = torch.cat([part.half() for part in parts])

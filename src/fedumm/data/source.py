@@ -43,7 +43,7 @@ Source = Callable[[DataRequest], DataSplits]
 
 SHIPPED = {
     "easy_vqa": "fedumm.data.easy_vqa",
-    "shapes": "fedumm.data.shapes_source",
+    "shapes": "fedumm.data.shapes.source",
     "vqav2": "fedumm.data.vqav2",
 }
 _registered: dict[str, Source] = {}

@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from fedumm.data.shapes import COLORS, SHAPES, Item, Question, Scene, ask, draw, sample_scene, scene_at, words
+from blip_scenes import SHAPES, Question, ask, sample_scene, scene_at, words
+from fedumm.data.shapes.scene import COLORS, Item, Scene, draw
 
 SCENES, QUESTIONS = 600, 8
 COVERAGE = {"rectangle": (0.9, 1.01), "circle": (np.pi / 4 - 0.08, np.pi / 4 + 0.08), "triangle": (0.42, 0.58)}

@@ -1,9 +1,7 @@
-"""``shapes``: scenes that the project draws itself, with questions and answers.
+"""The scenes and questions that the checkpoint ``tiny`` of ``blip_vqa`` is pretrained on.
 
-A scene is a plain background with one or two flat-coloured shapes. Everything is
-drawn from one seeded generator, so a scene number names the same image and the
-same questions on every machine. The small checkpoints are pretrained on this
-source; it needs no download and no package.
+A scene is a plain background with one or two flat-coloured shapes. Everything is drawn from one
+seeded generator, so a scene number names the same image and the same questions on every machine.
 """
 
 from __future__ import annotations
@@ -11,43 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-COLORS: dict[str, tuple[int, int, int]] = {
-    "red": (230, 20, 25),
-    "green": (20, 215, 40),
-    "blue": (25, 40, 235),
-    "yellow": (245, 235, 25),
-    "black": (15, 15, 18),
-    "gray": (130, 130, 130),
-    "brown": (155, 60, 45),
-    "teal": (15, 130, 130),
-    "orange": (250, 140, 20),
-    "purple": (130, 30, 150),
-}
+from fedumm.data.shapes.scene import COLORS, Item, Scene
+
 SHAPES = ("circle", "rectangle", "triangle")
-_SUPERSAMPLE = 4
-
-
-@dataclass(frozen=True)
-class Item:
-    """One shape: its name, colour name, RGB as drawn, centre and half sizes (in 0..1)."""
-
-    shape: str
-    color: str
-    rgb: tuple[int, int, int]
-    x: float
-    y: float
-    half_width: float
-    half_height: float
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A background colour and the shapes on it; no two shapes overlap or are the same kind."""
-
-    background: tuple[int, int, int]
-    items: tuple[Item, ...]
 
 
 @dataclass(frozen=True)
@@ -94,28 +59,6 @@ def sample_scene(rng: np.random.Generator, two: float = 0.25) -> Scene:
         for s, c, left, right in zip(shapes, colors, edges, edges[1:], strict=False)
     ]
     return Scene(background, tuple(items))  # type: ignore[arg-type]
-
-
-def _polygon(item: Item) -> list[tuple[float, float]]:
-    """Corners of every shape but the circle, in the unit square."""
-    x, y, w, h = item.x, item.y, item.half_width, item.half_height
-    if item.shape == "triangle":
-        return [(x, y - h), (x + w, y + h), (x - w, y + h)]
-    return [(x - w, y - h), (x + w, y - h), (x + w, y + h), (x - w, y + h)]
-
-
-def draw(scene: Scene, size: int = 64) -> Image.Image:
-    """Draw ``scene`` as an RGB image of ``size`` x ``size`` pixels, edges smoothed."""
-    side = size * _SUPERSAMPLE
-    image = Image.new("RGB", (side, side), scene.background)
-    pen = ImageDraw.Draw(image)
-    for item in scene.items:
-        if item.shape == "circle":
-            x, y, r = item.x, item.y, item.half_width
-            pen.ellipse([(x - r) * side, (y - r) * side, (x + r) * side, (y + r) * side], item.rgb)
-        else:
-            pen.polygon([(x * side, y * side) for x, y in _polygon(item)], item.rgb)
-    return image.resize((size, size), Image.Resampling.BOX)
 
 
 def _pick(rng: np.random.Generator, options: list[str] | tuple[str, ...]) -> str:

@@ -1,0 +1,420 @@
+#!/usr/bin/env python
+"""Make the checkpoint ``tiny`` for ``januspro``: a Janus of about 2.5 M parameters, from scratch.
+
+    python scripts/make_tiny_janus.py --out src/fedumm/checkpoints/tiny_januspro
+
+It is trained on the project's own scenes (``fedumm.data.shapes``), and only on combinations of
+the part ``known``: fine-tuning on ``--dataset shapes`` finds colours on shapes that it has not seen.
+First the VQ-VAE learns to code images, and the understanding tower to say what is in each patch; both
+then stay as they are, while language model, aligners and heads learn to answer and to draw. The
+result is written as float16 in the native layout of ``deepseek-community/Janus-Pro-1B``.
+
+The run is seeded and uses two threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordPiece
+from torch.nn.utils import clip_grad_norm_
+from transformers import (
+    GenerationConfig,
+    JanusConfig,
+    JanusForConditionalGeneration,
+    JanusProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+
+from fedumm.backends.januspro.model import answer_loss, encode_for_generation, image_losses
+from fedumm.backends.januspro.prompts import Prompts
+from fedumm.data.shapes.compose import CATEGORIES, SHAPES, Composed, caption, compose
+from fedumm.data.shapes.questions import ask, words
+from fedumm.data.shapes.scene import COLORS, draw
+
+BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
+IMAGE, BOI, EOI = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
+SPECIAL = [PAD, BOS, EOS, "[UNK]", "<|User|>", "<|Assistant|>", IMAGE, BOI, EOI]
+SIDE, PATCH, WIDTH, CODES = 32, 4, 128, 512
+TOKENS = (SIDE // PATCH) ** 2
+# Words of everyday prompts that the pretraining never shows.
+EXTRA_WORDS = (
+    "any at big bottom can contain dog does door five has here it its large left man next no not object objects on one "
+    "or person photo picture present rectangle rectangles right scene see show side small than that this top two under "
+    "what where which white who with woman you zero"
+)
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'user' -%}<|User|>: {%- else -%}<|Assistant|>: {% endif -%}"
+    "{%- for part in message['content'] -%}"
+    "{%- if part['type'] == 'image' -%}<image_placeholder>{{ '\\n' }}{%- else -%}{{ ' ' + part['text'] }}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if message['role'] == 'user' -%}{{ '\\n\\n' }}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<|Assistant|>:{%- endif -%}"
+)
+
+
+def build_processor() -> JanusProcessor:
+    """A WordPiece tokenizer (whole words, then single characters) and a 32 x 32 image processor."""
+    characters = list("abcdefghijklmnopqrstuvwxyz0123456789")
+    known = sorted({*words(), *EXTRA_WORDS.split()} - set(characters))
+    vocab = [*SPECIAL, *"?.,!'\"-/:;()", *characters, *["##" + c for c in characters], *known]
+    tokenizer = Tokenizer(WordPiece({word: i for i, word in enumerate(vocab)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens(SPECIAL)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, vocab.index(BOS))]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        unk_token="[UNK]",
+        padding_side="left",
+        model_max_length=512,
+        extra_special_tokens={"image_token": IMAGE, "boi_token": BOI, "eoi_token": EOI},
+    )
+    images = JanusImageProcessorPil(
+        size={"height": SIDE, "width": SIDE}, min_size=4, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    return JanusProcessor(images, fast, chat_template=CHAT_TEMPLATE, num_image_tokens=TOKENS)
+
+
+def build_model(processor: JanusProcessor) -> JanusForConditionalGeneration:
+    """4 layers in the tower and in the language model; patches of 4 pixels, for both ways of seeing an image."""
+    tokenizer = processor.tokenizer
+    text = {
+        "model_type": "llama",
+        "vocab_size": len(tokenizer),
+        "hidden_size": WIDTH,
+        "intermediate_size": 3 * WIDTH,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.05,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": False,
+    }
+    vision = {
+        "hidden_size": 96,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "image_size": SIDE,
+        "patch_size": PATCH,
+        "mlp_ratio": 2.0,
+        "projection_dim": WIDTH,
+        "num_image_tokens": TOKENS,
+        "initializer_range": 0.05,
+    }
+    vq = {
+        "embed_dim": 8,
+        "num_embeddings": CODES,
+        "latent_channels": 32,
+        "base_channels": 32,
+        "channel_multiplier": [1, 1, 2],
+        "num_res_blocks": 1,
+        "projection_dim": WIDTH,
+        "image_token_embed_dim": WIDTH,
+    }
+    config = JanusConfig(
+        text_config=text,
+        vision_config=vision,
+        vq_config=vq,
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        tie_word_embeddings=False,
+    )
+    model = JanusForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        guidance_scale=5,
+        generation_kwargs={"boi_token_id": tokenizer.convert_tokens_to_ids(BOI)},
+    )
+    return model
+
+
+class Bank:
+    """Scenes of one part, drawn once: pixels, what is in each patch, and later features and codes."""
+
+    def __init__(self, processor: JanusProcessor, size: int, seed: int, part: str) -> None:
+        rng = np.random.default_rng([seed, size])
+        self.scenes = [compose(rng, CATEGORIES[i % len(CATEGORIES)], part) for i in range(size)]
+        parts = [
+            processor.image_processor(images=[draw(c.scene) for c in some], return_tensors="pt").pixel_values
+            for some in (self.scenes[i : i + 500] for i in range(0, size, 500))
+        ]
+        self.pixels = torch.cat([part.half() for part in parts])
+        self.patches = torch.stack([_patch_labels(c) for c in self.scenes])
+        self.features = self.codes = torch.empty(0)
+
+    @torch.inference_mode()
+    def encode(self, model: JanusForConditionalGeneration) -> None:
+        """Run the trained frozen parts once per scene. The features are those before the aligner."""
+        towers, codes = [], []
+        for some in self.pixels.split(500):
+            towers.append(model.model.vision_model(some.float()).last_hidden_state.half())
+            codes.append(encode_for_generation(model, some.float()).short())
+        self.features, self.codes = torch.cat(towers), torch.cat(codes)
+
+
+def _patch_labels(composed: Composed) -> torch.Tensor:
+    """Shape and colour in each patch, ``(2, tokens)`` int64, 0 for none: that of the item around its middle."""
+    centres = (np.arange(SIDE // PATCH) + 0.5) * PATCH / SIDE
+    labels = np.zeros((2, len(centres), len(centres)), np.int64)
+    reach = 0.4 * PATCH / SIDE
+    for item in composed.scene.items:
+        rows = np.abs(centres - item.y) < item.half_height + reach
+        columns = np.abs(centres - item.x) < item.half_width + reach
+        inside = np.ix_(rows, columns)
+        labels[0][inside] = 1 + SHAPES.index(item.shape)
+        labels[1][inside] = 1 + list(COLORS).index(item.color)
+    return torch.from_numpy(labels.reshape(2, -1))
+
+
+class Trainer:
+    """AdamW with one cycle of the learning rate and clipped gradients."""
+
+    def __init__(self, weights: Sequence[torch.nn.Parameter], lr: float, steps: int) -> None:
+        self.weights, self.start = list(weights), time.monotonic()
+        self.optimizer = torch.optim.AdamW(self.weights, lr=lr, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, lr, steps, pct_start=0.1)
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Update the weights."""
+        loss.backward()
+        clip_grad_norm_(self.weights, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+
+    def say(self, text: str) -> None:
+        """Print with the time."""
+        print(f"{text}  {time.monotonic() - self.start:.0f} s", flush=True)
+
+
+def _quantise(vq: Any, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Nearest codes by angle: quantised latents with the gradient passed straight through, loss, and indices."""
+    flat = F.normalize(latents, dim=1).permute(0, 2, 3, 1)
+    codebook = F.normalize(vq.quantize.embedding.weight, dim=-1)
+    index = (flat.flatten(0, 2) @ codebook.T).argmax(-1)
+    chosen = codebook[index].view_as(flat)
+    loss = F.mse_loss(chosen, flat.detach()) + 0.25 * F.mse_loss(flat, chosen.detach())
+    return (flat + (chosen - flat).detach()).permute(0, 3, 1, 2), loss, index
+
+
+def train_vq(model: JanusForConditionalGeneration, train: Bank, test: Bank, steps: int, lr: float, seed: int) -> None:
+    """Teach the VQ-VAE to give images back; codes that nobody uses are moved to where latents are."""
+    vq = model.model.vqmodel.to(memory_format=torch.channels_last)
+    trainer, rng = Trainer(list(vq.parameters()), lr, steps), np.random.default_rng([seed, 1])
+    used = torch.zeros(CODES)
+
+    def reconstruct(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        latents = vq.quant_conv(vq.encoder(pixels.contiguous(memory_format=torch.channels_last)))
+        quantised, loss, index = _quantise(vq, latents)
+        return vq.decoder(vq.post_quant_conv(quantised)), loss, index, latents
+
+    for step in range(1, steps + 1):
+        pixels = train.pixels[torch.from_numpy(rng.integers(len(train.scenes), size=32))].float()
+        image, loss, index, latents = reconstruct(pixels)
+        trainer.step(F.l1_loss(image, pixels) + F.mse_loss(image, pixels) + loss)
+        used += torch.bincount(index, minlength=CODES)
+        if step % 100 == 1 and step <= 0.6 * steps:
+            _revive(vq, used, latents.detach(), rng)
+            used.zero_()
+        if step % 250 == 0:
+            with torch.inference_mode():
+                image, _, index, _ = reconstruct(test.pixels[:200].float())
+                error = (image - test.pixels[:200].float()).abs().mean()
+            trainer.say(f"vq {step}: mean absolute error {error:.4f} of 2, {len(index.unique())} codes in use")
+
+
+@torch.no_grad()
+def _revive(vq: Any, used: torch.Tensor, latents: torch.Tensor, rng: np.random.Generator) -> None:
+    flat = F.normalize(latents, dim=1).permute(0, 2, 3, 1).flatten(0, 2)
+    dead = torch.nonzero(used == 0)[:, 0]
+    rows = torch.from_numpy(rng.choice(len(flat), len(dead), replace=len(dead) > len(flat)))
+    vq.quantize.embedding.weight[dead] = flat[rows]
+
+
+def train_tower(
+    model: JanusForConditionalGeneration, train: Bank, test: Bank, steps: int, lr: float, seed: int
+) -> None:
+    """Teach the tower to say what is in each patch, through linear heads that are thrown away."""
+    tower = model.model.vision_model
+    heads = torch.nn.ModuleList([torch.nn.Linear(96, 1 + len(names)) for names in (SHAPES, COLORS)])
+    trainer = Trainer([*tower.parameters(), *heads.parameters()], lr, steps)
+    rng = np.random.default_rng([seed, 2])
+
+    def logits(pixels: torch.Tensor) -> list[torch.Tensor]:
+        states = tower(pixels.float()).last_hidden_state
+        return [head(states).transpose(1, 2) for head in heads]
+
+    for step in range(1, steps + 1):
+        rows = torch.from_numpy(rng.integers(len(train.scenes), size=32))
+        truth = train.patches[rows]
+        trainer.step(sum(F.cross_entropy(own, truth[:, i]) for i, own in enumerate(logits(train.pixels[rows]))))
+        if step % 250 == 0:
+            with torch.inference_mode():
+                named = [own.argmax(1) for own in logits(test.pixels[:200])]
+                right = [(n == test.patches[:200, i]).float().mean() for i, n in enumerate(named)]
+            trainer.say(f"tower {step}: patches right: shape {right[0]:.3f}, colour {right[1]:.3f}")
+
+
+class Texts:
+    """Batches of questions and of captions on a bank's scenes."""
+
+    def __init__(self, prompts: Prompts, bank: Bank, seed: int) -> None:
+        self.prompts, self.bank, self.rng = prompts, bank, np.random.default_rng([seed, 3])
+
+    def questions(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str]]:
+        """Ids and labels, padded on the right, features, and answers' types."""
+        rows = self.rng.integers(len(self.bank.scenes), size=size)
+        ids, labels, kinds = [], [], []
+        for row in rows:
+            (question,) = ask(self.rng, self.bank.scenes[row], 1)
+            prompt = self.prompts.with_image(self.prompts.question(question.text))
+            answer = list(self.prompts.answer(question.answer))
+            ids.append(prompt + answer[:-1])
+            labels.append([-100] * (len(prompt) - 1) + answer)
+            kinds.append(question.answer_type)
+        longest = max(map(len, ids))
+        pad = [longest - len(i) for i in ids]
+        return (
+            torch.tensor([i + [0] * p for i, p in zip(ids, pad, strict=True)]),
+            torch.tensor([i + [-100] * p for i, p in zip(labels, pad, strict=True)]),
+            self.bank.features[rows].float(),
+            kinds,
+        )
+
+    def captions(self, size: int, drop: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Ids padded on the left, their mask, and codes."""
+        rows = self.rng.integers(len(self.bank.scenes), size=size)
+        ids = []
+        for row in rows:
+            text = caption(self.bank.scenes[row], bool(self.rng.integers(2)))["prompt"]
+            prompt = self.prompts.caption(text)
+            ids.append(self.prompts.unconditional(prompt) if self.rng.random() < drop else prompt)
+        longest = max(map(len, ids))
+        padded = torch.tensor([[0] * (longest - len(i)) + list(i) for i in ids])
+        mask = torch.tensor([[0] * (longest - len(i)) + [1] * len(i) for i in ids])
+        return padded, mask, self.bank.codes[rows].long()
+
+
+def train_language(
+    model: JanusForConditionalGeneration, prompts: Prompts, train: Bank, test: Bank, steps: int, lr: float, seed: int
+) -> None:
+    """Teach everything that is not frozen by now to answer and to draw."""
+    janus = model.model
+    modules = [
+        janus.language_model, model.lm_head, janus.aligner,
+        janus.generation_embeddings, janus.generation_aligner, janus.generation_head,
+    ]  # fmt: skip
+    trainer = Trainer([p for module in modules for p in module.parameters()], lr, steps)
+    texts, held = Texts(prompts, train, seed), Texts(prompts, test, seed + 1)
+    for step in range(1, steps + 1):
+        ids, labels, features, _ = texts.questions(32)
+        said = answer_loss(model, ids, labels, janus.aligner(features))
+        drawn = image_losses(model, *texts.captions(48, drop=0.1)).mean()
+        trainer.step(said + drawn)
+        if step % 250 == 0:
+            shown = "  ".join(f"{kind} {value:.3f}" for kind, value in accuracy(model, held, 4).items())
+            with torch.inference_mode():
+                loss = image_losses(model, *held.captions(200, drop=0.0)).mean()
+            trainer.say(f"language {step}: loss {said:.3f} {drawn:.3f}, held out: {loss:.3f} nats a code  {shown}")
+
+
+@torch.inference_mode()
+def accuracy(model: JanusForConditionalGeneration, texts: Texts, count: int) -> dict[str, float]:
+    """Share of answers whose first token is right, by type."""
+    hits: dict[str, list[bool]] = {}
+    for _ in range(count):
+        ids, labels, features, kinds = texts.questions(100)
+        states = model.model(
+            input_ids=ids, mm_encoder_outputs={"image": _Features(model.model.aligner(features))}, use_cache=False
+        ).last_hidden_state
+        first = (labels != -100).int().argmax(1)
+        rows = torch.arange(len(ids))
+        right = model.lm_head(states[rows, first]).argmax(-1) == labels[rows, first]
+        for kind, hit in zip(kinds, right.tolist(), strict=True):
+            hits.setdefault(kind, []).append(hit)
+    return {kind: sum(h) / len(h) for kind, h in sorted(hits.items())}
+
+
+class _Features:
+    def __init__(self, embeds: torch.Tensor) -> None:
+        self.pooler_output = embeds
+
+
+@torch.no_grad()
+def enlarge_normalised_states(model: JanusForConditionalGeneration, factor: float) -> None:
+    """Scale what the language model's norms pass on, and undo it where it is read: the function stays the same.
+
+    A step of LoRA's factors then changes the function ``factor`` times as much. The commands' default
+    learning rate is one for Janus-Pro-1B, with 24 layers of width 2048; here are 4 of width 128.
+    """
+    for layer in model.model.language_model.layers:
+        layer.input_layernorm.weight.mul_(factor)
+        layer.post_attention_layernorm.weight.mul_(factor)
+        attention, mlp = layer.self_attn, layer.mlp
+        for reader in (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj):
+            reader.weight.div_(factor)
+
+
+def stages(args: argparse.Namespace, model: JanusForConditionalGeneration, processor: JanusProcessor) -> Iterator[str]:
+    """Train part after part; yields the name of what is done."""
+    train = Bank(processor, args.bank, args.seed, "known")
+    test = Bank(processor, 600, args.seed + 1, "test")
+    train_vq(model, train, test, args.vq_steps, args.vq_lr, args.seed)
+    yield "vq"
+    train_tower(model, train, test, args.tower_steps, args.tower_lr, args.seed)
+    yield "tower"
+    for bank in (train, test):
+        bank.encode(model)
+    train_language(model, Prompts(processor), train, test, args.steps, args.lr, args.seed)
+    yield "language"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--bank", type=int, default=12000, help="scenes drawn once and reused")
+    parser.add_argument("--vq_steps", type=int, default=2500)
+    parser.add_argument("--vq_lr", type=float, default=1e-3)
+    parser.add_argument("--tower_steps", type=int, default=1500)
+    parser.add_argument("--tower_lr", type=float, default=1e-3)
+    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--enlarge", type=float, default=8.0)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(2)  # the order of sums, and so the result, does not depend on the number of cores
+    torch.manual_seed(args.seed)
+    processor = build_processor()
+    model = build_model(processor)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens", flush=True)
+    for _ in stages(args, model, processor):
+        model.save_pretrained(args.out)
+    enlarge_normalised_states(model, args.enlarge)
+    model.half().save_pretrained(args.out)
+    processor.save_pretrained(args.out)
+
+
+if __name__ == "__main__":
+    main()
