@@ -290,7 +290,7 @@ class Texts:
         for row in rows:
             (question,) = ask(self.rng, self.bank.scenes[row], 1)
             prompt = self.prompts.with_image(self.prompts.question(question.text))
-            answer = list(self.prompts.answer(question.answer))
+            answer = list(self.prompts.answer(question.answer, 16))
             ids.append(prompt + answer[:-1])
             labels.append([-100] * (len(prompt) - 1) + answer)
             kinds.append(question.answer_type)

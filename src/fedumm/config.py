@@ -7,6 +7,7 @@ The command line (``fedumm.cli``), YAML files (``--config``) and the run folder'
 from __future__ import annotations
 
 import math
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
@@ -21,6 +22,9 @@ TRAINING = "Training"
 DATA = "Data"
 EXECUTION = "Execution"
 GROUPS = (MODEL, FEDERATION, TRAINING, DATA, EXECUTION)
+
+TASKS = {"vqa": ("vqa",), "t2i": ("t2i",), "unified": ("vqa", "t2i")}
+"""What ``--task`` can be, and the tasks that it stands for."""
 
 REPEAT = "# Repeat this run:"
 """How every ``config.yaml`` of a run begins."""
@@ -59,6 +63,23 @@ def _one_of(*names: str) -> Check:
     return lambda value: None if value in names else f"must be one of {', '.join(names)}"
 
 
+def _mix(value: str) -> str | None:
+    return None if re.fullmatch(r"[1-9]\d{0,3}:[1-9]\d{0,3}", value) else "must be two positive numbers, such as 5:4"
+
+
+def _partition(value: str) -> str | None:
+    if not value:
+        return None
+    kind, _, share = value.partition(":")
+    try:
+        good = kind == "task" and 0 < float(share) <= 1
+    except ValueError:
+        good = False
+    return (
+        None if good else "must be empty or task:SHARE with a SHARE of clients above 0 and at most 1, such as task:0.5"
+    )
+
+
 def option(group: str, text: str, default: Any = MISSING, check: Check | None = None) -> Any:
     """A dataclass field that is also a command-line flag of the same name."""
     return field(default=default, metadata={"group": group, "help": text, "check": check})
@@ -68,11 +89,26 @@ def option(group: str, text: str, default: Any = MISSING, check: Check | None = 
 class RunConfig:
     """What every run needs: a model, its adapter, the local training and the data."""
 
-    model_backend: str = option(MODEL, "blip_vqa, or a name that --backend_file registers")
+    model_backend: str = option(MODEL, "blip_vqa, januspro, or a name that --backend_file registers")
     model_name_or_path: str = option(
         MODEL, "Hugging Face model id, a local folder, or 'tiny' (shipped); empty: the backend's default", ""
     )
     backend_file: str = option(MODEL, "Python file that registers a backend of your own", "")
+    lora_targets: str = option(
+        MODEL,
+        "Layers with LoRA: attention (query, key, value) | all (of januspro: the language model's others too and, "
+        "to draw, the generation head)",
+        "attention",
+        _one_of("attention", "all"),
+    )
+
+    task: str = option(
+        TRAINING,
+        "What to learn: vqa (answering) | t2i (drawing: text to image) | unified (both)",
+        "vqa",
+        _one_of(*TASKS),
+    )
+    task_mix: str = option(TRAINING, "Questions to captions in unified training", "5:4", _mix)
 
     batch_size: int = option(TRAINING, "Per-client batch size", 8, _positive)
     grad_accum: int = option(TRAINING, "Gradient accumulation steps", 8, _positive)
@@ -122,6 +158,13 @@ class RunConfig:
     data_path: str = option(DATA, "Hugging Face cache directory", "")
     seed: int = option(DATA, "Random seed", 42, _seed)
 
+    geneval_prompts: int = option(
+        TRAINING, "Captions of the evaluation data to draw and judge by GenEval's rule (0: none)", 48, _non_negative
+    )
+    geneval_every: int = option(
+        TRAINING, "Draw them every so many rounds or epochs (0: before the first and after the last)", 0, _non_negative
+    )
+
     gpu: str = option(EXECUTION, "GPU ids, for example 0,1 (empty: all there are; cpu: none)", "")
     threads: int = option(
         EXECUTION,
@@ -133,6 +176,17 @@ class RunConfig:
     def __post_init__(self) -> None:
         for f in fields(self):
             _check_field(f, getattr(self, f.name))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What ``task`` asks for: ``vqa``, ``t2i`` or both."""
+        return TASKS[self.task]
+
+    @property
+    def mix(self) -> dict[str, int]:
+        """Parts of each task in training, by ``task_mix``; of one task alone, 1."""
+        parts = dict(zip(TASKS["unified"], map(int, self.task_mix.split(":")), strict=True))
+        return {task: parts[task] if len(self.tasks) > 1 else 1 for task in self.tasks}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +200,12 @@ class FederateConfig(RunConfig):
     dirichlet_alpha: float = option(FEDERATION, "Non-IID level: 0 = IID, else 0.1 / 0.5 / 1.0", 0.0, _non_negative)
     partition_by: str = option(
         FEDERATION, "Column whose values the Dirichlet split skews: answer, answer_type, ...", "answer"
+    )
+    partition: str = option(
+        FEDERATION,
+        "task:SHARE: this share of the clients has questions only or captions only, in turn (empty: all have both)",
+        "",
+        _partition,
     )
     keep_images_whole: bool = option(FEDERATION, "Give all questions on one image to one client", False)
     holdout: float = option(FEDERATION, "Share of the images that clients keep for evaluation", 0.1, _share)
@@ -164,12 +224,24 @@ class FederateConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.partition and len(self.tasks) == 1:
+            raise FedummError(f"--partition {self.partition} needs two tasks to deal out: use --task unified.")
+        if self.partition and self.keep_images_whole:
+            raise FedummError(
+                f"--partition {self.partition} parts an image's caption from its questions, and --keep_images_whole "
+                "forbids that."
+            )
         if self.clients_per_round > self.num_clients:
             raise FedummError(
                 f"--clients_per_round {self.clients_per_round} is more than --num_clients {self.num_clients}."
             )
         if self.hosts > self.num_clients:
             raise FedummError(f"--hosts {self.hosts} is more than --num_clients {self.num_clients}.")
+
+    @property
+    def task_share(self) -> float:
+        """Share of clients with one task only, by ``partition``."""
+        return float(self.partition.partition(":")[2] or 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
@@ -34,9 +34,10 @@ class AdapterSlot:
         self._tensors = {name: own[name] for name in sorted(own)}
         self.spec = spec_of({name: tensor.detach() for name, tensor in self._tensors.items()})
 
-    def get(self) -> AdapterState:
-        """A copy of the adapter, on the CPU, sorted by name."""
-        return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in self._tensors.items()}
+    def get(self, only: Container[torch.Tensor] | None = None) -> AdapterState:
+        """A copy of the adapter, or of the parameters ``only`` of it, on the CPU, sorted by name."""
+        chosen = {name: t for name, t in self._tensors.items() if only is None or t in only}
+        return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in chosen.items()}
 
     @torch.no_grad()
     def put(self, state: Mapping[str, torch.Tensor]) -> None:

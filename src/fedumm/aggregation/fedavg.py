@@ -13,7 +13,7 @@ from fedumm.adapters.state import AdapterState
 
 @dataclass
 class FedAvg:
-    """Weighted mean of adapters: ``sum_k w_k x_k / sum_k w_k`` for every tensor.
+    """Weighted mean of adapters: ``sum_k w_k x_k / sum_k w_k`` for every tensor, over those that sent it.
 
     The factors A and B are averaged separately, so the result is not the mean of the
     clients' products B A. Sums are kept in float64 and returned in the tensors' own
@@ -22,12 +22,12 @@ class FedAvg:
     Example:
         >>> mean = FedAvg()
         >>> mean.add({"a": torch.tensor([1.0])}, weight=1)
-        >>> mean.add({"a": torch.tensor([4.0])}, weight=2)
-        >>> mean.finish()["a"].item()
-        3.0
+        >>> mean.add({"a": torch.tensor([4.0]), "b": torch.tensor([5.0])}, weight=2)
+        >>> {name: tensor.item() for name, tensor in mean.finish().items()}
+        {'a': 3.0, 'b': 5.0}
     """
 
-    total_weight: float = 0.0
+    weights: dict[str, float] = field(default_factory=dict)
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)
 
@@ -35,19 +35,19 @@ class FedAvg:
         """Count ``update`` with a positive ``weight`` (by default: its number of samples)."""
         if not 0 < weight < math.inf:
             raise ValueError(f"weight must be positive and finite, not {weight}")
-        if not self.sums:
-            self.sums = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in update.items()}
-            self.dtypes = {name: t.dtype for name, t in update.items()}
         for name, tensor in update.items():
+            if name not in self.sums:
+                self.sums[name] = torch.zeros_like(tensor, dtype=torch.float64)
+                self.weights[name], self.dtypes[name] = 0.0, tensor.dtype
             self.sums[name] += weight * tensor.to(torch.float64)
-        self.total_weight += weight
+            self.weights[name] += weight
 
     def finish(self) -> AdapterState:
-        """The mean of what was added.
+        """The mean of what was added; a tensor that nobody sent is not in it.
 
         Raises:
             ValueError: nothing was added.
         """
         if not self.sums:
             raise ValueError("no update to average")
-        return {name: (s / self.total_weight).to(self.dtypes[name]) for name, s in self.sums.items()}
+        return {name: (s / self.weights[name]).to(self.dtypes[name]) for name, s in self.sums.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -72,25 +72,53 @@ class Backend(Protocol):
 REQUIRED_METHODS = tuple(name for name in vars(Backend) if not name.startswith("_"))
 
 
+@runtime_checkable
+class HasTasks(Protocol):
+    """A backend that can do more than answer, or can put LoRA on more than attention.
+
+    Its ``build_dataset`` is given rows with a column ``task``, and returns a :class:`TaskDataset`.
+    """
+
+    def for_tasks(self, tasks: Sequence[str], lora_targets: str) -> Backend:
+        """The backend for some of the tasks ``vqa`` and ``t2i``, and LoRA on ``attention`` or ``all`` layers.
+
+        Raises:
+            FedummError: it can't do that.
+        """
+        ...
+
+
+class TaskDataset(Protocol):
+    """A data set with samples of several tasks. A batch holds samples of one task.
+
+    ``tasks`` and ``lengths`` (all tokens that the model sees, image tokens included) go by position.
+    """
+
+    tasks: Sequence[str]
+    lengths: Sequence[int]
+
+
 @dataclass(frozen=True)
 class FrozenStage:
     """The part of a model that turns an image into features, with weights that never change.
 
     Attributes:
-        name: for people.
+        name: what it makes, for people; unique within the backend.
         module: holds the weights; features of other weights are never taken for these.
         encode: ``(batch, ...)`` what :meth:`FeatureDataset.pixels` gives -> ``(batch, ...)`` features.
         settings: whatever else features depend on, such as the image processor's options.
+        dtype: type of the features, if they are not rounded numbers that ``--feature_dtype`` may choose for.
     """
 
     name: str
     module: torch.nn.Module
     encode: Callable[[torch.Tensor], torch.Tensor]
     settings: str
+    dtype: torch.dtype | None = None
 
 
 class FeatureDataset(Protocol):
-    """A data set over ``rows`` with a column ``image``, which can do with features instead."""
+    """Data over ``rows`` with a column ``image``, which can do with features instead."""
 
     rows: Any
     features: FeatureTable | None
@@ -99,20 +127,31 @@ class FeatureDataset(Protocol):
         """What the frozen stage takes, ``(len(rows), ...)``."""
         ...
 
+
+class StagedDataset(Protocol):
+    """A data set of which parts can do with features."""
+
+    cached: bool
+    """Whether all of them have their features by now."""
+
+    def part(self, stage: str) -> FeatureDataset | None:
+        """What takes the features of the stage of that name; None if no sample does."""
+        ...
+
     def subset(self, rows: Sequence[int]) -> Any:
-        """Some of the rows, in this order, with nothing computed again."""
+        """Some of the samples, in this order, with nothing computed again."""
         ...
 
 
 @runtime_checkable
-class HasFrozenStage(Protocol):
-    """A backend whose frozen stage can be run once per image instead of once per sample and epoch.
+class HasFrozenStages(Protocol):
+    """A backend with stages that can be run once per image instead of once per sample and epoch.
 
-    Its ``build_dataset`` returns a :class:`FeatureDataset`.
+    Its ``build_dataset`` returns a :class:`StagedDataset`.
     """
 
-    def frozen_stage(self, model: torch.nn.Module, processor: Any) -> FrozenStage:
-        """The stage of ``model``."""
+    def frozen_stages(self, model: torch.nn.Module, processor: Any) -> list[FrozenStage]:
+        """The stages of ``model``."""
         ...
 
 
@@ -123,14 +162,26 @@ class MergesBatches(Protocol):
     loss_is_sample_mean: bool
 
 
+class SampleScore(NamedTuple):
+    """How one sample fared: its score (0..1), the subset that it belongs to, and its loss in nats where there is one.
+
+    Of an image to draw, the score is the part of the surprise of guessing that the model is spared:
+    1 - (nats a token) / ln(size of the codebook).
+    """
+
+    score: float
+    part: str = ""
+    loss: float | None = None
+
+
 @runtime_checkable
 class ScoresSamples(Protocol):
     """A backend that can score each sample by itself: then scores by answer type or the like are reported."""
 
     def score_samples(
         self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device
-    ) -> list[tuple[float, str]]:
-        """Score (0..1) of each sample in the order of ``dataloader``, and the subset it belongs to, or ""."""
+    ) -> list[SampleScore]:
+        """The score of each sample in the order of ``dataloader``."""
         ...
 
 
@@ -142,4 +193,23 @@ class AnswersQuestions(Protocol):
         self, model: torch.nn.Module, processor: Any, image: Image.Image, question: str, device: torch.device
     ) -> str:
         """The model's answer to ``question`` about ``image``."""
+        ...
+
+
+@runtime_checkable
+class DrawsImages(Protocol):
+    """A backend whose model turns captions into images."""
+
+    def draw(
+        self,
+        model: torch.nn.Module,
+        processor: Any,
+        captions: Sequence[str],
+        seeds: Sequence[int],
+        device: torch.device,
+        *,
+        guidance: float = 5.0,
+        temperature: float = 1.0,
+    ) -> list[Image.Image]:
+        """An image a caption; the k-th depends on ``captions[k]`` and ``seeds[k]`` only (to rounding)."""
         ...

@@ -9,10 +9,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from fedumm.backends.protocol import REQUIRED_METHODS, Backend
+from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks
+from fedumm.config import RunConfig
 from fedumm.errors import FedummError, did_you_mean
 
-SHIPPED = {"blip_vqa": "fedumm.backends.blip_vqa"}
+SHIPPED = {"blip_vqa": "fedumm.backends.blip_vqa", "januspro": "fedumm.backends.januspro"}
 ENTRY_POINT_GROUP = "fedumm.backends"
 _registered: dict[str, Backend] = {}
 
@@ -66,6 +67,24 @@ def get_backend(name: str) -> Backend:
     elif name not in _registered:
         _load_entry_point(name)
     return _registered[name]
+
+
+def backend_for(config: RunConfig) -> Backend:
+    """The backend of a run, for the run's tasks.
+
+    Raises:
+        FedummError: no such backend, or it can't do what ``--task`` or ``--lora_targets`` asks for.
+    """
+    backend = get_backend(config.model_backend)
+    if isinstance(backend, HasTasks):
+        return backend.for_tasks(config.tasks, config.lora_targets)
+    if config.tasks != ("vqa",):
+        raise FedummError(f"--task {config.task}: the backend {config.model_backend!r} can only answer (--task vqa).")
+    if config.lora_targets != "attention":
+        raise FedummError(
+            f"--lora_targets {config.lora_targets}: the backend {config.model_backend!r} leaves no choice."
+        )
+    return backend
 
 
 def _load_entry_point(name: str) -> None:

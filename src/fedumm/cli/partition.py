@@ -22,6 +22,8 @@ def main(argv: list[str], prog: str) -> int:
     parser.add_argument("--dirichlet_alpha", type=float, default=0.0, help="0 = IID, else 0.1 / 0.5 / 1.0 (default: 0)")
     parser.add_argument("--partition_by", default="answer", help="column whose values are skewed (default: answer)")
     parser.add_argument("--show", default="answer_type", help="column to count (default: answer_type)")
+    parser.add_argument("--task", default="vqa", help="vqa, t2i or unified (default: vqa)")
+    parser.add_argument("--partition", default="", help="task:SHARE: clients with one task only (default: none)")
     parser.add_argument("--keep_images_whole", action="store_true", help="all questions on an image to one client")
     parser.add_argument("--holdout", type=float, default=0.1, help="share of images held out (default: 0.1)")
     parser.add_argument("--max_train_samples", type=int, default=-1, help="limit (default: -1 = all)")
@@ -38,7 +40,7 @@ def _show(args: object) -> int:
 
     given = vars(args)
     figure, show = Path(given.pop("figure")), given.pop("show")
-    config = FederateConfig(model_backend="blip_vqa", max_eval_samples=1, **given)
+    config = FederateConfig(model_backend="januspro", max_eval_samples=2, **given)
     if not figure.parent.is_dir():
         raise FedummError(f"--figure {figure}: no such folder.")
     if figure.suffix not in FORMATS:
@@ -49,11 +51,11 @@ def _show(args: object) -> int:
 
     from fedumm.federation.topology import client_names
     from fedumm.report.figures import save_partition_figure
-    from fedumm.training.data import label_column, load_splits, partition_for
+    from fedumm.training.data import column_labels, label_column, load_splits, partition_for
 
     rows = load_splits(config).train
     partition, _ = partition_for(config, rows, client_names(config.num_clients))
-    shown = [str(v) for v in rows[label_column(rows, show, "--show")][:]]
+    shown = column_labels(rows, label_column(rows, show, "--show"))
     labels, counts = save_partition_figure(partition.counts(shown), figure)
     table = Table(
         "client", *labels, "training", "held out", title=f"{partition.method}, by {show}", title_justify="left"

@@ -26,9 +26,11 @@ def main(argv: list[str], prog: str) -> int:
 def _run(config: CentralConfig, command: str) -> int:
     from fedumm.adapters.folder import save_folder
     from fedumm.backends import load_backend_file
-    from fedumm.report.card import central_card, percent
+    from fedumm.report.card import central_card
     from fedumm.report.console import RunConsole
+    from fedumm.report.scores import NAMES, score_text
     from fedumm.training.central import check_output, train_centrally
+    from fedumm.training.scores import summary
 
     output = Path(config.output_dir)
     check_output(output)
@@ -42,9 +44,11 @@ def _run(config: CentralConfig, command: str) -> int:
             console.progress,
             lambda done, total, loss: console.progress(f"training  loss {loss:.3f}", done, total),
         )
-    scores = {"test": result.after.score}
-    save_folder(output / "adapter", result.adapter, result.adapter_config, central_card(config, scores))
+    card = central_card(config, summary("test", result.after))
+    save_folder(output / "adapter", result.adapter, result.adapter_config, card)
     write_yaml(config, output / "config.yaml", command)
-    console.line(f"accuracy: untrained {percent(result.before.score)}, trained {percent(result.after.score)}")
+    before, after = (summary("test", scores)["test_tasks"] for scores in (result.before, result.after))
+    for task in after:
+        console.line(f"{NAMES[task]}: untrained {score_text(before.get(task))}, trained {score_text(after[task])}")
     console.line(f"Adapter: {output / 'adapter'}")
     return 0

@@ -1,4 +1,4 @@
-"""One set of column names for visual question answering, whatever a data set calls them.
+"""One set of column names, whatever a data set calls them.
 
 ==========================  ==================================================
 ``image``                   picture (bytes or a file)
@@ -9,11 +9,17 @@
 ``question_type``           how the question begins
 ``image_id``                equal for questions on the same image
 ``question_id``             unique
+``caption``                 text to draw the image from; of several, the first
+``geneval``                 the caption as a prompt of GenEval (JSON), if known
+``task``                    what the row is for: ``vqa`` or ``t2i``
 ==========================  ==================================================
+
+A row is for one task; what it has nothing for is null.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +28,9 @@ from fedumm.errors import FedummError
 
 OTHER_NAMES = {"id_image": "image_id", "id_question": "question_id", "answer": "multiple_choice_answer"}
 ANSWERS = ("multiple_choice_answer", "answers")
+CAPTIONS = ("caption", "captions", "text", "prompt")
+"""Names of the column with captions, the first that is there."""
+
 METADATA = ("answer_type", "question_type", "image_id", "question_id")
 
 
@@ -49,6 +58,42 @@ def canonical(rows: Any, columns: Sequence[str], name: str) -> Any:
     for column, values in derived.items():
         rows = rows.add_column(column, values)
     return _with_images(rows)
+
+
+def canonical_captions(rows: Any, columns: Sequence[str], name: str) -> Any:
+    """``rows`` with ``columns``, of which one is ``caption``, and ``geneval`` and ``image_id`` where known.
+
+    An image's caption counts once, however many questions go with it. ``answer_type``, which reports
+    and partitions go by, is the category of GenEval, or ``caption``.
+
+    Raises:
+        FedummError: a column is missing, or a row has no caption.
+    """
+    there = rows.column_names
+    if "caption" in columns and (found := next((c for c in CAPTIONS if c in there), None)):
+        texts = [_caption(entry, row, name) for row, entry in enumerate(rows[found][:])]
+        rows = rows.remove_columns(list({found, "caption"} & set(there)))
+        rows = rows.add_column("caption", texts)
+    if missing := [c for c in columns if c not in rows.column_names]:
+        raise FedummError(f"--dataset {name} has no column {', '.join(missing)}. It has: {', '.join(there)}.")
+    if "image_id" not in there and "id_image" in there:
+        rows = rows.rename_column("id_image", "image_id")
+    kept = [c for c in dict.fromkeys([*columns, "geneval", "image_id"]) if c in rows.column_names]
+    rows = rows.select_columns(kept)
+    if {"image_id", "caption"} <= set(kept):
+        pairs = list(zip(rows["image_id"][:], rows["caption"][:], strict=True))
+        first = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
+        rows = rows if len(first) == len(rows) else rows.select(sorted(first.values()))
+    prompts = rows["geneval"][:] if "geneval" in kept else [None] * len(rows)
+    rows = rows.add_column("answer_type", [json.loads(p)["tag"] if p else "caption" for p in prompts])
+    return _with_images(rows)
+
+
+def _caption(entry: Any, row: int, name: str) -> str:
+    text = entry[0] if isinstance(entry, list | tuple) and entry else entry
+    if not isinstance(text, str) or not text.strip():
+        raise FedummError(f"--dataset {name}: row {row} has no caption.")
+    return text
 
 
 def _answers(rows: Any) -> dict[str, list[Any]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ class DataRequest:
         train_split, eval_split: splits to use where a data set leaves a choice.
         max_train_samples, max_eval_samples: keep the first so many rows; -1: all.
         columns: columns the backend reads; :mod:`fedumm.data.columns` derives some of them.
+        mix: the tasks, each with its part of a limited number of rows.
     """
 
     cache_dir: str = ""
@@ -28,6 +29,7 @@ class DataRequest:
     max_train_samples: int = -1
     max_eval_samples: int = -1
     columns: tuple[str, ...] = ()
+    mix: Mapping[str, int] = field(default_factory=lambda: {"vqa": 1})
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def load_data(name: str, request: DataRequest) -> DataSplits:
     Raises:
         FedummError: no such data set, it can't be reached, a column is missing, or no row is left.
     """
-    from fedumm.data.columns import canonical
+    from fedumm.data.tasks import task_rows
 
     raw = _source(name)(request)
     splits = {}
@@ -73,10 +75,9 @@ def load_data(name: str, request: DataRequest) -> DataSplits:
         ("training", raw.train, request.max_train_samples),
         ("evaluation", raw.eval, request.max_eval_samples),
     ):
-        kept = rows if limit == -1 else rows.select(range(min(limit, len(rows))))
-        if not len(kept):
+        if not len(rows):
             raise FedummError(f"--dataset {name}: there are no {kind} rows.")
-        splits[kind] = canonical(kept, request.columns, name)
+        splits[kind] = task_rows(rows, request.mix, request.columns, limit, name, kind)
     return DataSplits(splits["training"], splits["evaluation"])
 
 

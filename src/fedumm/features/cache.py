@@ -76,7 +76,7 @@ def cache_features(
         FedummError: an image can't be read; or, with ``memory`` or ``disk``, there is no room.
     """
     if options.mode == "off":
-        return CacheReport()
+        return CacheReport(stage.name)
     keys = [image_keys(dataset.rows, progress) for dataset in datasets]
     seen: dict[str, Image] = {}
     for dataset, own in zip(datasets, keys, strict=True):
@@ -85,15 +85,15 @@ def cache_features(
                 seen[key] = Image(key, dataset, row)
     images = list(seen.values())
     if not images:
-        return CacheReport()
-    encoder = Encoder(stage, options.dtype, device, images, progress)
+        return CacheReport(stage.name)
+    encoder = Encoder(stage, stage.dtype or options.dtype, device, images, progress)
     kept, note, (blocks, places) = _keep(encoder, options)
     if not kept:
-        return CacheReport(note=note)
+        return CacheReport(stage.name, note=note)
     for dataset, own in zip(datasets, keys, strict=True):
         dataset.features = FeatureTable(blocks, [places[key] for key in own])
     size = sum(blocks[block][place].nbytes for block, place in (places[image.key] for image in images))
-    return CacheReport(kept, size, len(images), encoder.computed, note)
+    return CacheReport(stage.name, kept, size, len(images), encoder.computed, note)
 
 
 def _keep(encoder: Encoder, options: CacheOptions) -> tuple[str, str, tuple[Blocks, Places]]:
@@ -137,7 +137,7 @@ def _on_disk(encoder: Encoder, options: CacheOptions) -> tuple[Blocks, Places]:
     Raises:
         OSError: no room, or the folder can't be written to.
     """
-    store = ShardStore(options.folder / "features" / stage_key(encoder.stage, options.dtype, encoder.device))
+    store = ShardStore(options.folder / "features" / stage_key(encoder.stage, encoder.dtype, encoder.device))
     known = store.find()
     _check_room(encoder, known, options)
     for _ in range(_ATTEMPTS):

@@ -72,7 +72,7 @@ class Encoder:
             parts.append(features.to("cpu", self.dtype))
             self.computed += len(pixels)
             self.done += len(pixels)
-            self.progress("vision features", self.done, len(self.images))
+            self.progress(self.stage.name, self.done, len(self.images))
         return torch.cat(parts).contiguous()
 
 

@@ -10,6 +10,7 @@ class CacheReport:
     """What became of the features.
 
     Attributes:
+        name: what they are.
         kept: memory, disk, or empty.
         bytes: of all features.
         images: distinct ones.
@@ -17,6 +18,7 @@ class CacheReport:
         note: why it is not what was hoped for; empty if it is.
     """
 
+    name: str = "features"
     kept: str = ""
     bytes: int = 0
     images: int = 0
@@ -26,10 +28,10 @@ class CacheReport:
     def describe(self) -> str:
         """One line; empty if nobody asked for a cache."""
         if not self.kept:
-            return f"vision features are computed again in each step: {self.note}" if self.note else ""
+            return f"{self.name} are computed again in each step: {self.note}" if self.note else ""
         where = "on disk, mapped" if self.kept == "disk" else "in memory"
         note = f" ({self.note})" if self.note else ""
         return (
-            f"vision features of {self.images:,} images: {self.bytes / 1e6:.1f} MB {where}, "
+            f"{self.name} of {self.images:,} images: {self.bytes / 1e6:.1f} MB {where}, "
             f"{self.computed:,} computed now{note}"
         )

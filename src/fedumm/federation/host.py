@@ -20,9 +20,10 @@ from fedumm.features.report import CacheReport
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.training.backbone import Backbone, load_backbone, pick_device
 from fedumm.training.data import load_splits, partition_for
+from fedumm.training.drawing import DrawingTest, drawing_test
 from fedumm.training.local import cache_features, evaluate, train_epochs
 from fedumm.training.pool import DatasetPool
-from fedumm.training.results import Evaluation
+from fedumm.training.results import GENEVAL, Scores
 from fedumm.training.seeds import derive
 from fedumm.training.threads import thread_count
 
@@ -52,6 +53,7 @@ class Host:
         self._train: DatasetPool | None = None
         self._backbone: Backbone | None = None
         self._test: Any = None
+        self._drawing: DrawingTest | None = None
 
     def handle(self, message: Message) -> Message:
         """The answer to ``message``; an exception becomes a :class:`HostError`."""
@@ -73,9 +75,14 @@ class Host:
         self.progress("loading the data", 0, 1)
         self._splits = load_splits(self.config)
         self._partition, labels = partition_for(self.config, self._splits.train, survey.roster)
-        counts = self._partition.counts(labels)
+        counts, tasks = self._partition.counts(labels), self._partition.counts(self._splits.train["task"][:])
         clients = {
-            name: {"train": len(share.train), "heldout": len(share.heldout), "labels": counts[name]}
+            name: {
+                "train": len(share.train),
+                "heldout": len(share.heldout),
+                "tasks": tasks[name],
+                "labels": counts[name],
+            }
             for name, share in self._partition.shares.items()
         }
         return Sizes(clients, self._partition.method, self._partition.fingerprint)
@@ -91,6 +98,7 @@ class Host:
         first, step = setup.tests[self.name]
         test_rows = range(first, len(splits.eval), step)
         cached = self._prepare(backbone, splits, test_rows)
+        self._drawing = drawing_test(backbone, splits.eval, self.config, first, step)
         initial = backbone.adapter()
         return Ready(
             spec=spec_of(initial),
@@ -103,7 +111,7 @@ class Host:
             device=str(device),
         )
 
-    def _prepare(self, backbone: Backbone, splits: DataSplits, test_rows: range) -> CacheReport:
+    def _prepare(self, backbone: Backbone, splits: DataSplits, test_rows: range) -> list[CacheReport]:
         """Make the data ready for this host's clients and its part of the test set."""
         own = sorted(row for share in self._shares.values() for row in (*share.train.tolist(), *share.heldout.tolist()))
         rows: tuple[Sequence[int], Sequence[int]] = own, test_rows
@@ -126,7 +134,7 @@ class Host:
         begun = time.monotonic()
         start = decode(task.adapter)
         backbone.put(start)
-        test = self._score_test(backbone)
+        test = self._score_test(backbone, task.draw)
         mine = task.assignments.get(self.name, [])
         before = {name: self._score(backbone, name) for name in mine}
         updates = [self._client_round(backbone, start, task, name, *before[name]) for name in mine]
@@ -140,22 +148,25 @@ class Host:
             self._clients[client] = _Client(pool.part(share.train.tolist()), pool.part(share.heldout.tolist()))
         return self._clients[client]
 
-    def _score_test(self, backbone: Backbone) -> Evaluation | None:
-        if self._test is None:
-            return None
-        self.progress("scoring the common test set", 0, 1)
-        return evaluate(backbone, self._test, self.config)
+    def _score_test(self, backbone: Backbone, draw: bool) -> Scores:
+        scores: Scores = {}
+        if self._test is not None:
+            self.progress("scoring the common test set", 0, 1)
+            scores = evaluate(backbone, self._test, self.config)
+        if draw and self._drawing is not None:
+            scores[GENEVAL] = self._drawing.score(backbone, self.progress)
+        return scores
 
-    def _score(self, backbone: Backbone, client: str) -> tuple[Evaluation | None, float]:
+    def _score(self, backbone: Backbone, client: str) -> tuple[Scores, float]:
         heldout, start = self._data(client).heldout, time.monotonic()
         if heldout is None:
-            return None, 0.0
+            return {}, 0.0
         self.progress(f"scoring {client}", 0, 1)
         return evaluate(backbone, heldout, self.config), time.monotonic() - start
 
     def _client_round(
         self, backbone: Backbone, start: AdapterState, task: RoundTask, client: str,
-        before: Evaluation | None, seconds: float,
+        before: Scores, seconds: float,
     ) -> Update:  # fmt: skip
         if not task.train:
             return Update(client, task.round, before=before, seconds_eval=seconds)
@@ -168,11 +179,11 @@ class Host:
             seed = derive(self.config.seed, "client", client, "round", task.round)
             data = self._data(client).train
             result = train_epochs(backbone, data, self.config, self.config.local_epochs, seed, show)
-            trained = encode(backbone.adapter())
+            untrained = sorted(start.keys() - result.adapter.keys())
             after, seconds_after = self._score(backbone, client)
         except (FedummError, RuntimeError, OSError) as error:
             return Update(client, task.round, before=before, error=f"{type(error).__name__}: {error}")
         return Update(
-            client, task.round, trained, result.samples, result.steps, result.loss,
-            before, after, result.seconds, seconds + seconds_after,
+            client, task.round, encode(result.adapter), untrained, result.samples, result.steps, result.loss,
+            result.losses, before, after, result.seconds, seconds + seconds_after,
         )  # fmt: skip

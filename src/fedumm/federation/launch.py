@@ -49,7 +49,9 @@ def run(config: FederateConfig, command: str) -> int:
         return 130
     finally:
         lock.release()
-    console.finished(path, summaries[-1] if summaries else None, can_ask=config.model_backend in SHIPPED)
+    console.finished(
+        path, summaries[-1] if summaries else None, config.tasks if config.model_backend in SHIPPED else ()
+    )
     return 0
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fedumm.features.report import CacheReport
-from fedumm.training.results import Evaluation
+from fedumm.training.results import Evaluation, Scores
 
 if TYPE_CHECKING:
     from fedumm.adapters.state import Spec
@@ -28,8 +28,8 @@ class Survey:
 class Sizes:
     """A host's answer to :class:`Survey`: who has how much.
 
-    ``clients`` maps a name to ``train``, ``heldout`` (rows) and ``labels`` (training rows by
-    label); ``fingerprint`` must be the same on all hosts.
+    ``clients`` maps a name to ``train``, ``heldout`` (rows), ``tasks`` and ``labels`` (training rows by
+    task and by label); ``fingerprint`` must be the same on all hosts.
     """
 
     clients: dict[str, dict[str, Any]]
@@ -60,7 +60,7 @@ class Ready:
     total: int
     adapter: bytes
     test_samples: int
-    cache: CacheReport
+    cache: list[CacheReport]
     device: str
 
 
@@ -69,13 +69,15 @@ class RoundTask:
     """Server to every host; ``assignments`` names the clients that train.
 
     ``adapter`` is the global adapter as serialised. Each host scores it on its part of the common
-    test set and on its clients' held-out rows, and, with ``train``, trains them from it.
+    test set and on its clients' held-out rows, and, with ``train``, trains them from it. With ``draw``
+    it also draws its part of the captions to draw.
     """
 
     round: int
     train: bool
     adapter: bytes
     assignments: dict[str, list[str]]
+    draw: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,18 +85,21 @@ class Update:
     """One client's part of a :class:`HostReply`.
 
     ``before`` scores the global adapter on the client's held-out rows, ``after`` the adapter the
-    client trained from it. ``adapter`` is empty where nothing was trained. ``error`` says why the
-    client failed, and is empty if it did not.
+    client trained from it, task by task. ``adapter`` is empty where nothing was trained; else it holds
+    what was, and ``untrained`` names the rest of the tensors: those that the client's data had no use
+    for. ``error`` says why the client failed, and is empty if it did not.
     """
 
     client: str
     round: int
     adapter: bytes = b""
+    untrained: list[str] = field(default_factory=list)
     num_samples: int = 0
     steps: int = 0
     train_loss: float = math.nan
-    before: Evaluation | None = None
-    after: Evaluation | None = None
+    train_losses: dict[str, float] = field(default_factory=dict)
+    before: Scores = field(default_factory=dict)
+    after: Scores = field(default_factory=dict)
     seconds_train: float = 0.0
     seconds_eval: float = 0.0
     error: str = ""
@@ -105,7 +110,7 @@ class HostReply:
     """A host's answer to a :class:`RoundTask`; ``seconds`` is what it took the host to make."""
 
     updates: list[Update]
-    test: Evaluation | None = None
+    test: Scores = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -136,9 +141,9 @@ def from_wire(data: dict[str, Any]) -> Message:
     try:
         if data.get("kind") == "HostReply":
             updates = [_update(u) for u in fields["updates"]]
-            return HostReply(updates, _evaluation(fields["test"]), float(fields["seconds"]))
+            return HostReply(updates, _scores(fields["test"]), float(fields["seconds"]))
         if data.get("kind") == "Ready":
-            fields["cache"] = CacheReport(**fields["cache"])
+            fields["cache"] = [CacheReport(**report) for report in fields["cache"]]
             fields["spec"] = {k: (tuple(int(n) for n in shape), str(d)) for k, (shape, d) in fields["spec"].items()}
         message: Message = _PLAIN[data["kind"]](**fields)
         return message
@@ -146,16 +151,21 @@ def from_wire(data: dict[str, Any]) -> Message:
         raise ValueError(f"not a message: {type(error).__name__} {error}") from error
 
 
-def _evaluation(data: Any) -> Evaluation | None:
-    if data is None:
-        return None
+def _scores(data: Any) -> Scores:
+    return {str(task): _evaluation(one) for task, one in data.items()}
+
+
+def _evaluation(data: Any) -> Evaluation:
     parts = {str(k): (float(score), int(count)) for k, (score, count) in data["parts"].items()}
-    return Evaluation(float(data["score"]), int(data["count"]), parts)
+    loss = None if data["loss"] is None else float(data["loss"])
+    return Evaluation(float(data["score"]), int(data["count"]), parts, loss)
 
 
 def _update(data: dict[str, Any]) -> Update:
-    known = {**data, "before": _evaluation(data.get("before")), "after": _evaluation(data.get("after"))}
-    update = Update(**known)
+    known = {name: _scores(data.get(name, {})) for name in ("before", "after")}
+    losses = {str(task): float(loss) for task, loss in data.get("train_losses", {}).items()}
+    untrained = [str(name) for name in data.get("untrained", [])]
+    update = Update(**{**data, **known, "train_losses": losses, "untrained": untrained})
     for name, kind in (("client", str), ("round", int), ("adapter", bytes), ("num_samples", int), ("error", str)):
         if type(getattr(update, name)) is not kind:
             raise ValueError(f"{name} is not a {kind.__name__}")

@@ -19,9 +19,9 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
 from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Sizes, Survey, Update
-from fedumm.federation.scores import average, average_parts
 from fedumm.federation.topology import balanced, natural
 from fedumm.report.run_folder import RunFolder
+from fedumm.training.scores import combine, summary
 from fedumm.training.seeds import derive
 
 Sampler = Callable[[int, Sequence[str]], list[str]]
@@ -101,6 +101,7 @@ class Server:
             FedummError: hosts disagree on the adapter's shape.
         """
         first = next(ready for ready in answers.values() if ready.adapter)
+        caches = zip(*(ready.cache for ready in answers.values()), strict=True)
         for host, ready in answers.items():
             if ready.spec != first.spec:
                 raise FedummError(f"{host} has an adapter of another shape: its model or LoRA options differ.")
@@ -111,12 +112,14 @@ class Server:
             {
                 "event": "setup",
                 "hosts": {host: {"clients": self.assignments[host], "device": r.device} for host, r in answers.items()},
-                "clients": {name: {k: c[k] for k in ("train", "heldout")} for name, c in self._clients.items()},
+                "clients": {
+                    name: {k: c[k] for k in ("train", "heldout", "tasks")} for name, c in self._clients.items()
+                },
                 "test_samples": sum(r.test_samples for r in answers.values()),
                 "trainable": first.trainable,
                 "total": first.total,
                 "adapter_bytes": len(first.adapter),
-                "features": asdict(_features([r.cache for r in answers.values()], self.balance)),
+                "features": [asdict(_features(own, self.balance)) for own in caches],
                 "seconds": round(time.monotonic() - self._started, 3),
             }
         )
@@ -130,7 +133,9 @@ class Server:
         chosen = set(self.sampler(self.round, self.roster) if train else self.roster)
         assignments = {host: [c for c in own if c in chosen] for host, own in self.assignments.items()}
         self._round_started = time.monotonic()
-        return RoundTask(self.round, train, encode(self.adapter), assignments)
+        every = self.config.geneval_every
+        draw = self.round == 1 or not train or (every > 0 and (self.round - 1) % every == 0)
+        return RoundTask(self.round, train, encode(self.adapter), assignments, draw)
 
     def finish(self, task: RoundTask, answers: Mapping[str, HostReply]) -> None:
         """Score, check, average and save one round.
@@ -144,14 +149,9 @@ class Server:
                 if update.client in self.assignments.get(host, ()):
                     updates.setdefault(update.client, update)
         asked = [c for c in self.roster if any(c in own for own in task.assignments.values())]
-        tests = [reply.test for reply in answers.values() if reply.test is not None]
-        before = [u.before for c in asked if (u := updates.get(c)) and u.before]
-        self._scores[task.round - 1] = {
-            "heldout": average(before),
-            "heldout_parts": average_parts(before),
-            "test": average(tests),
-            "test_parts": average_parts(tests),
-        }
+        heldout = combine([updates[c].before for c in asked if c in updates])
+        test = combine([reply.test for reply in answers.values()])
+        self._scores[task.round - 1] = summary("heldout", heldout) | summary("test", test)
         self._select(task.round - 1)
         if task.train:
             self._aggregate(task, asked, updates, [reply.seconds for reply in answers.values()])
@@ -178,7 +178,8 @@ class Server:
             self.store.record(_client_record(task, client, update, problem))
         if not good:
             raise FedummError(f"Round {task.round}: no client sent a usable update; see metrics.jsonl for the reasons.")
-        self.adapter = mean.finish()
+        # What nobody trained stays as it is.
+        self.adapter = self.adapter | mean.finish()
         self.store.save_adapter("last", self.adapter, task.round, {})
         self._record_round(task, good, seconds)
 
@@ -196,7 +197,12 @@ class Server:
             state = decode(update.adapter)
         except ValueError as error:
             return str(error), {}
-        return check_state(state, self._spec), state
+        if strange := sorted(update.train_losses.keys() - self._clients[client]["tasks"].keys()):
+            return f"it claims to have trained {strange[0]}, for which it has no data", {}
+        left = set(update.untrained)
+        if not state or left - self._spec.keys():
+            return "it does not say what it trained", {}
+        return check_state(state, {name: own for name, own in self._spec.items() if name not in left}), state
 
     def _record_round(self, task: RoundTask, good: list[Update], host_seconds: list[float]) -> None:
         total = sum(u.num_samples for u in good)
@@ -208,8 +214,9 @@ class Server:
                 "rounds": self.config.num_rounds,
                 "clients": len(good),
                 "train_loss": sum(u.train_loss * u.num_samples for u in good) / total,
+                "train_losses": self._train_losses(good),
                 **self._scores[task.round - 1],
-                "heldout_after": average([u.after for u in good if u.after]),
+                **summary("heldout_after", combine([u.after for u in good])),
                 "best_round": self._best[1],
                 "bytes_down": len(task.adapter) * len(host_seconds),
                 "bytes_up": sum(len(u.adapter) for u in good),
@@ -218,6 +225,16 @@ class Server:
                 "elapsed": round(time.monotonic() - self._started, 3),
             }
         )
+
+    def _train_losses(self, good: Sequence[Update]) -> dict[str, float]:
+        """By task, weighted by how many training samples of the task a client has."""
+        result = {}
+        for task in sorted({task for update in good for task in update.train_losses}):
+            own = [
+                (u.train_losses[task], self._clients[u.client]["tasks"][task]) for u in good if task in u.train_losses
+            ]
+            result[task] = sum(loss * count for loss, count in own) / sum(count for _, count in own)
+        return result
 
     def close(self) -> None:
         """Write the closing summary."""
@@ -239,9 +256,10 @@ class Server:
 
 def _features(reports: Sequence[CacheReport], one_machine: bool) -> CacheReport:
     """What the hosts keep of images: on the disk of one machine all the same, otherwise each its own."""
-    kept = reports[0].kept
+    name, kept = reports[0].name, reports[0].kept
     total = max if one_machine and kept == "disk" else sum
     return CacheReport(
+        name,
         kept,
         total(report.bytes for report in reports),
         total(report.images for report in reports),
@@ -258,9 +276,10 @@ def _client_record(task: RoundTask, client: str, update: Update | None, problem:
         "num_samples": update.num_samples,
         "steps": update.steps,
         "train_loss": update.train_loss,
-        "heldout": update.before.score if update.before else None,
-        "heldout_after": update.after.score if update.after else None,
-        "heldout_samples": update.before.count if update.before else 0,
+        "train_losses": update.train_losses,
+        "untrained": len(update.untrained),
+        **summary("heldout", update.before),
+        **summary("heldout_after", update.after),
         "bytes_down": len(task.adapter),
         "bytes_up": len(update.adapter),
         "seconds_train": round(update.seconds_train, 3),

@@ -6,23 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedumm.config import CentralConfig, FederateConfig, RunConfig
+from fedumm.report.scores import NAMES, score_text
 
 Rows = list[tuple[str, str]]
-
-
-def percent(value: float | None) -> str:
-    """``0.5`` as ``50.00 %``; a dash for None."""
-    return "-" if value is None else f"{100 * value:.2f} %"
 
 
 def federated_card(config: FederateConfig, version: int, scores: Mapping[str, Any], run: str) -> str:
     """Card of the global adapter after ``version`` rounds."""
     split = f"Dirichlet({config.dirichlet_alpha}) over {config.partition_by}" if config.dirichlet_alpha else "IID"
+    if config.partition:
+        split += f", {config.partition}"
     rows = [
         ("Clients", f"{config.num_clients}, {split}, seed {config.seed}"),
         ("Rounds", f"{version} of {config.num_rounds}, {config.local_epochs} local epoch(s) each, FedAvg"),
-        ("Score on the clients' held-out data", percent(scores.get("heldout"))),
-        ("Score on the common test set", percent(scores.get("test"))),
+        *_score_rows(scores, "heldout", "the clients' held-out data"),
+        *_score_rows(scores, "test", "the common test set"),
     ]
     text = (
         "Trained by federated averaging with FedUMM: the clients' data stayed with them, only adapters travelled.\n"
@@ -35,9 +33,17 @@ def central_card(config: CentralConfig, scores: Mapping[str, Any]) -> str:
     """Card of a centrally trained adapter."""
     rows = [
         ("Epochs", f"{config.num_epochs}, seed {config.seed}"),
-        ("Score on the evaluation data", percent(scores.get("test"))),
+        *_score_rows(scores, "test", "the evaluation data"),
     ]
     return _card(config, "Centrally trained adapter", "The centralised baseline of FedUMM.", rows, [])
+
+
+def _score_rows(scores: Mapping[str, Any], name: str, where: str) -> Rows:
+    """A row for each task."""
+    tasks = scores.get(f"{name}_tasks") or {"vqa": None}
+    return [
+        (f"{NAMES[task][0].upper()}{NAMES[task][1:]} on {where}", score_text(entry)) for task, entry in tasks.items()
+    ]
 
 
 def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str]) -> str:
@@ -46,7 +52,12 @@ def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str])
         ("Base model", f"`{base}` (backend `{config.model_backend}`)"),
         ("Data", f"`{config.dataset or 'the default of the backend'}`"),
         *rows,
-        ("Adapter", f"LoRA rank {config.lora_r}, alpha {config.lora_alpha}, dropout {config.lora_dropout}"),
+        ("Task", config.task if len(config.tasks) == 1 else f"{config.task}, questions to captions {config.task_mix}"),
+        (
+            "Adapter",
+            f"LoRA rank {config.lora_r}, alpha {config.lora_alpha}, dropout {config.lora_dropout} "
+            f"({config.lora_targets})",
+        ),
         (
             "Optimiser",
             f"AdamW, learning rate {config.lr}, weight decay {config.weight_decay}, "
@@ -57,6 +68,11 @@ def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str])
     # Only a Hub id makes a link; a shipped checkpoint or a folder does not.
     hub_id = base.count("/") == 1 and not base.startswith((".", "/", "~"))
     base_line = f"base_model: {base}\n" if hub_id else ""
+    commands = {
+        "vqa": 'fedumm ask IMAGE "what color is the shape?" --adapter <this folder>',
+        "t2i": 'fedumm draw "a red circle" --adapter <this folder>',
+    }
+    usage = "\n".join(commands[task] for task in config.tasks)
     tag_lines = "\n".join(f"- {tag}" for tag in ["lora", "fedumm", *tags])
     return f"""---
 library_name: peft
@@ -73,6 +89,6 @@ library_name: peft
 {table}
 
 ```
-fedumm ask IMAGE "what color is the shape?" --adapter <this folder>
+{usage}
 ```
 """

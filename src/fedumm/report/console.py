@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,12 +13,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from fedumm.features.report import CacheReport
-from fedumm.report.card import percent
+from fedumm.report.scores import NAMES, percent, score_text, scores_text
 
-_COLUMNS = (
-    ("round", 7), ("clients", 7), ("train loss", 10), ("held-out", 9), ("after local", 11),
-    ("common test", 11), ("MB down", 8), ("MB up", 8), ("seconds", 8), ("time left", 9),
-)  # fmt: skip
+_COLUMNS = {
+    "round": 7, "clients": 7, "train loss": 10, "held-out": 9, "after local": 11, "common test": 11,
+    "MB down": 8, "MB up": 8, "seconds": 8, "time left": 9,
+}  # fmt: skip
+_SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "common test"}
 _PLAIN_EVERY = 30.0
 
 
@@ -35,7 +36,7 @@ class RunConsole:
         self._live = self.console.is_terminal
         self._bars: dict[str, TaskID] = {}
         self._last_plain = time.monotonic()
-        self._header = False
+        self._header, self._widths = False, dict(_COLUMNS)
         self._setup_seconds = 0.0
         self._progress = Progress(
             TextColumn("  {task.description}"), BarColumn(bar_width=30),
@@ -89,11 +90,17 @@ class RunConsole:
             f"trainable: {r['trainable']:,} / {r['total']:,} ({share:.4f}%); "
             f"the adapter is {r['adapter_bytes'] / 1e6:.2f} MB on the wire"
         )
-        if line := CacheReport(**r["features"]).describe():
+        for line in filter(None, (CacheReport(**report).describe() for report in r["features"])):
             self.line(line)
+        tasks = sorted({task for c in r["clients"].values() for task in c["tasks"]}, reverse=True)
+        for task in tasks if len(tasks) > 1 else ():
+            having = [c["tasks"][task] for c in r["clients"].values() if task in c["tasks"]]
+            self.line(f"{task}: {sum(having):,} training samples on {len(having)} client(s)")
+        if "t2i" in tasks:
+            self._widths |= {name: 10 * len(tasks) + 2 for name in (*_SCORES.values(), "train loss")}
 
-    def _row(self, cells: list[str]) -> None:
-        self.line("  ".join(cell.rjust(width) for cell, (_, width) in zip(cells, _COLUMNS, strict=True)))
+    def _row(self, cells: Mapping[str, str]) -> None:
+        self.line("  ".join(cells[name].rjust(width) for name, width in self._widths.items()))
 
     def _client(self, r: Mapping[str, Any]) -> None:
         if r["left_out"]:
@@ -101,37 +108,51 @@ class RunConsole:
 
     def _round(self, r: Mapping[str, Any]) -> None:
         if not self._header:
-            self._row([name for name, _ in _COLUMNS])
+            self._row({name: name for name in _COLUMNS})
             self._header = True
         left = (r["elapsed"] - self._setup_seconds) / r["round"] * (r["rounds"] - r["round"])
-        loss = "-" if r["train_loss"] is None else f"{r['train_loss']:.4f}"
+        losses = sorted(r["train_losses"].items(), reverse=True)
+        loss = "  ".join("-" if value is None else f"{value:.4f}" for _, value in losses)
         self._row(
-            [
-                f"{r['round']}/{r['rounds']}", str(r["clients"]), loss, percent(r["heldout"]),
-                percent(r["heldout_after"]), percent(r["test"]), f"{r['bytes_down'] / 1e6:.2f}",
-                f"{r['bytes_up'] / 1e6:.2f}", f"{r['seconds']:.1f}", duration(left),
-            ]
+            {
+                "round": f"{r['round']}/{r['rounds']}", "clients": str(r["clients"]), "train loss": loss or "-",
+                **{column: scores_text(r, name) for name, column in _SCORES.items()},
+                "MB down": f"{r['bytes_down'] / 1e6:.2f}", "MB up": f"{r['bytes_up'] / 1e6:.2f}",
+                "seconds": f"{r['seconds']:.1f}", "time left": duration(left),
+            }
         )  # fmt: skip
+        if drawn := r["test_tasks"].get("geneval"):
+            self.line(f"{'':9}GenEval on {drawn['count']} captions before it: {percent(drawn['score'])}")
 
     def _summary(self, r: Mapping[str, Any]) -> None:
-        table = Table("adapter", "held-out", "common test", title="Result", title_justify="left")
-        for name, entry in (
-            ("untrained", r["untrained"]),
-            (f"best (after round {r['best']['round']})", r["best"]),
-            (f"last (after round {r['last']['round']})", r["last"]),
-        ):
-            table.add_row(name, percent(entry["heldout"]), percent(entry["test"]))
+        rows = {
+            "untrained": r["untrained"],
+            f"best (after round {r['best']['round']})": r["best"],
+            f"last (after round {r['last']['round']})": r["last"],
+        }
+        columns = [
+            (place, task)
+            for place in ("heldout", "test")
+            for task in NAMES
+            if any(task in entry[f"{place}_tasks"] for entry in rows.values())
+        ]
+        headings = [f"{_SCORES[place]}\n{NAMES[task]}" for place, task in columns]
+        table = Table("adapter", *headings, title="Result", title_justify="left")
+        for name, entry in rows.items():
+            table.add_row(name, *(score_text(entry[f"{place}_tasks"].get(task)) for place, task in columns))
         self.console.print(table)
 
-    def finished(self, folder: Path, summary: Mapping[str, Any] | None, can_ask: bool = True) -> None:
-        """Say where things are, and how to use the adapter."""
+    def finished(self, folder: Path, summary: Mapping[str, Any] | None, tasks: Sequence[str] = ()) -> None:
+        """Say where things are, and how to use the adapter for ``tasks``."""
         if summary:
             self._summary(summary)
         self.line(f"Run folder: {folder} (metrics.jsonl, partition.png, rounds.png, tensorboard/)")
         best = folder / "adapter" / "best"
         self.line(f"Adapter:    {best}")
-        if can_ask:
+        if "vqa" in tasks:
             self.line(f'Ask it:     fedumm ask IMAGE "what color is the shape?" --adapter {best}')
+        if "t2i" in tasks:
+            self.line(f'Let it draw: fedumm draw "a red circle" --adapter {best}')
 
 
 def duration(seconds: float) -> str:

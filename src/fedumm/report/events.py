@@ -7,10 +7,14 @@ from typing import Any
 
 _ROUND = ("train_loss", "heldout", "heldout_after", "test", "bytes_down", "bytes_up", "seconds")
 _CLIENT = ("train_loss", "heldout", "heldout_after", "num_samples")
+_SCORES = ("heldout", "heldout_after", "test")
 
 
 class EventWriter:
     """Scalars by round: ``round/...`` for the run, ``client/<name>/...`` for each client.
+
+    Of a run with several tasks also ``train_loss/<task>``, ``heldout/<task>`` and so on, and of image
+    tokens ``heldout/t2i_loss``.
 
     ``heldout`` and ``test`` of step r score the adapter that round r started from.
     """
@@ -26,13 +30,28 @@ class EventWriter:
         if kind in {"round", "client"}:
             names, prefix = (_ROUND, "round") if kind == "round" else (_CLIENT, f"client/{record['client']}")
             for name in names:
-                if isinstance(value := record.get(name), int | float):
-                    self._writer.add_scalar(f"{prefix}/{name}", value, record["round"])
+                self._add(f"{prefix}/{name}", record.get(name), record["round"])
+            self._add_tasks(prefix, record, record["round"])
         if kind == "final":
             for name in ("heldout", "test"):
-                if record[name] is not None:
-                    self._writer.add_scalar(f"round/{name}", record[name], record["round"] + 1)
+                self._add(f"round/{name}", record[name], record["round"] + 1)
+            self._add_tasks("round", record, record["round"] + 1)
         self._writer.flush()
+
+    def _add(self, tag: str, value: Any, step: int) -> None:
+        if isinstance(value, int | float):
+            self._writer.add_scalar(tag, value, step)
+
+    def _add_tasks(self, prefix: str, record: dict[str, Any], step: int) -> None:
+        for name in _SCORES:
+            tasks = record.get(f"{name}_tasks") or {}
+            for task, entry in tasks.items():
+                if len(tasks) > 1 or "loss" in entry:
+                    self._add(f"{prefix}/{name}/{task}", entry["score"], step)
+                    self._add(f"{prefix}/{name}/{task}_loss", entry.get("loss"), step)
+        losses = record.get("train_losses") or {}
+        for task, loss in losses.items() if len(losses) > 1 else ():
+            self._add(f"{prefix}/train_loss/{task}", loss, step)
 
     def close(self) -> None:
         """Flush and close the event file."""

@@ -12,14 +12,14 @@ MAX_BARS = 100
 OTHER = "other"
 
 
-def _axes(width: float, height: float) -> tuple[Any, Any]:
-    """A figure that needs no display and leaves pyplot's global state alone."""
+def _axes(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
+    """A figure that needs no display and leaves pyplot's global state alone, and its ``panels`` side by side."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots()
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -48,7 +48,7 @@ def save_partition_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -
     """Stacked bars: each client's training rows by label. Of many clients, only the outline of the bars."""
     labels, rows = label_table(counts)
     many = len(rows) > MAX_BARS
-    figure, axes = _axes(8, 1.6 + 0.32 * min(len(rows), MAX_BARS))
+    figure, (axes,) = _axes(8, 1.6 + 0.32 * min(len(rows), MAX_BARS))
     palette = _palette(len(labels))
     left = [0] * len(rows)
     for place, label in enumerate(labels):
@@ -77,42 +77,80 @@ def _palette(count: int) -> list[Any]:
     return [colors[(2 * i) % 20 + (2 * i) // 20 % 2] for i in range(count)]
 
 
+_WHERE = {"heldout": ("clients' held-out data", "tab:blue"), "test": ("common test set", "tab:green")}
+
+
 def rounds_table(records: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Series of (round, value): ``heldout`` and ``test`` of the adapter after that many rounds, ``train_loss``."""
-    series: dict[str, list[tuple[int, float]]] = {"heldout": [], "test": [], "train_loss": []}
+    """Series of (round, value) by name.
+
+    ``heldout/<task>`` and ``test/<task>`` are those of the adapter after that many rounds: a share, or
+    of ``t2i`` the cross-entropy; ``train_loss/<task>`` that of the round.
+    """
+    series: dict[str, list[tuple[int, float]]] = {}
     for record in records:
         scored = {"round": -1, "final": 0}.get(record["event"])
         if scored is None:
             continue
-        for name in ("heldout", "test"):
-            if record.get(name) is not None:
-                series[name].append((record["round"] + scored, record[name]))
-        if record.get("train_loss") is not None:
-            series["train_loss"].append((record["round"], record["train_loss"]))
+        for name in _WHERE:
+            for task, entry in (record.get(f"{name}_tasks") or {}).items():
+                value = entry.get("loss", entry["score"])
+                if value is not None:
+                    series.setdefault(f"{name}/{task}", []).append((record["round"] + scored, value))
+        for task, loss in (record.get("train_losses") or {}).items():
+            if loss is not None:
+                series.setdefault(f"train_loss/{task}", []).append((record["round"], loss))
     return series
 
 
 def save_rounds_figure(records: Sequence[Mapping[str, Any]], path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Score (left axis) and training loss (right axis) by round; round 0 is the untrained adapter."""
+    """Scores and training loss by round, a panel for each task; round 0 is the untrained adapter."""
     series = rounds_table(records)
-    figure, axes = _axes(7, 4)
-    for name, text, color in (
-        ("heldout", "clients' held-out data", "tab:blue"),
-        ("test", "common test set", "tab:green"),
-    ):
-        if series[name]:
-            x, y = zip(*series[name], strict=True)
-            axes.plot(x, [100 * v for v in y], "o-", color=color, label=text)
-    axes.set(xlabel="round", ylabel="accuracy (%)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    if series["train_loss"]:
-        right = axes.twinx()
-        x, y = zip(*series["train_loss"], strict=True)
-        right.plot(x, y, "s--", color="tab:gray", label="training loss (right axis)")
-        right.set_ylabel("training loss (nats per answer)")
-        right.set_ylim(bottom=0)
-    if axes.lines:
-        figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    axes.grid(alpha=0.3)
+    draws = any(name.endswith("/t2i") for name in series)
+    panels = [_draw_answers] * (not draws or "train_loss/vqa" in series) + [_draw_images] * draws
+    figure, axes = _axes(7 * len(panels), 4, len(panels))
+    for draw, own in zip(panels, axes, strict=True):
+        draw(own, series)
+        own.set_xlabel("round")
+        own.xaxis.get_major_locator().set_params(integer=True)
+        own.grid(alpha=0.3)
     _save(figure, path)
     return series
+
+
+def _plot(axes: Any, points: Sequence[tuple[int, float]], style: str, factor: float = 1.0, **look: Any) -> None:
+    if points:
+        x, y = zip(*points, strict=True)
+        axes.plot(x, [factor * value for value in y], style, **look)
+
+
+def _legend(*axes: Any) -> None:
+    lines = [line for own in axes for line in own.get_lines()]
+    if lines:
+        axes[0].legend(
+            lines, [line.get_label() for line in lines], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3,
+            frameon=False, fontsize="small",
+        )  # fmt: skip
+
+
+def _draw_answers(axes: Any, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Accuracy (left axis) and training loss (right axis)."""
+    for name, (text, color) in _WHERE.items():
+        _plot(axes, series.get(f"{name}/vqa", ()), "o-", 100, color=color, label=text)
+    axes.set_ylabel("accuracy (%)")
+    right = axes.twinx()
+    _plot(right, series.get("train_loss/vqa", ()), "s--", color="tab:gray", label="training loss (right axis)")
+    right.set_ylabel("training loss (nats)")
+    right.set_ylim(bottom=0)
+    _legend(axes, right)
+
+
+def _draw_images(axes: Any, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Cross-entropy of image tokens (left axis) and GenEval (right axis)."""
+    for name, (text, color) in _WHERE.items():
+        _plot(axes, series.get(f"{name}/t2i", ()), "o-", color=color, label=text)
+    _plot(axes, series.get("train_loss/t2i", ()), "s--", color="tab:gray", label="training loss")
+    axes.set_ylabel("cross-entropy of image tokens (nats)")
+    right = axes.twinx()
+    _plot(right, series.get("test/geneval", ()), "^-", 100, color="tab:orange", label="GenEval (right axis)")
+    right.set(ylabel="GenEval (%)", ylim=(0, 100))
+    _legend(axes, right)

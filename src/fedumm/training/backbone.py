@@ -13,8 +13,8 @@ from peft import PeftModel
 
 from fedumm.adapters import AdapterState
 from fedumm.adapters.model import AdapterSlot
-from fedumm.backends import get_backend
 from fedumm.backends.protocol import Backend
+from fedumm.backends.registry import backend_for
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
 from fedumm.training.seeds import derive
@@ -67,6 +67,10 @@ class Backbone:
         """Replace the adapter."""
         self._slot.put(state)
 
+    def trained(self, optimizer: torch.optim.Optimizer) -> AdapterState:
+        """A copy of what ``optimizer`` has moved of the adapter: of weights that got no gradient it has no state."""
+        return self._slot.get(optimizer.state)
+
     def adapter_config(self) -> dict[str, Any]:
         """PEFT's configuration of the adapter as JSON values; empty for a model without PEFT."""
         configs = getattr(self.model, "peft_config", None)
@@ -118,7 +122,7 @@ def _checkpoint_gradients(model: torch.nn.Module, backend: str) -> None:
 
 def load_backbone(config: RunConfig, device: torch.device) -> Backbone:
     """Load the model with a freshly initialised adapter; equal seeds give equal adapters."""
-    backend = get_backend(config.model_backend)
+    backend = backend_for(config)
     torch.manual_seed(derive(config.seed, "adapter"))
     model, processor = backend.build_model_and_processor(
         config.model_name_or_path, config.lora_r, config.lora_alpha, config.lora_dropout, device

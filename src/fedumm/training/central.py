@@ -16,8 +16,9 @@ from fedumm.config import CentralConfig, is_ours
 from fedumm.errors import FedummError
 from fedumm.training.backbone import load_backbone, pick_device
 from fedumm.training.data import load_splits
+from fedumm.training.drawing import drawing_test
 from fedumm.training.local import TrainProgress, cache_features, evaluate, train_epochs
-from fedumm.training.results import Evaluation
+from fedumm.training.results import GENEVAL, Scores, describe
 from fedumm.training.seeds import derive
 from fedumm.training.threads import thread_count
 
@@ -28,8 +29,8 @@ class CentralResult:
 
     adapter: AdapterState
     adapter_config: dict[str, object]
-    before: Evaluation
-    after: Evaluation
+    before: Scores
+    after: Scores
 
 
 def train_centrally(
@@ -54,16 +55,25 @@ def train_centrally(
         for rows in (splits.train, splits.eval)
     )
     cached = cache_features(backbone, [train, test], config, progress)
-    if line := cached.describe():
+    for line in filter(None, (report.describe() for report in cached)):
         say(line)
-    before = after = evaluate(backbone, test, config)
+    drawing = drawing_test(backbone, splits.eval, config)
+
+    def score(epoch: int) -> Scores:
+        scores, every = evaluate(backbone, test, config), config.geneval_every
+        if drawing and (epoch in (0, config.num_epochs) or (every and epoch % every == 0)):
+            scores[GENEVAL] = drawing.score(backbone, progress)
+        return scores
+
+    before = after = score(0)
+    say(f"untrained: {describe(before)}")
 
     def after_epoch(epoch: int, loss: float) -> None:
         nonlocal after
         if not math.isfinite(loss):
             raise FedummError(f"The training loss is {loss} in epoch {epoch}: lower --lr.")
-        after = evaluate(backbone, test, config)
-        say(f"Epoch {epoch}/{config.num_epochs}  loss={loss:.4f}  acc={after.score:.4f}")
+        after = score(epoch)
+        say(f"Epoch {epoch}/{config.num_epochs}  loss={loss:.4f}  {describe(after)}")
 
     train_epochs(
         backbone, train, config, config.num_epochs, derive(config.seed, "central"), train_progress, after_epoch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fedumm.backends import get_backend
+from fedumm.backends.registry import backend_for
 from fedumm.config import FederateConfig, RunConfig
 from fedumm.data import DataRequest, DataSplits, load_data
 from fedumm.data.partition import Partition, split_rows
@@ -16,7 +16,7 @@ ANSWER = "multiple_choice_answer"
 
 def load_splits(config: RunConfig) -> DataSplits:
     """Training and evaluation rows of ``config``'s data set, or of its backend's default one."""
-    backend = get_backend(config.model_backend)
+    backend = backend_for(config)
     request = DataRequest(
         cache_dir=config.data_path,
         train_split=backend.hf_train_split(),
@@ -24,6 +24,7 @@ def load_splits(config: RunConfig) -> DataSplits:
         max_train_samples=config.max_train_samples,
         max_eval_samples=config.max_eval_samples,
         columns=tuple(backend.keep_columns()),
+        mix=config.mix,
     )
     return load_data(config.dataset or backend.hf_dataset_name(), request)
 
@@ -34,18 +35,31 @@ def label_column(rows: Any, by: str, flag: str = "--partition_by") -> str:
     Raises:
         FedummError: there is no such column.
     """
-    name = ANSWER if by == "answer" else by
+    # Captions have no answers, but categories.
+    name = (ANSWER if ANSWER in rows.column_names else "answer_type") if by == "answer" else by
     if name not in rows.column_names:
         known = [c for c in rows.column_names if c != "image"]
         raise FedummError(f"{flag} {by}: the data have {', '.join(known)}.{did_you_mean(by, known)}")
     return name
 
 
+def column_labels(rows: Any, column: str) -> list[str]:
+    """What each row has in ``column``, or where that is nothing its answer type."""
+    values = rows[column][:]
+    if None in values and "answer_type" in rows.column_names:
+        values = [kind if value is None else value for value, kind in zip(values, rows["answer_type"][:], strict=True)]
+    return [str(value) for value in values]
+
+
 def row_labels(config: FederateConfig, rows: Any) -> list[str]:
-    """What the split skews, for each row; an IID split needs no label, so there a missing answer is none."""
-    if config.dirichlet_alpha == 0 and config.partition_by == "answer" and ANSWER not in rows.column_names:
+    """What the split skews, for each row: of a caption, which has no answer, its category.
+
+    An IID split needs no label, so there a missing answer is none.
+    """
+    there = {ANSWER, "answer_type"} & set(rows.column_names)
+    if config.dirichlet_alpha == 0 and config.partition_by == "answer" and not there:
         return ["all"] * len(rows)
-    return [str(label) for label in rows[label_column(rows, config.partition_by)][:]]
+    return column_labels(rows, label_column(rows, config.partition_by))
 
 
 def partition_for(config: FederateConfig, rows: Any, clients: Sequence[str]) -> tuple[Partition, list[str]]:
@@ -61,5 +75,7 @@ def partition_for(config: FederateConfig, rows: Any, clients: Sequence[str]) -> 
         seed=config.seed,
         holdout=config.holdout,
         keep_images_whole=config.keep_images_whole,
+        tasks=rows["task"][:] if len(config.tasks) > 1 else None,
+        task_share=config.task_share,
     )
     return partition, labels

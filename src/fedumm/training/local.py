@@ -3,51 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from fedumm.backends.protocol import HasFrozenStage, MergesBatches, Progress, ScoresSamples
+from fedumm.backends.protocol import HasFrozenStages, MergesBatches, Progress, SampleScore, ScoresSamples
 from fedumm.config import RunConfig
 from fedumm.features import cache
 from fedumm.features.cache import CacheOptions, default_folder
 from fedumm.features.report import CacheReport
 from fedumm.training.backbone import Backbone
-from fedumm.training.results import Evaluation, TrainResult
+from fedumm.training.order import Batch, epoch_steps, evaluation_batches, tasks_of
+from fedumm.training.results import Evaluation, Scores, TrainResult
 from fedumm.training.seeds import derive
 
-_MERGED_SAMPLES = 64
 TrainProgress = Callable[[int, int, float], None]
 """Called after each optimiser step with samples done, samples in all, and the mean loss so far."""
 
 
-def epoch_groups(count: int, config: RunConfig, merge: bool, seed: int) -> list[list[list[int]]]:
-    """One epoch in random order: optimiser steps, each a list of batches, each a list of rows.
-
-    A step takes ``batch_size * grad_accum`` rows, the last one what is left. Its rows are cut
-    into batches of ``batch_size``, or, if ``merge``, of up to 64.
-    """
-    order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    step = config.batch_size * config.grad_accum
-    batch = max(config.batch_size, min(step, _MERGED_SAMPLES)) if merge else config.batch_size
-    groups = [order[i : i + step] for i in range(0, count, step)]
-    return [[group[i : i + batch] for i in range(0, len(group), batch)] for group in groups]
+def _is_cached(backbone: Backbone, dataset: Any) -> bool:
+    """A Hugging Face data set has features too, of another kind."""
+    return isinstance(backbone.backend, HasFrozenStages) and bool(dataset.cached)
 
 
-def _has_features(backbone: Backbone, dataset: Any) -> bool:
-    """A Hugging Face data set has ``features`` too, of another kind."""
-    return isinstance(backbone.backend, HasFrozenStage) and getattr(dataset, "features", None) is not None
-
-
-def _loader(backbone: Backbone, dataset: Any, batches: Sequence[list[int]], config: RunConfig) -> DataLoader[Any]:
+def _loader(backbone: Backbone, dataset: Any, batches: Iterable[Batch], config: RunConfig) -> DataLoader[Any]:
     return DataLoader(
         dataset,
-        batch_sampler=batches,
+        batch_sampler=[batch.rows for batch in batches],
         collate_fn=backbone.backend.collate_fn,
-        num_workers=0 if _has_features(backbone, dataset) else config.num_workers,
+        num_workers=0 if _is_cached(backbone, dataset) else config.num_workers,
         pin_memory=backbone.device.type == "cuda",
     )
 
@@ -91,76 +79,97 @@ def train_epochs(
     # Training that failed halfway, for another client, may have left gradients behind.
     optimizer.zero_grad(set_to_none=True)
     merge = merges_batches(backbone, config)
-    total, steps = 0.0, 0
+    total = dict.fromkeys(sorted({*tasks_of(dataset, config)}), 0.0)
+    drawn, steps = dict.fromkeys(total, 0), 0
     for epoch in range(epochs):
         torch.manual_seed(derive(seed, "dropout", epoch))
         model.train()
         epoch_loss = 0.0
-        groups = epoch_groups(count, config, merge, derive(seed, "order", epoch))
-        batches = iter(_loader(backbone, dataset, [batch for group in groups for batch in group], config))
+        plan = epoch_steps(dataset, config, merge, derive(seed, "order", epoch))
+        loaded = iter(_loader(backbone, dataset, chain.from_iterable(plan), config))
         done = 0
-        for group in groups:
-            size = sum(map(len, group))
-            epoch_loss += _step(backbone, optimizer, batches, [len(batch) / size for batch in group]) * size
-            steps, done = steps + 1, done + size
+        for batches in plan:
+            for batch, loss in zip(batches, _step(backbone, optimizer, loaded, batches), strict=True):
+                drawn[batch.task] += len(batch.rows)
+                total[batch.task] += loss * len(batch.rows)
+                epoch_loss += loss * len(batch.rows)
+                done += len(batch.rows)
+            steps += 1
             if progress:
-                progress(epoch * count + done, epochs * count, (total + epoch_loss) / (epoch * count + done))
-        total += epoch_loss
+                progress(epoch * count + done, epochs * count, sum(total.values()) / sum(drawn.values()))
         model.eval()
         if after_epoch:
             after_epoch(epoch + 1, epoch_loss / count)
-    return TrainResult(total / (epochs * count), count, steps, time.monotonic() - start)
+    return TrainResult(
+        loss=sum(total.values()) / sum(drawn.values()),
+        losses={task: total[task] / drawn[task] for task in total if drawn[task]},
+        samples=count,
+        steps=steps,
+        seconds=time.monotonic() - start,
+        adapter=backbone.trained(optimizer),
+    )
 
 
 def _step(
-    backbone: Backbone, optimizer: torch.optim.Optimizer, batches: Iterator[Any], weights: Sequence[float]
-) -> float:
-    """One optimiser step over ``len(weights)`` batches; returns the weighted mean loss.
+    backbone: Backbone, optimizer: torch.optim.Optimizer, loaded: Iterator[Any], batches: Sequence[Batch]
+) -> list[float]:
+    """One optimiser step over ``batches``; returns their mean losses.
 
     A batch weighs as its share of the step's samples: a short last batch counts for what it holds.
     """
-    losses = []
-    for weight in weights:
-        loss = backbone.train_step(next(batches)) * weight
-        loss.backward()
+    size, losses = sum(len(batch.rows) for batch in batches), []
+    for batch in batches:
+        loss = backbone.train_step(next(loaded))
+        (loss * (len(batch.rows) / size)).backward()
         losses.append(loss.detach())
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return float(torch.stack(losses).sum())
+    return torch.stack(losses).tolist()
 
 
-def cache_features(backbone: Backbone, datasets: Sequence[Any], config: RunConfig, progress: Progress) -> CacheReport:
-    """Compute the frozen stage's outputs ahead where backend and options allow."""
-    if config.feature_cache == "off" or not isinstance(backbone.backend, HasFrozenStage):
-        return CacheReport()
-    options = CacheOptions(
-        mode=config.feature_cache,
-        memory_bytes=int(config.feature_cache_gb * 1e9),
-        folder=Path(config.feature_cache_dir).expanduser() if config.feature_cache_dir else default_folder(),
-        dtype=getattr(torch, config.feature_dtype),
-    )
-    stage = backbone.backend.frozen_stage(backbone.model, backbone.processor)
-    return cache.cache_features(stage, datasets, options, backbone.device, progress)
+def cache_features(
+    backbone: Backbone, datasets: Sequence[Any], config: RunConfig, progress: Progress
+) -> list[CacheReport]:
+    """Compute the frozen stages' outputs ahead where backend and options allow."""
+    if config.feature_cache == "off" or not isinstance(backbone.backend, HasFrozenStages):
+        return []
+    reports: list[CacheReport] = []
+    for stage in backbone.backend.frozen_stages(backbone.model, backbone.processor):
+        parts = [part for dataset in datasets if (part := dataset.part(stage.name)) is not None]
+        used = sum(report.bytes for report in reports if report.kept == "memory")
+        options = CacheOptions(
+            mode=config.feature_cache,
+            memory_bytes=int(config.feature_cache_gb * 1e9) - used,
+            folder=Path(config.feature_cache_dir).expanduser() if config.feature_cache_dir else default_folder(),
+            dtype=getattr(torch, config.feature_dtype),
+        )
+        reports.append(cache.cache_features(stage, parts, options, backbone.device, progress))
+    return reports
 
 
-def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Evaluation:
-    """Score the backbone with its present adapter."""
-    model, backend, count = backbone.model, backbone.backend, len(dataset)
+def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Scores:
+    """Score the backbone with its present adapter, task by task."""
+    model, backend = backbone.model, backbone.backend
     model.eval()
-    size = config.eval_batch_size or config.batch_size * (32 if _has_features(backbone, dataset) else 8)
-    # Questions of a length together: less padding to compute.
-    order = sorted(range(count), key=dataset.lengths.__getitem__) if hasattr(dataset, "lengths") else range(count)
-    batches = [list(order[i : i + size]) for i in range(0, count, size)]
+    size = config.eval_batch_size or config.batch_size * (32 if _is_cached(backbone, dataset) else 8)
+    batches = evaluation_batches(dataset, config, size)
     loader = _loader(backbone, dataset, batches, config)
     with backbone.autocast():
-        if isinstance(backend, ScoresSamples):
-            return _evaluation(backend.score_samples(model, loader, backbone.processor, backbone.device))
-        return Evaluation(float(backend.evaluate(model, loader, backbone.processor, backbone.device)), count, {})
+        if not isinstance(backend, ScoresSamples):
+            score = float(backend.evaluate(model, loader, backbone.processor, backbone.device))
+            return {config.tasks[0]: Evaluation(score, len(dataset), {})}
+        samples = iter(backend.score_samples(model, loader, backbone.processor, backbone.device))
+    by_task: dict[str, list[SampleScore]] = {}
+    for batch in batches:
+        by_task.setdefault(batch.task, []).extend(islice(samples, len(batch.rows)))
+    return {task: _evaluation(own) for task, own in by_task.items()}
 
 
-def _evaluation(samples: Sequence[tuple[float, str]]) -> Evaluation:
+def _evaluation(samples: Sequence[SampleScore]) -> Evaluation:
     by_name: dict[str, list[float]] = {}
-    for score, name in samples:
-        by_name.setdefault(name, []).append(score)
+    for sample in samples:
+        by_name.setdefault(sample.part, []).append(sample.score)
     parts = {name: (sum(own) / len(own), len(own)) for name, own in sorted(by_name.items()) if name}
-    return Evaluation(sum(score for score, _ in samples) / len(samples), len(samples), parts)
+    losses = [sample.loss for sample in samples if sample.loss is not None]
+    loss = sum(losses) / len(losses) if losses else None
+    return Evaluation(sum(sample.score for sample in samples) / len(samples), len(samples), parts, loss)

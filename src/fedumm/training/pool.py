@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fedumm.backends.protocol import HasFrozenStage
+from fedumm.backends.protocol import HasFrozenStages
 from fedumm.config import RunConfig
 from fedumm.training.backbone import Backbone
 
@@ -24,7 +24,7 @@ class DatasetPool:
         self._backbone, self._rows, self._config = backbone, rows, config
         self._place = {row: place for place, row in enumerate(used)}
         self.whole: Any = None
-        if isinstance(backbone.backend, HasFrozenStage) and used:
+        if isinstance(backbone.backend, HasFrozenStages) and used:
             self.whole = self._build(used)
 
     def _build(self, chosen: Sequence[int]) -> Any:

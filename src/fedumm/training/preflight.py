@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedumm.backends import get_backend
-from fedumm.backends.registry import SHIPPED
+from fedumm.backends.registry import SHIPPED, backend_for
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import RunConfig
 from fedumm.data.source import available_sources
@@ -21,7 +20,7 @@ def check_hub(config: RunConfig) -> None:
         return
     model, dataset = config.model_name_or_path, config.dataset
     if not model or not dataset:
-        backend = get_backend(config.model_backend)
+        backend = backend_for(config)
         dataset = dataset or backend.hf_dataset_name()
         model = model or getattr(backend, "default_model", "")
     where = resolve_checkpoint(config.model_backend, model) if model else "."

@@ -10,7 +10,7 @@ import torch
 
 from fedumm.backends.blip_vqa import model as blip
 from fedumm.backends.blip_vqa.dataset import BlipVqaDataset, collate, pad
-from fedumm.backends.protocol import FrozenStage
+from fedumm.backends.protocol import FrozenStage, SampleScore
 from fedumm.metrics import vqa_score
 
 _TENSORS = ("input_ids", "attention_mask", "decoder_input_ids", "labels")
@@ -66,26 +66,26 @@ class BlipVqaBackend:
 
     def score_samples(
         self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device
-    ) -> list[tuple[float, str]]:
+    ) -> list[SampleScore]:
         """VQA score (0..1) of each greedy answer, and its answer type."""
-        scores: list[tuple[float, str]] = []
+        scores: list[SampleScore] = []
         for batch in dataloader:
             answers = self._predict(model, batch, processor, dataloader.dataset.max_a_len)
             types = batch.get("answer_type", [""] * len(answers))
-            scores += zip(map(vqa_score, answers, batch["references"]), types, strict=True)
+            scores += map(SampleScore, map(vqa_score, answers, batch["references"]), types)
         return scores
 
     def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device) -> float:
         """VQA accuracy (0..1) of greedy answers."""
-        scores = [score for score, _ in self.score_samples(model, dataloader, processor, device)]
+        scores = [sample.score for sample in self.score_samples(model, dataloader, processor, device)]
         return sum(scores) / len(scores)
 
-    def frozen_stage(self, model: torch.nn.Module, processor: Any) -> FrozenStage:
+    def frozen_stages(self, model: torch.nn.Module, processor: Any) -> list[FrozenStage]:
         """The vision tower."""
         tower, images = blip.base_of(model).vision_model, processor.image_processor
         facts = {"tower": tower.config.to_dict(), "images": images.to_dict()}
         settings = json.dumps(facts, sort_keys=True, default=str)
-        return FrozenStage("BLIP vision tower", tower, partial(blip.encode_images, model), settings)
+        return [FrozenStage("vision features", tower, partial(blip.encode_images, model), settings)]
 
     def answer(self, model: torch.nn.Module, processor: Any, image: Any, question: str, device: torch.device) -> str:
         """Greedy answer to one question."""

@@ -49,6 +49,15 @@ class BlipVqaDataset(Dataset[dict[str, Any]]):
         """Tokens of each question."""
         return [len(self.questions[row]) for row in self.index]
 
+    @property
+    def cached(self) -> bool:
+        """Whether images come as features."""
+        return self.features is not None
+
+    def part(self, stage: str) -> BlipVqaDataset:
+        """All samples take the features of the one stage."""
+        return self
+
     def subset(self, rows: Sequence[int]) -> BlipVqaDataset:
         """Some of the items, in this order; text and features are shared."""
         part = copy.copy(self)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
+from PIL import Image
 from transformers import JanusForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -82,6 +83,20 @@ def decode_codes(model: torch.nn.Module, codes: torch.Tensor) -> torch.Tensor:
     return pixels
 
 
+def codebook_size(model: torch.nn.Module) -> int:
+    """How many codes there are."""
+    return int(base_of(model).config.vq_config.num_embeddings)
+
+
+def to_images(pixels: torch.Tensor, processor: Any) -> list[Image.Image]:
+    """Undo the image processor's normalisation: ``(batch, 3, height, width)`` -> RGB images."""
+    mean, std = (
+        torch.tensor(v, device=pixels.device)[:, None, None] for v in (processor.image_mean, processor.image_std)
+    )
+    levels = ((pixels * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    return [Image.fromarray(one.permute(1, 2, 0).cpu().numpy()) for one in levels]
+
+
 def question_states(
     model: torch.nn.Module, input_ids: torch.Tensor, image_embeds: torch.Tensor, **options: Any
 ) -> tuple[torch.Tensor, Any]:
@@ -115,9 +130,7 @@ def answer_loss(
     return (losses / lengths.repeat_interleave(lengths)).sum() / len(labels)
 
 
-def image_inputs(
-    model: torch.nn.Module, input_ids: torch.Tensor, codes: torch.Tensor
-) -> torch.Tensor:
+def image_inputs(model: torch.nn.Module, input_ids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """A caption's prompt and image tokens as embeddings ``(batch, prompt + tokens, width)``."""
     base = base_of(model)
     prompt = base.get_input_embeddings()(input_ids)

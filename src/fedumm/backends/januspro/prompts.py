@@ -37,10 +37,12 @@ class Prompts:
         self.image_id, self.boi_id, self.eoi_id = (
             ids(token) for token in (processor.image_token, processor.image_start_token, processor.image_end_token)
         )
+        self.image_token: str = processor.image_token
         self.image_tokens: int = processor.num_image_tokens
         self.question = cache(self._question)
         self.answer = cache(self._answer)
         self.caption = cache(self._caption)
+        self.cut = cache(self._cut)
 
     def _chat(self, *content: dict[str, str]) -> str:
         text: str = self._processor.apply_chat_template(
@@ -61,9 +63,14 @@ class Prompts:
             raise FedummError(f"A question must not contain the token {self._processor.image_token}: {text!r}.")
         return tuple(ids)
 
-    def _answer(self, text: str) -> tuple[int, ...]:
-        """What follows that prompt: the answer and the end token."""
-        return (*self._tokenizer(f" {text}", add_special_tokens=False).input_ids, self.eos_id)
+    def _answer(self, text: str, most: int) -> tuple[int, ...]:
+        """What follows that prompt: the answer and the end token, at most ``most`` tokens."""
+        return (*self._tokenizer(f" {text}", add_special_tokens=False).input_ids[: most - 1], self.eos_id)
+
+    def _cut(self, text: str, most: int) -> str:
+        """``text``, or what its first ``most`` tokens say."""
+        ids = self._tokenizer(text, add_special_tokens=False).input_ids
+        return text if len(ids) <= most else str(self._tokenizer.decode(ids[:most]))
 
     def _caption(self, text: str) -> tuple[int, ...]:
         """The prompt for an image; it ends with the begin-of-image token."""

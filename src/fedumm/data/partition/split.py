@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,6 +71,8 @@ def split_rows(
     seed: int,
     holdout: float,
     keep_images_whole: bool = False,
+    tasks: Sequence[str] | None = None,
+    task_share: float = 0.0,
 ) -> Partition:
     """Split rows ``0 .. len(labels) - 1`` among ``clients``.
 
@@ -86,6 +88,10 @@ def split_rows(
         seed: fixes the split.
         holdout: share of images held out, in (0, 1).
         keep_images_whole: an image's rows all go to one client.
+        tasks: task of each row. Each task is then split by itself, and a client that has it has at least
+            one training row of it.
+        task_share: share of the clients, drawn at random, that have a single task: the first one of
+            ``tasks`` in alphabetical order, the second one, and so on in turn.
 
     Raises:
         FedummError: more clients than training units, or nothing to split.
@@ -97,18 +103,24 @@ def split_rows(
     held_image = _hold_out(int(image_of.max()) + 1, holdout, rng)
     unit_of = image_of if keep_images_whole else np.arange(len(labels))
     unit_label, unit_held = _units(unit_of, _codes(_pool_rare(labels, 2 * len(clients))), held_image[image_of])
-    _check_enough(int((~unit_held).sum()), clients, keep_images_whole)
     partitioner = partitioner_for(alpha)
     owner = np.empty(len(unit_label), np.int64)
-    parts = partitioner.owners(unit_label[~unit_held], unit_label[unit_held], len(clients), rng)
-    for mask, owned in zip((~unit_held, unit_held), parts, strict=True):
-        owner[mask] = _repair(owned, len(clients), rng)
+    # Whole images have rows of all tasks.
+    unit_task = None if keep_images_whole else tasks
+    for name, members, eligible in _groups(unit_task, len(unit_label), len(clients), task_share, rng):
+        train, held = members & ~unit_held, members & unit_held
+        what = "images" if keep_images_whole else f"{name} samples".strip()
+        _check_enough(int(train.sum()), len(eligible), what)
+        parts = partitioner.owners(unit_label[train], unit_label[held], len(eligible), rng)
+        for mask, owned in zip((train, held), parts, strict=True):
+            owner[mask] = eligible[_repair(owned, len(eligible), rng)]
     row_owner, row_held = owner[unit_of], held_image[image_of]
     shares = {
         name: ClientShare(np.flatnonzero((row_owner == k) & ~row_held), np.flatnonzero((row_owner == k) & row_held))
         for k, name in enumerate(clients)
     }
-    return Partition(partitioner.name, shares, _fingerprint(labels, images, [*row_owner, *row_held]))
+    method = f"task:{task_share:g} and {partitioner.name}" if task_share else partitioner.name
+    return Partition(method, shares, _fingerprint(labels, images, [*row_owner, *row_held]))
 
 
 def _codes(names: Sequence[str]) -> Ints:
@@ -140,11 +152,28 @@ def _units(unit_of: Ints, label: Ints, held: NDArray[np.bool_]) -> tuple[Ints, N
     return pairs[1][by_frequency][first], unit_held
 
 
-def _check_enough(units: int, clients: Sequence[str], whole: bool) -> None:
-    if units < len(clients):
-        what = "images" if whole else "samples"
+def _groups(
+    tasks: Sequence[str] | None, units: int, num_clients: int, share: float, rng: np.random.Generator
+) -> Iterator[tuple[str, NDArray[np.bool_], Ints]]:
+    """Units that are split by themselves, and the clients that they are split among; without tasks all among all."""
+    if tasks is None:
+        yield "", np.ones(units, bool), np.arange(num_clients)
+        return
+    names, has = sorted(set(tasks)), np.ones((len(set(tasks)), num_clients), bool)
+    order: Sequence[int] = rng.permutation(num_clients).tolist() if share else []
+    for place, client in enumerate(order[: round(share * num_clients)]):
+        has[:, client] = False
+        has[place % len(names), client] = True
+    for name, own in zip(names, has, strict=True):
+        if not own.any():
+            raise FedummError(f"--partition task:{share:g} leaves no client with the task {name}: use more clients.")
+        yield name, np.asarray(tasks) == name, np.flatnonzero(own)
+
+
+def _check_enough(units: int, clients: int, what: str) -> None:
+    if units < clients:
         raise FedummError(
-            f"{len(clients)} clients are too many for {units} training {what}: every client needs one. "
+            f"{clients} clients are too many for {units} training {what}: every client needs one. "
             "Lower --num_clients, or raise --max_train_samples."
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Collection
 from typing import Any
 
 from fedumm.data.shapes.compose import caption, composed_at
@@ -24,8 +25,8 @@ def load(request: DataRequest) -> DataSplits:
     no training scene (see :mod:`fedumm.data.shapes.compose`).
     """
     return DataSplits(
-        _rows(TRAIN_SEED, _scenes(request.max_train_samples, TRAIN_SCENES), "new"),
-        _rows(EVAL_SEED, _scenes(request.max_eval_samples, EVAL_SCENES), "test"),
+        _rows(TRAIN_SEED, _scenes(request.max_train_samples, TRAIN_SCENES), "new", request.mix),
+        _rows(EVAL_SEED, _scenes(request.max_eval_samples, EVAL_SCENES), "test", request.mix),
     )
 
 
@@ -33,24 +34,24 @@ def _scenes(limit: int, most: int) -> int:
     return most if limit == -1 else min(most, limit)
 
 
-def _rows(seed: int, scenes: int, part: str) -> Any:
-    """A row for each caption (its ``question`` is None) and for each question (its ``caption`` is None)."""
+def _rows(seed: int, scenes: int, part: str, tasks: Collection[str]) -> Any:
+    """Rows for questions (with no ``caption``), then for captions (with no ``question``), as ``tasks`` ask."""
     from datasets import Dataset, Features, Image, Value
 
     names = ("image", "question", "answer", "answer_type", "question_type", "caption", "geneval", "image_id")
-    columns: dict[str, list[Any]] = {name: [] for name in names}
+    asked: list[tuple[Any, ...]] = []
+    captions: list[tuple[Any, ...]] = []
     for index in range(scenes):
         composed, rng = composed_at(index, seed, part)
         buffer = io.BytesIO()
         draw(composed.scene).save(buffer, "PNG")
+        image, image_id = {"bytes": buffer.getvalue(), "path": None}, f"{seed}-{index}"
         metadata = caption(composed, colored=bool(rng.integers(2)))
-        rows: list[tuple[str | None, ...]] = [
-            (None, None, None, composed.category, metadata["prompt"], json.dumps(metadata)),
-            *((q.text, q.answer, q.answer_type, q.category, None, None) for q in ask(rng, composed, QUESTIONS)),
-        ]
-        for row in rows:
-            values = ({"bytes": buffer.getvalue(), "path": None}, *row, f"{seed}-{index}")
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-    features = Features({"image": Image(), **{name: Value("string") for name in columns if name != "image"}})
-    return Dataset.from_dict(columns, features=features)
+        questions = ask(rng, composed, QUESTIONS)
+        asked += [(image, q.text, q.answer, q.answer_type, q.category, None, None, image_id) for q in questions]
+        about = (composed.category, metadata["prompt"], json.dumps(metadata))
+        captions.append((image, None, None, None, *about, image_id))
+    rows = [*(asked if "vqa" in tasks else ()), *(captions if "t2i" in tasks else ())]
+    features = Features({"image": Image(), **{name: Value("string") for name in names[1:]}})
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    return Dataset.from_dict(dict(zip(names, map(list, columns), strict=True)), features=features)

@@ -1,0 +1,202 @@
+"""The backend ``januspro``: the protocol's methods in terms of Janus's parts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+
+from fedumm.backends.januspro import model as janus
+from fedumm.backends.januspro.dataset import CODES, FEATURES, JanusDataset, collate, pad_left
+from fedumm.backends.januspro.generate import generate_answers, generate_codes, uniform_numbers
+from fedumm.backends.januspro.load import DEFAULT_MODEL, load_pretrained
+from fedumm.backends.januspro.prompts import Prompts
+from fedumm.backends.protocol import FrozenStage, SampleScore
+from fedumm.errors import FedummError
+from fedumm.metrics import vqa_score
+
+DROP_CAPTION = 0.1
+"""Share of captions left out in training, so that guidance has something to push away from."""
+
+_MAX_ANSWER = 32
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class JanusProBackend:
+    """Janus-Pro (Chen et al., 2025, https://arxiv.org/abs/2501.17811) with LoRA on its language model.
+
+    Answers are scored by the VQA v2 accuracy, drawing by the cross-entropy of image tokens.
+
+    Args:
+        tasks: what to learn: ``vqa``, ``t2i`` or both.
+        lora_targets: ``attention`` or ``all``.
+    """
+
+    tasks: tuple[str, ...] = ("vqa",)
+    lora_targets: str = "attention"
+
+    name = "januspro"
+    loss_is_sample_mean = True
+    default_model = DEFAULT_MODEL
+
+    def for_tasks(self, tasks: Sequence[str], lora_targets: str) -> JanusProBackend:
+        """The same for other tasks or layers."""
+        return replace(self, tasks=tuple(tasks), lora_targets=lora_targets)
+
+    def build_model_and_processor(
+        self, model_name_or_path: str, lora_r: int, lora_alpha: int, lora_dropout: float, device: torch.device
+    ) -> tuple[torch.nn.Module, Any]:
+        """A PEFT model around ``JanusForConditionalGeneration``, and its ``JanusProcessor``."""
+        base, processor = load_pretrained(model_name_or_path, device)
+        processor.context = base.config.text_config.max_position_embeddings
+        targets = janus.lora_targets(self.lora_targets == "all", "t2i" in self.tasks)
+        return janus.add_lora(base, lora_r, lora_alpha, lora_dropout, targets).to(device), processor
+
+    def build_dataset(self, hf_ds: Any, processor: Any, max_q_len: int, max_a_len: int) -> JanusDataset:
+        """Tokenise all questions, answers and captions."""
+        return JanusDataset(hf_ds, processor, self.tasks, max_q_len, max_a_len, processor.context)
+
+    def collate_fn(self, batch: list[dict[str, Any]]) -> Batch:
+        """See :func:`fedumm.backends.januspro.dataset.collate`."""
+        return collate(batch)
+
+    def _image(self, model: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
+        """What the frozen stage of the batch's task makes of the images, made now if it is not there."""
+        encode = janus.encode_for_understanding if batch["task"] == "vqa" else janus.encode_for_generation
+        if "features" in batch:
+            made: torch.Tensor = batch["features"].to(device, non_blocking=True)
+        else:
+            made = encode(model, batch["pixel_values"].to(device, non_blocking=True))
+        return (
+            made.to(janus.base_of(model).get_input_embeddings().weight.dtype) if batch["task"] == "vqa" else made.long()
+        )
+
+    def train_step(self, model: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
+        """Mean over samples of the mean negative log-likelihood (nats) of an answer's or an image's tokens."""
+        image = self._image(model, batch, device)
+        if batch["task"] == "vqa":
+            return janus.answer_loss(model, batch["input_ids"].to(device), batch["labels"].to(device), image)
+        dropped = torch.rand(len(image)) < DROP_CAPTION
+        ids = torch.where(dropped[:, None], batch["without_ids"], batch["prompt_ids"])
+        return janus.image_losses(model, ids.to(device), batch["prompt_mask"].to(device), image).mean()
+
+    @torch.inference_mode()
+    def score_samples(
+        self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device
+    ) -> list[SampleScore]:
+        """Of a greedy answer its VQA score; of a caption its image's nats a token, and the part saved of guessing's."""
+        prompts, codes = Prompts(processor), janus.codebook_size(model)
+        scores: list[SampleScore] = []
+        for batch in dataloader:
+            ids, mask = batch["prompt_ids"].to(device), batch["prompt_mask"].to(device)
+            image = self._image(model, batch, device)
+            if batch["task"] == "vqa":
+                said = generate_answers(model, ids, mask, image, prompts.eos_id, batch["max_a_len"])
+                values = map(vqa_score, map(prompts.text, said), batch["references"])
+                scores += map(SampleScore, values, batch["types"])
+            else:
+                nats = janus.image_losses(model, ids, mask, image).tolist()
+                scores += [
+                    SampleScore(1 - n / math.log(codes), t, n) for n, t in zip(nats, batch["types"], strict=True)
+                ]
+        return scores
+
+    def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device) -> float:
+        """The mean of all samples' scores."""
+        scores = [sample.score for sample in self.score_samples(model, dataloader, processor, device)]
+        return sum(scores) / len(scores)
+
+    def frozen_stages(self, model: torch.nn.Module, processor: Any) -> list[FrozenStage]:
+        """Tower and aligner, to understand with; the VQ-VAE's encoder, for what is to be drawn."""
+        parts, images = janus.base_of(model).model, processor.image_processor
+        config = janus.base_of(model).config
+        settings = {"images": images.to_dict(), "vision": config.vision_config.to_dict()}
+        seeing = FrozenStage(
+            FEATURES,
+            torch.nn.ModuleList([parts.vision_model, parts.aligner]),
+            partial(janus.encode_for_understanding, model),
+            json.dumps(settings, sort_keys=True, default=str),
+        )
+        settings = {"images": images.to_dict(), "crop": "centre", "vq": config.vq_config.to_dict()}
+        drawing = FrozenStage(
+            CODES,
+            parts.vqmodel,
+            partial(janus.encode_for_generation, model),
+            json.dumps(settings, sort_keys=True, default=str),
+            torch.int32,
+        )
+        return [stage for task, stage in (("vqa", seeing), ("t2i", drawing)) if task in self.tasks]
+
+    @torch.inference_mode()
+    def answer(self, model: torch.nn.Module, processor: Any, image: Any, question: str, device: torch.device) -> str:
+        """Greedy answer to one question."""
+        prompts = Prompts(processor)
+        pixels = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt").pixel_values
+        features = self._image(model, {"task": "vqa", "pixel_values": pixels}, device)
+        ids, mask = pad_left([prompts.with_image(prompts.question(question))])
+        said = generate_answers(model, ids.to(device), mask.to(device), features, prompts.eos_id, _MAX_ANSWER)
+        return prompts.text(said[0])
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        model: torch.nn.Module,
+        processor: Any,
+        captions: Sequence[str],
+        seeds: Sequence[int],
+        device: torch.device,
+        *,
+        guidance: float = 5.0,
+        temperature: float = 1.0,
+    ) -> list[Image.Image]:
+        """An image a caption, sampled token by token with classifier-free guidance."""
+        prompts = Prompts(processor)
+        if any(not caption.strip() for caption in captions):
+            raise FedummError("An empty caption says nothing to draw.")
+        texts = [prompts.caption(caption) for caption in captions]
+        longest = max(map(len, texts)) + prompts.image_tokens
+        if longest > processor.context:
+            raise FedummError(
+                f"A caption and its image take {longest} tokens, and the model reads {processor.context} at most: "
+                "shorten the caption."
+            )
+        ids, mask = pad_left(texts)
+        without, _ = pad_left([prompts.unconditional(text) for text in texts])
+        codes = generate_codes(
+            model,
+            (ids.to(device), mask.to(device)),
+            without.to(device),
+            prompts.image_tokens,
+            uniform_numbers(seeds, prompts.image_tokens),
+            guidance,
+            temperature,
+        )
+        return janus.to_images(janus.decode_codes(model, codes), processor.image_processor)
+
+    def hf_dataset_name(self) -> str:
+        """VQA v2 (Goyal et al., 2017), which has no captions."""
+        if "t2i" in self.tasks:
+            raise FedummError(
+                "Say which captioned images to learn from: --dataset shapes, easy_vqa, a folder or a Hub id."
+            )
+        return "vqav2"
+
+    def hf_train_split(self) -> str:
+        """Split to train on."""
+        return "train"
+
+    def hf_eval_split(self) -> str:
+        """Split to evaluate on."""
+        return "validation"
+
+    def keep_columns(self) -> list[str]:
+        """Columns that the data set reads."""
+        own = {"vqa": ["question", "multiple_choice_answer", "answers"], "t2i": ["caption"]}
+        return ["image", *(column for task in self.tasks for column in own[task])]

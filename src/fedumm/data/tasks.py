@@ -1,0 +1,62 @@
+"""Which rows of a data set are for which task, and how many of each a run takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedumm.data.columns import canonical, canonical_captions
+from fedumm.errors import FedummError
+
+MARKS = {"vqa": "question", "t2i": "caption"}
+"""The column that a row of the task has something in."""
+
+_OWN = {"vqa": {"question", "multiple_choice_answer", "answers"}, "t2i": {"caption"}}
+
+
+def task_rows(raw: Any, mix: Mapping[str, int], columns: Sequence[str], limit: int, name: str, kind: str) -> Any:
+    """Rows of ``raw`` for the tasks of ``mix``, task after task, with canonical columns and a column ``task``.
+
+    Args:
+        mix: parts of each task in a limited number of rows.
+        columns: what the backend reads; columns of one task need not be there for another.
+        limit: most rows; -1: all.
+        name, kind: of the data set, for messages.
+
+    Raises:
+        FedummError: a column is missing, or a task has no row.
+    """
+    from datasets import concatenate_datasets
+
+    parts = []
+    for task, most in _limits(limit, mix).items():
+        foreign = {column for other, own in _OWN.items() if other != task for column in own}
+        make = canonical_captions if task == "t2i" else canonical
+        rows = make(_first(raw, MARKS[task], most), [c for c in columns if c not in foreign], name)
+        if not len(rows):
+            raise FedummError(f"--dataset {name}: there are no {kind} rows with a {MARKS[task]}.")
+        parts.append(rows.add_column("task", [task] * len(rows)))
+    return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
+
+
+def _limits(limit: int, mix: Mapping[str, int]) -> dict[str, int]:
+    """Most rows of each task: ``limit`` in the proportions of ``mix``, at least one each; -1: all."""
+    if limit == -1:
+        return dict.fromkeys(mix, -1)
+    total, left, limits = sum(mix.values()), limit, {}
+    for place, (task, part) in enumerate(mix.items(), start=1):
+        limits[task] = left if place == len(mix) else min(max(1, round(limit * part / total)), limit - 1)
+        left -= limits[task]
+    return limits
+
+
+def _first(raw: Any, mark: str, most: int) -> Any:
+    """The first ``most`` rows (-1: all) that have something in the column ``mark``, if there is such a column."""
+    chosen: Sequence[int] = range(len(raw))
+    if mark in raw.column_names:
+        values = raw[mark][:]
+        if any(value is None for value in values):
+            chosen = [row for row, value in enumerate(values) if value is not None]
+    if 0 <= most < len(chosen):
+        chosen = chosen[:most]
+    return raw if len(chosen) == len(raw) else raw.select(chosen)

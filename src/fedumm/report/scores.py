@@ -1,0 +1,38 @@
+"""Scores as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = {"vqa": "accuracy", "t2i": "image tokens", "geneval": "GenEval"}
+"""What is measured of each task. Image tokens have a cross-entropy, in nats a token: lower is better."""
+
+CATEGORIES = {
+    "single_object": "one object",
+    "two_object": "two objects",
+    "counting": "counting",
+    "colors": "colours",
+    "position": "position",
+    "color_attr": "colour attribution",
+}
+"""GenEval's, for people."""
+
+
+def percent(value: float | None) -> str:
+    """``0.5`` as ``50.00 %``; a dash for None."""
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def score_text(entry: Mapping[str, Any] | None) -> str:
+    """One task's entry of a record: ``71.20 %``, or ``3.214 nats`` where there is a loss; a dash for None."""
+    if entry is None:
+        return "-"
+    loss = entry.get("loss")
+    return percent(entry["score"]) if loss is None else f"{loss:.3f} nats"
+
+
+def scores_text(record: Mapping[str, Any], name: str) -> str:
+    """All tasks of ``name`` (``heldout``, ``test``, ...) but the images drawn, one after the other."""
+    tasks: Mapping[str, Any] = record.get(f"{name}_tasks") or {}
+    return "  ".join(score_text(tasks[task]) for task in ("vqa", "t2i") if task in tasks) or "-"

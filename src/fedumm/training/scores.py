@@ -1,0 +1,44 @@
+"""Scores of several clients or hosts as one: means weighted by examples, task by task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fedumm.training.results import GENEVAL, Evaluation, Scores
+
+
+def combine(scores: Sequence[Scores]) -> Scores:
+    """Each task's means over all its examples; who has none of a task does not count for it."""
+    tasks = sorted({task for own in scores for task in own})
+    return {task: _combine(task, [own[task] for own in scores if task in own]) for task in tasks}
+
+
+def _combine(task: str, evaluations: Sequence[Evaluation]) -> Evaluation:
+    names = sorted({name for e in evaluations for name in e.parts})
+    parts = {name: _mean([e.parts[name] for e in evaluations if name in e.parts]) for name in names}
+    score, count = _mean([(e.score, e.count) for e in evaluations])
+    if task == GENEVAL:
+        # Every category counts the same.
+        score = sum(share for share, _ in parts.values()) / len(parts)
+    losses = [(e.loss, e.count) for e in evaluations if e.loss is not None]
+    return Evaluation(score, count, parts, _mean(losses)[0] if losses else None)
+
+
+def _mean(values: Sequence[tuple[float, int]]) -> tuple[float, int]:
+    total = sum(count for _, count in values)
+    return sum(value * count for value, count in values) / total, total
+
+
+def summary(name: str, scores: Scores) -> dict[str, Any]:
+    """``name``: the mean over tasks, or None; ``name_tasks``: each task's score, count, loss and parts.
+
+    Images drawn have their own entry there, but no part in the mean.
+    """
+    tasks = {
+        task: {"score": e.score, "count": e.count, "parts": {part: score for part, (score, _) in e.parts.items()}}
+        | ({} if e.loss is None else {"loss": e.loss})
+        for task, e in scores.items()
+    }
+    learnt = [e.score for task, e in scores.items() if task != GENEVAL]
+    return {name: sum(learnt) / len(learnt) if learnt else None, f"{name}_tasks": tasks}
