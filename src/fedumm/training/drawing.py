@@ -54,7 +54,8 @@ def drawing_test(backbone: Backbone, rows: Any, config: RunConfig, first: int = 
 
     None if there is nothing to draw: the options, the backend or the data leave it out.
     """
-    if "t2i" not in config.tasks or not isinstance(backbone.backend, DrawsImages) or "geneval" not in rows.column_names:
+    wanted = config.geneval_prompts and "t2i" in config.tasks
+    if not wanted or not isinstance(backbone.backend, DrawsImages) or "geneval" not in rows.column_names:
         return None
     by_tag: dict[str, dict[str, dict[str, Any]]] = {}
     for text in rows["geneval"][:]:
