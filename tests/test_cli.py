@@ -128,7 +128,7 @@ class TestHelp:
 @pytest.mark.parametrize(
     ("program", "argv", "message"),
     [
-        (JOB, ["--model_backend", "nope", "--simulator"], "job.py: Unknown backend 'nope'. Available: blip_vqa."),
+        (JOB, ["--model_backend", "nope", "--simulator"], "job.py: Unknown backend 'nope'. Available: blip_vqa, januspro."),
         (CENTRAL, ["--model_backend", "blip_vqa", "--lr", "0"], "local_train.py: --lr must be positive, not 0.0."),
         (MODULE, ["fedreate"], "fedumm: unknown command 'fedreate'. Did you mean 'federate'?"),
     ],
@@ -190,7 +190,7 @@ MISTAKES = {
     "partition --dataset shapes --num_clients 0": "--num_clients must be positive, not 0.",
     "partition --dataset shapes --holdout 1": "--holdout must be above 0 and below 1, not 1.0.",
     # what is missing or contradictory
-    "federate --simulator": "--model_backend is required (blip_vqa, or a name that --backend_file registers).",
+    "federate --simulator": "--model_backend is required (blip_vqa, januspro, or a name that --backend_file registers).",
     f"federate {BLIP}": "Say how to run: --simulator, --in_process or --export_dir. For example:",
     f"federate {BLIP} --simulator --in_process": "--simulator and --in_process exclude each other.",
     f"federate {BLIP} --simulator --export_dir jobs": "--simulator and --export_dir exclude each other.",
@@ -198,8 +198,8 @@ MISTAKES = {
     f"federate {BLIP} --in_process --hosts 3": "--hosts 3 is more than --num_clients 2.",
     f"federate {BLIP} --in_process --clients_per_round 3": "--clients_per_round 3 is more than --num_clients 2.",
     # resources that are not there
-    "federate --model_backend blip --simulator": "Unknown backend 'blip'. Available: blip_vqa. Did you mean",
-    "train --model_backend janus": "Unknown backend 'janus'. Available: blip_vqa.",
+    "federate --model_backend blip --simulator": "Unknown backend 'blip'. Available: blip_vqa, januspro. Did you mean",
+    "train --model_backend janus": "Unknown backend 'janus'. Available: blip_vqa, januspro.",
     f"train {BLIP} --backend_file nowhere.py": "--backend_file nowhere.py: no such file.",
     f"federate {BLIP} --in_process --backend_file nowhere.py": "--backend_file nowhere.py: no such file.",
     f"federate {BLIP} --simulator --backend_file nowhere.py": "--backend_file nowhere.py: no such file.",
@@ -255,7 +255,7 @@ def test_a_model_folder_that_is_not_there_is_named(
         ("shape.png what", "Say which model to ask: --adapter FOLDER of a run, or --model_backend."),
         ("shape.png what --adapter nowhere", "Adapter folder not found: nowhere"),
         ("shape.png what --adapter empty", "empty does not hold an adapter (adapter_model.safetensors, "),
-        ("shape.png what --model_backend blip", "Unknown backend 'blip'. Available: blip_vqa."),
+        ("shape.png what --model_backend blip", "Unknown backend 'blip'. Available: blip_vqa, januspro."),
         ("shape.png what --model_backend x --backend_file bad.py", "--backend_file bad.py registered nothing"),
         (f"shape.png what {BLIP} --gpu 99", "--gpu 99: this machine has "),
     ],

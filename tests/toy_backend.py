@@ -18,8 +18,8 @@ import torch
 from fedumm.backends import register_backend
 
 ANSWERS = [
-    "yes", "no", "1", "2", "circle", "rectangle", "triangle", "red", "green", "blue", "yellow", "black",
-    "gray", "brown", "teal", "orange", "purple",
+    "yes", "no", "1", "2", "3", "4", "circle", "rectangle", "square", "triangle", "cross", "red", "green",
+    "blue", "yellow", "black", "gray", "brown", "teal", "orange", "purple",
 ]  # fmt: skip
 WORDS, WIDTH = 64, 32
 

@@ -207,5 +207,5 @@ def test_load_data_applies_all_this_to_both_splits(monkeypatch: pytest.MonkeyPat
     register_source("mine", lambda request: DataSplits(rows, rows))
     splits = load_data("mine", DataRequest(columns=BLIP))
     for part in (splits.train, splits.eval):
-        assert set(part.column_names) == {*BLIP, "answer_type", "image_id"}
+        assert set(part.column_names) == {*BLIP, "answer_type", "image_id", "task"}
         assert list(part["answer_type"]) == ["number", "yes/no"]

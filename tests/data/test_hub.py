@@ -69,6 +69,7 @@ CANONICAL = [
     "question",
     "question_id",
     "question_type",
+    "task",
 ]
 
 
@@ -365,6 +366,7 @@ def test_both_layouts_of_vqav2_become_one(connected: Results) -> None:
             "answer_type": "yes/no",
             "image_id": numbers,
             "question_id": 1000 * numbers,
+            "task": "vqa",
         }
 
 

@@ -91,7 +91,7 @@ def test_each_distinct_image_is_computed_once_for_all_data_sets(mode: str, tmp_p
     a, b = Pictures([1, 2, 1, 3, 2]), Pictures([3, 4, 4, 1])
     stage = Stage()
     report = fill(tmp_path, a, b, stage=stage, mode=mode)
-    assert report == CacheReport("memory" if mode == "memory" else "disk", 4 * 6 * 4, 4, 4)
+    assert report == CacheReport("test", "memory" if mode == "memory" else "disk", 4 * 6 * 4, 4, 4)
     check(a)
     check(b)
     assert bool(shards(tmp_path)) == (mode != "memory")
@@ -171,7 +171,7 @@ def test_damaged_files_are_made_again(damage: Callable[[Path], Any], tmp_path: P
 
 def test_an_interrupted_run_leaves_what_it_finished(tmp_path: Path) -> None:
     def stop(text: str, done: int, _: int) -> None:
-        if text == "vision features" and done >= 100:
+        if text == "test" and done >= 100:
             raise KeyboardInterrupt
 
     options = CacheOptions("disk", 0, tmp_path)
@@ -264,7 +264,7 @@ def test_without_room_on_disk_memory_is_used_or_nothing(tmp_path: Path, monkeypa
     report = fill(tmp_path, data, mode="auto", gb=1e-9)
     assert report.kept == ""
     assert "--feature_cache_gb" in report.note
-    assert report.describe().startswith("vision features are computed again in each step: ")
+    assert report.describe().startswith("test are computed again in each step: ")
     assert data.features is None
     with pytest.raises(FedummError, match="--feature_cache_gb"):
         fill(tmp_path, Pictures([1, 2]), mode="memory", gb=1e-9)
@@ -290,7 +290,7 @@ def test_a_folder_that_cannot_be_made_is_one_error(tmp_path: Path) -> None:
 
 def test_off_and_no_images(tmp_path: Path) -> None:
     data = Pictures([1])
-    assert fill(tmp_path, data, mode="off") == fill(tmp_path) == CacheReport()
+    assert fill(tmp_path, data, mode="off") == fill(tmp_path) == CacheReport("test")
     assert data.features is None
     assert CacheReport().describe() == ""
 

@@ -133,7 +133,7 @@ def test_blip_gives_the_same_bits_through_flare(tmp_path: Path) -> None:
     for which in ("best", "last"):
         assert weights(tmp_path / "simulator", which) == weights(tmp_path / "in_process", which)
     (setup,) = of(tmp_path / "simulator", "setup")
-    assert setup["features"]["computed"] == setup["features"]["images"], "shared by two hosts"
+    assert setup["features"][0]["computed"] == setup["features"][0]["images"], "shared by two hosts"
     payload = 4 * setup["trainable"]
     assert all(payload <= c["bytes_up"] <= 1.03 * payload + 4096 for c in of(tmp_path / "simulator", "client"))
 

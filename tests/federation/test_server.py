@@ -32,7 +32,7 @@ from fedumm.federation.messages import (
 from fedumm.federation.server import Server, uniform_sampler
 from fedumm.federation.topology import balanced, natural
 from fedumm.report.run_folder import RunFolder, read_records
-from fedumm.training.results import Evaluation
+from fedumm.training.results import Evaluation, Scores
 from toy import toy_config
 
 CLIENTS = ("site-1", "site-2")
@@ -44,22 +44,24 @@ Reply = Callable[[RoundTask], list[Update]]
 def good(task: RoundTask, client: str, value: float, score: float = 0.5) -> Update:
     """A client's update to a constant."""
     adapter = encode({"w": torch.full((3,), value)}) if task.train else b""
-    held = Evaluation(score, 5, {"yes/no": (score, 5)})
-    return Update(client, task.round, adapter, SIZES[client], 4, 1.0, held, held)
+    held = {"vqa": Evaluation(score, 5, {"yes/no": (score, 5)})}
+    return Update(client, task.round, adapter, [], SIZES[client], 4, 1.0, {"vqa": 1.0}, held, held)
 
 
 def run(
-    folder: Path, reply: Reply, tests: Callable[[RoundTask], Evaluation | None] = lambda _: None, **options: Any
+    folder: Path, reply: Reply, tests: Callable[[RoundTask], Scores] = lambda _: {}, start: Any = START, **options: Any
 ) -> Server:
     """Drive a server of two clients on one host, whose answers to round tasks come from ``reply``."""
     server = Server(toy_config(num_clients=2, **options), {"host-1": list(CLIENTS)}, RunFolder(folder, toy_config()))
-    clients = {c: {"train": SIZES[c], "heldout": 5, "labels": {"yes": SIZES[c]}} for c in CLIENTS}
+    clients = {
+        c: {"train": SIZES[c], "heldout": 5, "tasks": {"vqa": SIZES[c]}, "labels": {"yes": SIZES[c]}} for c in CLIENTS
+    }
 
     def send(message: Message) -> dict[str, Message]:
         if isinstance(message, Survey):
             return {"host-1": Sizes(clients, "iid", "print")}
         if isinstance(message, Setup):
-            return {"host-1": Ready(spec_of(START), {}, 3, 10, encode(START), 0, CacheReport(), "cpu")}
+            return {"host-1": Ready(spec_of(start), {}, 3, 10, encode(start), 0, [CacheReport()], "cpu")}
         assert isinstance(message, RoundTask)
         return {"host-1": HostReply(reply(message), tests(message))}
 
@@ -79,7 +81,7 @@ def change(**fields: Any) -> Reply:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "no tensor": ({"adapter": encode({})}, "missing"),
+    "no tensor": ({"adapter": encode({})}, "does not say what it trained"),
     "extra tensor": ({"adapter": encode({"w": torch.zeros(3), "x": torch.zeros(1)})}, "unknown"),
     "renamed": ({"adapter": encode({"v": torch.zeros(3)})}, "missing"),
     "shape": ({"adapter": encode({"w": torch.zeros(4)})}, "expected float32"),
@@ -91,6 +93,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "of another round": ({"round": 7}, "round 7"),
     "too many samples": ({"num_samples": 10**12}, "claims 1000000000000 samples, the survey said 10"),
     "no samples": ({"num_samples": 0}, "claims 0 samples"),
+    "of a task without data": ({"train_losses": {"vqa": 1.0, "t2i": 1.0}}, "trained t2i, for which it has no data"),
+    "of nothing": ({"adapter": encode({}), "untrained": ["w"]}, "does not say what it trained"),
+    "leaving out what is not there": ({"untrained": ["v"]}, "does not say what it trained"),
+    "leaving out what it sends": ({"untrained": ["w"]}, "unknown"),
     "failed": ({"error": "RuntimeError: no memory", "adapter": b""}, "no memory"),
     "of a stranger": ({"client": "site-9"}, "no answer"),
     "of the other client": ({"client": "site-1"}, "no answer"),
@@ -134,11 +140,71 @@ def test_the_best_round_is_the_one_whose_adapter_scored_highest_before_training(
 
 def test_scores_are_means_over_examples(tmp_path: Path) -> None:
     def reply(task: RoundTask) -> list[Update]:
-        held = {"site-1": Evaluation(1.0, 30, {}), "site-2": Evaluation(0.0, 10, {})}
+        held = {"site-1": {"vqa": Evaluation(1.0, 30, {})}, "site-2": {"vqa": Evaluation(0.0, 10, {})}}
         return [Update(**{**good(task, c, 1.0).__dict__, "before": held[c]}) for c in CLIENTS]
 
     run(tmp_path, reply)
     assert {r["heldout"] for r in read_records(tmp_path) if r["event"] == "round"} == {0.75}
+
+
+def test_a_task_counts_for_those_who_have_it(tmp_path: Path) -> None:
+    """The score that selects is the mean over tasks; images drawn have no part in it."""
+
+    def reply(task: RoundTask) -> list[Update]:
+        held = {
+            "site-1": {"vqa": Evaluation(1.0, 30, {}), "t2i": Evaluation(0.5, 10, {}, 4.0)},
+            "site-2": {"t2i": Evaluation(0.1, 30, {}, 6.0)},
+        }
+        return [Update(**{**good(task, c, 1.0).__dict__, "before": held[c]}) for c in CLIENTS]
+
+    drawn = Evaluation(0.0, 8, {"colors": (0.5, 6), "counting": (1.0, 2)})
+    run(tmp_path, reply, lambda task: {"geneval": drawn} if task.draw else {})
+    rounds = [r for r in read_records(tmp_path) if r["event"] in ("round", "final")]
+    for record in rounds:
+        assert record["heldout"] == pytest.approx((1.0 + (0.5 * 10 + 0.1 * 30) / 40) / 2)
+        tasks = record["heldout_tasks"]
+        assert tasks["vqa"] == {"score": 1.0, "count": 30, "parts": {}}
+        assert (tasks["t2i"]["count"], tasks["t2i"]["loss"]) == (40, pytest.approx(5.5))
+        assert record["test"] is None
+    drawings = [record["test_tasks"].get("geneval") for record in rounds]
+    assert drawings[0] == drawings[-1] == {"score": 0.75, "count": 8, "parts": {"colors": 0.5, "counting": 1.0}}
+    assert drawings[1:-1] == [None] * (len(rounds) - 2)
+
+
+@pytest.mark.parametrize(("every", "rounds"), [(0, [1, 6]), (2, [1, 3, 5, 6]), (1, [1, 2, 3, 4, 5, 6])])
+def test_images_are_drawn_as_often_as_asked(tmp_path: Path, every: int, rounds: list[int]) -> None:
+    drawn: list[int] = []
+
+    def reply(task: RoundTask) -> list[Update]:
+        drawn.extend([task.round] * task.draw)
+        return [good(task, c, 1.0) for c in CLIENTS]
+
+    run(tmp_path, reply, num_rounds=5, geneval_every=every)
+    assert drawn == rounds
+
+
+BOTH = {"a": torch.zeros(2), "b": torch.zeros(2), "c": torch.full((2,), 7.0)}
+
+
+def test_a_client_weighs_only_where_it_trained(tmp_path: Path) -> None:
+    """site-1 trains a and b, site-2 only a, and nobody c: b is site-1's, and c stays as it was."""
+    sent = {"site-1": {"a": 2.0, "b": 3.0}, "site-2": {"a": 6.0}}
+
+    def reply(task: RoundTask) -> list[Update]:
+        return [
+            Update(**{
+                **good(task, c, 0.0).__dict__,
+                "adapter": encode({name: torch.full((2,), value) for name, value in sent[c].items()}),
+                "untrained": sorted(BOTH.keys() - sent[c].keys()),
+            })
+            for c in CLIENTS
+        ]  # fmt: skip
+
+    server = run(tmp_path, reply, start=BOTH)
+    assert {name: tensor.tolist() for name, tensor in server.adapter.items()} == {
+        "a": [(30 * 2.0 + 10 * 6.0) / 40] * 2, "b": [3.0] * 2, "c": [7.0] * 2,
+    }  # fmt: skip
+    assert read_folder(tmp_path / "adapter" / "last")[0].keys() == BOTH.keys()
 
 
 def two_hosts(folder: Path) -> Server:
@@ -150,7 +216,10 @@ def two_hosts(folder: Path) -> Server:
 def sizes(fingerprint: str = "print", **train: int) -> Sizes:
     """A survey's answer: ``site_1=5`` gives site-1 five rows."""
     rows = {"site_1": 5, "site_2": 5, **train}
-    clients = {c.replace("_", "-"): {"train": n, "heldout": 1, "labels": {"yes": n}} for c, n in rows.items()}
+    clients = {
+        c.replace("_", "-"): {"train": n, "heldout": 1, "tasks": {"vqa": n}, "labels": {"yes": n}}
+        for c, n in rows.items()
+    }
     return Sizes(clients, "iid", fingerprint)
 
 
@@ -162,8 +231,8 @@ def test_hosts_with_other_data_are_refused(tmp_path: Path) -> None:
 def test_hosts_with_another_adapter_are_refused(tmp_path: Path) -> None:
     server = two_hosts(tmp_path)
     server.setup({"host-1": sizes(), "host-2": sizes()})
-    first = Ready(spec_of(START), {}, 3, 9, encode(START), 0, CacheReport(), "cpu")
-    second = Ready({"w": ((4,), "float32")}, {}, 4, 9, b"", 0, CacheReport(), "cpu")
+    first = Ready(spec_of(START), {}, 3, 9, encode(START), 0, [CacheReport()], "cpu")
+    second = Ready({"w": ((4,), "float32")}, {}, 4, 9, b"", 0, [CacheReport()], "cpu")
     with pytest.raises(FedummError, match="host-2 has an adapter of another shape"):
         server.start({"host-1": first, "host-2": second})
 
@@ -219,10 +288,13 @@ MESSAGES: list[Message] = [
     Survey(["site-1", "site-2"]),
     Sizes({"site-1": {"train": 1, "heldout": 0, "labels": {"yes": 1}}}, "iid", "f"),
     Setup({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1"),
-    Ready({"w": ((2, 3), "float32")}, {}, 6, 9, b"x", 3, CacheReport("disk", 9, 2, 1), "cpu"),
-    RoundTask(3, True, b"abc", {"host-1": ["site-1"]}),
-    HostReply([Update("site-1", 3, b"a", 2, 1, 0.5, Evaluation(0.5, 2, {"x": (0.5, 2)}))], Evaluation(0.1, 9, {})),
-    HostReply([], None, 1.5),
+    Ready({"w": ((2, 3), "float32")}, {}, 6, 9, b"x", 3, [CacheReport("codes", "disk", 9, 2, 1)], "cpu"),
+    RoundTask(3, True, b"abc", {"host-1": ["site-1"]}, True),
+    HostReply(
+        [Update("site-1", 3, b"a", ["w"], 2, 1, 0.5, {"t2i": 0.5}, {"vqa": Evaluation(0.5, 2, {"x": (0.5, 2)})})],
+        {"t2i": Evaluation(0.1, 9, {}, 5.5), "geneval": Evaluation(0.2, 8, {"colors": (0.2, 8)})},
+    ),
+    HostReply([], {}, 1.5),
     HostError("no", "trace"),
 ]
 
@@ -235,9 +307,10 @@ def test_messages_survive_the_wire(message: Message) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        {}, {"kind": "Nonsense"}, {"kind": "RoundTask"}, {"kind": "HostReply", "updates": [{}], "test": None},
-        {"kind": "HostReply", "updates": None, "test": None}, {"kind": "HostError", "message": "a", "extra": 1},
-        {"kind": "HostReply", "updates": [{**to_wire(MESSAGES[5])["updates"][0], "num_samples": "2"}], "test": None},
+        {}, {"kind": "Nonsense"}, {"kind": "RoundTask"}, {"kind": "HostReply", "updates": [{}], "test": {}},
+        {"kind": "HostReply", "updates": None, "test": {}}, {"kind": "HostError", "message": "a", "extra": 1},
+        {"kind": "HostReply", "updates": [{**to_wire(MESSAGES[5])["updates"][0], "num_samples": "2"}], "test": {}},
+        {**to_wire(MESSAGES[5]), "test": {"t2i": {"score": 1.0, "count": 2, "parts": {}}}},
         {"kind": "Ready", "spec": 3},
     ],
 )  # fmt: skip

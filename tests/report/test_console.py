@@ -32,9 +32,11 @@ ROUND: dict[str, Any] = {
     "rounds": 10,
     "clients": 4,
     "train_loss": 1.23456,
+    "train_losses": {"vqa": 1.23456},
     "heldout": 0.5,
-    "heldout_after": 2 / 3,
-    "test": 0.125,
+    "heldout_tasks": {"vqa": {"score": 0.5, "count": 35, "parts": {}}},
+    "heldout_after_tasks": {"vqa": {"score": 2 / 3, "count": 35, "parts": {}}},
+    "test_tasks": {"vqa": {"score": 0.125, "count": 4321, "parts": {}}},
     "bytes_down": 1_234_567,
     "bytes_up": 9_876_543,
     "seconds": 12.345,
@@ -43,12 +45,15 @@ ROUND: dict[str, Any] = {
 SETUP: dict[str, Any] = {
     "event": "setup",
     "hosts": {"host-1": {}, "host-2": {}},
-    "clients": {"site-1": {"train": 1200, "heldout": 30}, "site-2": {"train": 34, "heldout": 5}},
+    "clients": {
+        "site-1": {"train": 1200, "heldout": 30, "tasks": {"vqa": 1200}},
+        "site-2": {"train": 34, "heldout": 5, "tasks": {"vqa": 34}},
+    },
     "test_samples": 4321,
     "trainable": 3_538_944,
     "total": 364_769_084,
     "adapter_bytes": 14_170_000,
-    "features": {"kept": "", "bytes": 0, "images": 0, "computed": 0, "note": ""},
+    "features": [{"name": "vision features", "kept": "", "bytes": 0, "images": 0, "computed": 0, "note": ""}],
     "seconds": 0.0,
 }
 
@@ -106,7 +111,8 @@ def test_the_headings_are_printed_once(screen: Screen) -> None:
 
 
 def test_what_was_not_measured_is_a_dash(screen: Screen) -> None:
-    screen.console.show({**ROUND, "train_loss": None, "heldout": None, "heldout_after": None, "test": None})
+    nothing = {"heldout_tasks": {}, "heldout_after_tasks": {}, "test_tasks": {}}
+    screen.console.show({**ROUND, "train_losses": {"vqa": None}, **nothing})
     assert cells(screen.lines[-1])[2:6] == ["-", "-", "-", "-"]
 
 
@@ -138,8 +144,8 @@ def test_the_set_up_tells_sizes_and_the_adapters_share(screen: Screen) -> None:
 
 
 def test_cached_features_are_mentioned_if_there_are_any(screen: Screen) -> None:
-    kept = {"kept": "disk", "bytes": 12_340_000, "images": 5000, "computed": 17, "note": ""}
-    screen.console.show({**SETUP, "features": kept})
+    kept = {"name": "vision features", "kept": "disk", "bytes": 12_340_000, "images": 5000, "computed": 17, "note": ""}
+    screen.console.show({**SETUP, "features": [kept]})
     assert screen.lines[2:] == ["vision features of 5,000 images: 12.3 MB on disk, mapped, 17 computed now"]
 
 
@@ -159,18 +165,67 @@ def test_other_records_print_nothing(event: str, screen: Screen) -> None:
     assert screen.text == ""
 
 
+def scored(number: int, **scores: dict[str, float]) -> dict[str, Any]:
+    """A closing record's entry: of ``t2i`` the loss."""
+    tasks = {
+        name: {
+            task: {"score": value, "count": 3, "parts": {}} | ({"loss": value} if task == "t2i" else {})
+            for task, value in own.items()
+        }
+        for name, own in scores.items()
+    }
+    return {"round": number, "heldout_tasks": {}, "test_tasks": {}} | {f"{n}_tasks": own for n, own in tasks.items()}
+
+
+def shown_table(screen: Screen) -> list[list[str]]:
+    """The cells of the table on screen, a heading of two lines as one."""
+    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in screen.lines if re.search("[│┃]", line)]
+    heading = [" ".join(filter(None, pair)) for pair in zip(rows[0], rows[1], strict=True)]
+    return [heading, *rows[2:]]
+
+
+def test_a_run_with_two_tasks_shows_both(screen: Screen) -> None:
+    clients = {
+        "site-1": {"train": 10, "heldout": 1, "tasks": {"vqa": 6, "t2i": 4}},
+        "site-2": {"train": 3, "heldout": 1, "tasks": {"t2i": 3}},
+    }
+    screen.console.show({**SETUP, "clients": clients})
+    assert screen.lines[2:] == [
+        "vqa: 6 training samples on 1 client(s)",
+        "t2i: 7 training samples on 2 client(s)",
+    ]
+    both = scored(0, heldout={"vqa": 0.5, "t2i": 3.25}, test={"vqa": 0.25, "t2i": 4.5, "geneval": 0.125})
+    screen.console.show({**ROUND, **both, "round": 2, "train_losses": {"t2i": 4.0, "vqa": 1.5}})
+    header, line, drawn = screen.lines[4:]
+    assert cells(header) == HEADINGS
+    assert "1.5000  4.0000" in line
+    assert "50.00 %  3.250 nats" in line
+    assert "25.00 %  4.500 nats" in line
+    assert drawn.strip() == "GenEval on 3 captions before it: 12.50 %"
+    ends = [m.end() for m in re.finditer(r"\S+(?: \S+)*", header)]
+    assert all(line[end - 1] != " " and line[end : end + 1] in ("", " ") for end in ends), "not under the headings"
+    screen.console.finished(
+        Path("runs/x"), {"untrained": both, "best": {**both, "round": 1}, "last": {**both, "round": 1}}
+    )
+    heading, *rows = shown_table(screen)
+    assert heading == [
+        "adapter", "held-out accuracy", "held-out image tokens", "common test accuracy", "common test image tokens",
+        "common test GenEval",
+    ]  # fmt: skip
+    assert rows[0] == ["untrained", "50.00 %", "3.250 nats", "25.00 %", "4.500 nats", "12.50 %"]
+
+
 def test_the_closing_table_has_the_scores_and_the_adapter_to_use(screen: Screen, tmp_path: Path) -> None:
     summary = {
         "event": "summary",
-        "untrained": {"round": 0, "heldout": 0.1, "test": None},
-        "best": {"round": 7, "heldout": 0.9, "test": 0.8},
-        "last": {"round": 10, "heldout": 0.7, "test": 0.6},
+        "untrained": scored(0, heldout={"vqa": 0.1}),
+        "best": scored(7, heldout={"vqa": 0.9}, test={"vqa": 0.8}),
+        "last": scored(10, heldout={"vqa": 0.7}, test={"vqa": 0.6}),
     }
     run = Path("runs") / ("long-" * 40)
-    screen.console.finished(run, summary)
-    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in screen.lines if re.search("[│┃]", line)]
-    assert rows == [
-        ["adapter", "held-out", "common test"],
+    screen.console.finished(run, summary, ["vqa"])
+    assert shown_table(screen) == [
+        ["adapter", "held-out accuracy", "common test accuracy"],
         ["untrained", "10.00 %", "-"],
         ["best (after round 7)", "90.00 %", "80.00 %"],
         ["last (after round 10)", "70.00 %", "60.00 %"],
@@ -180,9 +235,12 @@ def test_the_closing_table_has_the_scores_and_the_adapter_to_use(screen: Screen,
     assert screen.lines[-1].endswith(f"--adapter {run}/adapter/best"), "a command must not be broken into lines"
 
 
-@pytest.mark.parametrize(("can_ask", "last"), [(True, ["Ask it"]), (False, [])])
-def test_without_a_summary_only_the_folder_is_named(screen: Screen, can_ask: bool, last: list[str]) -> None:
-    screen.console.finished(Path("runs/x"), None, can_ask)
+@pytest.mark.parametrize(
+    ("tasks", "last"),
+    [(["vqa"], ["Ask it"]), ([], []), (["t2i"], ["Let it draw"]), (["vqa", "t2i"], ["Ask it", "Let it draw"])],
+)
+def test_without_a_summary_only_the_folder_is_named(screen: Screen, tasks: list[str], last: list[str]) -> None:
+    screen.console.finished(Path("runs/x"), None, tasks)
     assert [line.split(":")[0] for line in screen.lines] == ["Run folder", "Adapter", *last]
 
 

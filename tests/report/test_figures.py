@@ -27,11 +27,11 @@ COUNTS = st.dictionaries(
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The axes of every figure drawn in the test."""
     seen: list[Any] = []
-    real: Callable[[float, float], tuple[Any, Any]] = figures._axes
+    real: Callable[..., tuple[Any, Any]] = figures._axes
 
-    def spy(width: float, height: float) -> tuple[Any, Any]:
-        figure, axes = real(width, height)
-        seen.append(axes)
+    def spy(*size: float) -> tuple[Any, Any]:
+        figure, axes = real(*size)
+        seen.extend(axes)
         return figure, axes
 
     monkeypatch.setattr(figures, "_axes", spy)
@@ -98,21 +98,44 @@ def test_many_clients_are_outlines_over_the_whole_height(drawn: list[Any], tmp_p
     assert not axes.patches
 
 
+def tasks_of(**values: dict[str, float | None]) -> dict[str, Any]:
+    """Fields of a record: of ``t2i`` the loss."""
+    return {
+        f"{name}_tasks": {
+            task: {"score": value, "count": 3, "parts": {}} | ({"loss": value} if task == "t2i" else {})
+            for task, value in own.items()
+        }
+        for name, own in values.items()
+    }
+
+
 ROUNDS: list[dict[str, Any]] = [
-    {"event": "setup", "heldout": 9.0, "round": 9},
-    {"event": "client", "round": 1, "client": "site-1", "heldout": 0.9, "train_loss": 9.0},
-    {"event": "round", "round": 1, "heldout": 0.1, "test": 0.2, "train_loss": 3.0},
-    {"event": "round", "round": 2, "heldout": None, "test": 0.3, "train_loss": None},
-    {"event": "round", "round": 3, "heldout": 0.5, "train_loss": 1.0},
-    {"event": "final", "round": 3, "heldout": 0.6, "test": None},
+    {"event": "setup", **tasks_of(heldout={"vqa": 9.0}), "round": 9},
+    {"event": "client", "round": 1, "client": "site-1", **tasks_of(heldout={"vqa": 0.9}), "train_losses": {"vqa": 9.0}},
+    {"event": "round", "round": 1, **tasks_of(heldout={"vqa": 0.1}, test={"vqa": 0.2}), "train_losses": {"vqa": 3.0}},
+    {"event": "round", "round": 2, **tasks_of(heldout={}, test={"vqa": 0.3}), "train_losses": {"vqa": None}},
+    {"event": "round", "round": 3, **tasks_of(heldout={"vqa": 0.5}), "train_losses": {"vqa": 1.0}},
+    {"event": "final", "round": 3, **tasks_of(heldout={"vqa": 0.6}, test={"vqa": None})},
     {"event": "summary", "best": {"round": 3, "heldout": 0.6}},
 ]
 SERIES = {
     # Round r scores the adapter after r - 1 rounds, "final" the one after all of them.
-    "heldout": [(0, 0.1), (2, 0.5), (3, 0.6)],
-    "test": [(0, 0.2), (1, 0.3)],
-    "train_loss": [(1, 3.0), (3, 1.0)],
+    "heldout/vqa": [(0, 0.1), (2, 0.5), (3, 0.6)],
+    "test/vqa": [(0, 0.2), (1, 0.3)],
+    "train_loss/vqa": [(1, 3.0), (3, 1.0)],
 }
+DRAWN: list[dict[str, Any]] = [
+    {
+        "event": "round", "round": 1, "train_losses": {"vqa": 2.0, "t2i": 4.0},
+        **tasks_of(heldout={"vqa": 0.1, "t2i": 5.0}, test={"vqa": 0.2, "t2i": 5.5, "geneval": 0.25}),
+    },
+    {"event": "final", "round": 1, **tasks_of(heldout={"vqa": 0.2, "t2i": 3.5}, test={"geneval": 0.75})},
+]  # fmt: skip
+
+
+def lines_of(*axes: Any) -> dict[str, list[tuple[float, float]]]:
+    """What is drawn, by the words in the legend."""
+    return {line.get_label(): list(zip(*line.get_data(), strict=True)) for own in axes for line in own.get_lines()}
 
 
 def test_scores_belong_to_the_adapter_they_were_measured_on() -> None:
@@ -121,26 +144,36 @@ def test_scores_belong_to_the_adapter_they_were_measured_on() -> None:
 
 def test_the_figure_of_rounds_shows_the_series(drawn: list[Any], tmp_path: Path) -> None:
     assert save_rounds_figure(ROUNDS, tmp_path / "rounds.png") == SERIES
-    (left,) = drawn
-    right = next(axes for axes in left.figure.axes if axes is not left)
-    lines = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in (*right.lines, *left.lines[:2])}
-    assert lines == {
-        "clients' held-out data": [(r, pytest.approx(100 * v)) for r, v in SERIES["heldout"]],
-        "common test set": [(r, pytest.approx(100 * v)) for r, v in SERIES["test"]],
-        "training loss (right axis)": SERIES["train_loss"],
+    left, right = drawn[0].figure.axes
+    assert lines_of(left, right) == {
+        "clients' held-out data": [(r, pytest.approx(100 * v)) for r, v in SERIES["heldout/vqa"]],
+        "common test set": [(r, pytest.approx(100 * v)) for r, v in SERIES["test/vqa"]],
+        "training loss (right axis)": SERIES["train_loss/vqa"],
     }
-    assert [text.get_text() for text in left.figure.legends[0].get_texts()] == [
-        "clients' held-out data",
-        "common test set",
-        "training loss (right axis)",
-    ]
+    assert [text.get_text() for text in left.get_legend().get_texts()] == list(lines_of(left, right))
     assert (left.get_ylabel(), left.get_xlabel()) == ("accuracy (%)", "round")
     assert "nats" in right.get_ylabel()
     assert right.get_ylim()[0] == 0
     assert (tmp_path / "rounds.png").read_bytes().startswith(PNG)
 
 
-@pytest.mark.parametrize("records", [[], [{"event": "round", "round": 1, "heldout": None, "train_loss": None}]])
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_was_drawn_has_a_panel_of_its_own(answers: bool, drawn: list[Any], tmp_path: Path) -> None:
+    records = DRAWN if answers else [r | {"train_losses": {"t2i": 4.0}} if "train_losses" in r else r for r in DRAWN]
+    save_rounds_figure(records, tmp_path / "rounds.png")
+    by_label = {own.get_ylabel(): own for own in drawn[0].figure.axes}
+    assert len(by_label) == (4 if answers else 2)
+    images, geneval = by_label["cross-entropy of image tokens (nats)"], by_label["GenEval (%)"]
+    assert lines_of(images, geneval) == {
+        "clients' held-out data": [(0, 5.0), (1, 3.5)],
+        "common test set": [(0, 5.5)],
+        "training loss": [(1, 4.0)],
+        "GenEval (right axis)": [(0, 25.0), (1, 75.0)],
+    }
+    assert geneval.get_ylim() == (0, 100)
+
+
+@pytest.mark.parametrize("records", [[], [{"event": "round", "round": 1, "train_losses": {"vqa": None}}]])
 def test_a_run_without_scores_has_empty_series_and_still_a_figure(records: list[Any], tmp_path: Path) -> None:
-    assert save_rounds_figure(records, tmp_path / "rounds.png") == {"heldout": [], "test": [], "train_loss": []}
+    assert save_rounds_figure(records, tmp_path / "rounds.png") == {}
     assert (tmp_path / "rounds.png").read_bytes().startswith(PNG)

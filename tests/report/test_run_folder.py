@@ -18,8 +18,9 @@ from filelock import FileLock
 from fedumm.adapters.folder import read_folder
 from fedumm.config import CentralConfig, FederateConfig, from_mapping, read_yaml
 from fedumm.errors import FedummError
-from fedumm.report.card import central_card, federated_card, percent
+from fedumm.report.card import central_card, federated_card
 from fedumm.report.run_folder import RunFolder, create, folder_for, read_config, read_records, write_atomically
+from fedumm.report.scores import percent
 
 PNG = b"\x89PNG\r\n\x1a\n"
 OPTIONS: dict[str, Any] = {
@@ -166,7 +167,7 @@ class TestCreate:
 
 RECORDS: list[dict[str, Any]] = [
     {"event": "client", "round": 1, "client": "site-1", "left_out": None, "train_loss": 0.5, "num_samples": 90},
-    {"event": "round", "round": 1, "train_loss": math.nan, "heldout": 0.25, "heldout_parts": {"yes/no": (math.inf, 3)}},
+    {"event": "round", "round": 1, "train_loss": math.nan, "heldout": 0.25, "bytes_up": math.inf},
     {"event": "final", "round": 5, "heldout": 0.75, "test": None},
     {"event": "summary", "text": "größer"},
 ]
@@ -180,7 +181,7 @@ class TestMetrics:
             folder.record(record)
         folder.finish()
         expected = [dict(r) for r in RECORDS]
-        expected[1] |= {"train_loss": None, "heldout_parts": {"yes/no": [None, 3]}}
+        expected[1] |= {"train_loss": None, "bytes_up": None}
         lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
 
         def refuse(token: str) -> None:
@@ -246,7 +247,7 @@ def test_best_and_last_are_adapter_folders_with_their_own_card(tmp_path: Path) -
     run.mkdir()
     folder = RunFolder(run, config())
     folder.describe({"r": 6, "lora_alpha": 24}, "iid", "f", {"site-1": {"labels": {"yes": 1}}})
-    folder.save_adapter("best", {"a": torch.tensor([1.0])}, 2, {"heldout": 0.4321, "test": 0.5})
+    folder.save_adapter("best", {"a": torch.tensor([1.0])}, 2, scores(heldout=0.4321, test=0.5))
     folder.save_adapter("last", {"a": torch.tensor([2.0])}, 3, {})
     for which, value in (("best", 1.0), ("last", 2.0)):
         state, adapter_config = read_folder(run / "adapter" / which)
@@ -260,6 +261,11 @@ def test_best_and_last_are_adapter_folders_with_their_own_card(tmp_path: Path) -
     assert "%" not in last, "the last adapter has not been scored yet"
 
 
+def scores(**values: float) -> dict[str, Any]:
+    """Fields of a record with accuracies."""
+    return {f"{name}_tasks": {"vqa": {"score": value, "count": 3, "parts": {}}} for name, value in values.items()}
+
+
 def table_of(card: str) -> dict[str, str]:
     rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ") and " | " in line]
     return {row[0]: row[1] for row in rows if len(row) == 2}
@@ -268,19 +274,20 @@ def table_of(card: str) -> dict[str, str]:
 class TestCard:
     SHARED: ClassVar = {
         "Data": "`easy_vqa`",
-        "Adapter": "LoRA rank 6, alpha 24, dropout 0.1",
+        "Adapter": "LoRA rank 6, alpha 24, dropout 0.1 (attention)",
+        "Task": "vqa",
         "Optimiser": "AdamW, learning rate 0.0003, weight decay 0.05, 5 x 7 samples a step",
     }
 
     def test_of_a_federated_adapter_holds_what_was_done_and_reached(self) -> None:
-        card = federated_card(config(model_name_or_path="tiny"), 2, {"heldout": 0.5, "test": 1 / 3}, "run")
+        card = federated_card(config(model_name_or_path="tiny"), 2, scores(heldout=0.5, test=1 / 3), "run")
         assert table_of(card) == {
             **self.SHARED,
             "Base model": "`tiny` (backend `blip_vqa`)",
             "Clients": "4, Dirichlet(0.3) over answer, seed 11",
             "Rounds": "2 of 5, 2 local epoch(s) each, FedAvg",
-            "Score on the clients' held-out data": "50.00 %",
-            "Score on the common test set": "33.33 %",
+            "Accuracy on the clients' held-out data": "50.00 %",
+            "Accuracy on the common test set": "33.33 %",
         }
         front = yaml.safe_load(card.split("---\n")[1])
         assert front == {
@@ -293,12 +300,12 @@ class TestCard:
 
     def test_of_a_central_adapter_names_no_clients(self) -> None:
         shared = {k: v for k, v in OPTIONS.items() if k in CentralConfig.__dataclass_fields__}
-        card = central_card(from_mapping(CentralConfig, {**shared, "num_epochs": 9}), {"test": 0.125})
+        card = central_card(from_mapping(CentralConfig, {**shared, "num_epochs": 9}), scores(test=0.125))
         assert table_of(card) == {
             **self.SHARED,
             "Base model": "`the backend's default` (backend `blip_vqa`)",
             "Epochs": "9, seed 11",
-            "Score on the evaluation data": "12.50 %",
+            "Accuracy on the evaluation data": "12.50 %",
         }
         assert yaml.safe_load(card.split("---\n")[1])["tags"] == ["lora", "fedumm"]
 

@@ -25,13 +25,14 @@ def load(request: DataRequest) -> DataSplits:
     no training scene (see :mod:`fedumm.data.shapes.compose`).
     """
     return DataSplits(
-        _rows(TRAIN_SEED, _scenes(request.max_train_samples, TRAIN_SCENES), "new", request.mix),
-        _rows(EVAL_SEED, _scenes(request.max_eval_samples, EVAL_SCENES), "test", request.mix),
+        _rows(TRAIN_SEED, _scenes(request.max_train_samples, TRAIN_SCENES, request.mix), "new", request.mix),
+        _rows(EVAL_SEED, _scenes(request.max_eval_samples, EVAL_SCENES, request.mix), "test", request.mix),
     )
 
 
-def _scenes(limit: int, most: int) -> int:
-    return most if limit == -1 else min(most, limit)
+def _scenes(limit: int, most: int, tasks: Collection[str]) -> int:
+    per_scene = 1 if "t2i" in tasks else QUESTIONS
+    return most if limit == -1 else min(most, -(-limit // per_scene))
 
 
 def _rows(seed: int, scenes: int, part: str, tasks: Collection[str]) -> Any:
