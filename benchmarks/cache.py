@@ -79,7 +79,7 @@ def measure_size(size: str, folder: Path) -> list[str]:
     plain = min(plain_epoch(backbone, data, config) for _ in range(repeats))
     uncached = min(train_epochs(backbone, data, config, 1, 0).seconds for _ in range(repeats))
     start = time.monotonic()
-    report = cache_features(backbone, [data], config, lambda *_: None)
+    (report,) = cache_features(backbone, [data], config, lambda *_: None)
     encoding = time.monotonic() - start
     later = min(train_epochs(backbone, data, config, 1, 0).seconds for _ in range(max(2, repeats)))
     return [

@@ -36,7 +36,7 @@ def measure(backbone: Backbone, train: object, test: object, threads: int) -> tu
     torch.set_num_threads(threads)
     steps = train_epochs(backbone, train, CONFIG, 1, seed=0)
     start = time.perf_counter()
-    count = evaluate(backbone, test, CONFIG).count
+    count = evaluate(backbone, test, CONFIG)["vqa"].count
     return 1000 * steps.seconds / steps.steps, 1000 * (time.perf_counter() - start) / count
 
 

@@ -27,9 +27,9 @@ def measure_size(size: str) -> list[str]:
     adapter = backbone.adapter()
     tensors = sum(t.nbytes for t in adapter.values())
     content = encode(adapter)
-    score = Evaluation(0.5, 100, {"yes/no": (0.5, 50), "color": (0.5, 25), "shape": (0.5, 25)})
+    score = {"vqa": Evaluation(0.5, 100, {"yes/no": (0.5, 50), "color": (0.5, 25), "shape": (0.5, 25)})}
     down = RoundTask(1, True, content, {"host-1": ["site-1"]})
-    up = HostReply([Update("site-1", 1, content, 1000, 16, 0.5, score, score, 1.0, 1.0)], score, 1.0)
+    up = HostReply([Update("site-1", 1, content, [], 1000, 16, 0.5, {"vqa": 0.5}, score, score, 1.0, 1.0)], score, 1.0)
     sizes = [len(fobs.dumps(pack(message))) for message in (down, up)]
     return [
         size, f"{tensors:,}", *(f"{n:,}" for n in sizes), *(f"{n / tensors:.3f}" for n in sizes),

@@ -128,7 +128,11 @@ class TestHelp:
 @pytest.mark.parametrize(
     ("program", "argv", "message"),
     [
-        (JOB, ["--model_backend", "nope", "--simulator"], "job.py: Unknown backend 'nope'. Available: blip_vqa, januspro."),
+        (
+            JOB,
+            ["--model_backend", "nope", "--simulator"],
+            "job.py: Unknown backend 'nope'. Available: blip_vqa, januspro.",
+        ),
         (CENTRAL, ["--model_backend", "blip_vqa", "--lr", "0"], "local_train.py: --lr must be positive, not 0.0."),
         (MODULE, ["fedreate"], "fedumm: unknown command 'fedreate'. Did you mean 'federate'?"),
     ],
@@ -190,7 +194,7 @@ MISTAKES = {
     "partition --dataset shapes --num_clients 0": "--num_clients must be positive, not 0.",
     "partition --dataset shapes --holdout 1": "--holdout must be above 0 and below 1, not 1.0.",
     # what is missing or contradictory
-    "federate --simulator": "--model_backend is required (blip_vqa, januspro, or a name that --backend_file registers).",
+    "federate --simulator": "--model_backend is required (blip_vqa, januspro, or a name",
     f"federate {BLIP}": "Say how to run: --simulator, --in_process or --export_dir. For example:",
     f"federate {BLIP} --simulator --in_process": "--simulator and --in_process exclude each other.",
     f"federate {BLIP} --simulator --export_dir jobs": "--simulator and --export_dir exclude each other.",

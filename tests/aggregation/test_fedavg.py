@@ -168,3 +168,19 @@ def test_a_weight_that_is_no_positive_number_is_refused_and_changes_nothing(weig
 def test_without_updates_there_is_no_mean() -> None:
     with pytest.raises(ValueError, match="no update to average"):
         FedAvg().finish()
+
+
+@given(
+    st.lists(
+        st.tuples(st.sets(st.sampled_from(sorted(SHAPES)), min_size=1), st.floats(0.1, 100)), min_size=1, max_size=6
+    )
+)
+@settings(deadline=None)
+def test_a_tensor_is_the_mean_over_those_who_sent_it(sent: list[tuple[set[str], float]]) -> None:
+    updates = [{name: client(seed)[name] for name in names} for seed, (names, _) in enumerate(sent)]
+    mean = averaged(updates, [weight for _, weight in sent])
+    assert mean.keys() == set.union(*(names for names, _ in sent))
+    for name, tensor in mean.items():
+        own = [(update, weight) for update, (_, weight) in zip(updates, sent, strict=True) if name in update]
+        expected = dense_mean([u for u, _ in own], [w for _, w in own], name)
+        np.testing.assert_allclose(tensor.double().numpy(), expected, rtol=1e-6, atol=1e-7)

@@ -175,7 +175,7 @@ def test_eight_samples_are_learnt_by_heart() -> None:
     losses: list[float] = []
     train_epochs(backbone, dataset, options, 150, 0, after_epoch=lambda _, loss: losses.append(loss))
     assert losses[-1] < 0.02 < 0.2 < losses[0]
-    assert evaluate(backbone, dataset, options).score == 1.0
+    assert evaluate(backbone, dataset, options)["vqa"].score == 1.0
 
 
 @pytest.mark.parametrize("merge", ["on", "off"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -325,3 +326,82 @@ def test_iid_deals_each_part_evenly_and_at_random() -> None:
     assert np.bincount(first[1]).tolist() == [3, 3, 2, 2]
     assert first[0].tolist() != second[0].tolist()
     assert first[0].tolist() != (np.arange(103) % 4).tolist()
+
+
+class TestTasks:
+    """``--partition task:SHARE``: some clients have a single task."""
+
+    TASKS: ClassVar = ["t2i", "vqa"]
+
+    @staticmethod
+    def split(
+        clients: int, share: float, alpha: float = 0.5, rows: int = 600, seed: int = 0
+    ) -> tuple[Partition, list[str]]:
+        rng = np.random.default_rng(seed)
+        tasks = [str(task) for task in rng.choice(["vqa", "t2i"], rows)]
+        labels = [f"{task}-{rng.integers(4)}" for task in tasks]
+        images = [str(i // 3) for i in range(rows)]
+        partition = split_rows(
+            labels, images, names(clients), alpha=alpha, seed=seed, holdout=0.2, tasks=tasks, task_share=share
+        )
+        return partition, tasks
+
+    @given(
+        clients=st.integers(2, 12),
+        share=st.sampled_from([0.0, 0.25, 0.5, 0.75]),
+        alpha=st.sampled_from([0.0, 0.1, 1.0]),
+        seed=st.integers(0, 50),
+    )
+    @settings(deadline=None, max_examples=60)
+    def test_the_share_of_clients_has_one_task_in_turn_and_the_others_both(
+        self, clients: int, share: float, alpha: float, seed: int
+    ) -> None:
+        partition, tasks = self.split(clients, share, alpha, seed=seed)
+        has = [{tasks[row] for row in own.train} for own in partition.shares.values()]
+        single = Counter(next(iter(own)) for own in has if len(own) == 1)
+        count = round(share * clients)
+        # The first of the two gets the odd one.
+        assert (single["t2i"], single["vqa"]) == (-(-count // 2), count // 2)
+        for own, allowed in zip(partition.shares.values(), has, strict=True):
+            assert {tasks[row] for row in own.heldout} <= allowed, "held-out rows of a task that is not trained"
+        every = [row for own in partition.shares.values() for row in (*own.train, *own.heldout)]
+        assert sorted(every) == list(range(len(tasks)))
+
+    def test_the_single_ones_are_drawn_at_random(self) -> None:
+        single = Counter()
+        for seed in range(200):
+            partition, tasks = self.split(4, 0.5, 0.0, rows=60, seed=seed)
+            single.update(name for name, own in partition.shares.items() if len({tasks[row] for row in own.train}) == 1)
+        assert all(70 < single[name] < 130 for name in names(4)), "100 expected, standard deviation 7"
+
+    def test_one_task_is_split_as_if_there_were_no_tasks(self) -> None:
+        rng = np.random.default_rng(0)
+        labels = [str(label) for label in rng.integers(5, size=200)]
+        plain, tasked = (
+            split_rows(labels, None, names(4), alpha=0.3, seed=1, holdout=0.1, tasks=tasks)
+            for tasks in (None, ["vqa"] * 200)
+        )
+        assert plain.fingerprint == tasked.fingerprint
+
+    def test_whole_images_take_their_caption_along(self) -> None:
+        tasks = ["vqa", "vqa", "t2i"] * 50
+        images = [str(i // 3) for i in range(150)]
+        partition = split_rows(
+            tasks, images, names(3), alpha=0.5, seed=1, holdout=0.1, keep_images_whole=True, tasks=tasks
+        )
+        for own in partition.shares.values():
+            counts = Counter(tasks[row] for row in own.train)
+            assert counts["vqa"] == 2 * counts["t2i"] > 0
+
+    def test_the_method_says_so(self) -> None:
+        assert self.split(4, 0.5)[0].method == "task:0.5 and dirichlet"
+        assert self.split(4, 0.0)[0].method == "dirichlet"
+
+    def test_a_task_that_nobody_would_have_is_an_error(self) -> None:
+        with pytest.raises(FedummError, match=r"task:1 leaves no client with the task vqa: use more clients"):
+            self.split(1, 1.0)
+
+    def test_more_clients_than_rows_of_a_task_is_an_error(self) -> None:
+        tasks = ["vqa"] * 50 + ["t2i"] * 2
+        with pytest.raises(FedummError, match=r"4 clients are too many for \d training t2i samples"):
+            split_rows(tasks, None, names(4), alpha=0.0, seed=1, holdout=0.1, tasks=tasks)

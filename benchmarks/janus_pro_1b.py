@@ -1,0 +1,130 @@
+#!/usr/bin/env python
+"""Janus-Pro-1B's architecture with random weights: loading, a training step of each task, an answer, an image.
+
+    python benchmarks/janus_pro_1b.py
+
+Writes a checkpoint in the native layout with the real sizes (2,089,297,547 parameters, 384 x 384 images, 576 tokens an
+image) and random bfloat16 weights to a temporary folder (4.2 GB) and uses it as `--model_name_or_path`. The tokenizer
+is the small one of `tiny`, with Janus's special tokens. On a CPU the weights become float32. Memory is the process's
+largest resident set so far.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import JanusConfig, JanusForConditionalGeneration
+from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+
+from common import ROOT, Table, main
+from fedumm.config import CentralConfig
+from fedumm.data import read_image
+from fedumm.training.backbone import load_backbone, pick_device
+from fedumm.training.data import load_splits
+from fedumm.training.local import train_epochs
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from make_tiny_janus import build_processor
+
+SAMPLES = 2
+
+
+def real_config(tokenizer: Any) -> JanusConfig:
+    """Janus-Pro-1B's, with the ids of another tokenizer's special tokens."""
+    ids = tokenizer.convert_tokens_to_ids
+    return JanusConfig(
+        text_config={
+            "model_type": "llama", "vocab_size": 102400, "hidden_size": 2048, "intermediate_size": 5632,
+            "num_hidden_layers": 24, "num_attention_heads": 16, "num_key_value_heads": 16,
+            "max_position_embeddings": 16384, "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 384,
+            "patch_size": 16, "projection_dim": 2048, "num_image_tokens": 576,
+        },
+        vq_config={"projection_dim": 2048, "image_token_embed_dim": 2048},
+        image_token_id=ids(tokenizer.image_token),
+        tie_word_embeddings=False,
+    )  # fmt: skip
+
+
+def write_checkpoint(folder: Path) -> None:
+    """Random weights of a sensible size; norms are left at one."""
+    processor = build_processor()
+    processor.num_image_tokens = 576
+    processor.image_processor = JanusImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    with torch.device("meta"):
+        model = JanusForConditionalGeneration(real_config(processor.tokenizer)).to(torch.bfloat16)
+    model.to_empty(device="cpu")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                parameter.fill_(float("norm" in name and name.endswith("weight")))
+            else:
+                parameter.normal_(0, 0.02)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+class Watch:
+    """Seconds and memory, step after step."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[str]] = []
+
+    def time(self, what: str, work: Callable[[], Any]) -> Any:
+        """Do ``work`` and note what it took."""
+        start = time.monotonic()
+        result = work()
+        seconds = time.monotonic() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
+        if torch.cuda.is_available():
+            peak = torch.cuda.max_memory_allocated() / 2**30
+        self.rows.append([what, f"{seconds:.1f}", f"{peak:.1f}"])
+        print(*self.rows[-1], flush=True)
+        return result
+
+
+def run() -> list[Table]:
+    watch = Watch()
+    with tempfile.TemporaryDirectory() as name:
+        write_checkpoint(Path(name))
+        config = CentralConfig(
+            model_backend="januspro", model_name_or_path=name, dataset="shapes", task="unified", task_mix="1:1",
+            max_train_samples=2 * SAMPLES, max_eval_samples=2, batch_size=SAMPLES, grad_accum=1, feature_cache="off",
+        )  # fmt: skip
+        device = pick_device("")
+        rows = load_splits(config).train
+        backbone = watch.time("load", lambda: load_backbone(config, device))
+        backend: Any = backbone.backend
+        data = backend.build_dataset(rows, backbone.processor, 64, 16)
+        for task, text in (("vqa", "answers"), ("t2i", "images")):
+            part = data.subset([i for i, own in enumerate(data.tasks) if own == task])
+            result = watch.time(
+                f"a step of {SAMPLES} {text}", lambda part=part: train_epochs(backbone, part, config, 1, seed=0)
+            )
+            print("  loss", result.losses, flush=True)
+        answer = watch.time(
+            "an answer",
+            lambda: backend.answer(backbone.model, backbone.processor, read_image(rows, 0), "what is it?", device),
+        )
+        print("  answer:", repr(answer), flush=True)
+        (image,) = watch.time(
+            "an image", lambda: backend.draw(backbone.model, backbone.processor, ["a red circle"], [0], device)
+        )
+        print("  image:", image.size, flush=True)
+        title = f"{backbone.trainable:,} of {backbone.total:,} parameters trained, {device}, {backbone.dtype}"
+    return [Table(title, ["what", "seconds", "GiB"], watch.rows)]
+
+
+if __name__ == "__main__":
+    main("janus_pro_1b", __doc__, run)
