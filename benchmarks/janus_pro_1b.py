@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,7 @@ def run() -> list[Table]:
         data = backend.build_dataset(rows, backbone.processor, 64, 16)
         for task, text in (("vqa", "answers"), ("t2i", "images")):
             part = data.subset([i for i, own in enumerate(data.tasks) if own == task])
-            result = watch.time(
-                f"a step of {SAMPLES} {text}", lambda part=part: train_epochs(backbone, part, config, 1, seed=0)
-            )
+            result = watch.time(f"a step of {SAMPLES} {text}", partial(train_epochs, backbone, part, config, 1, 0))
             print("  loss", result.losses, flush=True)
         answer = watch.time(
             "an answer",

@@ -224,7 +224,7 @@ def test_a_step_follows_the_gradient_of_the_mean_over_its_samples(rows: Any, mer
 
 
 def _order_seed(seed: int) -> int:
-    from fedumm.training.seeds import derive
+    from fedumm.seeds import derive
 
     return derive(seed, "order", 0)
 

@@ -14,6 +14,8 @@ COMMANDS = {
     "train": "Centralised baseline (the same as python src/local_train.py)",
     "partition": "Show how a data set would be split among clients, without training",
     "ask": "Ask a question about an image, with an adapter",
+    "draw": "Draw images of captions, with an adapter",
+    "geneval": "Draw many captions and judge the images by GenEval's rule",
 }
 
 

@@ -18,13 +18,13 @@ from fedumm.data.partition import ClientShare, Partition
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
+from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone, load_backbone, pick_device
 from fedumm.training.data import load_splits, partition_for
 from fedumm.training.drawing import DrawingTest, drawing_test
 from fedumm.training.local import cache_features, evaluate, train_epochs
 from fedumm.training.pool import DatasetPool
 from fedumm.training.results import GENEVAL, Scores
-from fedumm.training.seeds import derive
 from fedumm.training.threads import thread_count
 
 

@@ -21,8 +21,8 @@ from fedumm.features.report import CacheReport
 from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.topology import balanced, natural
 from fedumm.report.run_folder import RunFolder
+from fedumm.seeds import derive
 from fedumm.training.scores import combine, summary
-from fedumm.training.seeds import derive
 
 Sampler = Callable[[int, Sequence[str]], list[str]]
 """From the round (1, 2, ...) and the roster to the clients that take part."""

@@ -17,7 +17,7 @@ from fedumm.backends.protocol import Backend
 from fedumm.backends.registry import backend_for
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
-from fedumm.training.seeds import derive
+from fedumm.seeds import derive
 
 
 @dataclass

@@ -14,12 +14,12 @@ from fedumm.adapters.folder import WEIGHTS
 from fedumm.backends.protocol import Progress
 from fedumm.config import CentralConfig, is_ours
 from fedumm.errors import FedummError
+from fedumm.seeds import derive
 from fedumm.training.backbone import load_backbone, pick_device
 from fedumm.training.data import load_splits
 from fedumm.training.drawing import drawing_test
 from fedumm.training.local import TrainProgress, cache_features, evaluate, train_epochs
 from fedumm.training.results import GENEVAL, Scores, describe
-from fedumm.training.seeds import derive
 from fedumm.training.threads import thread_count
 
 

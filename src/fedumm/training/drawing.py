@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fedumm.backends.protocol import DrawsImages, Progress
 from fedumm.config import RunConfig
+from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone
 from fedumm.training.results import Evaluation
-from fedumm.training.seeds import derive
 
 if TYPE_CHECKING:
     from fedumm.detectors import Detector

@@ -16,10 +16,10 @@ from fedumm.config import RunConfig
 from fedumm.features import cache
 from fedumm.features.cache import CacheOptions, default_folder
 from fedumm.features.report import CacheReport
+from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone
 from fedumm.training.order import Batch, epoch_steps, evaluation_batches, tasks_of
 from fedumm.training.results import Evaluation, Scores, TrainResult
-from fedumm.training.seeds import derive
 
 TrainProgress = Callable[[int, int, float], None]
 """Called after each optimiser step with samples done, samples in all, and the mean loss so far."""

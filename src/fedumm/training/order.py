@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fedumm.config import RunConfig
-from fedumm.training.seeds import derive
+from fedumm.seeds import derive
 
 _MERGED_SAMPLES = 64
 _MERGED_TOKENS = 8192

@@ -1,0 +1,121 @@
+"""``fedumm geneval``: draw many captions, and judge by GenEval's rule."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedumm.cli.adapted import add_model_options
+from fedumm.cli.drawing import add_drawing_options, check_drawing, drawer
+from fedumm.cli.options import Parser
+from fedumm.errors import FedummError
+
+if TYPE_CHECKING:
+    from fedumm.metrics.geneval import GenEvalResult
+
+DESCRIPTION = """Draw images of prompts and judge them by GenEval's rule. Stopped, the same command goes on.
+
+  fedumm geneval --adapter runs/demo/adapter/best --out drawn
+  fedumm geneval --adapter runs/demo/adapter/best --out drawn --prompts evaluation_metadata.jsonl"""
+
+_SHAPES_PROMPTS = 120
+_SAME = ("model_backend", "model_name_or_path", "seed", "guidance", "temperature")
+
+
+def main(argv: list[str], prog: str) -> int:
+    """Parse, draw, judge, show."""
+    parser = Parser(prog=prog, description=DESCRIPTION)
+    add_model_options(parser)
+    parser.add_argument("--out", required=True, help="folder for the images and the results")
+    parser.add_argument(
+        "--prompts", default="shapes", help="GenEval's file, or shapes: captions of the project's own (default: shapes)"
+    )
+    parser.add_argument(
+        "--num_prompts", type=int, default=0, help="the first so many (default: all of a file, 120 of shapes)"
+    )
+    parser.add_argument("--num_images", type=int, default=4, help="images of each prompt (default: 4)")
+    add_drawing_options(parser)
+    parser.add_argument(
+        "--detector", default="", help="exact or mask2former+clip (default: exact if it knows what the prompts name)"
+    )
+    parser.add_argument(
+        "--detector_weights", default="", help="Mask2Former: Hub id or folder (default: the official one)"
+    )
+    parser.add_argument("--color_weights", default="", help="CLIP: Hub id or folder (default: the official one)")
+    args = parser.parse_args(argv)
+    check_drawing(args)
+    if args.num_images < 1:
+        raise FedummError(f"--num_images must be positive, not {args.num_images}.")
+    if args.num_prompts < 0:
+        raise FedummError(f"--num_prompts must be 0 or more, not {args.num_prompts}.")
+    if args.adapter and not Path(args.adapter).is_dir():
+        raise FedummError(f"Adapter folder not found: {args.adapter}")
+    _run(args)
+    return 0
+
+
+def _run(args: argparse.Namespace) -> None:
+    from fedumm.detectors import fitting, get_detector
+    from fedumm.generation.folder import DrawnFolder
+    from fedumm.generation.prompts import shapes_prompts
+    from fedumm.metrics.geneval import read_prompts
+    from fedumm.report.console import RunConsole
+    from fedumm.training.backbone import pick_device
+
+    if args.prompts == "shapes":
+        prompts = shapes_prompts(args.num_prompts or _SHAPES_PROMPTS)
+    else:
+        prompts = read_prompts(args.prompts)[: args.num_prompts or None]
+    detector = get_detector(
+        args.detector or fitting(prompts), args.detector_weights, args.color_weights, str(pick_device(args.gpu))
+    )
+    folder = DrawnFolder(Path(args.out), prompts, args.num_images, _settings(args))
+    with RunConsole() as console:
+        console.line(f"{len(prompts)} prompts, {args.num_images} image(s) each")
+        # Everything may be there already: then no model is needed.
+        drawn = folder.draw(_Lazily(args), args.seed, args.batch_size, console.progress)
+        console.line(f"{drawn} image(s) drawn, {len(folder.samples) - drawn} were there")
+        result = folder.judge(detector, console.progress)
+    _show(result)
+    print(f"Images and verdicts: {args.out} (results.jsonl, summary.json)")
+
+
+class _Lazily:
+    """The drawing model, loaded when the first image is asked for."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args, self._draw = args, None
+
+    def __call__(self, captions: Any, seeds: Any) -> Any:
+        self._draw = self._draw or drawer(self._args)  # type: ignore[assignment]
+        return self._draw(captions, seeds)  # type: ignore[misc]
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What an image depends on."""
+    from fedumm.adapters.folder import WEIGHTS
+
+    digest = ""
+    if args.adapter:
+        try:
+            digest = hashlib.sha256((Path(args.adapter) / WEIGHTS).read_bytes()).hexdigest()
+        except OSError as error:
+            raise FedummError(f"{args.adapter} does not hold an adapter ({WEIGHTS}): {error}") from error
+    return {"adapter_sha256": digest, **{name: getattr(args, name) for name in _SAME}}
+
+
+def _show(result: GenEvalResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedumm.report.scores import CATEGORIES, percent
+
+    table = Table("category", "right", "images", title="GenEval", title_justify="left")
+    for tag, (share, count) in result.categories.items():
+        table.add_row(CATEGORIES.get(tag, tag), percent(share), f"{count:,}")
+    table.add_section()
+    images = sum(count for _, count in result.categories.values())
+    table.add_row("overall (mean of categories)", percent(result.overall), f"{images:,}")
+    Console(highlight=False).print(table)

@@ -1,0 +1,147 @@
+"""Drawn images as a folder, in the layout of GenEval: ``00000/metadata.jsonl``, ``00000/samples/0000.png``.
+
+====================  ===================================================
+``generation.json``   what drew them, and how
+``results.jsonl``     a verdict an image
+``summary.json``      share of right images by category, and overall
+====================  ===================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fedumm.backends.protocol import Progress
+from fedumm.detectors import Detector
+from fedumm.errors import FedummError
+from fedumm.generation.judging import score_images
+from fedumm.metrics.geneval import GenEvalResult, summarise
+from fedumm.seeds import derive
+
+SETTINGS, RESULTS, SUMMARY = "generation.json", "results.jsonl", "summary.json"
+
+Draw = Callable[[Sequence[str], Sequence[int]], list[Image.Image]]
+"""From captions and seeds to images."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image to draw: the prompt's number, and the image's among those of its prompt."""
+
+    prompt: int
+    number: int
+
+    def path(self, folder: Path) -> Path:
+        """Where it is."""
+        return folder / f"{self.prompt:05}" / "samples" / f"{self.number:04}.png"
+
+    def seed(self, seed: int) -> int:
+        """Its own seed: it does not depend on what else is drawn, or when."""
+        return derive(seed, "image", self.prompt, self.number)
+
+
+class DrawnFolder:
+    """A set of prompts, drawn ``num_images`` times each.
+
+    Args:
+        path: an empty or new folder, or one that an earlier call with the same arguments began.
+        settings: what drew the images, and how.
+
+    Raises:
+        FedummError: the folder holds something else, or can't be written to.
+    """
+
+    def __init__(
+        self, path: Path, prompts: Sequence[dict[str, Any]], num_images: int, settings: Mapping[str, Any]
+    ) -> None:
+        self.path, self.prompts = path, prompts
+        self.samples = [Sample(p, n) for p in range(len(prompts)) for n in range(num_images)]
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._claim({**settings, "num_images": num_images, "prompts": len(prompts)})
+        except OSError as error:
+            raise FedummError(f"--out {path} can't be written to: {error}") from error
+
+    def _claim(self, settings: dict[str, Any]) -> None:
+        if (self.path / SETTINGS).exists():
+            try:
+                old = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
+            except ValueError:
+                old = {}
+            other = sorted(name for name in {*old, *settings} if old.get(name) != settings.get(name))
+            if other:
+                raise FedummError(
+                    f"--out {self.path} holds images that were drawn otherwise ({', '.join(other)}). "
+                    "Choose another folder."
+                )
+        elif any(self.path.iterdir()):
+            raise FedummError(f"--out {self.path} holds other files. Choose another folder.")
+        else:
+            _write(self.path / SETTINGS, json.dumps(settings, indent=1) + "\n")
+        for number, prompt in enumerate(self.prompts):
+            self._claim_prompt(self.path / f"{number:05}", json.dumps(prompt) + "\n")
+
+    def _claim_prompt(self, folder: Path, line: str) -> None:
+        (folder / "samples").mkdir(parents=True, exist_ok=True)
+        metadata = folder / "metadata.jsonl"
+        if metadata.exists() and metadata.read_text(encoding="utf-8") != line:
+            raise FedummError(f"--out {self.path} holds images of other prompts. Choose another folder.")
+        _write(metadata, line)
+
+    def draw(self, draw: Draw, seed: int, batch_size: int, progress: Progress) -> int:
+        """Draw what is missing, and return how many images that were. What is there stays."""
+        missing = [sample for sample in self.samples if not _readable(sample.path(self.path))]
+        done = len(self.samples) - len(missing)
+        for start in range(0, len(missing), batch_size):
+            progress("drawing", done + start, len(self.samples))
+            some = missing[start : start + batch_size]
+            captions = [self.prompts[sample.prompt]["prompt"] for sample in some]
+            for sample, image in zip(some, draw(captions, [s.seed(seed) for s in some]), strict=True):
+                path = sample.path(self.path)
+                draft = path.with_suffix(".draft")
+                image.save(draft, "PNG")
+                os.replace(draft, path)
+        progress("drawing", len(self.samples), len(self.samples))
+        return len(missing)
+
+    def judge(self, detector: Detector, progress: Progress) -> GenEvalResult:
+        """Look at all images; writes ``results.jsonl`` and ``summary.json``."""
+        lines, verdicts = [], []
+        for done, sample in enumerate(self.samples, start=1):
+            prompt, path = self.prompts[sample.prompt], sample.path(self.path)
+            with Image.open(path) as image:
+                (verdict,) = score_images([image.convert("RGB")], [prompt], detector)
+            name = path.relative_to(self.path).as_posix()
+            lines.append(
+                {"filename": name, "tag": prompt["tag"], "prompt": prompt["prompt"], "correct": verdict.correct,
+                 "reason": verdict.reason, "metadata": prompt}
+            )  # fmt: skip
+            verdicts.append((prompt["tag"], verdict.correct))
+            progress("judging", done, len(self.samples))
+        result = summarise(verdicts)
+        _write(self.path / RESULTS, "".join(json.dumps(line) + "\n" for line in lines))
+        parts = {tag: {"correct": share, "images": count} for tag, (share, count) in result.categories.items()}
+        _write(self.path / SUMMARY, json.dumps({"overall": result.overall, "categories": parts}, indent=1) + "\n")
+        return result
+
+
+def _readable(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except (OSError, SyntaxError):
+        return False
+    return True
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
