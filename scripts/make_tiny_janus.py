@@ -35,11 +35,16 @@ from transformers import (
 )
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
+from fedumm.backends.januspro.backend import JanusProBackend
 from fedumm.backends.januspro.model import answer_loss, encode_for_generation, image_losses, question_states
 from fedumm.backends.januspro.prompts import Prompts
 from fedumm.data.shapes.compose import CATEGORIES, SHAPES, Composed, caption, compose
 from fedumm.data.shapes.questions import ask, words
 from fedumm.data.shapes.scene import COLORS, draw
+from fedumm.detectors.exact import ExactDetector
+from fedumm.generation import score_images
+from fedumm.generation.prompts import shapes_prompts
+from fedumm.metrics.geneval import summarise
 
 BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"  # noqa: RUF001
 IMAGE, BOI, EOI = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
@@ -328,7 +333,7 @@ class Texts:
 
 
 def train_language(
-    model: JanusForConditionalGeneration, prompts: Prompts, train: Bank, test: Bank, steps: int, lr: float, seed: int
+    model: JanusForConditionalGeneration, processor: Any, train: Bank, test: Bank, steps: int, lr: float, seed: int
 ) -> None:
     """Teach everything that is not frozen by now to answer and to draw."""
     janus = model.model
@@ -337,9 +342,10 @@ def train_language(
         janus.generation_embeddings, janus.generation_aligner, janus.generation_head,
     ]  # fmt: skip
     trainer = Trainer([p for module in modules for p in module.parameters()], lr, steps)
+    prompts = Prompts(processor)
     texts, held = Texts(prompts, train, seed), Texts(prompts, test, seed + 1)
     for step in range(1, steps + 1):
-        ids, labels, features, _ = texts.questions(32)
+        ids, labels, features, _ = texts.questions(48)
         said = answer_loss(model, ids, labels, janus.aligner(features))
         drawn = image_losses(model, *texts.captions(48, drop=0.1)).mean()
         trainer.step(said + drawn)
@@ -348,6 +354,8 @@ def train_language(
             with torch.inference_mode():
                 loss = image_losses(model, *held.captions(200, drop=0.0)).mean()
             trainer.say(f"language {step}: loss {said:.3f} {drawn:.3f}, held out: {loss:.3f} nats a code  {shown}")
+        if step % 1000 == 0:
+            trainer.say(f"GenEval: {drawing(model, processor)}")
 
 
 @torch.inference_mode()
@@ -363,6 +371,18 @@ def accuracy(model: JanusForConditionalGeneration, texts: Texts, count: int) -> 
         for kind, hit in zip(kinds, right.tolist(), strict=True):
             hits.setdefault(kind, []).append(hit)
     return {kind: sum(h) / len(h) for kind, h in sorted(hits.items())}
+
+
+def drawing(model: JanusForConditionalGeneration, processor: Any) -> str:
+    """GenEval by category, on captions to test with."""
+    backend, prompts = JanusProBackend(("t2i",)), shapes_prompts(96)
+    processor.context = 512
+    images = backend.draw(
+        model, processor, [prompt["prompt"] for prompt in prompts], range(len(prompts)), torch.device("cpu")
+    )
+    verdicts = score_images(images, prompts, ExactDetector())
+    result = summarise((prompt["tag"], v.correct) for prompt, v in zip(prompts, verdicts, strict=True))
+    return "  ".join(f"{tag} {share:.2f}" for tag, (share, _) in result.categories.items())
 
 
 @torch.no_grad()
@@ -382,22 +402,32 @@ def enlarge_normalised_states(model: JanusForConditionalGeneration, factor: floa
 
 def stages(args: argparse.Namespace, model: JanusForConditionalGeneration, processor: JanusProcessor) -> Iterator[str]:
     """Train part after part; yields the name of what is done."""
-    train = Bank(processor, args.bank, args.seed, "known")
     test = Bank(processor, 600, args.seed + 1, "test")
-    train_vq(model, train, test, args.vq_steps, args.vq_lr, args.seed)
-    yield "vq"
-    train_tower(model, train, test, args.tower_steps, args.tower_lr, args.seed)
-    yield "tower"
+    if args.frozen:
+        made = JanusForConditionalGeneration.from_pretrained(args.frozen, dtype=torch.float32).model
+        model.model.vqmodel.load_state_dict(made.vqmodel.state_dict())
+        model.model.vision_model.load_state_dict(made.vision_model.state_dict())
+    else:
+        train = Bank(processor, args.bank, args.seed, "known")
+        train_vq(model, train, test, args.vq_steps, args.vq_lr, args.seed)
+        yield "vq"
+        train_tower(model, train, test, args.tower_steps, args.tower_lr, args.seed)
+        yield "tower"
+    # The language model learns many more scenes by heart than the others.
+    train = Bank(processor, args.language_bank, args.seed, "known")
     for bank in (train, test):
         bank.encode(model)
-    train_language(model, Prompts(processor), train, test, args.steps, args.lr, args.seed)
+    torch.manual_seed(args.seed)
+    train_language(model, processor, train, test, args.steps, args.lr, args.seed)
     yield "language"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--bank", type=int, default=12000, help="scenes drawn once and reused")
+    parser.add_argument("--bank", type=int, default=12000, help="scenes for the VQ-VAE and the tower")
+    parser.add_argument("--language_bank", type=int, default=40000, help="scenes for the language model")
+    parser.add_argument("--frozen", default="", help="take VQ-VAE and tower from this folder, made before with --out")
     parser.add_argument("--vq_steps", type=int, default=3000)
     parser.add_argument("--vq_lr", type=float, default=1e-3)
     parser.add_argument("--tower_steps", type=int, default=5000)

@@ -256,7 +256,7 @@ def test_a_model_folder_that_is_not_there_is_named(
     ("arguments", "message"),
     [
         ("text.png what", "text.png can't be read as an image: "),
-        ("shape.png what", "Say which model to ask: --adapter FOLDER of a run, or --model_backend."),
+        ("shape.png what", "Say which model to use: --adapter FOLDER of a run, or --model_backend."),
         ("shape.png what --adapter nowhere", "Adapter folder not found: nowhere"),
         ("shape.png what --adapter empty", "empty does not hold an adapter (adapter_model.safetensors, "),
         ("shape.png what --model_backend blip", "Unknown backend 'blip'. Available: blip_vqa, januspro."),

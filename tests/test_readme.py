@@ -47,7 +47,7 @@ def test_each_command_has_good_options(command: list[str]) -> None:
 
 def test_the_scripts_and_the_console_command_are_shown() -> None:
     assert {c[1] for c in of_scripts()} == set(PROGRAMS)
-    assert {c[1] for c in commands() if c[:1] == ["fedumm"]} == {"partition", "ask"}
+    assert {c[1] for c in commands() if c[:1] == ["fedumm"]} == {"partition", "ask", "draw", "geneval"}
 
 
 def test_every_option_is_listed_and_every_listed_one_exists() -> None:
@@ -59,7 +59,7 @@ def test_every_option_is_listed_and_every_listed_one_exists() -> None:
 
 def test_every_flag_in_the_text_exists() -> None:
     known = {f.name for config in (FederateConfig, CentralConfig) for f in fields(config)}
-    for_other_programs = {"help", "config", "figure", "adapter"}
+    for_other_programs = {"help", "config", "figure", "adapter", "prompts", "detector_weights", "color_weights"}
     assert set(re.findall(r"`--(\w+)", README)) <= known | for_other_programs
 
 
