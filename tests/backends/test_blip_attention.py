@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from transformers import BlipConfig, BlipForQuestionAnswering, BlipTextConfig
 from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 
-from fedumm.adapters.dropout import QuickDropout, dropped_product
+from fedumm.adapters.dropout import QuickDropout, dropped_product, quicken_dropout
 from fedumm.backends.blip_vqa import model as blip
 from fedumm.backends.blip_vqa.attention import QuerySideAttention, attend_from_the_query_side
 
@@ -58,7 +58,7 @@ def layer(dropout: float, **options: Any) -> Any:
         r=4, lora_alpha=8, lora_dropout=dropout, target_modules=["query", "key", "value"],
         init_lora_weights=False, **options,
     )  # fmt: skip
-    return blip.quicken_dropout(get_peft_model(Pair(), config)).double()
+    return quicken_dropout(get_peft_model(Pair(), config)).double()
 
 
 def run(model: Any, query_side: bool, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:

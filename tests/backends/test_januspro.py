@@ -18,6 +18,7 @@ from transformers import JanusConfig, JanusForConditionalGeneration, JanusProces
 from transformers.models.janus.configuration_janus import JanusVisionConfig, JanusVQVAEConfig
 
 from fedumm.adapters.folder import save_folder
+from fedumm.adapters.lora import with_lora
 from fedumm.adapters.model import AdapterSlot
 from fedumm.backends.januspro import backend as januspro
 from fedumm.backends.januspro import model as janus
@@ -426,7 +427,7 @@ def test_the_adapter_has_the_size_it_is_known_for() -> None:
 
     def trained(wide: bool, draws: bool) -> dict[str, int]:
         with torch.device("meta"):
-            model = janus.add_lora(JanusForConditionalGeneration(config), 16, 32, 0.0, janus.lora_targets(wide, draws))
+            model = with_lora(JanusForConditionalGeneration(config), 16, 32, 0.0, janus.lora_targets(wide, draws))
         return {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
 
     assert sum(trained(False, True).values()) == sum(trained(False, False).values()) == 4_718_592

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from fedumm.cli.options import Parser
@@ -62,7 +63,8 @@ def _show(args: object) -> int:
     )
     for (name, share), row in zip(partition.shares.items(), counts, strict=True):
         table.add_row(name, *(f"{n:,}" for n in row), f"{len(share.train):,}", f"{len(share.heldout):,}")
-    console = Console(highlight=False)
+    # In a file no line is too long.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(table)
     console.print(f"Figure: {figure}")
     return 0

@@ -9,18 +9,17 @@ output be computed ahead.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import BlipForQuestionAnswering, BlipProcessor
 from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 from transformers.utils import logging
 
-from fedumm.adapters.dropout import quicken_dropout
+from fedumm.adapters.lora import with_lora
 from fedumm.backends.blip_vqa.attention import attend_from_the_query_side
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.data.hub_access import check_reachable, explain_hub_error
@@ -75,11 +74,7 @@ def add_lora(model: BlipForQuestionAnswering, r: int, alpha: int, dropout: float
 
     The rest is frozen. On blip-vqa-base, rank 16 trains 3,538,944 of 364,769,084 parameters.
     """
-    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=LORA_TARGETS)
-    with warnings.catch_warnings():
-        # PEFT asks transformers for a property by its old name.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        return quicken_dropout(get_peft_model(model, config))
+    return with_lora(model, r, alpha, dropout, LORA_TARGETS)
 
 
 def base_of(model: torch.nn.Module) -> BlipForQuestionAnswering:

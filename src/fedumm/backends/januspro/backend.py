@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from fedumm.adapters.lora import with_lora
 from fedumm.backends.januspro import model as janus
 from fedumm.backends.januspro.dataset import CODES, FEATURES, JanusDataset, collate, pad_left
 from fedumm.backends.januspro.generate import generate_answers, generate_codes, uniform_numbers
@@ -57,7 +58,7 @@ class JanusProBackend:
         base, processor = load_pretrained(model_name_or_path, device)
         processor.context = base.config.text_config.max_position_embeddings
         targets = janus.lora_targets(self.lora_targets == "all", "t2i" in self.tasks)
-        return janus.add_lora(base, lora_r, lora_alpha, lora_dropout, targets).to(device), processor
+        return with_lora(base, lora_r, lora_alpha, lora_dropout, targets).to(device), processor
 
     def build_dataset(self, hf_ds: Any, processor: Any, max_q_len: int, max_a_len: int) -> JanusDataset:
         """Tokenise all questions, answers and captions."""

@@ -6,17 +6,14 @@ position. Calling the parts gives both losses, and logits only where something i
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from PIL import Image
 from transformers import JanusForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-from fedumm.adapters.dropout import quicken_dropout
 
 _ATTENTION = "q_proj|k_proj|v_proj"
 _LANGUAGE = r".*\blanguage_model\..*\.({})"
@@ -26,6 +23,8 @@ _GENERATION = r"|.*\bgeneration_aligner\.(fc1|hidden_layers\.\d+)|.*\bgeneration
 def lora_targets(wide: bool, draws: bool) -> str:
     """Which layers get LoRA, as a pattern on their full names (the vision tower has a ``q_proj`` too).
 
+    On Janus-Pro-1B, query, key and value of the language model at rank 16 are 4,718,592 parameters.
+
     Args:
         wide: not only query, key and value, but all layers of the language model, and, if the model is
             to be trained to draw (``draws``), the generation aligner and head.
@@ -33,18 +32,6 @@ def lora_targets(wide: bool, draws: bool) -> str:
     if not wide:
         return _LANGUAGE.format(_ATTENTION)
     return _LANGUAGE.format(f"{_ATTENTION}|o_proj|gate_proj|up_proj|down_proj") + (_GENERATION if draws else "")
-
-
-def add_lora(model: JanusForConditionalGeneration, r: int, alpha: int, dropout: float, targets: str) -> PeftModel:
-    """LoRA (Hu et al., 2021) on the layers that ``targets`` names; the rest is frozen.
-
-    On Janus-Pro-1B, query, key and value of the language model at rank 16 are 4,718,592 parameters.
-    """
-    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets)
-    with warnings.catch_warnings():
-        # PEFT asks transformers for a property by its old name.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        return quicken_dropout(get_peft_model(model, config))
 
 
 def base_of(model: torch.nn.Module) -> JanusForConditionalGeneration:
