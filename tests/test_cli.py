@@ -166,6 +166,7 @@ def mistake(
     return run_it
 
 
+JANUS = "--model_backend januspro"
 BLIP = "--model_backend blip_vqa"
 MISTAKES = {
     # options
@@ -194,6 +195,16 @@ MISTAKES = {
     "partition --dataset shapes --num_clients 0": "--num_clients must be positive, not 0.",
     "partition --dataset shapes --holdout 1": "--holdout must be above 0 and below 1, not 1.0.",
     # what is missing or contradictory
+    f"federate {JANUS} --model_name_or_path deepseek-ai/Janus-Pro-1B --simulator": "deepseek-ai/Janus-Pro-1B is in the "
+    "layout of the 'janus' package, which transformers can't read. The same weights in the native layout are "
+    "deepseek-community/Janus-Pro-1B.",
+    f"federate {JANUS} --task both --simulator": "--task must be one of vqa, t2i, unified, not 'both'.",
+    f"federate {JANUS} --task_mix 5-4 --simulator": "--task_mix must be two positive numbers, such as 5:4, not '5-4'.",
+    f"federate {JANUS} --partition task:0 --task unified --simulator": "--partition must be empty or task:SHARE",
+    f"federate {JANUS} --partition task:0.5 --simulator": "--partition task:0.5 needs two tasks to deal out",
+    f"train {BLIP} --task unified": "--task unified: the backend 'blip_vqa' can only answer (--task vqa).",
+    f"federate {BLIP} --lora_targets all --simulator": "--lora_targets all: the backend 'blip_vqa' leaves no choice.",
+    f"train {JANUS} --geneval_prompts -1": "--geneval_prompts must be 0 or more, not -1.",
     "federate --simulator": "--model_backend is required (blip_vqa, januspro, or a name",
     f"federate {BLIP}": "Say how to run: --simulator, --in_process or --export_dir. For example:",
     f"federate {BLIP} --simulator --in_process": "--simulator and --in_process exclude each other.",

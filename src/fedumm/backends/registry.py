@@ -14,6 +14,9 @@ from fedumm.config import RunConfig
 from fedumm.errors import FedummError, did_you_mean
 
 SHIPPED = {"blip_vqa": "fedumm.backends.blip_vqa", "januspro": "fedumm.backends.januspro"}
+ANSWER_ONLY = ("blip_vqa",)
+"""Those of them that have one task: known without importing any."""
+
 ENTRY_POINT_GROUP = "fedumm.backends"
 _registered: dict[str, Backend] = {}
 
@@ -78,13 +81,18 @@ def backend_for(config: RunConfig) -> Backend:
     backend = get_backend(config.model_backend)
     if isinstance(backend, HasTasks):
         return backend.for_tasks(config.tasks, config.lora_targets)
+    check_answers_only(config)
+    return backend
+
+
+def check_answers_only(config: RunConfig) -> None:
+    """Raise :class:`FedummError` if ``config`` asks for what a backend without ``for_tasks`` can't do."""
     if config.tasks != ("vqa",):
         raise FedummError(f"--task {config.task}: the backend {config.model_backend!r} can only answer (--task vqa).")
     if config.lora_targets != "attention":
         raise FedummError(
             f"--lora_targets {config.lora_targets}: the backend {config.model_backend!r} leaves no choice."
         )
-    return backend
 
 
 def _load_entry_point(name: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fedumm.backends.registry import SHIPPED, check_backend_file, check_backend_name
+from fedumm.backends.registry import ANSWER_ONLY, SHIPPED, check_answers_only, check_backend_file, check_backend_name
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import EXECUTION, GROUPS, AnyConfig, RunConfig, field_type, from_mapping, read_yaml
 from fedumm.data.source import available_sources
@@ -88,5 +88,7 @@ def check_model(config: RunConfig) -> None:
         check_backend_file(config.backend_file)
         return
     check_backend_name(config.model_backend)
+    if config.model_backend in ANSWER_ONLY:
+        check_answers_only(config)
     if config.model_backend in SHIPPED and config.model_name_or_path:
         resolve_checkpoint(config.model_backend, config.model_name_or_path)

@@ -12,12 +12,11 @@ from transformers.models.janus.image_processing_pil_janus import JanusImageProce
 from transformers.utils import logging
 
 from fedumm.backends.januspro.prompts import Prompts
-from fedumm.checkpoints import resolve_checkpoint
+from fedumm.checkpoints import NATIVE, old_layout, resolve_checkpoint
 from fedumm.data.hub_access import check_reachable, explain_hub_error
 from fedumm.errors import FedummError
 
 DEFAULT_MODEL = "deepseek-community/Janus-Pro-1B"
-_OLD_OWNER, _OWNER = "deepseek-ai/", "deepseek-community/"
 
 
 def load_pretrained(
@@ -34,8 +33,9 @@ def load_pretrained(
     logging.disable_progress_bar()  # one for a file that loads in seconds; downloads keep theirs
     where = resolve_checkpoint("januspro", model_name_or_path or DEFAULT_MODEL)
     local = Path(where).is_dir()
-    _check_layout(where)
-    if not local:
+    if local:
+        _check_layout(Path(where))
+    else:
         check_reachable("model", where)
     try:
         processor = _load_processor(where)
@@ -51,23 +51,14 @@ def load_pretrained(
     return model, processor
 
 
-def _check_layout(where: str) -> None:
-    """The first publication of Janus-Pro needs code that came with it; ``transformers`` reads another layout."""
-    name = Path(where).name
-    native = f"{_OWNER}{name if name.startswith('Janus-Pro-') else 'Janus-Pro-1B'}"
-    if where.startswith(_OLD_OWNER):
-        old = True
-    else:
-        try:
-            config = json.loads((Path(where) / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return  # loading will say what is wrong
-        old = isinstance(config, dict) and config.get("model_type") == "multi_modality"
-    if old:
-        raise FedummError(
-            f"{where} is in the layout of the 'janus' package, which transformers can't read. "
-            f"The same weights in the native layout are {native}."
-        )
+def _check_layout(folder: Path) -> None:
+    """The first publication of Janus-Pro needs code that came with it."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # loading will say what is wrong
+    if isinstance(config, dict) and config.get("model_type") == "multi_modality":
+        raise FedummError(old_layout(str(folder), NATIVE.get(f"deepseek-ai/{folder.name}", DEFAULT_MODEL)))
 
 
 def _load_processor(where: str) -> Any:
