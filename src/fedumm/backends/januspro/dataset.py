@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
-from fedumm.backends.januspro.prompts import Prompts
+from fedumm.backends.januspro.prompts import Prompts, widen
 from fedumm.data import read_image
 from fedumm.errors import FedummError
 
@@ -36,12 +36,15 @@ class Questions:
         self.rows, self._images = rows, images
         self.features: FeatureTable | None = None
         self.max_a_len = max_a_len
-        self.prompts = [prompts.with_image(prompts.question(prompts.cut(q, max_q_len))) for q in rows["question"][:]]
+        # With one placeholder for the image: hundreds of equal tokens for each question would fill the memory.
+        self.prompts = [prompts.question(prompts.cut(text, max_q_len)) for text in rows["question"][:]]
+        self._image_ids = prompts.image
         self.answers = [prompts.answer(text, max_a_len) for text in rows["multiple_choice_answer"][:]]
         self.references: list[list[str]] = rows["answers"][:]
         self.types: list[str] = _types(rows)
         # The answer's end token is said, but not read.
-        self.lengths = [len(p) + len(a) - 1 for p, a in zip(self.prompts, self.answers, strict=True)]
+        wider = len(self._image_ids) - 1
+        self.lengths = [len(p) + wider + len(a) - 1 for p, a in zip(self.prompts, self.answers, strict=True)]
 
     def pixels(self, rows: Sequence[int]) -> torch.Tensor:
         """Images to understand, padded to squares: ``(len(rows), 3, side, side)`` float32."""
@@ -49,7 +52,7 @@ class Questions:
 
     def item(self, row: int) -> Item:
         """A question: ``input_ids`` and ``labels`` for training, ``prompt_ids`` to answer it."""
-        prompt, answer = self.prompts[row], self.answers[row]
+        prompt, answer = widen(self.prompts[row], self._image_ids), self.answers[row]
         return {
             "task": self.task,
             "input_ids": [*prompt, *answer[:-1]],

@@ -76,11 +76,14 @@ class Prompts:
         """The prompt for an image; it ends with the begin-of-image token."""
         return (*self._ids(self._chat({"type": "text", "text": text})), self.boi_id)
 
+    @property
+    def image(self) -> tuple[int, ...]:
+        """What an image is in a prompt: begin of image, as many placeholders as it has tokens, end of image."""
+        return (self.boi_id, *[self.image_id] * self.image_tokens, self.eoi_id)
+
     def with_image(self, question: tuple[int, ...]) -> list[int]:
-        """The placeholder of a question as begin of image, image tokens, end of image."""
-        at = question.index(self.image_id)
-        image = [self.boi_id, *[self.image_id] * self.image_tokens, self.eoi_id]
-        return [*question[:at], *image, *question[at + 1 :]]
+        """A question with its placeholder widened to a whole image."""
+        return widen(question, self.image)
 
     def unconditional(self, caption: tuple[int, ...]) -> tuple[int, ...]:
         """A caption's prompt with all that it says replaced by padding, for classifier-free guidance."""
@@ -91,3 +94,9 @@ class Prompts:
         """An answer's tokens as text."""
         decoded: str = self._tokenizer.decode(ids, skip_special_tokens=True)
         return decoded.strip()
+
+
+def widen(question: tuple[int, ...], image: tuple[int, ...]) -> list[int]:
+    """``question`` with ``image`` in the place of its only placeholder, the second token of ``image``."""
+    at = question.index(image[1])
+    return [*question[:at], *image, *question[at + 1 :]]
