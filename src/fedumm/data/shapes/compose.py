@@ -8,7 +8,7 @@ scenes; ``test`` ones only in captions to test with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations as pairs
 from typing import Any
@@ -18,12 +18,16 @@ import numpy as np
 from fedumm.data.shapes.scene import COLORS, RGB, Item, Scene
 
 SHAPES = ("circle", "square", "triangle", "cross")
+EXTRA_SHAPES = ("rectangle", "diamond", "star", "arrow")
+"""Shapes that only come up in pretraining: that what they combine is known helps to combine the others."""
+
 CATEGORIES = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 RELATIONS = ("left of", "right of", "above", "below")
 NUMBERS = ("one", "two", "three", "four")
 PARTS = ("known", "new", "test")
 """Also the order in which they are let in: training scenes hold what is known and what is new."""
 
+_ORDER = (*SHAPES, *EXTRA_SHAPES)
 _PAIR_PARTS = {("square", "cross"): "test", ("circle", "triangle"): "new"}
 _FREE, _SIDE, _QUARTER = (0.15, 0.32), (0.14, 0.21), (0.12, 0.18)
 """Half sizes of a shape that has the image, half of it or a quarter of it to itself."""
@@ -44,14 +48,20 @@ class Composed:
 
 
 def part_of(combination: Combination) -> str:
-    """``known``, ``new`` or ``test``: about three, one and one fifth of the combinations of each kind."""
+    """``known``, ``new`` or ``test``: of colours seven, one and two tenths, else about three, one and one fifth.
+
+    What has a shape that is not among :data:`SHAPES` is known: such scenes are for pretraining only.
+    """
     kind, *what = combination
+    if any(isinstance(name, str) and name in EXTRA_SHAPES for name in what):
+        return "known"
     if kind == "pair":
         return _PAIR_PARTS.get((str(what[0]), str(what[1])), "known")
     number = SHAPES.index(str(what[0]))
     if kind == "color":
         number += list(COLORS).index(str(what[1]))
-    elif kind == "count":
+        return {0: "test", 5: "test", 1: "new"}.get(number % 10, "known")
+    if kind == "count":
         number += int(what[1])
     else:
         number = 3 * number + 2 * ("left of", "above").index(str(what[1])) + SHAPES.index(str(what[2]))
@@ -64,7 +74,7 @@ def combinations(composed: Composed) -> Iterator[Combination]:
     for item in dict.fromkeys((item.shape, item.color) for item in items):
         yield ("color", *item)
     for first, second in pairs(dict.fromkeys(item.shape for item in items), 2):
-        yield ("pair", *sorted((first, second), key=SHAPES.index))
+        yield ("pair", *sorted((first, second), key=_ORDER.index))
     if composed.category == "counting":
         yield ("count", items[0].shape, len(items))
     if composed.relation:
@@ -89,10 +99,10 @@ def belongs(composed: Composed, part: str) -> bool:
     return all(PARTS.index(own) <= PARTS.index(part) for _, own in parts)
 
 
-def compose(rng: np.random.Generator, category: str, part: str) -> Composed:
-    """Draw scenes of ``category`` at random until one belongs to ``part``."""
+def compose(rng: np.random.Generator, category: str, part: str, shapes: Sequence[str] = SHAPES) -> Composed:
+    """Draw scenes of ``category`` with ``shapes`` at random until one belongs to ``part``."""
     while True:
-        composed = _sample(rng, category)
+        composed = _sample(rng, category, shapes)
         if belongs(composed, part):
             return composed
 
@@ -106,26 +116,26 @@ def composed_at(index: int, seed: int, part: str) -> tuple[Composed, np.random.G
     return compose(rng, CATEGORIES[index % len(CATEGORIES)], part), rng
 
 
-def _sample(rng: np.random.Generator, category: str) -> Composed:
+def _sample(rng: np.random.Generator, category: str, shapes: Sequence[str]) -> Composed:
     r, g, b = (int(c) for c in rng.integers(224, 256, 3))
     if category in ("single_object", "colors"):
         half = rng.uniform(*_FREE)
         x, y = rng.uniform(half, 1 - half, 2)
-        items = [_item(rng, str(rng.choice(SHAPES)), str(rng.choice(list(COLORS))), x, y, half)]
+        items = [_item(rng, str(rng.choice(shapes)), str(rng.choice(list(COLORS))), x, y, half)]
         return Composed(Scene((r, g, b), tuple(items)), category)
     if category == "counting":
-        shape, color = str(rng.choice(SHAPES)), str(rng.choice(list(COLORS)))
+        shape, color = str(rng.choice(shapes)), str(rng.choice(list(COLORS)))
         places = rng.permutation(4)[: int(rng.integers(2, 5))]
         items = [_quarter(rng, shape, color, int(place)) for place in sorted(places)]
         return Composed(Scene((r, g, b), tuple(items)), category)
     relation = str(rng.choice(RELATIONS))
-    items = _two(rng, relation)
+    items = _two(rng, relation, shapes)
     return Composed(Scene((r, g, b), tuple(items)), category, relation)
 
 
 def _item(rng: np.random.Generator, shape: str, color: str, x: float, y: float, half: float) -> Item:
     rgb: RGB = tuple(int(np.clip(c + rng.integers(-14, 15), 0, 255)) for c in COLORS[color])  # type: ignore[assignment]
-    return Item(shape, color, rgb, float(x), float(y), float(half), float(half))
+    return Item(shape, color, rgb, float(x), float(y), float(half), float(half) / (2 if shape == "rectangle" else 1))
 
 
 def _within(rng: np.random.Generator, middle: float, half: float, room: float) -> float:
@@ -140,9 +150,9 @@ def _quarter(rng: np.random.Generator, shape: str, color: str, place: int) -> It
     return _item(rng, shape, color, x, y, half)
 
 
-def _two(rng: np.random.Generator, relation: str) -> list[Item]:
+def _two(rng: np.random.Generator, relation: str, choice: Sequence[str]) -> list[Item]:
     """Two shapes of different kinds and colours in two halves of the image, the first where ``relation`` says."""
-    shapes, colors = rng.choice(SHAPES, 2, replace=False), rng.choice(list(COLORS), 2, replace=False)
+    shapes, colors = rng.choice(choice, 2, replace=False), rng.choice(list(COLORS), 2, replace=False)
     middles = (0.25, 0.75) if relation in ("left of", "above") else (0.75, 0.25)
     items = []
     for shape, color, middle in zip(shapes, colors, middles, strict=True):
@@ -207,4 +217,4 @@ def named_combinations(metadata: Mapping[str, Any]) -> Iterator[Combination]:
             swapped = {"right of": "left of", "below": "above"}.get(relation)
             yield ("place", other, swapped, clause["class"]) if swapped else ("place", clause["class"], relation, other)
     if len(clauses) == 2:
-        yield ("pair", *sorted((clause["class"] for clause in clauses), key=SHAPES.index))
+        yield ("pair", *sorted((clause["class"] for clause in clauses), key=_ORDER.index))

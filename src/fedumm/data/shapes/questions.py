@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedumm.data.shapes.compose import NUMBERS, RELATIONS, SHAPES, Composed, article, plural
+from fedumm.data.shapes.compose import EXTRA_SHAPES, NUMBERS, RELATIONS, SHAPES, Composed, article, plural
 from fedumm.data.shapes.scene import COLORS, Item
 
 
@@ -45,7 +45,7 @@ def _which(rng: np.random.Generator, composed: Composed) -> Question:
 def _exists(rng: np.random.Generator, composed: Composed) -> Question:
     there = {item.shape for item in composed.scene.items}
     truth = bool(rng.integers(2))
-    shape = _any(rng, composed).shape if truth else _other(rng, SHAPES, there)
+    shape = _any(rng, composed).shape if truth else _other(rng, [*SHAPES, *(there & {*EXTRA_SHAPES})], there)
     return Question(f"is there {article(shape)}?", "yes" if truth else "no", "yes/no", "two_object")
 
 
@@ -109,7 +109,8 @@ def ask(rng: np.random.Generator, composed: Composed, count: int) -> list[Questi
 
 
 def words() -> list[str]:
-    """Every word that this source's captions, questions and answers can contain, sorted."""
+    """Every word that captions, questions and answers of scenes can contain, sorted."""
     text = "a an and is are there in the image what color shape shapes how many of to yes no 1 2 3 4"
-    known = (*COLORS, *SHAPES, *map(plural, SHAPES), *RELATIONS, *_IS_WHERE.values(), *NUMBERS)
+    shapes = (*SHAPES, *EXTRA_SHAPES)
+    known = (*COLORS, *shapes, *map(plural, shapes), *RELATIONS, *_IS_WHERE.values(), *NUMBERS)
     return sorted({*text.split(), *" ".join(known).split()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
@@ -51,6 +52,14 @@ def outline(shape: str) -> list[tuple[float, float]]:
     """Corners of every shape but the circle, in the square from (-1, -1) to (1, 1); y points down."""
     if shape == "triangle":
         return [(0, -1), (1, 1), (-1, 1)]
+    if shape == "diamond":
+        return [(0, -1), (1, 0), (0, 1), (-1, 0)]
+    if shape == "star":
+        turns = [math.pi * (k / 5 - 0.5) for k in range(10)]
+        radii = [1.05, 0.45] * 5
+        return [(r * math.cos(t), r * math.sin(t)) for r, t in zip(radii, turns, strict=True)]
+    if shape == "arrow":
+        return [(-1, -_BAR), (0, -_BAR), (0, -1), (1, 0), (0, 1), (0, _BAR), (-1, _BAR)]
     if shape == "cross":
         b = _BAR
         return [
