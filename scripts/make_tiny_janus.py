@@ -441,7 +441,7 @@ def main() -> None:
     parser.add_argument("--vq_lr", type=float, default=1e-3)
     parser.add_argument("--tower_steps", type=int, default=5000)
     parser.add_argument("--tower_lr", type=float, default=1e-3)
-    parser.add_argument("--steps", type=int, default=3800)
+    parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--enlarge", type=float, default=8.0)
     parser.add_argument("--seed", type=int, default=0)

@@ -32,6 +32,7 @@ _PAIR_PARTS = {("square", "cross"): "test", ("circle", "triangle"): "new"}
 _FREE, _SIDE, _QUARTER = (0.15, 0.32), (0.14, 0.21), (0.12, 0.18)
 """Half sizes of a shape that has the image, half of it or a quarter of it to itself."""
 
+_GRID = 32
 Combination = tuple[str | int, ...]
 
 
@@ -117,25 +118,27 @@ def composed_at(index: int, seed: int, part: str) -> tuple[Composed, np.random.G
 
 
 def _sample(rng: np.random.Generator, category: str, shapes: Sequence[str]) -> Composed:
-    r, g, b = (int(c) for c in rng.integers(224, 256, 3))
+    background = (int(rng.integers(232, 256)),) * 3
     if category in ("single_object", "colors"):
         half = rng.uniform(*_FREE)
         x, y = rng.uniform(half, 1 - half, 2)
         items = [_item(rng, str(rng.choice(shapes)), str(rng.choice(list(COLORS))), x, y, half)]
-        return Composed(Scene((r, g, b), tuple(items)), category)
+        return Composed(Scene(background, tuple(items)), category)
     if category == "counting":
         shape, color = str(rng.choice(shapes)), str(rng.choice(list(COLORS)))
         places = rng.permutation(4)[: int(rng.integers(2, 5))]
         items = [_quarter(rng, shape, color, int(place)) for place in sorted(places)]
-        return Composed(Scene((r, g, b), tuple(items)), category)
+        return Composed(Scene(background, tuple(items)), category)
     relation = str(rng.choice(RELATIONS))
     items = _two(rng, relation, shapes)
-    return Composed(Scene((r, g, b), tuple(items)), category, relation)
+    return Composed(Scene(background, tuple(items)), category, relation)
 
 
 def _item(rng: np.random.Generator, shape: str, color: str, x: float, y: float, half: float) -> Item:
-    rgb: RGB = tuple(int(np.clip(c + rng.integers(-14, 15), 0, 255)) for c in COLORS[color])  # type: ignore[assignment]
-    return Item(shape, color, rgb, float(x), float(y), float(half), float(half) / (2 if shape == "rectangle" else 1))
+    """On the grid of a 32 x 32 image, so that edges are sharp there."""
+    rgb: RGB = tuple(int(np.clip(c + rng.integers(-6, 7), 0, 255)) for c in COLORS[color])  # type: ignore[assignment]
+    x, y, half = (round(_GRID * float(value)) / _GRID for value in (x, y, half))
+    return Item(shape, color, rgb, x, y, half, half / (2 if shape == "rectangle" else 1))
 
 
 def _within(rng: np.random.Generator, middle: float, half: float, room: float) -> float:
