@@ -149,7 +149,7 @@ def build_model(processor: JanusProcessor) -> JanusForConditionalGeneration:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        guidance_scale=5,
+        guidance_scale=2,
         generation_kwargs={"boi_token_id": tokenizer.convert_tokens_to_ids(BOI)},
     )
     return model

@@ -30,7 +30,7 @@ def scene_of(text: str, seed: int) -> Image.Image:
 class PainterBackend(ToyBackend):
     def draw(
         self, model: Any, processor: Any, captions: Sequence[str], seeds: Sequence[int], device: torch.device, *,
-        guidance: float = 5.0, temperature: float = 1.0,
+        guidance: float | None = None, temperature: float = 1.0,
     ) -> list[Image.Image]:  # fmt: skip
         if log := os.environ.get("PAINTER_LOG"):
             with open(log, "a") as file:

@@ -208,8 +208,13 @@ class DrawsImages(Protocol):
         seeds: Sequence[int],
         device: torch.device,
         *,
-        guidance: float = 5.0,
+        guidance: float | None = None,
         temperature: float = 1.0,
     ) -> list[Image.Image]:
-        """An image a caption; the k-th depends on ``captions[k]`` and ``seeds[k]`` only (to rounding)."""
+        """An image a caption; the k-th depends on ``captions[k]`` and ``seeds[k]`` only (to rounding).
+
+        Args:
+            guidance: of classifier-free guidance; 1: none; None: what suits the model.
+            temperature: below 1, tokens are nearer to the likeliest ones.
+        """
         ...

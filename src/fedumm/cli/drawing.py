@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     """How images are drawn."""
     parser.add_argument("--seed", type=int, default=42, help="random seed (default: 42)")
-    parser.add_argument("--guidance", type=float, default=5.0, help="classifier-free guidance, 1: none (default: 5)")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance, 1: none (default: the checkpoint's)")
     parser.add_argument("--temperature", type=float, default=1.0, help="below 1: nearer to the likeliest (default: 1)")
     parser.add_argument("--batch_size", type=int, default=16, help="images at a time (default: 16)")
 
@@ -25,7 +25,7 @@ def check_drawing(given: argparse.Namespace) -> None:
     for name in ("temperature", "batch_size"):
         if not 0 < getattr(given, name) < float("inf"):
             raise FedummError(f"--{name} must be positive, not {getattr(given, name)}.")
-    if not 0 <= given.guidance < float("inf"):
+    if given.guidance is not None and not 0 <= given.guidance < float("inf"):
         raise FedummError(f"--guidance must be 0 or more, not {given.guidance}.")
     if given.seed < 0:
         raise FedummError(f"--seed must be 0 or more, not {given.seed}.")

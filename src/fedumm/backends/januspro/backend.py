@@ -154,11 +154,16 @@ class JanusProBackend:
         seeds: Sequence[int],
         device: torch.device,
         *,
-        guidance: float = 5.0,
+        guidance: float | None = None,
         temperature: float = 1.0,
     ) -> list[Image.Image]:
-        """An image a caption, sampled token by token with classifier-free guidance."""
+        """An image a caption, sampled token by token with classifier-free guidance.
+
+        By default its strength is that of the checkpoint's ``generation_config.json``, or 5.
+        """
         prompts = Prompts(processor)
+        if guidance is None:
+            guidance = janus.base_of(model).generation_config.guidance_scale or 5.0
         if any(not caption.strip() for caption in captions):
             raise FedummError("An empty caption says nothing to draw.")
         texts = [prompts.caption(caption) for caption in captions]
