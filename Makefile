@@ -1,6 +1,6 @@
 # make demo   a federated run from nothing, in a virtual environment of its own
 # make test   lint, types and all tests
-# make benchmarks   measure again what docs/benchmarks.md says (half an hour on a quiet machine)
+# make benchmarks   measure again what docs/benchmarks.md says (an hour on a quiet machine)
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -3,7 +3,7 @@
 
     python benchmarks/unified.py
 
-Federates the shipped `tiny` of `januspro` on `--dataset shapes` (8 clients, Dirichlet 0.5, 6 rounds, 3 seeds), and
+Federates the shipped `tiny` of `januspro` on `--dataset shapes` (4 clients, Dirichlet 0.5, 3 rounds, 3 seeds), and
 measures both abilities of the last adapter on the common test set, also the one that was not trained: VQA accuracy on
 600 questions, cross-entropy of 300 images' tokens, and GenEval on all its distinct captions, one image each, judged by
 the exact detector. The captions name combinations of shapes, colours, numbers and places that no training scene shows.
@@ -50,8 +50,8 @@ CAPTIONS = (
     "a cross left of a triangle", "a square above a circle", "a green cross and a gray circle",
 )  # fmt: skip
 CONFIG = FederateConfig(
-    model_backend="januspro", model_name_or_path="tiny", dataset="shapes", task="unified", num_clients=8,
-    num_rounds=6, dirichlet_alpha=0.5, geneval_prompts=0, threads=1, in_process=True,
+    model_backend="januspro", model_name_or_path="tiny", dataset="shapes", task="unified", num_clients=4,
+    num_rounds=3, dirichlet_alpha=0.5, geneval_prompts=0, threads=1, in_process=True,
 )  # fmt: skip
 FIGURE = ROOT / "docs" / "unified.png"
 _TILE, _SCALE = 32, 3
