@@ -5,9 +5,9 @@
 
 Federates the shipped `tiny` of `januspro` on `--dataset shapes` (4 clients, Dirichlet 0.5, 3 rounds, 3 seeds), and
 measures both abilities of the last adapter on the common test set, also the one that was not trained: VQA accuracy on
-600 questions, cross-entropy of 300 images' tokens, and GenEval on all its distinct captions, one image each, judged by
-the exact detector. The captions name combinations of shapes, colours, numbers and places that no training scene shows.
-Every run sees as many samples as its clients have rows. Also draws `docs/unified.png`.
+600 questions, cross-entropy of 300 images' tokens, and GenEval on 600 images of its captions, 100 of each category,
+judged by the exact detector. The captions name combinations of shapes, colours, numbers and places that no training
+scene shows. Every run sees as many samples as its clients have rows. Also draws `docs/unified.png`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Outcome:
 
 def judge(config: FederateConfig, adapter: AdapterState | None) -> Outcome:
     """Score ``adapter`` (None: the fresh one, which changes nothing) on the whole test set."""
-    config = replace(config, task="unified", partition="", geneval_prompts=10_000)
+    config = replace(config, task="unified", partition="", geneval_prompts=600)
     backbone: Backbone = load_backbone(config, torch.device("cpu"))
     if adapter is not None:
         backbone.put(adapter)

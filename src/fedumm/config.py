@@ -159,7 +159,10 @@ class RunConfig:
     seed: int = option(DATA, "Random seed", 42, _seed)
 
     geneval_prompts: int = option(
-        TRAINING, "Captions of the evaluation data to draw and judge by GenEval's rule (0: none)", 48, _non_negative
+        TRAINING,
+        "Images to draw of the evaluation data's captions, and to judge by GenEval's rule (0: none)",
+        48,
+        _non_negative,
     )
     geneval_every: int = option(
         TRAINING, "Draw them every so many rounds or epochs (0: before the first and after the last)", 0, _non_negative

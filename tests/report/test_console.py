@@ -201,7 +201,7 @@ def test_a_run_with_two_tasks_shows_both(screen: Screen) -> None:
     assert "1.5000  4.0000" in line
     assert "50.00 %  3.250 nats" in line
     assert "25.00 %  4.500 nats" in line
-    assert drawn.strip() == "GenEval on 3 captions before it: 12.50 %"
+    assert drawn.strip() == "GenEval on 3 images before it: 12.50 %"
     ends = [m.end() for m in re.finditer(r"\S+(?: \S+)*", header)]
     assert all(line[end - 1] != " " and line[end : end + 1] in ("", " ") for end in ends), "not under the headings"
     screen.console.finished(

@@ -122,7 +122,7 @@ class RunConsole:
             }
         )  # fmt: skip
         if drawn := r["test_tasks"].get("geneval"):
-            self.line(f"{'':9}GenEval on {drawn['count']} captions before it: {percent(drawn['score'])}")
+            self.line(f"{'':9}GenEval on {drawn['count']} images before it: {percent(drawn['score'])}")
 
     def _summary(self, r: Mapping[str, Any]) -> None:
         rows = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from fedumm.backends.protocol import DrawsImages, Progress
@@ -22,7 +21,7 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class DrawingTest:
-    """Captions as prompts of GenEval, a seed for each, and the detector that looks at the images."""
+    """Captions as prompts of GenEval, a seed for each image, and the detector that looks at the images."""
 
     prompts: Sequence[dict[str, Any]]
     seeds: Sequence[int]
@@ -50,9 +49,11 @@ class DrawingTest:
 
 
 def drawing_test(backbone: Backbone, rows: Any, config: RunConfig, first: int = 0, step: int = 1) -> DrawingTest | None:
-    """Every ``step``-th from ``first`` of the captions to draw: distinct ones of ``rows``, the categories in turn.
+    """Every ``step``-th from ``first`` of the images to draw, of captions of ``rows``.
 
-    None if there is nothing to draw: the options, the backend or the data leave it out.
+    Each category has as many images as the others, and its captions take turns: where there are few,
+    they are drawn several times. None if there is nothing to draw: the options, the backend or the data
+    leave it out.
     """
     wanted = config.geneval_prompts and "t2i" in config.tasks
     if not wanted or not isinstance(backbone.backend, DrawsImages) or "geneval" not in rows.column_names:
@@ -64,8 +65,12 @@ def drawing_test(backbone: Backbone, rows: Any, config: RunConfig, first: int = 
             by_tag.setdefault(prompt["tag"], {}).setdefault(prompt["prompt"], prompt)
     from fedumm.detectors import detector_for
 
-    in_turn = chain.from_iterable(zip_longest(*(own.values() for _, own in sorted(by_tag.items()))))
-    everything = list(islice((prompt for prompt in in_turn if prompt), config.geneval_prompts))
+    tags = sorted(by_tag)
+    everything = []
+    for number in range(config.geneval_prompts if tags else 0):
+        turn, place = divmod(number, len(tags))
+        own = list(by_tag[tags[place]].values())
+        everything.append(own[turn % len(own)])
     numbers = range(first, len(everything), step)
     if not numbers:
         return None
