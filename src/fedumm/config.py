@@ -6,22 +6,29 @@ The command line (``fedumm.cli``), YAML files (``--config``) and the run folder'
 
 from __future__ import annotations
 
-import math
-import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fedumm import bounds
+from fedumm.aggregation.registry import available_aggregators
+from fedumm.bounds import ByClient, Check
 from fedumm.errors import FedummError, did_you_mean
 
 MODEL = "Model"
 FEDERATION = "Federated Learning"
+AGGREGATION = "Aggregation"
+WIRE = "Communication"
+PRIVACY = "Privacy"
 TRAINING = "Training"
 DATA = "Data"
 EXECUTION = "Execution"
-GROUPS = (MODEL, FEDERATION, TRAINING, DATA, EXECUTION)
+GROUPS = (MODEL, FEDERATION, AGGREGATION, WIRE, PRIVACY, TRAINING, DATA, EXECUTION)
+
+WIRES = ("float32", "bfloat16", "float16", "int8", "nf4")
+"""How numbers may travel (:mod:`fedumm.adapters.codec`)."""
 
 TASKS = {"vqa": ("vqa",), "t2i": ("t2i",), "unified": ("vqa", "t2i")}
 """What ``--task`` can be, and the tasks that it stands for."""
@@ -29,55 +36,8 @@ TASKS = {"vqa": ("vqa",), "t2i": ("t2i",), "unified": ("vqa", "t2i")}
 REPEAT = "# Repeat this run:"
 """How every ``config.yaml`` of a run begins."""
 
-OF_ONE_RUN = ("name", "overwrite")
+OF_ONE_RUN = ("name", "overwrite", "resume")
 """Options that a repetition must not inherit: it has a run folder of its own."""
-
-Check = Callable[[Any], str | None]
-
-
-def _positive(value: float) -> str | None:
-    return None if value > 0 and math.isfinite(value) else "must be positive"
-
-
-def _non_negative(value: float) -> str | None:
-    return None if value >= 0 and math.isfinite(value) else "must be 0 or more"
-
-
-def _limit(value: int) -> str | None:
-    return None if value == -1 or value > 0 else "must be -1 (all) or positive"
-
-
-def _probability(value: float) -> str | None:
-    return None if 0 <= value < 1 else "must be at least 0 and below 1"
-
-
-def _share(value: float) -> str | None:
-    return None if 0 < value < 1 else "must be above 0 and below 1"
-
-
-def _seed(value: int) -> str | None:
-    return None if 0 <= value < 2**32 else "must be between 0 and 2^32 - 1"
-
-
-def _one_of(*names: str) -> Check:
-    return lambda value: None if value in names else f"must be one of {', '.join(names)}"
-
-
-def _mix(value: str) -> str | None:
-    return None if re.fullmatch(r"[1-9]\d{0,3}:[1-9]\d{0,3}", value) else "must be two positive numbers, such as 5:4"
-
-
-def _partition(value: str) -> str | None:
-    if not value:
-        return None
-    kind, _, share = value.partition(":")
-    try:
-        good = kind == "task" and 0 < float(share) <= 1
-    except ValueError:
-        good = False
-    return (
-        None if good else "must be empty or task:SHARE with a SHARE of clients above 0 and at most 1, such as task:0.5"
-    )
 
 
 def option(group: str, text: str, default: Any = MISSING, check: Check | None = None) -> Any:
@@ -99,73 +59,81 @@ class RunConfig:
         "Layers with LoRA: attention (query, key, value) | all (of januspro: the language model's others too and, "
         "to draw, the generation head)",
         "attention",
-        _one_of("attention", "all"),
+        bounds.one_of("attention", "all"),
     )
 
     task: str = option(
         TRAINING,
         "What to learn: vqa (answering) | t2i (drawing: text to image) | unified (both)",
         "vqa",
-        _one_of(*TASKS),
+        bounds.one_of(*TASKS),
     )
-    task_mix: str = option(TRAINING, "Questions to captions in unified training", "5:4", _mix)
+    task_mix: str = option(TRAINING, "Questions to captions in unified training", "5:4", bounds.mix)
 
-    batch_size: int = option(TRAINING, "Per-client batch size", 8, _positive)
-    grad_accum: int = option(TRAINING, "Gradient accumulation steps", 8, _positive)
-    lr: float = option(TRAINING, "Learning rate", 5e-5, _positive)
-    weight_decay: float = option(TRAINING, "AdamW weight decay", 0.05, _non_negative)
-    lora_r: int = option(TRAINING, "LoRA rank", 16, _positive)
-    lora_alpha: int = option(TRAINING, "LoRA scaling factor", 32, _positive)
-    lora_dropout: float = option(TRAINING, "Dropout on the input of each LoRA layer", 0.1, _probability)
-    max_q_len: int = option(TRAINING, "Longest question, in tokens", 64, _positive)
-    max_a_len: int = option(TRAINING, "Longest answer, in tokens", 16, _positive)
+    batch_size: int = option(TRAINING, "Per-client batch size", 8, bounds.positive)
+    grad_accum: int = option(TRAINING, "Gradient accumulation steps", 8, bounds.positive)
+    lr: float = option(TRAINING, "Learning rate", 5e-5, bounds.positive)
+    weight_decay: float = option(TRAINING, "AdamW weight decay", 0.05, bounds.non_negative)
+    lora_r: int | str = option(TRAINING, "LoRA rank, or one for each client: 16,site-1=4", 16, bounds.by_client)
+    lora_alpha: int | str = option(
+        TRAINING, "LoRA scaling factor, or one for each client: 32,site-1=8", 32, bounds.by_client
+    )
+    lora_dropout: float = option(TRAINING, "Dropout on the input of each LoRA layer", 0.1, bounds.probability)
+    max_q_len: int = option(TRAINING, "Longest question, in tokens", 64, bounds.positive)
+    max_a_len: int = option(TRAINING, "Longest answer, in tokens", 16, bounds.positive)
     eval_batch_size: int = option(
-        TRAINING, "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features)", 0, _non_negative
+        TRAINING, "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features)", 0, bounds.non_negative
     )
     merge_batches: str = option(
         TRAINING,
         "Run the --grad_accum batches of one step as one where the backend allows it: auto (on the CPU) | on | off",
         "auto",
-        _one_of("auto", "on", "off"),
+        bounds.one_of("auto", "on", "off"),
     )
     precision: str = option(
         TRAINING,
         "Arithmetic of training and evaluation: auto (bfloat16 on GPUs that have it) | float32 | bfloat16",
         "auto",
-        _one_of("auto", "float32", "bfloat16"),
+        bounds.one_of("auto", "float32", "bfloat16"),
     )
     gradient_checkpointing: bool = option(
         TRAINING, "Save memory by computing activations again in the backward pass", False
     )
     compile: bool = option(TRAINING, "Compile the training step with torch.compile (needs a C++ compiler)", False)
-    num_workers: int = option(TRAINING, "Data loader worker processes", 0, _non_negative)
+    num_workers: int = option(TRAINING, "Data loader worker processes", 0, bounds.non_negative)
     feature_cache: str = option(
         TRAINING,
         "Where the frozen vision tower's outputs are kept, computed once per image: "
         "auto (disk if there is room, else memory) | memory | disk | off",
         "auto",
-        _one_of("auto", "memory", "disk", "off"),
+        bounds.one_of("auto", "memory", "disk", "off"),
     )
-    feature_cache_gb: float = option(TRAINING, "Most memory for that, in GB for each host", 4.0, _positive)
+    feature_cache_gb: float = option(TRAINING, "Most memory for that, in GB for each host", 4.0, bounds.positive)
     feature_cache_dir: str = option(TRAINING, "Folder for that on disk (empty: fedumm in the user's cache folder)", "")
     feature_dtype: str = option(
-        TRAINING, "Type in which they are kept: float32 (exact) | float16", "float32", _one_of("float32", "float16")
+        TRAINING,
+        "Type in which they are kept: float32 (exact) | float16",
+        "float32",
+        bounds.one_of("float32", "float16"),
     )
 
     dataset: str = option(DATA, "easy_vqa, vqav2, shapes, a Hub id or a folder (empty: the backend's default)", "")
-    max_train_samples: int = option(DATA, "Limit training data (-1 = all)", -1, _limit)
-    max_eval_samples: int = option(DATA, "Limit eval data (-1 = all)", -1, _limit)
+    max_train_samples: int = option(DATA, "Limit training data (-1 = all)", -1, bounds.limit)
+    max_eval_samples: int = option(DATA, "Limit eval data (-1 = all)", -1, bounds.limit)
     data_path: str = option(DATA, "Hugging Face cache directory", "")
-    seed: int = option(DATA, "Random seed", 42, _seed)
+    seed: int = option(DATA, "Random seed", 42, bounds.seed)
 
     geneval_prompts: int = option(
         TRAINING,
         "Images to draw of the evaluation data's captions, and to judge by GenEval's rule (0: none)",
         48,
-        _non_negative,
+        bounds.non_negative,
     )
     geneval_every: int = option(
-        TRAINING, "Draw them every so many rounds or epochs (0: before the first and after the last)", 0, _non_negative
+        TRAINING,
+        "Draw them every so many rounds or epochs (0: before the first and after the last)",
+        0,
+        bounds.non_negative,
     )
 
     gpu: str = option(EXECUTION, "GPU ids, for example 0,1 (empty: all there are; cpu: none)", "")
@@ -173,12 +141,37 @@ class RunConfig:
         EXECUTION,
         "Torch threads of each host (0: 1 for a small model, else the cores divided by the hosts)",
         0,
-        _non_negative,
+        bounds.non_negative,
     )
 
     def __post_init__(self) -> None:
         for f in fields(self):
             _check_field(f, getattr(self, f.name))
+
+    @property
+    def ranks(self) -> ByClient:
+        """LoRA rank by client."""
+        return ByClient(self.lora_r)
+
+    @property
+    def alphas(self) -> ByClient:
+        """LoRA alpha by client."""
+        return ByClient(self.lora_alpha)
+
+    @property
+    def rank(self) -> int:
+        """LoRA rank of the model's adapter: the highest of any client's."""
+        return self.ranks.highest
+
+    @property
+    def alpha(self) -> int:
+        """LoRA alpha of the model's adapter: what holds for clients that are not named, else the highest."""
+        return self.alphas.highest if self.alphas.default is None else self.alphas.default
+
+    @property
+    def equal_ranks(self) -> bool:
+        """Whether all clients have one rank and one alpha."""
+        return self.ranks.equal and self.alphas.equal
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -196,11 +189,13 @@ class RunConfig:
 class FederateConfig(RunConfig):
     """Options of ``fedumm federate`` (``job.py``)."""
 
-    num_clients: int = option(FEDERATION, "Number of FL clients", 2, _positive)
-    num_rounds: int = option(FEDERATION, "Communication rounds", 3, _positive)
-    local_epochs: int = option(FEDERATION, "Local epochs per round", 1, _positive)
-    clients_per_round: int = option(FEDERATION, "Clients sampled each round (0 = all)", 0, _non_negative)
-    dirichlet_alpha: float = option(FEDERATION, "Non-IID level: 0 = IID, else 0.1 / 0.5 / 1.0", 0.0, _non_negative)
+    num_clients: int = option(FEDERATION, "Number of FL clients", 2, bounds.positive)
+    num_rounds: int = option(FEDERATION, "Communication rounds", 3, bounds.positive)
+    local_epochs: int = option(FEDERATION, "Local epochs per round", 1, bounds.positive)
+    clients_per_round: int = option(FEDERATION, "Clients sampled each round (0 = all)", 0, bounds.non_negative)
+    dirichlet_alpha: float = option(
+        FEDERATION, "Non-IID level: 0 = IID, else 0.1 / 0.5 / 1.0", 0.0, bounds.non_negative
+    )
     partition_by: str = option(
         FEDERATION, "Column whose values the Dirichlet split skews: answer, answer_type, ...", "answer"
     )
@@ -208,10 +203,71 @@ class FederateConfig(RunConfig):
         FEDERATION,
         "task:SHARE: this share of the clients has questions only or captions only, in turn (empty: all have both)",
         "",
-        _partition,
+        bounds.partition,
     )
     keep_images_whole: bool = option(FEDERATION, "Give all questions on one image to one client", False)
-    holdout: float = option(FEDERATION, "Share of the images that clients keep for evaluation", 0.1, _share)
+    holdout: float = option(FEDERATION, "Share of the images that clients keep for evaluation", 0.1, bounds.share)
+
+    aggregator: str = option(
+        AGGREGATION,
+        "How clients' adapters become one: fedavg | ffa_lora | rolora | flora | fedex_lora | svd | fedsa_lora | "
+        "fedavgm | fedadagrad | fedadam | fedyogi | median | trimmed_mean | krum",
+        "fedavg",
+        bounds.known(available_aggregators),
+    )
+    client_weights: str = option(
+        AGGREGATION,
+        "What a client weighs: samples | equal | steps",
+        "samples",
+        bounds.one_of("samples", "equal", "steps"),
+    )
+    prox_mu: float = option(AGGREGATION, "FedProx: pull towards the global adapter", 0.0, bounds.non_negative)
+    scaffold: bool = option(AGGREGATION, "SCAFFOLD: correct gradients by control variates", False)
+    server_lr: float = option(
+        AGGREGATION, "Server's learning rate of fedavgm, fedadagrad, fedadam, fedyogi (0: the method's)", 0.0,
+        bounds.non_negative,
+    )  # fmt: skip
+    server_momentum: float = option(AGGREGATION, "Their momentum (beta 1)", 0.9, bounds.probability)
+    server_beta2: float = option(AGGREGATION, "beta 2 of fedadam and fedyogi", 0.99, bounds.probability)
+    server_tau: float = option(AGGREGATION, "tau of fedadagrad, fedadam and fedyogi", 1e-3, bounds.positive)
+    trim_ratio: float = option(AGGREGATION, "trimmed_mean: share cut off at each end", 0.2, bounds.below_half)
+    krum_f: int = option(AGGREGATION, "krum: bad clients assumed (0: the most it can bear)", 0, bounds.non_negative)
+    krum_keep: int = option(AGGREGATION, "krum: how many of the best are averaged", 1, bounds.positive)
+    export_rank: int = option(
+        AGGREGATION, "Highest rank of the saved adapter where flora or fedex_lora change the backbone (0: any)", 0,
+        bounds.non_negative,
+    )  # fmt: skip
+    min_clients: int = option(
+        AGGREGATION, "Usable updates that a round needs; with fewer it is repeated once", 1, bounds.positive
+    )
+    max_update_norm: float = option(
+        AGGREGATION, "Highest norm of an update (0: 10 times what the others' norms suggest)", 0.0, bounds.non_negative
+    )
+    over_norm: str = option(
+        AGGREGATION, "What becomes of one above it: reject | clip", "reject", bounds.one_of("reject", "clip")
+    )
+
+    wire: str = option(
+        WIRE, "How numbers travel: float32 (exact) | bfloat16 | float16 | int8 | nf4", "float32", bounds.one_of(*WIRES)
+    )
+    wire_up: str = option(WIRE, "The same, to the server only (empty: --wire)", "", bounds.one_of("", *WIRES))
+    wire_down: str = option(WIRE, "The same, to the clients only (empty: --wire)", "", bounds.one_of("", *WIRES))
+    top_k: float = option(
+        WIRE, "Share of an update's values that travel to the server, the largest (1: all)", 1.0, bounds.share_or_all
+    )
+
+    dp: str = option(
+        PRIVACY,
+        "Differential privacy of clients: off | central (noise at the server) | local (at the client)",
+        "off",
+        bounds.one_of("off", "central", "local"),
+    )
+    dp_clip: float = option(PRIVACY, "Highest norm of an update; what is longer is clipped", 1.0, bounds.positive)
+    dp_epsilon: float = option(PRIVACY, "Epsilon after all rounds; the noise follows", 0.0, bounds.non_negative)
+    dp_delta: float = option(PRIVACY, "Delta", 1e-5, bounds.share)
+    dp_noise_multiplier: float = option(
+        PRIVACY, "Noise in units of --dp_clip, instead of --dp_epsilon", 0.0, bounds.non_negative
+    )
 
     simulator: bool = option(EXECUTION, "Run with NVFlare simulator (single machine)", False)
     in_process: bool = option(EXECUTION, "Run in this process, without NVFlare", False)
@@ -220,10 +276,11 @@ class FederateConfig(RunConfig):
         EXECUTION,
         "Processes that serve the clients, one backbone each (0: one per GPU, or 1; a small model: one per core)",
         0,
-        _non_negative,
+        bounds.non_negative,
     )
     name: str = option(EXECUTION, "Run folder: runs/NAME, or a path (empty: a name with the time)", "")
     overwrite: bool = option(EXECUTION, "Replace an existing run folder", False)
+    resume: str = option(EXECUTION, "Go on with the run in runs/NAME (or a path), with its options", "")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -240,6 +297,28 @@ class FederateConfig(RunConfig):
             )
         if self.hosts > self.num_clients:
             raise FedummError(f"--hosts {self.hosts} is more than --num_clients {self.num_clients}.")
+        if self.min_clients > (self.clients_per_round or self.num_clients):
+            raise FedummError(f"--min_clients {self.min_clients} is more than take part in a round.")
+        if self.krum_f and (self.clients_per_round or self.num_clients) < 2 * self.krum_f + 3:
+            raise FedummError(f"--krum_f {self.krum_f} needs at least {2 * self.krum_f + 3} clients in a round.")
+
+    def rank_of(self, client: str) -> int:
+        """LoRA rank that ``client`` trains."""
+        return self.ranks[client]
+
+    def scale_of(self, client: str) -> float:
+        """What ``client`` multiplies its B A with: alpha / rank."""
+        return self.alphas[client] / self.ranks[client]
+
+    @property
+    def up(self) -> str:
+        """How numbers travel to the server."""
+        return self.wire_up or self.wire
+
+    @property
+    def down(self) -> str:
+        """How numbers travel to the clients."""
+        return self.wire_down or self.wire
 
     @property
     def task_share(self) -> float:
@@ -251,22 +330,27 @@ class FederateConfig(RunConfig):
 class CentralConfig(RunConfig):
     """Options of ``fedumm train`` (``src/local_train.py``), the centralised baseline."""
 
-    num_epochs: int = option(TRAINING, "Training epochs", 1, _positive)
+    num_epochs: int = option(TRAINING, "Training epochs", 1, bounds.positive)
     output_dir: str = option(EXECUTION, "Save model here", "./workspace_centralized")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.equal_ranks:
+            raise FedummError("--lora_r and --lora_alpha by client are for federated runs: give one number.")
 
 
 AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
 
 
-def field_type(config: type[RunConfig], name: str) -> type:
-    """The Python type of one option."""
-    return typing.cast(type, typing.get_type_hints(config)[name])
+def field_type(config: type[RunConfig], name: str) -> Any:
+    """The Python type of one option: a type, or ``int | str``."""
+    return typing.get_type_hints(config)[name]
 
 
 def _check_field(f: Field[Any], value: Any) -> None:
-    wanted = {"int": int, "float": float, "str": str, "bool": bool}[str(f.type)]
-    if type(value) is not wanted and not (wanted is float and type(value) is int):
-        raise FedummError(f"--{f.name} must be of type {wanted.__name__}, not {value!r}.")
+    kinds = str(f.type).split(" | ")
+    if type(value).__name__ not in kinds and not (kinds == ["float"] and type(value) is int):
+        raise FedummError(f"--{f.name} must be of type {' or '.join(kinds)}, not {value!r}.")
     check: Check | None = f.metadata["check"]
     if check and (problem := check(value)):
         raise FedummError(f"--{f.name} {problem}, not {value!r}.")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
+from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 
+from fedumm.adapters.factors import Factor, factor_of
 from fedumm.adapters.state import AdapterState, check_state, spec_of
 from fedumm.errors import FedummError
 
@@ -31,12 +35,15 @@ class AdapterSlot:
             if strange:
                 raise FedummError(f"PEFT saves {strange[0]} with the adapter, which is none of the model's parameters.")
             own = {name: places[tensor.data_ptr(), tensor.shape] for name, tensor in saved.items()}
-        self._tensors = {name: own[name] for name in sorted(own)}
-        self.spec = spec_of({name: tensor.detach() for name, tensor in self._tensors.items()})
+        self.parameters = {name: own[name] for name in sorted(own)}
+        """By their names in the adapter."""
+        self.spec = spec_of({name: tensor.detach() for name, tensor in self.parameters.items()})
+        self._model = model
+        self._layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
 
     def get(self, only: Container[torch.Tensor] | None = None) -> AdapterState:
         """A copy of the adapter, or of the parameters ``only`` of it, on the CPU, sorted by name."""
-        chosen = {name: t for name, t in self._tensors.items() if only is None or t in only}
+        chosen = {name: t for name, t in self.parameters.items() if only is None or t in only}
         return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in chosen.items()}
 
     @torch.no_grad()
@@ -48,5 +55,41 @@ class AdapterSlot:
         """
         if problem := check_state(state, self.spec):
             raise ValueError(f"not an adapter of this model: {problem}")
-        for name, tensor in self._tensors.items():
+        for name, tensor in self.parameters.items():
             tensor.copy_(state[name])
+
+    def set_scale(self, scale: float) -> None:
+        """Multiply each B A with ``scale`` (alpha / rank)."""
+        for layer in self._layers:
+            layer.scaling = dict.fromkeys(layer.scaling, scale)
+
+    @contextmanager
+    def training_only(self, factors: Container[Factor]) -> Iterator[None]:
+        """Other factors of LoRA get no gradient."""
+        held = [p for name, p in self.parameters.items() if (kind := factor_of(name)) and kind not in factors]
+        for parameter in held:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in held:
+                parameter.requires_grad_(True)
+
+    @torch.no_grad()
+    def fold(self, change: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Add ``left @ right`` (``(out, q)`` and ``(q, in)``) to the frozen weight of each module.
+
+        Raises:
+            FedummError: such a module is no linear layer with LoRA.
+            ValueError: the shapes do not fit.
+        """
+        for name, (left, right) in change.items():
+            layer = self._model.get_submodule(name)
+            base = layer.get_base_layer() if isinstance(layer, LoraLinear) else None
+            if not isinstance(base, torch.nn.Linear):
+                raise FedummError(f"the backbone can't be changed: {name} is no linear layer with plain weights.")
+            weight = base.weight
+            if (left.shape[0], right.shape[1]) != tuple(weight.shape) or left.shape[1] != right.shape[0]:
+                raise ValueError(f"a change of {name} has shapes {tuple(left.shape)} and {tuple(right.shape)}")
+            product = left.to(weight.device, torch.float32) @ right.to(weight.device, torch.float32)
+            weight += product.to(weight.dtype)

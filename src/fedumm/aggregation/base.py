@@ -74,6 +74,9 @@ class Aggregator(ABC):
     shares: ClassVar[frozenset[Factor]] = frozenset("AB")
     """Factors that travel. Others stay with the client, which keeps its own from round to round."""
 
+    options: ClassVar[tuple[str, ...]] = ()
+    """Those of the run's options that are only for this method."""
+
     @classmethod
     def from_config(cls, config: FederateConfig) -> Self:
         """With the options of a run."""
@@ -112,3 +115,5 @@ class Aggregator(ABC):
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
         """Go on from what :meth:`state` gave."""
+        if state:
+            raise ValueError(f"{self.name} carries nothing from round to round, and got {sorted(state)[0]}")

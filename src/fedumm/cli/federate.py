@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
+from dataclasses import fields
 
 from fedumm.cli.options import Parser, add_options, check_model, config_from
-from fedumm.config import FederateConfig
+from fedumm.config import AGGREGATION, EXECUTION, PRIVACY, WIRE, FederateConfig, from_mapping, read_yaml
 from fedumm.errors import FedummError
+from fedumm.report.run_folder import CONFIG, folder_for_name
 
 DESCRIPTION = """Federated fine-tuning: clients train LoRA adapters on their own data, a server averages them.
 
@@ -24,15 +27,47 @@ def main(argv: list[str], prog: str) -> int:
     """Parse, check, run."""
     parser = Parser(prog=prog, description=DESCRIPTION)
     add_options(parser, FederateConfig)
-    config = config_from(parser.parse_args(argv), FederateConfig, RUNNERS)
+    parsed = parser.parse_args(argv)
+    config = _resumed(parsed) if getattr(parsed, "resume", "") else config_from(parsed, FederateConfig, RUNNERS)
     runners = [name for name in RUNNERS if getattr(config, name)]
     if not runners:
         raise FedummError(NO_RUNNER.format(prog=prog))
     if len(runners) > 1:
         raise FedummError(f"--{runners[0]} and --{runners[1]} exclude each other.")
     check_model(config)
+    _check_rules(config)
     from fedumm.federation.launch import export, run
 
     if config.export_dir:
         return export(config)
     return run(config, shlex.join([*prog.split(), *argv]))
+
+
+def _resumed(parsed: argparse.Namespace) -> FederateConfig:
+    """The options that the run began with, and those of the flags that change nothing of what it computes."""
+    flags = dict(vars(parsed))
+    path = folder_for_name(flags.pop("resume"))
+    if not (path / CONFIG).is_file():
+        raise FedummError(f"--resume {path}: there is no run in that folder.")
+    free = {f.name for f in fields(FederateConfig) if f.metadata["group"] == EXECUTION} - {"threads", "hosts", "name"}
+    for name in flags:
+        if name not in free | {"num_rounds"}:
+            raise FedummError(f"--{name} can't be changed when a run goes on; --num_rounds can, and how it is run.")
+    values = read_yaml(path / CONFIG)
+    if any(name in flags for name in RUNNERS):
+        values = {name: value for name, value in values.items() if name not in RUNNERS}
+    config = from_mapping(FederateConfig, {**values, **flags, "resume": str(path), "name": str(path)})
+    if config.export_dir:
+        raise FedummError("--resume is for runs on this machine: --simulator or --in_process.")
+    return config
+
+
+def _check_rules(config: FederateConfig) -> None:
+    """Importing torch for it takes a second: not for what most runs are."""
+    plain = FederateConfig(model_backend=config.model_backend)
+    special = (AGGREGATION, WIRE, PRIVACY)
+    names = [f.name for f in fields(FederateConfig) if f.metadata["group"] in special or f.name.startswith("lora_")]
+    if any(getattr(config, name) != getattr(plain, name) for name in names):
+        from fedumm.federation.rules import check_rules
+
+        check_rules(config)

@@ -54,11 +54,15 @@ def add_options(parser: argparse.ArgumentParser, config: type[RunConfig]) -> Non
         shown = "(required)" if f.default is MISSING else f"(default: {f.default!r})".replace("'", '"')
         groups[f.metadata["group"]].add_argument(
             f"--{f.name}",
-            type=kind,
-            metavar=kind.__name__.upper(),
+            type=_number_or_text if kind == int | str else kind,
+            metavar="INT" if kind == int | str else kind.__name__.upper(),
             default=argparse.SUPPRESS,
             help=f"{text} {shown}",
         )
+
+
+def _number_or_text(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdecimal() else text
 
 
 def config_from(parsed: argparse.Namespace, config: type[AnyConfig], exclusive: Sequence[str] = ()) -> AnyConfig:

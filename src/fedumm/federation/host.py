@@ -6,22 +6,34 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from fedumm.adapters import AdapterState, decode, encode, spec_of
+from fedumm.adapters import AdapterState, Spec, encode, spec_of
+from fedumm.adapters.codec import pack, unpack
+from fedumm.adapters.factors import at_rank, factor_of, spec_at_rank
+from fedumm.adapters.folder import save_folder
+from fedumm.aggregation import get_aggregator
 from fedumm.backends.protocol import Progress
 from fedumm.config import FederateConfig
 from fedumm.data import DataSplits
 from fedumm.data.partition import ClientShare, Partition
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
+from fedumm.federation.link import opened, packed_update
+from fedumm.federation.memory import CONTROL, OWN, RESIDUAL, ClientMemory, part, under
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
+from fedumm.federation.rules import check_rules
+from fedumm.federation.start import client_start, travelling, unpacked_change
+from fedumm.privacy.mechanism import private_update
+from fedumm.report.card import own_card
 from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone, load_backbone, pick_device
 from fedumm.training.data import load_splits, partition_for
 from fedumm.training.drawing import DrawingTest, drawing_test
+from fedumm.training.drift import ControlVariates, GradientHook, Proximal
 from fedumm.training.local import cache_features, evaluate, train_epochs
 from fedumm.training.pool import DatasetPool
 from fedumm.training.results import GENEVAL, Scores
@@ -30,7 +42,7 @@ from fedumm.training.threads import thread_count
 
 @dataclass
 class _Client:
-    """A client's data on this host; its weights, optimiser and random state live only in a round."""
+    """A client's data on this host; its optimiser and random state live only in a round."""
 
     train: Any
     heldout: Any
@@ -41,11 +53,22 @@ class Host:
 
     What a client does depends on the global adapter, its data and the seed, never on which
     clients the backbone served before: adapter, optimiser and random state are set anew.
+
+    Args:
+        folder: for what clients keep from round to round.
+        index: which of ``hosts`` on this machine it is.
     """
 
-    def __init__(self, name: str, config: FederateConfig, progress: Progress, index: int = 0, hosts: int = 1) -> None:
+    def __init__(
+        self, name: str, config: FederateConfig, progress: Progress, folder: Path, index: int = 0, hosts: int = 1
+    ) -> None:
         self.name, self.config, self.progress = name, config, progress
         self._index, self._hosts = index, hosts
+        self._aggregator = get_aggregator(config.aggregator)
+        self._dp = check_rules(config)
+        self._memory = ClientMemory(folder)
+        self._global: AdapterState = {}
+        self._control: AdapterState = {}
         self._clients: dict[str, _Client] = {}
         self._splits: DataSplits | None = None
         self._partition: Partition | None = None
@@ -94,6 +117,8 @@ class Host:
         device = pick_device(self.config.gpu, self._index)
         self.progress("loading the model", 0, 1)
         backbone = self._backbone = load_backbone(self.config, device)
+        for change in setup.changes:
+            backbone.slot.fold(unpacked_change(change))
         self._shares = {name: partition.shares[name] for name in setup.assignments[self.name]}
         first, step = setup.tests[self.name]
         test_rows = range(first, len(splits.eval), step)
@@ -132,13 +157,39 @@ class Host:
         if backbone is None:
             raise FedummError("a round was asked for before the set-up")
         begun = time.monotonic()
-        start = decode(task.adapter)
-        backbone.put(start)
-        test = self._score_test(backbone, task.draw)
-        mine = task.assignments.get(self.name, [])
-        before = {name: self._score(backbone, name) for name in mine}
-        updates = [self._client_round(backbone, start, task, name, *before[name]) for name in mine]
+        self._receive(backbone, task)
+        test = self._score_test(backbone, task.draw) if self._shares_all else {}
+        updates = []
+        for client in task.assignments.get(self.name, []):
+            memory = self._memory.load(client, task.round)
+            start = self._enter(backbone, client, part(memory, OWN))
+            updates.append(self._client_round(backbone, start, memory, task, client))
         return HostReply(updates, test, time.monotonic() - begun)
+
+    @property
+    def _shares_all(self) -> bool:
+        """Otherwise there is no adapter that is everybody's."""
+        return self._aggregator.shares == frozenset("AB")
+
+    def _receive(self, backbone: Backbone, task: RoundTask) -> None:
+        spec = backbone.slot.spec
+        if task.change:
+            backbone.slot.fold(unpacked_change(task.change))
+        self._global = opened(task.adapter, self._global, spec)
+        if task.control is not None:
+            self._control = opened(task.control, self._control, spec)
+        backbone.put_at_rank(self._global, self._global_scale)
+
+    @property
+    def _global_scale(self) -> float | None:
+        """None: what the model has."""
+        return None if self.config.equal_ranks else self.config.alpha / self.config.rank
+
+    def _enter(self, backbone: Backbone, client: str, own: AdapterState) -> AdapterState:
+        """Put in what ``client`` starts from: the global adapter at its rank, with factors of its own."""
+        start = client_start(self._global, self.config, client) | own
+        backbone.put_at_rank(start, None if self.config.equal_ranks else self.config.scale_of(client))
+        return start
 
     def _data(self, client: str) -> _Client:
         """Made when the client first takes part."""
@@ -165,25 +216,83 @@ class Host:
         return evaluate(backbone, heldout, self.config), time.monotonic() - start
 
     def _client_round(
-        self, backbone: Backbone, start: AdapterState, task: RoundTask, client: str,
+        self, backbone: Backbone, start: AdapterState, memory: AdapterState, task: RoundTask, client: str
+    ) -> Update:
+        before, seconds = self._score(backbone, client)
+        if not task.train:
+            self._save_own(backbone, client, memory)
+            return Update(client, task.round, before=before, seconds_eval=seconds)
+        try:
+            return self._train_client(backbone, start, memory, task, client, before, seconds)
+        except (FedummError, RuntimeError, OSError, ValueError) as error:
+            return Update(client, task.round, before=before, error=f"{type(error).__name__}: {error}")
+
+    def _train_client(
+        self, backbone: Backbone, start: AdapterState, memory: AdapterState, task: RoundTask, client: str,
         before: Scores, seconds: float,
     ) -> Update:  # fmt: skip
-        if not task.train:
-            return Update(client, task.round, before=before, seconds_eval=seconds)
+        config = self.config
 
         def show(done: int, total: int, loss: float) -> None:
             self.progress(f"training {client}  loss {loss:.3f}", done, total)
 
-        try:
-            backbone.put(start)
-            seed = derive(self.config.seed, "client", client, "round", task.round)
-            data = self._data(client).train
-            result = train_epochs(backbone, data, self.config, self.config.local_epochs, seed, show)
-            untrained = sorted(start.keys() - result.adapter.keys())
-            after, seconds_after = self._score(backbone, client)
-        except (FedummError, RuntimeError, OSError) as error:
-            return Update(client, task.round, before=before, error=f"{type(error).__name__}: {error}")
+        parameters, hooks = backbone.slot.parameters, list[GradientHook]()
+        variates = ControlVariates(parameters, self._control, part(memory, CONTROL)) if config.scaffold else None
+        if variates:
+            hooks.append(variates)
+        if config.prox_mu:
+            hooks.append(Proximal(parameters, config.prox_mu))
+        with backbone.slot.training_only(task.factors):
+            seed = derive(config.seed, "client", client, "round", task.round)
+            result = train_epochs(
+                backbone, self._data(client).train, config, config.local_epochs, seed, show, hooks=hooks
+            )
+        after, seconds_after = self._score(backbone, client)
+        trained = at_rank(result.adapter, config.rank_of(client))
+        kept = {name: t for name, t in trained.items() if (factor := factor_of(name)) and not self._travels(factor)}
+        sent = {name: t for name, t in trained.items() if name not in kept}
+        payload, residual = self._pack(start, sent, memory, client)
+        control, own_control = self._pack_control(variates, memory) if variates else (b"", {})
+        keep = {**memory, **under(OWN, kept), **under(RESIDUAL, residual), **under(CONTROL, own_control)}
+        self._memory.save(client, task.round, keep)
         return Update(
-            client, task.round, encode(result.adapter), untrained, result.samples, result.steps, result.loss,
-            result.losses, before, after, result.seconds, seconds + seconds_after,
+            client, task.round, payload, self._untrained(start, sent, task.factors), result.samples, result.steps,
+            result.loss, result.losses, before, after, result.seconds, seconds + seconds_after, "", control,
         )  # fmt: skip
+
+    def _travels(self, factor: str) -> bool:
+        return factor in self._aggregator.shares
+
+    def _untrained(self, start: AdapterState, sent: AdapterState, factors: str) -> list[str]:
+        return sorted(travelling(start, self._aggregator.shares & set(factors)) - sent.keys())
+
+    def _spec(self, client: str) -> Spec:
+        assert self._backbone is not None
+        return spec_at_rank(self._backbone.slot.spec, self.config.rank_of(client))
+
+    def _pack(
+        self, start: AdapterState, sent: AdapterState, memory: AdapterState, client: str
+    ) -> tuple[bytes, AdapterState]:
+        config = self.config
+        if self._dp and self._dp.mode == "local":
+            sent = private_update(start, sent, self._dp.clip, self._dp.std)
+        residual = part(memory, RESIDUAL) if self._aggregator.keeps_basis else {}
+        payload, lost = packed_update(start, sent, config.up, config.top_k, self._spec(client), residual)
+        return payload, lost if self._aggregator.keeps_basis else {}
+
+    def _pack_control(self, variates: ControlVariates, memory: AdapterState) -> tuple[bytes, AdapterState]:
+        """The change of c_k, and the c_k that the server now knows of."""
+        assert self._backbone is not None
+        spec, old = self._backbone.slot.spec, part(memory, CONTROL)
+        change = {name: t - old[name] if name in old else t for name, t in variates.mean_gradient().items()}
+        payload = pack(change, self.config.up, spec)
+        sent = unpack(payload, spec)
+        return payload, {name: old[name] + t if name in old else t for name, t in sent.items()}
+
+    def _save_own(self, backbone: Backbone, client: str, memory: AdapterState) -> None:
+        """A client with factors of its own has an adapter of its own, which stays here."""
+        if part(memory, OWN):
+            config = backbone.adapter_config()
+            save_folder(
+                self._memory.folder / client / "adapter", backbone.adapter(), config, own_card(self.config, client)
+            )

@@ -12,7 +12,7 @@ from fedumm.federation.host import Host
 from fedumm.federation.messages import Message
 from fedumm.federation.server import Server
 from fedumm.federation.topology import assign, host_count
-from fedumm.report.run_folder import RunFolder
+from fedumm.report.run_folder import CLIENTS, RunFolder
 
 HostProgress = Callable[[str, int, int, str], None]
 
@@ -28,7 +28,8 @@ def run_in_process(config: FederateConfig, folder: RunFolder, progress: HostProg
     count = host_count(config)
     assignments = assign(config.num_clients, count)
     hosts = [
-        Host(name, config, partial(_forward, progress, name), index, count) for index, name in enumerate(assignments)
+        Host(name, config, partial(_forward, progress, name), folder.path / CLIENTS, index, count)
+        for index, name in enumerate(assignments)
     ]
     server = Server(config, assignments, folder, balance=True)
 

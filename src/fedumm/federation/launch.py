@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from fedumm.backends.registry import SHIPPED
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
+from fedumm.federation.checkpoint import Checkpoint
 from fedumm.report.console import RunConsole
-from fedumm.report.run_folder import RunFolder, create, folder_for
+from fedumm.report.run_folder import STATE, RunFolder, create, folder_for, read_records, reopen
 
 
 def run(config: FederateConfig, command: str) -> int:
@@ -22,7 +25,7 @@ def run(config: FederateConfig, command: str) -> int:
 
         check_path(path)
         check_hub(config)
-    lock = create(path, config, command)
+    lock = _reopened(path, config, command) if config.resume else create(path, config, command)
     summaries: list[dict[str, Any]] = []
     console = RunConsole()
 
@@ -45,7 +48,7 @@ def run(config: FederateConfig, command: str) -> int:
 
                 run_simulator(path, show, console.progress)
     except KeyboardInterrupt:
-        print(f"\nStopped. Finished rounds are kept in {path}.", file=sys.stderr)
+        print(f"\nStopped. Finished rounds are kept in {path}; go on with --resume {path}.", file=sys.stderr)
         return 130
     finally:
         lock.release()
@@ -53,6 +56,16 @@ def run(config: FederateConfig, command: str) -> int:
         path, summaries[-1] if summaries else None, config.tasks if config.model_backend in SHIPPED else ()
     )
     return 0
+
+
+def _reopened(path: Path, config: FederateConfig, command: str) -> FileLock:
+    saved = Checkpoint(path / STATE).load()
+    if saved is None:
+        raise FedummError(f"No round of {path} was finished: there is nothing to go on from. Start again, --overwrite.")
+    _, facts = saved
+    if facts["round"] >= config.num_rounds and any(r["event"] == "summary" for r in read_records(path)):
+        raise FedummError(f"{path} is finished after {facts['round']} rounds. For more, add a higher --num_rounds.")
+    return reopen(path, config, command, facts["records"])
 
 
 def export(config: FederateConfig) -> int:

@@ -42,12 +42,14 @@ class Setup:
     """Server to every host, second: who serves whom.
 
     ``tests`` gives each host its part of the common test set: for ``[i, n]`` every ``n``-th row
-    from ``i``; ``initial_from`` is the host whose fresh adapter everyone starts from.
+    from ``i``; ``initial_from`` is the host whose fresh adapter everyone starts from. ``changes`` are those
+    of the backbone in earlier rounds of a run that is resumed, in order.
     """
 
     assignments: dict[str, list[str]]
     tests: dict[str, list[int]]
     initial_from: str
+    changes: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -65,29 +67,56 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Parcel:
+    """Tensors on the wire.
+
+    ``mode`` says what they are to the receiver: ``whole`` (all tensors, a safetensors image), ``values`` (new values
+    of some) or ``delta`` (to be added to some), the latter two as :mod:`fedumm.adapters.codec` packs them.
+    """
+
+    mode: str
+    payload: bytes = field(repr=False)
+
+    def __len__(self) -> int:
+        """Bytes."""
+        return len(self.payload)
+
+
+@dataclass(frozen=True)
 class RoundTask:
     """Server to every host; ``assignments`` names the clients that train.
 
-    ``adapter`` is the global adapter as serialised. Each host scores it on its part of the common
-    test set and on its clients' held-out rows, and, with ``train``, trains them from it. With ``draw``
-    it also draws its part of the captions to draw.
+    ``adapter`` makes the global adapter of what the host holds, after the backbone has grown by ``change`` (empty,
+    or a safetensors image). Each host scores it on its part of the common test set and on its clients' held-out
+    rows, and, with ``train``, trains them from it: the LoRA factors in ``factors`` (``AB``, ``A`` or ``B``).
+    ``control`` is SCAFFOLD's c in the same manner. With ``draw`` the host also draws its part of the captions
+    to draw.
     """
 
     round: int
     train: bool
-    adapter: bytes
+    adapter: Parcel
     assignments: dict[str, list[str]]
     draw: bool = False
+    factors: str = "AB"
+    change: bytes = b""
+    control: Parcel | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that are tensors."""
+        return len(self.adapter) + len(self.change) + len(self.control or b"")
 
 
 @dataclass(frozen=True)
 class Update:
     """One client's part of a :class:`HostReply`.
 
-    ``before`` scores the global adapter on the client's held-out rows, ``after`` the adapter the
-    client trained from it, task by task. ``adapter`` is empty where nothing was trained; else it holds
-    what was, and ``untrained`` names the rest of the tensors: those that the client's data had no use
-    for. ``error`` says why the client failed, and is empty if it did not.
+    ``before`` scores the adapter that the client starts from on its held-out rows, ``after`` the one that it
+    trained, task by task. ``adapter`` is empty where nothing was trained; else it holds what was, packed by
+    :mod:`fedumm.adapters.codec` (new values in float32, otherwise differences), and ``untrained`` names tensors
+    that were to be trained and that the client's data had no use for. ``control`` is the change of SCAFFOLD's c_k.
+    ``error`` says why the client failed, and is empty if it did not.
     """
 
     client: str
@@ -103,6 +132,12 @@ class Update:
     seconds_train: float = 0.0
     seconds_eval: float = 0.0
     error: str = ""
+    control: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are tensors."""
+        return len(self.adapter) + len(self.control)
 
 
 @dataclass(frozen=True)
@@ -140,8 +175,11 @@ def from_wire(data: dict[str, Any]) -> Message:
     fields = {k: v for k, v in data.items() if k != "kind"}
     try:
         if data.get("kind") == "HostReply":
-            updates = [_update(u) for u in fields["updates"]]
+            updates = [_update_or_error(u) for u in fields["updates"]]
             return HostReply(updates, _scores(fields["test"]), float(fields["seconds"]))
+        if data.get("kind") == "RoundTask":
+            fields["adapter"] = Parcel(**fields["adapter"])
+            fields["control"] = Parcel(**fields["control"]) if fields["control"] else None
         if data.get("kind") == "Ready":
             fields["cache"] = [CacheReport(**report) for report in fields["cache"]]
             fields["spec"] = {k: (tuple(int(n) for n in shape), str(d)) for k, (shape, d) in fields["spec"].items()}
@@ -161,12 +199,26 @@ def _evaluation(data: Any) -> Evaluation:
     return Evaluation(float(data["score"]), int(data["count"]), parts, loss)
 
 
+_KINDS = {
+    "client": str, "round": int, "adapter": bytes, "num_samples": int, "steps": int, "train_loss": float,
+    "seconds_train": float, "seconds_eval": float, "error": str, "control": bytes,
+}  # fmt: skip
+
+
+def _update_or_error(data: dict[str, Any]) -> Update:
+    """One client's malformed update is that client's failure, not its host's."""
+    try:
+        return _update(data)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        return Update(str(data["client"]), 0, error=f"not an update: {type(error).__name__} {error}")
+
+
 def _update(data: dict[str, Any]) -> Update:
     known = {name: _scores(data.get(name, {})) for name in ("before", "after")}
     losses = {str(task): float(loss) for task, loss in data.get("train_losses", {}).items()}
     untrained = [str(name) for name in data.get("untrained", [])]
     update = Update(**{**data, **known, "train_losses": losses, "untrained": untrained})
-    for name, kind in (("client", str), ("round", int), ("adapter", bytes), ("num_samples", int), ("error", str)):
+    for name, kind in _KINDS.items():
         if type(getattr(update, name)) is not kind:
             raise ValueError(f"{name} is not a {kind.__name__}")
     return update

@@ -1,4 +1,4 @@
-"""The server: rounds, sampling, checking, averaging, selection of the best round.
+"""The server: rounds, sampling, selection of the best round, going on after a crash.
 
 It knows no network, no model and no data: it answers "what next?" with a message for
 the hosts and takes in their answers. Both runners drive this one object.
@@ -10,20 +10,30 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from fedumm.adapters import AdapterState, Spec, check_state, decode, encode
-from fedumm.aggregation import FedAvg
+from fedumm.adapters import AdapterState, decode
+from fedumm.adapters.factors import spec_at_rank
+from fedumm.backends.registry import SHIPPED
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
+from fedumm.federation.checkpoint import Checkpoint
+from fedumm.federation.checks import Accepted, Expected, RejectedError, examine, examine_scores, good_scores, limits
+from fedumm.federation.combine import Combiner, News
 from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Sizes, Survey, Update
+from fedumm.federation.rules import check_rules
+from fedumm.federation.start import client_start, scale_of
 from fedumm.federation.topology import balanced, natural
-from fedumm.report.run_folder import RunFolder
+from fedumm.privacy.plan import DPPlan
+from fedumm.privacy.sampling import poisson_sample
+from fedumm.report.run_folder import STATE, RunFolder
 from fedumm.seeds import derive
+from fedumm.training.results import Scores
 from fedumm.training.scores import combine, summary
 
+_MOST_SAMPLES = 10**9
 Sampler = Callable[[int, Sequence[str]], list[str]]
 """From the round (1, 2, ...) and the roster to the clients that take part."""
 
@@ -38,6 +48,13 @@ def uniform_sampler(count: int, seed: int) -> Sampler:
         return sorted(chosen, key=list(roster).index)
 
     return sample
+
+
+def sampler_for(config: FederateConfig, dp: DPPlan | None) -> Sampler:
+    """Who takes part: with noise at the server each client by a secret draw of its own, which privacy gains from."""
+    if dp and dp.mode == "central" and dp.sampling < 1:
+        return lambda _, roster: poisson_sample(roster, dp.sampling)
+    return uniform_sampler(config.clients_per_round, config.seed)
 
 
 class Server:
@@ -62,15 +79,30 @@ class Server:
         self.config, self.store, self.balance = config, store, balance
         self.assignments = {host: list(clients) for host, clients in assignments.items()}
         self.roster = sorted((c for own in self.assignments.values() for c in own), key=natural)
-        self.sampler = sampler or uniform_sampler(config.clients_per_round, config.seed)
+        self._dp = check_rules(config)
+        self.sampler = sampler or sampler_for(config, self._dp)
         self.round = 0
-        self.adapter: AdapterState = {}
-        self._spec: Spec = {}
+        self._checkpoint = Checkpoint(store.path / STATE)
+        self._combiner: Combiner | None = None
+        self._adapter_config: dict[str, Any] = {}
+        self._news: News | None = None
+        self._repeated = False
         self._clients: dict[str, dict[str, Any]] = {}
         self._split = ("", "")
         self._scores: dict[int, dict[str, Any]] = {}
         self._best: tuple[float, int] | None = None
         self._started = self._round_started = time.monotonic()
+
+    @property
+    def adapter(self) -> AdapterState:
+        """The global adapter, as the hosts hold it."""
+        return self._rounds.adapter
+
+    @property
+    def _rounds(self) -> Combiner:
+        if self._combiner is None:
+            raise FedummError("a round was asked for before the start")
+        return self._combiner
 
     def survey(self) -> Survey:
         """The first message, for every host."""
@@ -86,13 +118,19 @@ class Server:
         for host, sizes in answers.items():
             if sizes.fingerprint != first.fingerprint:
                 raise FedummError(f"{host} has other data: all hosts must split the same data set.")
+            for client, own in sizes.clients.items():
+                if not 0 < own["train"] <= _MOST_SAMPLES:
+                    raise FedummError(f"{host} claims {own['train']} training samples for {client}.")
         clients = {name: entry for sizes in answers.values() for name, entry in sizes.clients.items()}
         self._clients = {name: clients[name] for name in self.roster}
         self._split = (first.method, first.fingerprint)
         if self.balance:
             self.assignments = balanced({n: c["train"] for n, c in self._clients.items()}, list(self.assignments))
         hosts = sorted(self.assignments, key=natural)
-        return Setup(self.assignments, {host: [i, len(hosts)] for i, host in enumerate(hosts)}, hosts[0])
+        tests = {host: [i, len(hosts)] for i, host in enumerate(hosts)}
+        saved = self._checkpoint.load()
+        changes = self._checkpoint.changes(saved[1]["round"]) if saved else []
+        return Setup(self.assignments, tests, hosts[0], changes)
 
     def start(self, answers: Mapping[str, Ready]) -> None:
         """Take in the hosts' answers to :meth:`setup`.
@@ -105,9 +143,13 @@ class Server:
         for host, ready in answers.items():
             if ready.spec != first.spec:
                 raise FedummError(f"{host} has an adapter of another shape: its model or LoRA options differ.")
-        self._spec = first.spec
-        self.adapter = decode(first.adapter)
-        self.store.describe(first.adapter_config, *self._split, self._clients)
+        self._adapter_config = first.adapter_config
+        scale = scale_of(first.adapter_config, self.config)
+        self._combiner = Combiner(self.config, first.spec, decode(first.adapter), scale, self._dp)
+        self._news = self._combiner.everything()
+        self.store.describe(*self._split, self._clients)
+        if self._resume():
+            return
         self.store.record(
             {
                 "event": "setup",
@@ -124,6 +166,36 @@ class Server:
             }
         )
 
+    def _resume(self) -> bool:
+        """Go on after the last finished round, if there is one."""
+        saved = self._checkpoint.load()
+        if saved is None:
+            return False
+        tensors, facts = saved
+        if facts["fingerprint"] != self._split[1]:
+            raise FedummError("The data are not those that this run began with: it can't go on.")
+        score, version = facts["best"]
+        self.round, self._best = facts["round"], (-math.inf if score is None else score, version)
+        self._scores = {int(version): scores for version, scores in facts["scores"].items()}
+        self._started = time.monotonic() - facts["elapsed"]
+        self._rounds.load(tensors, self._checkpoint.changes(self.round))
+        self._news = self._rounds.everything()
+        self.store.record({"event": "resumed", "round": self.round, "elapsed": facts["elapsed"]})
+        return True
+
+    def _save(self) -> None:
+        assert self._best is not None
+        score, version = self._best
+        facts = {
+            "round": self.round,
+            "fingerprint": self._split[1],
+            "best": [None if score == -math.inf else score, version],
+            "scores": self._scores,
+            "elapsed": time.monotonic() - self._started,
+            "records": self.store.records_bytes(),
+        }
+        self._checkpoint.save(self._rounds.state(), facts)
+
     def next_task(self) -> RoundTask | None:
         """The next round, after the last one a round that only scores, then None."""
         if self.round > self.config.num_rounds:
@@ -135,76 +207,133 @@ class Server:
         self._round_started = time.monotonic()
         every = self.config.geneval_every
         draw = self.round == 1 or not train or (every > 0 and (self.round - 1) % every == 0)
-        return RoundTask(self.round, train, encode(self.adapter), assignments, draw)
+        news = self._news or self._rounds.nothing()
+        factors = "".join(sorted(self._rounds.factors(self.round)))
+        return RoundTask(self.round, train, news.adapter, assignments, draw, factors, news.change, news.control)
 
     def finish(self, task: RoundTask, answers: Mapping[str, HostReply]) -> None:
-        """Score, check, average and save one round.
+        """Check, score, average and save one round.
 
         Raises:
-            FedummError: no client sent a usable update.
+            FedummError: too few usable updates, for the second time.
         """
+        self._news = None
         updates: dict[str, Update] = {}
         for host, reply in answers.items():
             for update in reply.updates:
                 if update.client in self.assignments.get(host, ()):
                     updates.setdefault(update.client, update)
         asked = [c for c in self.roster if any(c in own for own in task.assignments.values())]
-        heldout = combine([updates[c].before for c in asked if c in updates])
-        test = combine([reply.test for reply in answers.values()])
-        self._scores[task.round - 1] = summary("heldout", heldout) | summary("test", test)
-        self._select(task.round - 1)
-        if task.train:
-            self._aggregate(task, asked, updates, [reply.seconds for reply in answers.values()])
-        else:
+        test = combine([r.test for r in answers.values() if good_scores(r.test, self._unit)])
+        if not task.train:
+            scored = [u for c in asked if (u := self._scored(task, c, updates.get(c)))]
+            self._score(task.round - 1, scored, test)
             self.store.record({"event": "final", "round": task.round - 1, **self._scores[task.round - 1]})
+            return
+        good = self._accept(task, asked, updates)
+        needed = 0 if self._dp and self._dp.mode == "central" else self.config.min_clients
+        if len(good) < needed:
+            self._repeat(task, len(good))
+            return
+        self._repeated = False
+        self._score(task.round - 1, [one.update for one in good], test)
+        self._aggregate(task, good, [reply.seconds for reply in answers.values()])
+
+    def _repeat(self, task: RoundTask, found: int) -> None:
+        """Once more with the same clients, who may have failed for a passing reason; not a third time."""
+        if self._repeated:
+            raise FedummError(
+                f"Round {task.round}: {found} usable update(s), and --min_clients {self.config.min_clients}; the reasons "
+                "are in metrics.jsonl. The last good state is kept: mend the cause and go on with --resume."
+            )
+        self._repeated = True
+        self.round -= 1
+        self.store.record({"event": "repeat", "round": task.round, "usable": found, "needed": self.config.min_clients})
+
+    @property
+    def _unit(self) -> bool:
+        """Whether scores are shares of 1; a backend of a user's own may have another unit."""
+        return self.config.model_backend in SHIPPED
+
+    def _score(self, version: int, updates: Sequence[Update], test: Scores) -> None:
+        heldout = combine([update.before for update in updates])
+        self._scores[version] = summary("heldout", heldout) | summary("test", test)
+        self._select(version)
 
     def _select(self, version: int) -> None:
         """Keep the present adapter as the best one if its held-out score is higher than any before."""
         score = self._scores[version]["heldout"]
         score = -math.inf if score is None or math.isnan(score) else score
+        if self._dp:
+            # Choosing by scores that are not private would tell of them.
+            score = -math.inf
         # Without any score the latest adapter is as good a guess as there is.
         if self._best is None or score > self._best[0] or score == -math.inf == self._best[0]:
             self._best = (score, version)
-            self.store.save_adapter("best", self.adapter, version, self._scores[version])
+            self._save_adapter("best", version, self._scores[version])
 
-    def _aggregate(self, task: RoundTask, asked: list[str], updates: dict[str, Update], seconds: list[float]) -> None:
-        mean, good = FedAvg(), []
+    def _save_adapter(self, which: str, version: int, scores: Mapping[str, Any]) -> None:
+        state, config, cut = self._rounds.exported(self._adapter_config)
+        facts = {"epsilon": self._dp and self._dp.accountant.epsilon(version), "export_cut": cut}
+        self.store.save_adapter(which, state, config, version, scores, facts)
+
+    def _accept(self, task: RoundTask, asked: list[str], updates: Mapping[str, Update]) -> list[Accepted]:
+        """The updates that can be used, in the roster's order; every client's record is written."""
+        good: dict[str, Accepted] = {}
+        problems: dict[str, str] = {}
         for client in asked:
-            update = updates.get(client)
-            problem, state = self._examine(task, client, update)
-            if update is not None and problem is None:
-                mean.add(state, update.num_samples)
-                good.append(update)
-            self.store.record(_client_record(task, client, update, problem))
-        if not good:
-            raise FedummError(f"Round {task.round}: no client sent a usable update; see metrics.jsonl for the reasons.")
-        # What nobody trained stays as it is.
-        self.adapter = self.adapter | mean.finish()
-        self.store.save_adapter("last", self.adapter, task.round, {})
-        self._record_round(task, good, seconds)
+            try:
+                good[client] = examine(updates.get(client), self._expected(task, client))
+            except RejectedError as error:
+                problems[client] = str(error)
+        self._judge_norms(good, problems)
+        for client in asked:
+            self.store.record(_client_record(task, client, updates.get(client), problems.get(client), good.get(client)))
+        return list(good.values())
 
-    def _examine(self, task: RoundTask, client: str, update: Update | None) -> tuple[str | None, AdapterState]:
-        """Why ``update`` cannot be averaged, or None; and its adapter."""
-        if update is None:
-            return "no answer", {}
-        if update.error:
-            return update.error, {}
-        if update.round != task.round:
-            return f"it is of round {update.round}", {}
-        if update.num_samples != self._clients[client]["train"]:
-            return f"it claims {update.num_samples} samples, the survey said {self._clients[client]['train']}", {}
+    def _judge_norms(self, good: dict[str, Accepted], problems: dict[str, str]) -> None:
+        """Leave out or scale down what is too large. With noise for privacy, clipping takes its place: another
+        client's fate must not depend on one client's data."""
+        if self._dp:
+            return
+        for client, limit in limits(list(good.values()), self.config.max_update_norm).items():
+            own = good[client]
+            if own.norm <= limit:
+                continue
+            if self.config.over_norm == "clip":
+                good[client] = replace(own, limit=limit)
+            else:
+                problems[client] = f"its norm {own.norm:.3g} is above {limit:.3g}"
+                del good[client]
+
+    def _scored(self, task: RoundTask, client: str, update: Update | None) -> Update | None:
         try:
-            state = decode(update.adapter)
-        except ValueError as error:
-            return str(error), {}
-        if strange := sorted(update.train_losses.keys() - self._clients[client]["tasks"].keys()):
-            return f"it claims to have trained {strange[0]}, for which it has no data", {}
-        left = set(update.untrained)
-        if not state or left - self._spec.keys():
-            return "it does not say what it trained", {}
-        return check_state(state, {name: own for name, own in self._spec.items() if name not in left}), state
+            return examine_scores(update, self._expected(task, client))
+        except RejectedError as error:
+            self.store.record(_client_record(task, client, update, str(error), None))
+            return None
 
-    def _record_round(self, task: RoundTask, good: list[Update], host_seconds: list[float]) -> None:
+    def _expected(self, task: RoundTask, client: str) -> Expected:
+        config, facts, rounds = self.config, self._clients[client], self._rounds
+        steps = config.local_epochs * -(-facts["train"] // (config.batch_size * config.grad_accum))
+        spec = rounds.spec if config.equal_ranks else spec_at_rank(rounds.spec, config.rank_of(client))
+        return Expected(
+            task.round, spec, rounds.names(task.round), client_start(rounds.adapter, config, client),
+            facts["train"], facts["heldout"], facts["tasks"], steps, config.up, config.top_k, self._unit,
+            config.scaffold,
+        )  # fmt: skip
+
+    def _aggregate(self, task: RoundTask, good: list[Accepted], seconds: list[float]) -> None:
+        news = self._news = self._rounds.combine(task.round, good, len(self.roster))
+        if news.change:
+            self._checkpoint.save_change(task.round, news.change)
+        self._save_adapter("last", task.round, {})
+        self._record_round(task, [one.update for one in good], seconds, news.report)
+        self._save()
+
+    def _record_round(
+        self, task: RoundTask, good: list[Update], host_seconds: list[float], report: Mapping[str, float | None]
+    ) -> None:
         total = sum(u.num_samples for u in good)
         assert self._best is not None
         self.store.record(
@@ -213,13 +342,15 @@ class Server:
                 "round": task.round,
                 "rounds": self.config.num_rounds,
                 "clients": len(good),
-                "train_loss": sum(u.train_loss * u.num_samples for u in good) / total,
+                "train_loss": sum(u.train_loss * u.num_samples for u in good) / total if total else math.nan,
                 "train_losses": self._train_losses(good),
                 **self._scores[task.round - 1],
                 **summary("heldout_after", combine([u.after for u in good])),
                 "best_round": self._best[1],
-                "bytes_down": len(task.adapter) * len(host_seconds),
-                "bytes_up": sum(len(u.adapter) for u in good),
+                **report,
+                "epsilon": self._dp and self._dp.accountant.epsilon(task.round),
+                "bytes_down": task.size * len(host_seconds),
+                "bytes_up": sum(u.size for u in good),
                 "seconds": round(time.monotonic() - self._round_started, 3),
                 "seconds_host": round(max(host_seconds), 3),
                 "elapsed": round(time.monotonic() - self._started, 3),
@@ -242,7 +373,7 @@ class Server:
         best, last = self._best[1], max(self._scores)
         if last:
             # Written before its score was known.
-            self.store.save_adapter("last", self.adapter, last, self._scores[last])
+            self._save_adapter("last", last, self._scores[last])
         self.store.record(
             {
                 "event": "summary",
@@ -268,7 +399,9 @@ def _features(reports: Sequence[CacheReport], one_machine: bool) -> CacheReport:
     )
 
 
-def _client_record(task: RoundTask, client: str, update: Update | None, problem: str | None) -> dict[str, Any]:
+def _client_record(
+    task: RoundTask, client: str, update: Update | None, problem: str | None, accepted: Accepted | None
+) -> dict[str, Any]:
     record: dict[str, Any] = {"event": "client", "round": task.round, "client": client, "left_out": problem}
     if update is None:
         return record
@@ -278,10 +411,11 @@ def _client_record(task: RoundTask, client: str, update: Update | None, problem:
         "train_loss": update.train_loss,
         "train_losses": update.train_losses,
         "untrained": len(update.untrained),
+        "norm": accepted.norm if accepted else None,
         **summary("heldout", update.before),
         **summary("heldout_after", update.after),
-        "bytes_down": len(task.adapter),
-        "bytes_up": len(update.adapter),
+        "bytes_down": task.size,
+        "bytes_up": update.size,
         "seconds_train": round(update.seconds_train, 3),
         "seconds_eval": round(update.seconds_eval, 3),
     }

@@ -11,14 +11,22 @@ from fedumm.report.scores import NAMES, score_text
 Rows = list[tuple[str, str]]
 
 
-def federated_card(config: FederateConfig, version: int, scores: Mapping[str, Any], run: str) -> str:
-    """Card of the global adapter after ``version`` rounds."""
+def federated_card(
+    config: FederateConfig, version: int, scores: Mapping[str, Any], run: str, facts: Mapping[str, Any]
+) -> str:
+    """Card of the global adapter after ``version`` rounds.
+
+    ``facts``: ``epsilon`` (None without differential privacy) and ``export_cut``, the share of the adapter's energy
+    that ``--export_rank`` cut.
+    """
     split = f"Dirichlet({config.dirichlet_alpha}) over {config.partition_by}" if config.dirichlet_alpha else "IID"
     if config.partition:
         split += f", {config.partition}"
     rows = [
         ("Clients", f"{config.num_clients}, {split}, seed {config.seed}"),
-        ("Rounds", f"{version} of {config.num_rounds}, {config.local_epochs} local epoch(s) each, FedAvg"),
+        ("Rounds", f"{version} of {config.num_rounds}, {config.local_epochs} local epoch(s) each"),
+        ("Aggregation", aggregation_text(config)),
+        *_fact_rows(config, facts),
         *_score_rows(scores, "heldout", "the clients' held-out data"),
         *_score_rows(scores, "test", "the common test set"),
     ]
@@ -27,6 +35,36 @@ def federated_card(config: FederateConfig, version: int, scores: Mapping[str, An
         "The held-out score is the mean over all clients' examples; a dash means not evaluated yet."
     )
     return _card(config, f"Adapter of the run `{run}`", text, rows, ["federated-learning"])
+
+
+def aggregation_text(config: FederateConfig) -> str:
+    """``fedavg``, with what else there is: weights, drift, wire."""
+    extras = {
+        f"weights {config.client_weights}": config.client_weights != "samples",
+        f"FedProx {config.prox_mu:g}": config.prox_mu > 0,
+        "SCAFFOLD": config.scaffold,
+        f"wire {config.up} up, {config.down} down": (config.up, config.down) != ("float32", "float32"),
+        f"top {config.top_k:g} up": config.top_k < 1,
+    }
+    return ", ".join([config.aggregator, *(text for text, given in extras.items() if given)])
+
+
+def _fact_rows(config: FederateConfig, facts: Mapping[str, Any]) -> Rows:
+    rows = []
+    if facts["epsilon"] is not None:
+        what = "client-level" if config.dp == "central" else "each client against the server"
+        rows.append(("Differential privacy", f"epsilon {facts['epsilon']:.3g}, delta {config.dp_delta:g} ({what})"))
+    if facts["export_cut"]:
+        rows.append(("Cut by --export_rank", f"{100 * facts['export_cut']:.2g} % of the adapter's energy"))
+    return rows
+
+
+def own_card(config: FederateConfig, client: str) -> str:
+    """Card of a client's own adapter, of a method that leaves part of it with the client."""
+    text = f"The adapter of {client}, of which {config.aggregator} shared one part; this one stays with the client."
+    return _card(
+        config, f"Adapter of {client}", text, [("Aggregation", aggregation_text(config))], ["federated-learning"]
+    )
 
 
 def central_card(config: CentralConfig, scores: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@
 ``tensorboard/``      the same numbers as TensorBoard events
 ``adapter/best``      PEFT folder of the round with the best held-out score
 ``adapter/last``      PEFT folder after the last finished round
+``state/``            what ``--resume`` goes on from
+``clients/``          what clients keep from round to round, where the method asks for it
 ====================  =======================================================
 """
 
@@ -35,6 +37,8 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 PARTITION = "partition.json"
 ROUNDS = "rounds.png"
+STATE = "state"
+CLIENTS = "clients"
 SHOWN_EVENTS = ("client", "round", "final")
 """Records that TensorBoard gets."""
 Record = dict[str, Any]
@@ -43,9 +47,14 @@ Record = dict[str, Any]
 def folder_for(config: FederateConfig) -> Path:
     """``runs/NAME``, or ``--name`` itself if it is a path, or a name from the options and the time."""
     if config.name:
-        return Path(config.name) if "/" in config.name or os.sep in config.name else RUNS / config.name
+        return folder_for_name(config.name)
     data = re.sub(r"[^\w.-]+", "-", config.dataset or "default").strip("-")
     return RUNS / f"{config.model_backend}-{data}-k{config.num_clients}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def folder_for_name(name: str) -> Path:
+    """``runs/NAME``, or ``name`` itself if it is a path."""
+    return Path(name) if "/" in name or os.sep in name else RUNS / name
 
 
 class RunFolder:
@@ -59,15 +68,11 @@ class RunFolder:
 
     def __init__(self, path: Path, config: FederateConfig, on_record: Callable[[Record], None] | None = None) -> None:
         self.path, self.config, self.on_record = path, config, on_record
-        self._adapter_config: dict[str, Any] = {}
         self._events: Any = None
         self._drawing: threading.Thread | None = None
 
-    def describe(
-        self, adapter_config: Mapping[str, Any], method: str, fingerprint: str, clients: Mapping[str, Mapping[str, Any]]
-    ) -> None:
-        """Write ``partition.json`` and its figure; remember the adapter's configuration."""
-        self._adapter_config = dict(adapter_config)
+    def describe(self, method: str, fingerprint: str, clients: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write ``partition.json`` and its figure."""
         content = {
             "method": method,
             "alpha": self.config.dirichlet_alpha,
@@ -111,13 +116,25 @@ class RunFolder:
         self._events = self._events or EventWriter(self.path / "tensorboard")
         self._events.write(record)
 
-    def save_adapter(self, which: str, state: Mapping[str, Any], version: int, scores: Mapping[str, Any]) -> None:
-        """Write ``adapter/best`` or ``adapter/last``, atomically."""
+    def records_bytes(self) -> int:
+        """How long ``metrics.jsonl`` is."""
+        return (self.path / METRICS).stat().st_size
+
+    def save_adapter(
+        self,
+        which: str,
+        state: Mapping[str, Any],
+        adapter_config: Mapping[str, Any],
+        version: int,
+        scores: Mapping[str, Any],
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Write ``adapter/best`` or ``adapter/last``, atomically; ``facts`` as :func:`federated_card` takes them."""
         from fedumm.adapters.folder import save_folder
         from fedumm.report.card import federated_card
 
-        card = federated_card(self.config, version, scores, self.path.name)
-        save_folder(self.path / "adapter" / which, state, self._adapter_config, card)
+        card = federated_card(self.config, version, scores, self.path.name, facts)
+        save_folder(self.path / "adapter" / which, state, adapter_config, card)
 
     def finish(self) -> None:
         """Close the event file and draw the figure of rounds."""
@@ -158,6 +175,23 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
     for other in others:
         shutil.rmtree(other) if other.is_dir() and not other.is_symlink() else other.unlink()
     write_yaml(config, path / CONFIG, command)
+    return lock
+
+
+def reopen(path: Path, config: FederateConfig, command: str, records_bytes: int) -> FileLock:
+    """Lock a run folder to go on with it by ``config``; of ``metrics.jsonl`` the first ``records_bytes`` stay.
+
+    Raises:
+        FedummError: another process is using it.
+    """
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FedummError(f"Run folder {path} is in use by another process.") from None
+    write_yaml(config, path / CONFIG, command)
+    os.truncate(path / METRICS, records_bytes)
+    (path / ROUNDS).unlink(missing_ok=True)
     return lock
 
 

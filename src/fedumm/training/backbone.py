@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 
 from fedumm.adapters import AdapterState
+from fedumm.adapters.factors import padded
 from fedumm.adapters.model import AdapterSlot
 from fedumm.backends.protocol import Backend
 from fedumm.backends.registry import backend_for
@@ -35,7 +36,7 @@ class Backbone:
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        self._slot = AdapterSlot(self.model)
+        self.slot = AdapterSlot(self.model)
         step = self.backend.train_step
         self._step = torch.compile(step, dynamic=True) if self.compiled else step
 
@@ -61,15 +62,24 @@ class Backbone:
 
     def adapter(self) -> AdapterState:
         """A copy of the adapter."""
-        return self._slot.get()
+        return self.slot.get()
 
     def put(self, state: AdapterState) -> None:
         """Replace the adapter."""
-        self._slot.put(state)
+        self.slot.put(state)
+
+    def put_at_rank(self, state: AdapterState, scale: float | None) -> None:
+        """Replace the adapter by one of this or a lower rank, whose B A is multiplied with ``scale`` (None: as it is).
+
+        It is filled up with zeros, which get no gradient: what is then trained is an adapter of the lower rank.
+        """
+        self.slot.put(padded(state, self.slot.spec))
+        if scale is not None:
+            self.slot.set_scale(scale)
 
     def trained(self, optimizer: torch.optim.Optimizer) -> AdapterState:
         """A copy of what ``optimizer`` has moved of the adapter: of weights that got no gradient it has no state."""
-        return self._slot.get(optimizer.state)
+        return self.slot.get(optimizer.state)
 
     def adapter_config(self) -> dict[str, Any]:
         """PEFT's configuration of the adapter as JSON values; empty for a model without PEFT."""
@@ -125,7 +135,7 @@ def load_backbone(config: RunConfig, device: torch.device) -> Backbone:
     backend = backend_for(config)
     torch.manual_seed(derive(config.seed, "adapter"))
     model, processor = backend.build_model_and_processor(
-        config.model_name_or_path, config.lora_r, config.lora_alpha, config.lora_dropout, device
+        config.model_name_or_path, config.rank, config.alpha, config.lora_dropout, device
     )
     model.eval()
     if config.gradient_checkpointing:

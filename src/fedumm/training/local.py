@@ -18,6 +18,7 @@ from fedumm.features.cache import CacheOptions, default_folder
 from fedumm.features.report import CacheReport
 from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone
+from fedumm.training.drift import GradientHook
 from fedumm.training.order import Batch, epoch_steps, evaluation_batches, tasks_of
 from fedumm.training.results import Evaluation, Scores, TrainResult
 
@@ -65,6 +66,7 @@ def train_epochs(
     seed: int,
     progress: TrainProgress | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
+    hooks: Sequence[GradientHook] = (),
 ) -> TrainResult:
     """Train the backbone's adapter in place.
 
@@ -73,6 +75,7 @@ def train_epochs(
 
     Args:
         after_epoch: called with the epoch (1, 2, ...) and its mean loss.
+        hooks: called before each optimiser step, in this order.
     """
     start, model, count = time.monotonic(), backbone.model, len(dataset)
     optimizer = optimizer_for(backbone, config)
@@ -89,7 +92,7 @@ def train_epochs(
         loaded = iter(_loader(backbone, dataset, chain.from_iterable(plan), config))
         done = 0
         for batches in plan:
-            for batch, loss in zip(batches, _step(backbone, optimizer, loaded, batches), strict=True):
+            for batch, loss in zip(batches, _step(backbone, optimizer, loaded, batches, hooks), strict=True):
                 drawn[batch.task] += len(batch.rows)
                 total[batch.task] += loss * len(batch.rows)
                 epoch_loss += loss * len(batch.rows)
@@ -111,8 +114,9 @@ def train_epochs(
 
 
 def _step(
-    backbone: Backbone, optimizer: torch.optim.Optimizer, loaded: Iterator[Any], batches: Sequence[Batch]
-) -> list[float]:
+    backbone: Backbone, optimizer: torch.optim.Optimizer, loaded: Iterator[Any], batches: Sequence[Batch],
+    hooks: Sequence[GradientHook],
+) -> list[float]:  # fmt: skip
     """One optimiser step over ``batches``; returns their mean losses.
 
     A batch weighs as its share of the step's samples: a short last batch counts for what it holds.
@@ -122,6 +126,8 @@ def _step(
         loss = backbone.train_step(next(loaded))
         (loss * (len(batch.rows) / size)).backward()
         losses.append(loss.detach())
+    for hook in hooks:
+        hook()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return torch.stack(losses).tolist()

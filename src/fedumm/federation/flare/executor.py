@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from nvflare.apis.executor import Executor
@@ -14,6 +15,7 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.flare.carrier import TASK, pack, unpack
 from fedumm.federation.messages import HostError
+from fedumm.report.run_folder import CLIENTS
 
 
 class _AbortedError(Exception):
@@ -44,14 +46,14 @@ class HostExecutor(Executor):  # type: ignore[misc]
             return make_reply(ReturnCode.TASK_UNKNOWN)
         self._abort = abort_signal
         try:
-            host = self._host = self._host or self._make_host(fl_ctx.get_identity_name())
+            host = self._host = self._host or self._make_host(fl_ctx.get_identity_name(), fl_ctx)
             return pack(host.handle(unpack(shareable)))
         except Exception as error:
             # FLARE would pass on no more than that there was one.
             told = str(error) if isinstance(error, FedummError) else f"{type(error).__name__}: {error}"
             return pack(HostError(told))
 
-    def _make_host(self, name: str) -> Any:
+    def _make_host(self, name: str, fl_ctx: FLContext) -> Any:
         if self.num_hosts:
             from fedumm.federation.flare.host_process import RemoteHost
             from fedumm.federation.flare.watch import leave_with_launcher
@@ -60,7 +62,9 @@ class HostExecutor(Executor):  # type: ignore[misc]
             return RemoteHost(name)
         from fedumm.federation.host import Host
 
-        return Host(name, FederateConfig(**self.run_config), self._progress)
+        workspace = fl_ctx.get_engine().get_workspace()
+        folder = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / "fedumm" / CLIENTS
+        return Host(name, FederateConfig(**self.run_config), self._progress, folder)
 
     def _progress(self, text: str, done: int, total: int) -> None:
         if self._abort.triggered:

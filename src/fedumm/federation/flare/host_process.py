@@ -24,7 +24,7 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.flare.watch import PROGRESS, leave_with_launcher
 from fedumm.federation.messages import HostError, Message, from_wire, to_wire
-from fedumm.report.run_folder import read_config, write_atomically
+from fedumm.report.run_folder import CLIENTS, read_config, write_atomically
 
 SOCKETS = "FEDUMM_HOST_SOCKETS"
 """Environment variable with the folder of the sockets."""
@@ -138,7 +138,7 @@ def _answer(
             if host is None:
                 if config.backend_file:
                     load_backend_file(config.backend_file)
-                host = Host(name, config, progress, index, count)
+                host = Host(name, config, progress, folder / CLIENTS, index, count)
             answer = host.handle(message)
         except FedummError as error:
             answer = HostError(str(error))

@@ -7,6 +7,7 @@ output goes to a file and everything it starts can be ended together.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def main(folder: str) -> None:
     recipe = FedummRecipe(config, path, hosts)
     workspace = path / WORKSPACE
     local = workspace / recipe.name / "local"
+    # Of the part of the run that is gone on with.
+    shutil.rmtree(workspace, ignore_errors=True)
     local.mkdir(parents=True)
     allowed = {"format_version": 2, "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, "fedumm."]}
     (local / "resources.json").write_text(json.dumps(allowed))

@@ -1,0 +1,71 @@
+"""What a run needs to go on after its process ended, however that ended."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from fedumm.adapters import AdapterState
+from fedumm.errors import FedummError
+
+_STATE, _KEY = "server.safetensors", "fedumm"
+
+
+class Checkpoint:
+    """The server's state after its last finished round, and the changes of the backbone so far, a file each.
+
+    The state is one file, replaced as a whole: there is a consistent one at any moment.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+        """Replace the state; ``facts`` are JSON values."""
+        self.folder.mkdir(exist_ok=True)
+        content = save({name: t.contiguous() for name, t in tensors.items()}, {_KEY: json.dumps(facts)})
+        _write(self.folder / _STATE, content)
+
+    def load(self) -> tuple[AdapterState, dict[str, Any]] | None:
+        """The state, or None if no round was finished.
+
+        Raises:
+            FedummError: the file is damaged.
+        """
+        path = self.folder / _STATE
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, "pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()[_KEY])  # noqa: SIM118
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise FedummError(f"{path} is damaged ({error}): this run can't go on.") from error
+
+    def save_change(self, round_number: int, payload: bytes) -> None:
+        """Keep what the backbone grew by in a round."""
+        self.folder.mkdir(exist_ok=True)
+        _write(self._change(round_number), payload)
+
+    def changes(self, rounds: int) -> list[bytes]:
+        """Those of the first ``rounds`` rounds, in order."""
+        paths = [self._change(number + 1) for number in range(rounds)]
+        return [path.read_bytes() for path in paths if path.exists()]
+
+    def _change(self, round_number: int) -> Path:
+        return self.folder / f"change-{round_number:06d}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.draft")
+    with open(draft, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)

@@ -1,0 +1,198 @@
+"""Is a client's update what it should be? Asked before anything of it is used.
+
+Everything that an update claims is compared with what the server knows: names, shapes, the round, how many samples
+and steps there were. Then its size is compared with the others'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from fedumm.adapters import AdapterState, Spec
+from fedumm.adapters.codec import unpack
+from fedumm.federation.link import unpacked_update
+from fedumm.federation.messages import Update
+from fedumm.training.results import GENEVAL, Scores
+
+OUTLIER = 10.0
+"""An update is too large if it is this many times what the others' norms suggest."""
+
+_LARGEST = 2.0**20
+"""No adapter has such values, and above it exact sums would end."""
+
+
+class RejectedError(Exception):
+    """An update cannot be used; the text says why."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the server knows of a client in a round.
+
+    ``spec`` describes the client's adapter (at its rank) and ``names`` the tensors in it that were to be trained
+    and sent; ``start`` is what it started from. ``train`` and ``heldout`` are its numbers of rows, ``tasks`` those
+    of its training rows by task, ``steps`` the optimiser steps that they make. ``unit`` says that scores are shares,
+    ``control`` that SCAFFOLD's control variates come along.
+    """
+
+    round: int
+    spec: Spec = field(repr=False)
+    names: frozenset[str] = field(repr=False)
+    start: Mapping[str, torch.Tensor] = field(repr=False)
+    train: int
+    heldout: int
+    tasks: Mapping[str, int]
+    steps: int
+    wire: str
+    keep: float
+    unit: bool = False
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An update that passed. Its tensors are decoded each time, so that not all clients' are in memory at once.
+
+    ``norm`` is the L2 norm of what it moves, over all its tensors; one above ``limit`` is scaled down to it.
+    """
+
+    update: Update
+    expected: Expected = field(repr=False)
+    norm: float
+    limit: float = math.inf
+
+    def control(self) -> AdapterState:
+        """The change of SCAFFOLD's c_k."""
+        return unpack(self.update.control, self.expected.spec)
+
+    def adapter(self) -> AdapterState:
+        """The trained tensors."""
+        state = _decoded(self.update, self.expected)
+        if self.norm <= self.limit:
+            return state
+        start, ratio = self.expected.start, self.limit / self.norm
+        return {name: start[name] + (t - start[name]) * ratio for name, t in state.items()}
+
+
+def examine(update: Update | None, expected: Expected) -> Accepted:
+    """Check everything about one update that needs no other.
+
+    Raises:
+        RejectedError: with the reason.
+    """
+    update = examine_scores(update, expected)
+    if update.num_samples != expected.train:
+        raise RejectedError(f"it claims {update.num_samples} samples, the survey said {expected.train}")
+    if update.steps != expected.steps:
+        raise RejectedError(f"it claims {update.steps} steps, its samples make {expected.steps}")
+    if strange := sorted(update.train_losses.keys() - expected.tasks.keys()):
+        raise RejectedError(f"it claims to have trained {strange[0]}, for which it has no data")
+    if not all(map(math.isfinite, (update.train_loss, *update.train_losses.values()))):
+        raise RejectedError("its training loss is NaN or infinite: lower --lr")
+    state = _decoded(update, expected)
+    _check_names(state, update, expected)
+    _check_values(state)
+    _check_control(update, expected)
+    return Accepted(update, expected, norm_between(state, expected.start))
+
+
+def examine_scores(update: Update | None, expected: Expected) -> Update:
+    """Check what is there without training: round and scores.
+
+    Raises:
+        RejectedError: with the reason.
+    """
+    if update is None:
+        raise RejectedError("no answer")
+    if update.error:
+        raise RejectedError(update.error)
+    if update.round != expected.round:
+        raise RejectedError(f"it is of round {update.round}")
+    for scores in (update.before, update.after):
+        if scores and sum(own.count for task, own in scores.items() if task != GENEVAL) != expected.heldout:
+            raise RejectedError(f"its scores are not those of {expected.heldout} held-out samples")
+        if not good_scores(scores, expected.unit):
+            raise RejectedError("its scores are no scores")
+    return update
+
+
+def good_scores(scores: Scores, unit: bool) -> bool:
+    """All finite, of some samples, and, with ``unit``, shares of 1."""
+    for own in scores.values():
+        values = [own.score, *(score for score, _ in own.parts.values()), *([] if own.loss is None else [own.loss])]
+        counts = [own.count, *(count for _, count in own.parts.values())]
+        if not all(map(math.isfinite, values)) or min(counts) < 1 or (unit and own.score > 1):
+            return False
+    return True
+
+
+def _decoded(update: Update, expected: Expected) -> AdapterState:
+    try:
+        return unpacked_update(expected.start, update.adapter, expected.wire, expected.keep, expected.spec)
+    except ValueError as error:
+        raise RejectedError(str(error)) from error
+
+
+def _check_names(state: Mapping[str, torch.Tensor], update: Update, expected: Expected) -> None:
+    left = set(update.untrained)
+    if not state or left - expected.names:
+        raise RejectedError("it does not say what it trained")
+    if missing := sorted(expected.names - left - state.keys()):
+        raise RejectedError(f"{len(missing)} tensor(s) missing, among them {missing[0]}")
+    if extra := sorted(state.keys() - (expected.names - left)):
+        raise RejectedError(f"{len(extra)} tensor(s) that it was not to train, among them {extra[0]}")
+
+
+def _check_values(state: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in state.items():
+        # NaN fails the comparison as well.
+        if not bool((tensor.abs() <= _LARGEST).all()):
+            what = "huge" if bool(torch.isfinite(tensor).all()) else "NaN or infinite"
+            raise RejectedError(f"{name} holds {what} values")
+
+
+def _check_control(update: Update, expected: Expected) -> None:
+    if bool(update.control) != expected.control:
+        raise RejectedError("it has no control variates" if expected.control else "nobody asked for control variates")
+    if not expected.control:
+        return
+    try:
+        control = unpack(update.control, expected.spec)
+    except ValueError as error:
+        raise RejectedError(f"control variates: {error}") from error
+    if control.keys() - expected.names:
+        raise RejectedError("it has control variates of what it was not to train")
+    _check_values(control)
+
+
+def norm_between(state: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) -> float:
+    """L2 norm of ``state - start`` over all tensors of ``state``, in float64."""
+    squares = [float((t.double() - start[name].double()).square().sum()) for name, t in state.items()]
+    return math.sqrt(math.fsum(squares))
+
+
+def limits(accepted: Sequence[Accepted], largest: float) -> dict[str, float]:
+    """By client, the largest norm that is believed: ``largest``, or if that is 0, one that follows from the others.
+
+    Client j moved ``n_j`` in ``t_j`` steps. From it, another with t steps may be expected to move up to
+    ``n_j max(1, t / t_j)``; the limit is :data:`OUTLIER` times the lower median of that over the others. As long as
+    fewer than half of the clients lie, an honest client's length is among those that it is taken from. One client
+    alone has nothing to be compared with.
+    """
+    if largest:
+        return {a.update.client: largest for a in accepted}
+    result = {}
+    for own in accepted:
+        steps = own.update.steps
+        expected = [a.norm * max(1.0, steps / a.update.steps) for a in accepted if a is not own and a.norm > 0]
+        result[own.update.client] = OUTLIER * _lower_median(expected) if expected else math.inf
+    return result
+
+
+def _lower_median(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    return ordered[(len(ordered) - 1) // 2]
