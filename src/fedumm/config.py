@@ -33,6 +33,9 @@ WIRES = ("float32", "bfloat16", "float16", "int8", "nf4")
 TASKS = {"vqa": ("vqa",), "t2i": ("t2i",), "unified": ("vqa", "t2i")}
 """What ``--task`` can be, and the tasks that it stands for."""
 
+WIRES = ("float32", "bfloat16", "float16", "int8", "nf4")
+"""How the values of an adapter can travel (:mod:`fedumm.adapters.codec`); the order is part of the format."""
+
 REPEAT = "# Repeat this run:"
 """How every ``config.yaml`` of a run begins."""
 
