@@ -13,10 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedumm.adapters import AdapterState
-from fedumm.aggregation import FedAvg
+from fedumm.aggregation.base import Contribution
+from fedumm.aggregation.methods.fedavg import FedAvg
 
 # Factors of two layers, not square, of unequal ranks: LoRA's A is (r, in), B is (out, r).
-SHAPES = {"0.lora_A": (4, 7), "0.lora_B": (5, 4), "1.lora_A": (2, 3), "1.lora_B": (11, 2), "head.bias": (6,)}
+SHAPES = {
+    "0.lora_A.weight": (4, 7),
+    "0.lora_B.weight": (5, 4),
+    "1.lora_A.weight": (2, 3),
+    "1.lora_B.weight": (11, 2),
+    "head.bias": (6,),
+}
 WEIGHTS = [12.0, 5.0, 33.0, 1.0]
 
 
@@ -25,11 +32,18 @@ def client(seed: int, dtype: torch.dtype = torch.float32) -> AdapterState:
     return {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in SHAPES.items()}
 
 
-def averaged(updates: list[AdapterState], weights: list[float]) -> AdapterState:
+def begun(updates: list[AdapterState]) -> FedAvg:
+    """A round that starts at zero, on the tensors of any client."""
     mean = FedAvg()
+    mean.begin({name: torch.zeros_like(t) for update in updates for name, t in update.items()}, scale=2.0, seed=0)
+    return mean
+
+
+def averaged(updates: list[AdapterState], weights: list[float]) -> AdapterState:
+    mean = begun(updates)
     for update, weight in zip(updates, weights, strict=True):
-        mean.add(update, weight)
-    return mean.finish()
+        mean.add(Contribution("site", update, weight))
+    return mean.finish().adapter
 
 
 def dense_mean(updates: list[AdapterState], weights: list[float], name: str) -> np.ndarray:
@@ -69,8 +83,10 @@ def test_averages_factors_not_products() -> None:
     """What FedIT does, and why its result is not the ideal one: mean(B) mean(A) is not mean(B A)."""
     updates = [client(seed, torch.float64) for seed in range(4)]
     mean = averaged(updates, WEIGHTS)
-    product = mean["0.lora_B"] @ mean["0.lora_A"]
-    ideal = sum(w * u["0.lora_B"] @ u["0.lora_A"] for w, u in zip(WEIGHTS, updates, strict=True)) / sum(WEIGHTS)
+    product = mean["0.lora_B.weight"] @ mean["0.lora_A.weight"]
+    ideal = sum(w * u["0.lora_B.weight"] @ u["0.lora_A.weight"] for w, u in zip(WEIGHTS, updates, strict=True)) / sum(
+        WEIGHTS
+    )
     assert product.shape == ideal.shape == (5, 7)
     assert torch.linalg.norm(product - ideal) > 0.1 * torch.linalg.norm(ideal)
 
@@ -82,27 +98,14 @@ def test_sums_in_float64_so_that_small_updates_are_not_swallowed() -> None:
     assert mean["a"].item() == np.float32((2.0**24 + 1000) / 1001)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_with_sample_counts_as_weights_any_order_gives_the_same_bits(dtype: torch.dtype) -> None:
-    """Values of equal exponent range times small integers are exact in float64, and so are their sums.
-
-    Multiples of 2^-12 below 2^3 times weights below 2^6: at most 21 bits of 53.
-    """
-    updates = [{n: (t.clamp(-7, 7) * 4096).round() / 4096 for n, t in client(s).items()} for s in range(4)]
-    rounded = [{name: t.to(dtype) for name, t in update.items()} for update in updates]
-    results = [
-        averaged([rounded[i] for i in order], [WEIGHTS[i] for i in order]) for order in itertools.permutations(range(4))
-    ]
-    assert all(torch.equal(result[name], results[0][name]) for result in results for name in SHAPES)
-
-
-def test_with_any_weights_the_order_changes_at_most_the_last_bit() -> None:
-    updates, weights = [client(seed) for seed in range(4)], [0.1, 1 / 3, 0.7, math.pi]
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("weights", [WEIGHTS, [0.1, 1 / 3, 0.7, math.pi], [1e9, 1.0, 1e-9, 7.0]])
+def test_any_order_gives_the_same_bits(dtype: torch.dtype, weights: list[float]) -> None:
+    updates = [client(seed, dtype) for seed in range(4)]
     results = [
         averaged([updates[i] for i in order], [weights[i] for i in order]) for order in itertools.permutations(range(4))
     ]
-    for result, name in itertools.product(results, SHAPES):
-        torch.testing.assert_close(result[name], results[0][name], rtol=torch.finfo(torch.float32).eps, atol=1e-12)
+    assert all(torch.equal(result[name], results[0][name]) for result in results for name in SHAPES)
 
 
 @settings(deadline=None, max_examples=60)
@@ -133,41 +136,63 @@ def test_the_mean_lies_between_the_extremes_and_ignores_the_scale_of_weights(pai
     assert scaled == mean  # a power of two is exact
 
 
-def test_the_updates_are_left_alone_and_not_held_on_to() -> None:
-    update = client(0)
-    kept = {name: t.clone() for name, t in update.items()}
+def test_updates_start_and_results_are_left_alone_and_not_held_on_to() -> None:
+    start, update = {"a": torch.tensor([7.0]), "b": torch.tensor([5.0])}, {"a": torch.tensor([3.0])}
     mean = FedAvg()
-    mean.add(update, 3)
-    first = mean.finish()
-    assert all(torch.equal(update[name], kept[name]) for name in SHAPES)
-    for tensor in update.values():
+    mean.begin(start, scale=1.0, seed=0)
+    mean.add(Contribution("site", update, 3))
+    assert (start["a"].item(), update["a"].item()) == (7.0, 3.0)
+    for tensor in (*start.values(), *update.values(), *mean.finish().adapter.values()):
         tensor.zero_()
-    assert all(torch.equal(mean.finish()[name], kept[name]) for name in SHAPES)
-    for tensor in first.values():
-        tensor.zero_()
-    assert all(torch.equal(mean.finish()[name], kept[name]) for name in SHAPES)
+    assert {name: t.item() for name, t in mean.finish().adapter.items()} == {"a": 3.0, "b": 5.0}
 
 
-def test_two_averages_share_no_state() -> None:
-    first, second = FedAvg(), FedAvg()
-    first.add({"a": torch.tensor([1.0])}, 1)
-    second.add({"b": torch.tensor([5.0])}, 1)
-    assert list(first.finish()) == ["a"]
-    assert second.finish()["b"].tolist() == [5.0]
+def test_a_new_round_forgets_the_last_one() -> None:
+    mean = begun([{"a": torch.zeros(1)}])
+    mean.add(Contribution("site", {"a": torch.tensor([100.0])}, 9))
+    mean.begin({"a": torch.zeros(1), "b": torch.ones(1)}, scale=1.0, seed=0)
+    mean.add(Contribution("site", {"a": torch.tensor([1.0])}, 1))
+    assert {name: t.item() for name, t in mean.finish().adapter.items()} == {"a": 1.0, "b": 1.0}
 
 
 @pytest.mark.parametrize("weight", [0, 0.0, -1, math.nan, math.inf, -math.inf])
 def test_a_weight_that_is_no_positive_number_is_refused_and_changes_nothing(weight: float) -> None:
-    mean = FedAvg()
-    mean.add({"a": torch.tensor([2.0])}, 1)
+    mean = begun([{"a": torch.zeros(1)}])
+    mean.add(Contribution("site", {"a": torch.tensor([2.0])}, 1))
     with pytest.raises(ValueError, match=f"weight must be positive.*, not {weight}"):
-        mean.add({"a": torch.tensor([100.0])}, weight)
-    assert mean.finish()["a"].tolist() == [2.0]
+        mean.add(Contribution("site", {"a": torch.tensor([100.0])}, weight))
+    assert mean.finish().adapter["a"].tolist() == [2.0]
+
+
+BAD_UPDATES = {
+    "it holds no tensor": {},
+    "c is no tensor of the adapter": {"a": torch.ones(1), "c": torch.ones(1)},
+    r"b is of shape \[1\], expected \[2\]": {"a": torch.ones(1), "b": torch.ones(1)},
+    "b holds NaN or infinite values": {"a": torch.ones(1), "b": torch.tensor([1.0, math.nan])},
+}
+
+
+@pytest.mark.parametrize("problem", BAD_UPDATES)
+def test_a_bad_update_is_refused_and_none_of_it_is_taken_in(problem: str) -> None:
+    mean = begun([{"a": torch.zeros(1), "b": torch.zeros(2)}])
+    mean.add(Contribution("site", {"a": torch.tensor([2.0]), "b": torch.tensor([3.0, 4.0])}, 1))
+    with pytest.raises(ValueError, match=problem):
+        mean.add(Contribution("bad", BAD_UPDATES[problem], 1))
+    assert {name: t.tolist() for name, t in mean.finish().adapter.items()} == {"a": [2.0], "b": [3.0, 4.0]}
+
+
+def test_a_weight_too_large_for_the_sum_is_refused_and_changes_nothing() -> None:
+    """Weights that a client claims are no reason for an overflow."""
+    mean = begun([{"a": torch.zeros(1), "b": torch.zeros(1)}])
+    mean.add(Contribution("site", {"a": torch.tensor([2.0]), "b": torch.tensor([3.0])}, 1))
+    with pytest.raises(ValueError, match="b holds NaN, infinite or too large values"):
+        mean.add(Contribution("bad", {"a": torch.tensor([0.0]), "b": torch.tensor([1.0])}, 1e300))
+    assert {name: t.item() for name, t in mean.finish().adapter.items()} == {"a": 2.0, "b": 3.0}
 
 
 def test_without_updates_there_is_no_mean() -> None:
     with pytest.raises(ValueError, match="no update to average"):
-        FedAvg().finish()
+        begun([client(0)]).finish()
 
 
 @given(
@@ -176,11 +201,17 @@ def test_without_updates_there_is_no_mean() -> None:
     )
 )
 @settings(deadline=None)
-def test_a_tensor_is_the_mean_over_those_who_sent_it(sent: list[tuple[set[str], float]]) -> None:
+def test_a_tensor_is_the_mean_over_those_who_sent_it_or_stays_as_it_was(sent: list[tuple[set[str], float]]) -> None:
     updates = [{name: client(seed)[name] for name in names} for seed, (names, _) in enumerate(sent)]
-    mean = averaged(updates, [weight for _, weight in sent])
-    assert mean.keys() == set.union(*(names for names, _ in sent))
-    for name, tensor in mean.items():
+    start = client(99)
+    aggregator = FedAvg()
+    aggregator.begin(start, scale=1.0, seed=0)
+    for update, (_, weight) in zip(updates, sent, strict=True):
+        aggregator.add(Contribution("site", update, weight))
+    for name, tensor in aggregator.finish().adapter.items():
         own = [(update, weight) for update, (_, weight) in zip(updates, sent, strict=True) if name in update]
-        expected = dense_mean([u for u, _ in own], [w for _, w in own], name)
-        np.testing.assert_allclose(tensor.double().numpy(), expected, rtol=1e-6, atol=1e-7)
+        if own:
+            expected = dense_mean([u for u, _ in own], [w for _, w in own], name)
+            np.testing.assert_allclose(tensor.double().numpy(), expected, rtol=1e-6, atol=1e-7)
+        else:
+            assert torch.equal(tensor, start[name])

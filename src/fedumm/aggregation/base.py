@@ -71,7 +71,7 @@ class Aggregator(ABC):
     unequal_ranks: ClassVar[bool] = False
     changes_backbone: ClassVar[bool] = False
 
-    shares: ClassVar[frozenset[Factor]] = frozenset("AB")
+    shares: ClassVar[frozenset[Factor]] = frozenset({"A", "B"})
     """Factors that travel. Others stay with the client, which keeps its own from round to round."""
 
     options: ClassVar[tuple[str, ...]] = ()
@@ -84,7 +84,7 @@ class Aggregator(ABC):
 
     def trains(self, round_number: int) -> frozenset[Factor]:
         """Factors that clients train in round 1, 2, ...; the others stay as they are."""
-        return frozenset("AB")
+        return frozenset({"A", "B"})
 
     @abstractmethod
     def begin(self, adapter: Mapping[str, torch.Tensor], scale: float, seed: int) -> None:
@@ -114,6 +114,10 @@ class Aggregator(ABC):
         return {}
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Go on from what :meth:`state` gave.
+
+        Raises:
+            ValueError: ``state`` is of another aggregator.
+        """
         if state:
-            raise ValueError(f"{self.name} carries nothing from round to round, and got {sorted(state)[0]}")
+            raise ValueError(f"{self.name} carries nothing from round to round, so this state is not its own")

@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import torch
 
+from fedumm.adapters.factors import factor_of
 from fedumm.adapters.state import AdapterState
+from fedumm.aggregation.base import Aggregator, Contribution, Delivery
+from fedumm.aggregation.check import check_contribution
+from fedumm.aggregation.weighted_mean import WeightedMean
 
 
-@dataclass
-class FedAvg:
-    """Weighted mean of adapters: ``sum_k w_k x_k / sum_k w_k`` for every tensor, over those that sent it.
+class FedAvg(Aggregator):
+    """Weighted mean of adapters: ``sum_k p_k x_k`` for every tensor, over those that sent it, in its own dtype.
 
-    The factors A and B are averaged separately, so the result is not the mean of the
-    clients' products B A. Sums are kept in float64 and returned in the tensors' own
-    dtype; memory does not grow with the number of clients.
+    The factors A and B are averaged separately (FedIT, Zhang et al., 2023, https://arxiv.org/abs/2305.05644), so
+    the result is not the mean of the clients' products B A. The server holds one adapter and exact sums, whatever
+    the number of clients (:class:`fedumm.aggregation.weighted_mean.WeightedMean`).
 
     Example:
-        >>> mean = FedAvg()
-        >>> mean.add({"a": torch.tensor([1.0])}, weight=1)
-        >>> mean.add({"a": torch.tensor([4.0]), "b": torch.tensor([5.0])}, weight=2)
-        >>> {name: tensor.item() for name, tensor in mean.finish().items()}
-        {'a': 3.0, 'b': 5.0}
+        >>> aggregator = FedAvg()
+        >>> aggregator.begin({"a": torch.tensor([0.0]), "b": torch.tensor([7.0])}, scale=1.0, seed=0)
+        >>> aggregator.add(Contribution("site-1", {"a": torch.tensor([1.0])}, weight=1))
+        >>> aggregator.add(Contribution("site-2", {"a": torch.tensor([4.0])}, weight=2))
+        >>> {name: tensor.item() for name, tensor in aggregator.finish().adapter.items()}
+        {'a': 3.0, 'b': 7.0}
     """
 
-    weights: dict[str, float] = field(default_factory=dict)
-    sums: dict[str, torch.Tensor] = field(default_factory=dict)
-    dtypes: dict[str, torch.dtype] = field(default_factory=dict)
+    name = "fedavg"
 
-    def add(self, update: Mapping[str, torch.Tensor], weight: float) -> None:
-        """Count ``update`` with a positive ``weight`` (by default: its number of samples)."""
-        if not 0 < weight < math.inf:
-            raise ValueError(f"weight must be positive and finite, not {weight}")
-        for name, tensor in update.items():
-            if name not in self.sums:
-                self.sums[name] = torch.zeros_like(tensor, dtype=torch.float64)
-                self.weights[name], self.dtypes[name] = 0.0, tensor.dtype
-            self.sums[name] += weight * tensor.to(torch.float64)
-            self.weights[name] += weight
+    def begin(self, adapter: Mapping[str, torch.Tensor], scale: float, seed: int) -> None:
+        """Forget the sums."""
+        self._start = {name: tensor.clone() for name, tensor in adapter.items()}
+        self._mean = WeightedMean()
 
-    def finish(self) -> AdapterState:
-        """The mean of what was added; a tensor that nobody sent is not in it.
+    def add(self, contribution: Contribution) -> None:
+        """Add to the sums."""
+        check_contribution(contribution, self._start)
+        for name in contribution.adapter:
+            if (factor := factor_of(name)) and factor not in self.shares:
+                raise ValueError(f"{name} was not to be sent: {self.name} leaves it with the client")
+        self._mean.add(contribution.adapter, contribution.weight)
 
-        Raises:
-            ValueError: nothing was added.
-        """
-        if not self.sums:
-            raise ValueError("no update to average")
-        return {name: (s / self.weights[name]).to(self.dtypes[name]) for name, s in self.sums.items()}
+    def finish(self) -> Delivery:
+        """The means, and what nobody sent as it was."""
+        means = self._mean.result()
+        adapter: AdapterState = {
+            name: means[name].to(own.dtype) if name in means else own.clone() for name, own in self._start.items()
+        }
+        return Delivery(adapter)

@@ -1,0 +1,31 @@
+"""What every contribution must be, whatever is done with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+
+from fedumm.aggregation.base import Contribution
+
+
+def check_contribution(contribution: Contribution, start: Mapping[str, torch.Tensor]) -> None:
+    """See that ``contribution`` can be averaged with others, entry by entry, into an adapter like ``start``.
+
+    Raises:
+        ValueError: the weight is not positive and finite; it holds no tensor, or one that ``start`` has not or has
+            in another shape, or NaN or infinite values.
+    """
+    weight = contribution.weight
+    if not 0 < weight < math.inf:
+        raise ValueError(f"weight must be positive and finite, not {weight}")
+    if not contribution.adapter:
+        raise ValueError("it holds no tensor")
+    for name, tensor in contribution.adapter.items():
+        if name not in start:
+            raise ValueError(f"{name} is no tensor of the adapter")
+        if tensor.shape != start[name].shape:
+            raise ValueError(f"{name} is of shape {list(tensor.shape)}, expected {list(start[name].shape)}")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds NaN or infinite values")
