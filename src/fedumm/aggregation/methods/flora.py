@@ -1,0 +1,37 @@
+"""FLoRA (Wang et al., 2024, https://arxiv.org/abs/2409.05976): the clients' factors stacked, into the backbone."""
+
+from __future__ import annotations
+
+import torch
+
+from fedumm.adapters.state import AdapterState
+from fedumm.aggregation.base import Change, Delivery
+from fedumm.aggregation.holding import HoldingAggregator
+from fedumm.aggregation.initial import initial_a
+from fedumm.aggregation.low_rank import shortened
+
+
+class FLoRA(HoldingAggregator):
+    """``W0 += [p_1 s_1 B_1, ..., p_K s_K B_K] [A_1; ...; A_K]`` and a fresh adapter: exact, and of any ranks.
+
+    The fresh adapter is PEFT's, B = 0 and A drawn, and adds nothing. A module counts those that sent a factor of
+    it; one that nobody sent keeps its factors. Plain tensors are averaged. The change is of rank
+    ``min(sum_k r_k, out, in)``, so what a client downloads grows with K. Memory: K adapters.
+    """
+
+    name = "flora"
+    keeps_basis = False
+    unequal_ranks = True
+    changes_backbone = True
+
+    def finish(self) -> Delivery:
+        """The fresh adapter, and the change; the base class says more."""
+        factors: AdapterState = {}
+        change: Change = {}
+        for module, (a_name, b_name), update in self.updates():
+            dtype = self.start[b_name].dtype
+            left, right = shortened(*update)
+            change[module] = (left.to(dtype), right.to(dtype))
+            factors[a_name] = initial_a(self.start[a_name], self.seed, module)
+            factors[b_name] = torch.zeros_like(self.start[b_name])
+        return Delivery(self.completed(factors), change)
