@@ -10,7 +10,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 
-from fedumm.adapters.factors import Factor, factor_of
+from fedumm.adapters.factors import factor_of
 from fedumm.adapters.state import AdapterState, check_state, spec_of
 from fedumm.errors import FedummError
 
@@ -64,7 +64,7 @@ class AdapterSlot:
             layer.scaling = dict.fromkeys(layer.scaling, scale)
 
     @contextmanager
-    def training_only(self, factors: Container[Factor]) -> Iterator[None]:
+    def training_only(self, factors: Container[str]) -> Iterator[None]:
         """Other factors of LoRA get no gradient."""
         held = [p for name, p in self.parameters.items() if (kind := factor_of(name)) and kind not in factors]
         for parameter in held:

@@ -77,8 +77,12 @@ class Combiner:
         """Tensors that are trained in a round and travel."""
         return frozenset(travelling(self.spec, self.factors(round_number) & self.aggregator.shares))
 
+    def first(self) -> News:
+        """For hosts of a new run: everybody starts from the first adapter as it arrives."""
+        return News(self._link.first())
+
     def everything(self) -> News:
-        """For hosts that hold nothing yet but the changes of the backbone."""
+        """For hosts of a resumed run, who hold nothing yet but the changes of the backbone."""
         return News(self._link.whole(), control=self._control.whole() if self.config.scaffold else None)
 
     def nothing(self) -> News:

@@ -177,7 +177,8 @@ class Host:
             backbone.slot.fold(unpacked_change(task.change))
         self._global = opened(task.adapter, self._global, spec)
         if task.control is not None:
-            self._control = opened(task.control, self._control, spec)
+            held = self._control or {name: torch.zeros_like(t) for name, t in self._global.items()}
+            self._control = opened(task.control, held, spec)
         backbone.put_at_rank(self._global, self._global_scale)
 
     @property

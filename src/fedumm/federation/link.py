@@ -14,6 +14,7 @@ import torch
 
 from fedumm.adapters import AdapterState, Spec, decode, encode
 from fedumm.adapters.codec import pack, unpack
+from fedumm.adapters.feedback import send
 from fedumm.federation.messages import Parcel
 
 WHOLE, VALUES, DELTA = "whole", "values", "delta"
@@ -31,8 +32,14 @@ class Downlink:
         self._wire, self._spec, self._feedback = wire, spec, feedback
         self.held, self.residual = dict(held), dict[str, torch.Tensor]()
 
+    def first(self) -> Parcel:
+        """The first adapter, of which rounding makes another first adapter."""
+        parcel = Parcel(VALUES, pack(self.held, self._wire, self._spec))
+        self.held = opened(parcel, {}, self._spec)
+        return parcel
+
     def whole(self) -> Parcel:
-        """For hosts that hold nothing yet."""
+        """All that is held, exactly, for hosts that hold nothing."""
         return Parcel(WHOLE, encode(self.held))
 
     def nothing(self) -> Parcel:
@@ -88,12 +95,9 @@ def packed_update(
     """
     if wire == "float32" and keep == 1.0:
         return pack(trained, wire, spec), {}
-    wanted = {
-        name: t - start[name] + residual[name] if name in residual else t - start[name] for name, t in trained.items()
-    }
-    payload = pack(wanted, wire, spec, keep)
-    sent = unpack(payload, spec)
-    return payload, {name: wanted[name] - sent[name] for name in wanted}
+    delta = {name: t - start[name] for name, t in trained.items()}
+    sent = send(delta, residual, wire, spec, keep)
+    return sent.payload, sent.residual
 
 
 def unpacked_update(

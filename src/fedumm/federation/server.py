@@ -146,7 +146,7 @@ class Server:
         self._adapter_config = first.adapter_config
         scale = scale_of(first.adapter_config, self.config)
         self._combiner = Combiner(self.config, first.spec, decode(first.adapter), scale, self._dp)
-        self._news = self._combiner.everything()
+        self._news = self._combiner.first()
         self.store.describe(*self._split, self._clients)
         if self._resume():
             return
