@@ -42,8 +42,9 @@ def error_of(
 )
 def test_is_that_of_dense_matrices(cases: list[tuple], rank: int, scale: float, q: int, changed: bool) -> None:
     parts = clients(*zip(*cases, strict=True))
-    change = {"wide": (torch.randn(7, q), torch.randn(q, 20))} if changed else {}
-    result = Delivery(adapter(50, rank), change)
+    generator = torch.Generator().manual_seed(q)
+    pair = (torch.randn(7, q, generator=generator), torch.randn(q, 20, generator=generator))
+    result = Delivery(adapter(50, rank), {"wide": pair} if changed else {})
     expected = distance(delivered(result, scale), dense_mean(parts))
     assert error_of(adapter(0), parts, result, scale) == pytest.approx(expected, rel=1e-12)
 
@@ -67,7 +68,8 @@ def test_of_svd_is_the_root_of_the_energy_cut() -> None:
 def test_tiny_errors_keep_their_digits(size: float) -> None:
     """One client's own factors and a known change by it."""
     begin, parts = adapter(0), clients([4], [1.0], [4 * SCALE])
-    left, right = torch.randn(12, 2, dtype=torch.float64), torch.randn(2, 9, dtype=torch.float64)
+    other = adapter(2, 2, torch.float64)
+    left, right = other["tall.lora_B.weight"], other["tall.lora_A.weight"]
     known = size * np.linalg.norm(array(left) @ array(right))
     ideal = math.sqrt(sum((d**2).sum() for d in dense_mean(parts).values()))
     error = error_of(begin, parts, Delivery(dict(parts[0].adapter), {"tall": (size * left, right)}))

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from fedumm.aggregation.low_rank import (
     LowRank,
     LowRankSum,
-    best,
+    balanced,
     decompose,
+    energy,
     product_norm,
     rank_within,
+    share,
     shortened,
     stack,
 )
@@ -72,18 +74,20 @@ def test_what_cancels_has_norm_zero_and_rank_zero_however_it_is_scaled(q: int) -
 
 @settings(deadline=None, max_examples=120)
 @given(pairs, st.integers(0, 12))
-def test_best_is_eckart_and_youngs_balanced_and_says_what_it_cut(factors: LowRank, rank: int) -> None:
+def test_the_balanced_prefix_is_the_best_of_its_rank(factors: LowRank, rank: int) -> None:
     matrix = dense(*factors)
     values = np.linalg.svd(matrix, compute_uv=False)
-    left, right, cut = best(*factors, rank)
+    u, s, vt = decompose(*factors)
+    left, right = balanced(u, s, vt, rank)
     inner = min(rank, factors[0].shape[1], *matrix.shape)
     assert (left.shape, right.shape) == ((matrix.shape[0], inner), (inner, matrix.shape[1]))
     size = values[:1].sum()
     np.testing.assert_allclose(dense(left, right), best_of_rank(matrix, rank), atol=1e-9 * size)
     error = np.linalg.norm(dense(left, right) - matrix)
     assert error == pytest.approx(np.sqrt((values[rank:] ** 2).sum()), abs=1e-13 * size)
-    whole = (values**2).sum()
-    assert cut == pytest.approx((values[rank:] ** 2).sum() / whole if whole else 0.0, abs=1e-14)
+    assert share(energy(s[rank:]), energy(s)) == pytest.approx(
+        (values[rank:] ** 2).sum() / ((values**2).sum() or 1.0), abs=1e-14
+    )
     np.testing.assert_allclose(array(left.norm(dim=0)), np.sqrt(values[:inner]), rtol=1e-9)
     np.testing.assert_allclose(array(right.norm(dim=1)), np.sqrt(values[:inner]), rtol=1e-9)
 

@@ -113,3 +113,11 @@ def test_goes_on_from_the_mean_of_one_round() -> None:
         changes[module].add(*pair)
     result, *_ = merged(changes, delivery.adapter, SCALE)
     assert distance({m: product(result, m, 1.0) for m in SHAPES}, dense_mean(parts)) < 1e-6
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [(torch.float32, RANK), (torch.float64, RANK + 2)])
+def test_what_the_dtype_cannot_hold_anyway_takes_no_rank(dtype: torch.dtype, expected: int) -> None:
+    small = LowRankSum(*SHAPES["tall"])
+    other = adapter(1, rank=2)
+    small.add(1e-9 * other["tall.lora_B.weight"], other["tall.lora_A.weight"])
+    assert merged({"tall": small}, adapter(0, dtype=dtype), SCALE)[1:] == (expected, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -21,7 +22,7 @@ def mean(contributions: list[Contribution], name: str) -> torch.Tensor | None:
     sent = [c for c in contributions if name in c.adapter]
     if not sent:
         return None
-    total = sum(c.weight for c in sent)
+    total = math.fsum(c.weight for c in sent)
     first, *others = [c.weight / total * c.adapter[name].double() for c in sent]
     return sum(others, first)
 
@@ -55,5 +56,5 @@ def ideal_update(
     """
     found = [(c, factors_of(begin, scale, c, names)) for c in contributions]
     pairs = [(c.weight, c.scale, pair) for c, pair in found if pair is not None]
-    total = sum(weight for weight, _, _ in pairs)
+    total = math.fsum(weight for weight, _, _ in pairs)
     return stack((weight / total * own, b, a) for weight, own, (b, a) in pairs) if pairs else None

@@ -66,7 +66,10 @@ def decompose(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 def balanced(u: torch.Tensor, s: torch.Tensor, vt: torch.Tensor, rank: int) -> LowRank:
-    """``(U sqrt(S), sqrt(S) V^T)`` of the first ``rank`` singular values; a prefix is the same of a lower rank."""
+    """``(U sqrt(S), sqrt(S) V^T)`` of the first ``rank`` singular values, or of all if there are fewer.
+
+    The nearest matrix of that rank (Eckart and Young, 1936); a prefix of the factors is that of a lower rank.
+    """
     root = s[:rank].sqrt()
     return u[:, :rank] * root, root[:, None] * vt[:rank]
 
@@ -79,17 +82,6 @@ def share(part: float, whole: float) -> float:
 def energy(s: torch.Tensor) -> float:
     """Sum of squared singular values."""
     return float(s.square().sum())
-
-
-def best(left: torch.Tensor, right: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """The nearest matrix of ``rank`` to ``left @ right`` (Eckart and Young, 1936), balanced.
-
-    Returns:
-        The factors, of inner dimension ``rank`` or the numerical rank if that is lower, and the cut: the share of the
-        energy that they leave out.
-    """
-    u, s, vt = decompose(left, right)
-    return *balanced(u, s, vt, rank), share(energy(s[rank:]), energy(s))
 
 
 def rank_within(s: torch.Tensor, loss: float) -> int:
