@@ -213,6 +213,12 @@ class FederateConfig(RunConfig):
     keep_images_whole: bool = option(FEDERATION, "Give all questions on one image to one client", False)
     holdout: float = option(FEDERATION, "Share of the images that clients keep for evaluation", 0.1, _share)
 
+    aggregator: str = option(FEDERATION, "How updates become one adapter", "fedavg")
+    client_weights: str = option(
+        FEDERATION, "How clients count: samples | equal | steps", "samples", _one_of("samples", "equal", "steps")
+    )
+    scaffold: bool = option(FEDERATION, "Control variates against drift", False)
+
     simulator: bool = option(EXECUTION, "Run with NVFlare simulator (single machine)", False)
     in_process: bool = option(EXECUTION, "Run in this process, without NVFlare", False)
     export_dir: str = option(EXECUTION, "Export job config for production deployment", "")
