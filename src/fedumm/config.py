@@ -18,10 +18,11 @@ from fedumm.errors import FedummError, did_you_mean
 
 MODEL = "Model"
 FEDERATION = "Federated Learning"
+PRIVACY = "Privacy"
 TRAINING = "Training"
 DATA = "Data"
 EXECUTION = "Execution"
-GROUPS = (MODEL, FEDERATION, TRAINING, DATA, EXECUTION)
+GROUPS = (MODEL, FEDERATION, PRIVACY, TRAINING, DATA, EXECUTION)
 
 TASKS = {"vqa": ("vqa",), "t2i": ("t2i",), "unified": ("vqa", "t2i")}
 """What ``--task`` can be, and the tasks that it stands for."""
@@ -218,6 +219,24 @@ class FederateConfig(RunConfig):
         FEDERATION, "How clients count: samples | equal | steps", "samples", _one_of("samples", "equal", "steps")
     )
     scaffold: bool = option(FEDERATION, "Control variates against drift", False)
+
+    dp: str = option(
+        PRIVACY,
+        "Client-level differential privacy: off | central (noise at the server) | local (noise at each client)",
+        "off",
+        _one_of("off", "central", "local"),
+    )
+    dp_clip: float = option(PRIVACY, "L2 norm to which each client's update is clipped", 1.0, _positive)
+    dp_epsilon: float = option(
+        PRIVACY,
+        "Epsilon after the last round; the noise follows from it (0: give --dp_noise_multiplier)",
+        0.0,
+        _non_negative,
+    )
+    dp_delta: float = option(PRIVACY, "Delta of the guarantee", 1e-5, _share)
+    dp_noise_multiplier: float = option(
+        PRIVACY, "Standard deviation of the noise in units of --dp_clip (0: give --dp_epsilon)", 0.0, _non_negative
+    )
 
     simulator: bool = option(EXECUTION, "Run with NVFlare simulator (single machine)", False)
     in_process: bool = option(EXECUTION, "Run in this process, without NVFlare", False)
