@@ -96,7 +96,7 @@ def test_two_sampled_rounds_are_the_integral_over_a_plane(noise: float, q: float
 
 
 def test_a_published_value_of_sampled_rounds() -> None:
-    """Abadi et al., 2016 (arXiv 1607.00133), section 3.2: q = 0.01, sigma = 4, 10,000 steps is 1.26 by moments.
+    """Abadi et al., 2016 (arXiv 1607.00133), figure 2: q = 0.01, sigma = 4, 10,000 steps is 1.26 by moments.
 
     A tighter accountant says less; without its gain from sampling it would be above 100.
     """

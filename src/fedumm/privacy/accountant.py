@@ -81,7 +81,6 @@ def noise_for(epsilon: float, delta: float, rounds: int, mode: Mode, sampling: f
 
     See :class:`Accountant`. A few seconds at most.
     """
-
     from scipy import optimize  # half a second that a run without privacy need not wait
 
     def excess(log_noise: float) -> float:
@@ -90,7 +89,7 @@ def noise_for(epsilon: float, delta: float, rounds: int, mode: Mode, sampling: f
     # What is enough without sampling, which only gains: but for rounding, which may want a little more.
     high = math.log(library().get_sigma_gaussian(epsilon, delta) * math.sqrt(rounds) * (2 if mode == "local" else 1))
     while excess(high) > 0:
-        high += 1e-6
+        high += 3e-4
     low = high - 0.5
     while excess(low) <= 0:
         high, low = low, low - 0.5

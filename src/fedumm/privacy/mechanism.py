@@ -4,7 +4,8 @@ An update is what a client changed, tensor by tensor; its norm is the L2 norm of
 
 Floating-point numbers are no real numbers: from the last bits of a float64 sum an attacker can tell what the noise
 was added to (Mironov, 2012, https://doi.org/10.1145/2382196.2382264). Here noise and sum are float64 and only their
-rounding to the adapter's float32 is released, which drops those bits. That closes the known attack and is no proof.
+rounding to the adapter's float32 is released, which drops those bits (but of values near 0). That blunts the known
+attack; it is no proof.
 """
 
 from __future__ import annotations
