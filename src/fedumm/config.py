@@ -51,6 +51,10 @@ def _probability(value: float) -> str | None:
     return None if 0 <= value < 1 else "must be at least 0 and below 1"
 
 
+def _below_half(value: float) -> str | None:
+    return None if 0 <= value < 0.5 else "must be at least 0 and below 0.5"
+
+
 def _share(value: float) -> str | None:
     return None if 0 < value < 1 else "must be above 0 and below 1"
 
@@ -212,6 +216,16 @@ class FederateConfig(RunConfig):
     )
     keep_images_whole: bool = option(FEDERATION, "Give all questions on one image to one client", False)
     holdout: float = option(FEDERATION, "Share of the images that clients keep for evaluation", 0.1, _share)
+
+    server_lr: float = option(
+        FEDERATION, "Learning rate of fedavgm, fedadagrad, fedadam, fedyogi (0: the method's own)", 0.0, _non_negative
+    )
+    server_momentum: float = option(FEDERATION, "Momentum (beta 1) of these", 0.9, _probability)
+    server_beta2: float = option(FEDERATION, "Beta 2 of fedadam and fedyogi", 0.99, _probability)
+    server_tau: float = option(FEDERATION, "Adaptivity of fedadagrad, fedadam and fedyogi", 1e-3, _positive)
+    trim_ratio: float = option(FEDERATION, "Share of values that trimmed_mean cuts at each end", 0.2, _below_half)
+    krum_f: int = option(FEDERATION, "Bad clients that krum assumes (0: the most it can bear)", 0, _non_negative)
+    krum_keep: int = option(FEDERATION, "Clients that krum averages (1: takes the best alone)", 1, _positive)
 
     simulator: bool = option(EXECUTION, "Run with NVFlare simulator (single machine)", False)
     in_process: bool = option(EXECUTION, "Run in this process, without NVFlare", False)
