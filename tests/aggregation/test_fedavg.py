@@ -181,12 +181,18 @@ def test_a_bad_update_is_refused_and_none_of_it_is_taken_in(problem: str) -> Non
     assert {name: t.tolist() for name, t in mean.finish().adapter.items()} == {"a": [2.0], "b": [3.0, 4.0]}
 
 
-def test_a_weight_too_large_for_the_sum_is_refused_and_changes_nothing() -> None:
-    """Weights that a client claims are no reason for an overflow."""
-    mean = begun([{"a": torch.zeros(1), "b": torch.zeros(1)}])
+@pytest.mark.parametrize(
+    ("update", "weight", "problem"),
+    [
+        ({"a": torch.zeros(1), "b": torch.zeros(1)}, 1e300, r"weight 1e\+300 is too large"),
+        ({"a": torch.zeros(1), "b": torch.full((1,), 1e30)}, 1e280, "b holds NaN, infinite or too large values"),
+    ],
+)
+def test_no_weight_overflows_the_sums(update: AdapterState, weight: float, problem: str) -> None:
+    mean = begun([update])
     mean.add(Contribution("site", {"a": torch.tensor([2.0]), "b": torch.tensor([3.0])}, 1))
-    with pytest.raises(ValueError, match="b holds NaN, infinite or too large values"):
-        mean.add(Contribution("bad", {"a": torch.tensor([0.0]), "b": torch.tensor([1.0])}, 1e300))
+    with pytest.raises(ValueError, match=problem):
+        mean.add(Contribution("bad", update, weight))
     assert {name: t.item() for name, t in mean.finish().adapter.items()} == {"a": 2.0, "b": 3.0}
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import torch
 
-from fedumm.aggregation.exact_sum import ExactSum, check_term
+from fedumm.aggregation.exact_sum import LIMIT, ExactSum, check_term
 
 
 class WeightedMean:
@@ -26,9 +26,11 @@ class WeightedMean:
         """Count ``tensors`` with a positive ``weight``.
 
         Raises:
-            ValueError: a product is not finite, or 2^992 or more, or a tensor is of another shape than before;
-                nothing is added.
+            ValueError: the weight or a product is not below 2^992 in magnitude, or a tensor is of another shape
+                than before; nothing is added.
         """
+        if not weight < LIMIT:
+            raise ValueError(f"weight {weight} is too large")
         terms = {name: weight * tensor.to(torch.float64) for name, tensor in tensors.items()}
         for name, term in terms.items():
             self._check(name, term)

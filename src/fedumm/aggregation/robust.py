@@ -1,0 +1,61 @@
+"""What the robust methods share: they see all updates of a round, and none of their weights."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+
+from fedumm.adapters.state import AdapterState
+from fedumm.aggregation.base import Aggregator, Contribution, Delivery
+from fedumm.aggregation.check import check_contribution
+
+
+class RobustAggregator(Aggregator):
+    """Holds the round's updates and puts them in the order of the clients' names: memory grows with their number.
+
+    Weights are checked but not used: a bad client would claim a large one. For the same reason a client counts
+    once a round.
+    """
+
+    linear: ClassVar[bool] = False
+
+    def begin(self, adapter: Mapping[str, torch.Tensor], scale: float, seed: int) -> None:
+        """Forget all updates."""
+        self._start = {name: tensor.clone() for name, tensor in adapter.items()}
+        self._updates: dict[str, AdapterState] = {}
+
+    def add(self, contribution: Contribution) -> None:
+        """Keep a copy of the update."""
+        check_contribution(contribution, self._start)
+        if contribution.client in self._updates:
+            raise ValueError(f"{contribution.client} has sent an update already")
+        self._updates[contribution.client] = {name: t.clone() for name, t in contribution.adapter.items()}
+
+    def ordered(self) -> list[AdapterState]:
+        """The updates in the order of their clients' names.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not self._updates:
+            raise ValueError("no update to aggregate")
+        return [update for _, update in sorted(self._updates.items())]
+
+    def centred(self, updates: Sequence[AdapterState]) -> AdapterState:
+        """The :meth:`centre` of each tensor over those of ``updates`` that hold it; of others, the start."""
+        adapter: AdapterState = {}
+        for name, start in self._start.items():
+            values = [update[name].double() for update in updates if name in update]
+            adapter[name] = self.centre(torch.stack(values)).to(start.dtype) if values else start.clone()
+        return adapter
+
+    def finish(self) -> Delivery:
+        """The centre of each tensor over the clients that sent it."""
+        return Delivery(self.centred(self.ordered()))
+
+    @abstractmethod
+    def centre(self, values: torch.Tensor) -> torch.Tensor:
+        """One tensor of n ones, stacked in float64: ``(n, ...)`` to ``(...)``, n at least 1."""

@@ -1,0 +1,192 @@
+"""Median, trimmed mean and Krum: hand-worked values, brute force, and what bad clients can do to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedumm.adapters import AdapterState
+from fedumm.aggregation.base import Contribution, Delivery
+from fedumm.aggregation.methods.krum import Krum
+from fedumm.aggregation.methods.median import Median
+from fedumm.aggregation.methods.trimmed_mean import TrimmedMean
+from fedumm.aggregation.robust import RobustAggregator
+from fedumm.config import FederateConfig
+
+SHAPES = {"0.lora_A.weight": (2, 5), "0.lora_B.weight": (3, 2), "head.bias": (4,)}
+METHODS: list[type[RobustAggregator]] = [Median, TrimmedMean, Krum]
+
+
+def client(seed: int) -> AdapterState:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
+
+
+def delivered(aggregator: RobustAggregator, updates: list[AdapterState], start: AdapterState | None = None) -> Delivery:
+    aggregator.begin(start or {n: torch.zeros_like(t) for n, t in updates[0].items()}, scale=2.0, seed=0)
+    for k, update in enumerate(updates):
+        aggregator.add(Contribution(f"site-{k}", update, weight=10.0**k))
+    return aggregator.finish()
+
+
+def of_numbers(aggregator: RobustAggregator, values: list[float]) -> float:
+    return delivered(aggregator, [{"a": torch.tensor([value])} for value in values]).adapter["a"].item()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([3.0], 3.0), ([3.0, 7.0], 5.0), ([9.0, -1.0, 2.0], 2.0), ([1e6, 1.0, 4.0, 2.0], 3.0), ([5, 1, 4, 2, 3], 3.0)],
+)
+def test_median_by_hand(values: list[float], expected: float) -> None:
+    assert of_numbers(Median(), values) == expected
+
+
+@pytest.mark.parametrize(
+    ("ratio", "values", "expected"),
+    [
+        (0.2, [3.0], 3.0),
+        (0.2, [3.0, 7.0], 5.0),
+        (0.2, [9.0, -1.0, 2.0], 2.0),  # at least one
+        (0.2, [1e6, 1.0, 4.0, 2.0], 3.0),
+        (0.2, [5.0, 100.0, 1.0, 3.0, 1.0], 3.0),
+        (0.4, [5.0, 100.0, 1.0, 3.5, 1.0], 3.5),
+        (0.0, [9.0, 0.0, 0.0], 3.0),
+        (0.49, [9.0, 0.0, 1.0, 3.0], 2.0),
+    ],
+)
+def test_trimmed_mean_by_hand(ratio: float, values: list[float], expected: float) -> None:
+    assert of_numbers(TrimmedMean(ratio), values) == expected
+
+
+@pytest.mark.parametrize(
+    ("ratio", "count", "cut"),
+    [(0.2, 2, 0), (0.2, 3, 1), (0.2, 9, 1), (0.2, 10, 2), (0.29, 100, 29), (0.1, 30, 3), (0.49, 100, 49), (0.0, 9, 0)],
+)
+def test_how_many_values_are_cut_at_each_end(ratio: float, count: int, cut: int) -> None:
+    assert TrimmedMean(ratio).cut(count) == cut
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_median_and_trimmed_mean_of_tensors(count: int) -> None:
+    updates = [client(seed) for seed in range(count)]
+    median, trimmed = delivered(Median(), updates).adapter, delivered(TrimmedMean(0.25), updates).adapter
+    cut = max(count // 4, int(count > 2))
+    for name in SHAPES:
+        stack = np.stack([u[name].double().numpy() for u in updates])
+        np.testing.assert_allclose(median[name].numpy(), np.median(stack, axis=0), rtol=1e-6)
+        inner = np.sort(stack, axis=0)[cut : count - cut]
+        np.testing.assert_allclose(trimmed[name].numpy(), inner.mean(axis=0), rtol=1e-5, atol=1e-7)
+
+
+def krum_by_definition(updates: list[AdapterState], start: AdapterState, f: int, keep: int) -> list[int]:
+    """Indices of the winners, by Blanchard et al.'s definition on whole vectors."""
+    vectors = [np.concatenate([u.get(n, start[n]).double().numpy().ravel() for n in SHAPES]) for u in updates]
+    scores = []
+    for i, own in enumerate(vectors):
+        distances = sorted(float(((own - other) ** 2).sum()) for j, other in enumerate(vectors) if j != i)
+        scores.append(sum(distances[: len(updates) - f - 2]))
+    return sorted(range(len(updates)), key=lambda i: (scores[i], i))[:keep]
+
+
+@pytest.mark.parametrize(("count", "f", "keep"), [(3, 0, 1), (5, 1, 1), (7, 2, 1), (7, 1, 1), (7, 2, 3), (9, 3, 6)])
+def test_krum_by_its_definition(count: int, f: int, keep: int) -> None:
+    """Some clients leave a tensor out: it is as the round began, for distances, and is not averaged."""
+    start = client(99)
+    for seed in range(20):
+        updates = [client(100 * seed + k) for k in range(count)]
+        del updates[0]["head.bias"], updates[2]["0.lora_B.weight"]
+        result = delivered(Krum(f, keep), updates, start)
+        winners = [updates[i] for i in krum_by_definition(updates, start, f, keep)]
+        assert result.report == {"krum_f": f, "krum_kept": keep}
+        for name in SHAPES:
+            sent = [u[name].double().numpy() for u in winners if name in u] or [start[name].double().numpy()]
+            np.testing.assert_allclose(result.adapter[name].numpy(), np.mean(sent, axis=0), rtol=1e-5, atol=1e-7)
+
+
+def test_krum_by_hand() -> None:
+    """Of 0, 1, 3, 3.5 and 100 with f = 1, scores are 10, 5, 4.25, 6.5 and 18721.25 (two neighbours each)."""
+    assert of_numbers(Krum(1), [0.0, 1.0, 3.0, 3.5, 100.0]) == 3.0
+    assert of_numbers(Krum(1, keep=2), [0.0, 1.0, 3.0, 3.5, 100.0]) == 2.0
+    assert of_numbers(Krum(1, keep=3), [0.0, 1.0, 3.0, 3.5, 100.0]) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("count", "f", "keep", "used_f", "kept"),
+    [(1, 0, 1, 0, 1), (2, 3, 1, 0, 2), (3, 0, 9, 0, 3), (5, 0, 9, 1, 4), (10, 0, 1, 3, 1), (10, 9, 2, 3, 2)],
+)
+def test_krum_assumes_no_more_bad_clients_than_there_can_be(
+    count: int, f: int, keep: int, used_f: int, kept: int
+) -> None:
+    report = delivered(Krum(f, keep), [client(seed) for seed in range(count)]).report
+    assert report == {"krum_f": used_f, "krum_kept": kept}
+
+
+def test_krum_averages_one_or_two_clients() -> None:
+    assert of_numbers(Krum(), [3.0]) == 3.0
+    assert of_numbers(Krum(), [3.0, 7.0]) == 5.0
+
+
+def test_krum_tells_updates_apart_that_differ_little() -> None:
+    """Distances of 1e-4 between values of 1e4: by products instead of differences they would drown."""
+    base = {"a": torch.full((64,), 1e4, dtype=torch.float64)}
+    updates = [{"a": base["a"] + offset} for offset in (5e-4, 1e-4, 0.0, 3e-4, 1e-2)]
+    assert torch.equal(delivered(Krum(1), updates).adapter["a"], updates[1]["a"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.floats(-10, 10, width=32), min_size=5, max_size=9),
+    st.floats(-(2.0**120), 2.0**120, width=32),
+    st.data(),
+)
+def test_one_bad_client_cannot_move_an_entry_beyond_the_good_ones(
+    good: list[float], bad: float, data: st.DataObject
+) -> None:
+    values = data.draw(st.permutations([*good, bad]))
+    for aggregator in (Median(), TrimmedMean()):
+        assert min(good) <= of_numbers(aggregator, values) <= max(good)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_huge_updates_of_the_assumed_number_of_clients_leave_no_trace(method: type[RobustAggregator]) -> None:
+    """Eight good clients near 1, three bad ones of 1e6 in different directions."""
+    good = [{n: 1 + 0.01 * t for n, t in client(seed).items()} for seed in range(8)]
+    bad = [{n: 1e6 * t for n, t in client(seed).items()} for seed in range(50, 53)]
+    aggregator = TrimmedMean(0.3) if method is TrimmedMean else method()
+    for place in range(len(good) + 1):
+        for tensor in delivered(aggregator, [*good[:place], *bad, *good[place:]]).adapter.values():
+            assert (tensor - 1).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_the_round_is_made_of(method: type[RobustAggregator]) -> None:
+    """Updates are copied, a client counts once, what nobody sent stays, a new round forgets the last."""
+    aggregator, start = method(), {"a": torch.tensor([7.0]), "b": torch.tensor([5.0])}
+    assert not aggregator.linear
+    aggregator.begin(start, scale=1.0, seed=0)
+    aggregator.add(Contribution("site-9", {"a": torch.tensor([1e9])}, 1))
+    aggregator.begin(start, scale=1.0, seed=0)
+    with pytest.raises(ValueError, match="no update to aggregate"):
+        aggregator.finish()
+    update = {"a": torch.tensor([3.0])}
+    aggregator.add(Contribution("site-1", update, 1))
+    with pytest.raises(ValueError, match="site-1 has sent an update already"):
+        aggregator.add(Contribution("site-1", {"a": torch.tensor([1e9])}, 1))
+    with pytest.raises(ValueError, match="a holds NaN"):
+        aggregator.add(Contribution("site-2", {"a": torch.tensor([torch.nan])}, 1))
+    with pytest.raises(ValueError, match="weight must be positive"):
+        aggregator.add(Contribution("site-2", update, 0))
+    for tensor in (*start.values(), *update.values(), *aggregator.finish().adapter.values()):
+        tensor.zero_()
+    assert {name: t.item() for name, t in aggregator.finish().adapter.items()} == {"a": 3.0, "b": 5.0}
+
+
+def test_options_come_from_the_configuration() -> None:
+    config = replace(FederateConfig(model_backend="toy"), trim_ratio=0.25, krum_f=2, krum_keep=3)
+    krum = Krum.from_config(config)
+    assert (TrimmedMean.from_config(config).trim_ratio, krum.f, krum.keep) == (0.25, 2, 3)
