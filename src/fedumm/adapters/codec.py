@@ -54,7 +54,7 @@ def pack(state: Mapping[str, torch.Tensor], wire: str, spec: Spec, keep: float =
     known = sorted(spec)
     parts = [
         _HEADER.pack(_MAGIC, WIRES.index(wire), _fingerprint(spec), keep),
-        np.packbits([name in state for name in known], bitorder="little").tobytes(),
+        np.packbits(np.array([name in state for name in known], dtype=bool), bitorder="little").tobytes(),
     ]
     for name, place in _places((name for name in known if name in state), spec, wire, keep).items():
         with _named(name):
