@@ -187,6 +187,6 @@ def test_what_the_round_is_made_of(method: type[RobustAggregator]) -> None:
 
 
 def test_options_come_from_the_configuration() -> None:
-    config = replace(FederateConfig(model_backend="toy"), trim_ratio=0.25, krum_f=2, krum_keep=3)
+    config = replace(FederateConfig(model_backend="toy", num_clients=7), trim_ratio=0.25, krum_f=2, krum_keep=3)
     krum = Krum.from_config(config)
     assert (TrimmedMean.from_config(config).trim_ratio, krum.f, krum.keep) == (0.25, 2, 3)

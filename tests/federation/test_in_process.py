@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from fedumm.adapters import decode, encode
+from fedumm.adapters import spec_of
+from fedumm.adapters.codec import pack, unpack
 from fedumm.adapters.folder import read_folder
 from fedumm.backends import load_backend_file
 from fedumm.errors import FedummError
@@ -36,7 +37,10 @@ def drive_hosts(folder: Path, assignments: dict[str, list[str]], **options: Any)
     config = toy_config(**options)
     load_backend_file(str(TOY))
     folder.mkdir()
-    hosts = {name: Host(name, config, lambda *_: None, i, len(assignments)) for i, name in enumerate(assignments)}
+    hosts = {
+        name: Host(name, config, lambda *_: None, folder / "clients", i, len(assignments))
+        for i, name in enumerate(assignments)
+    }
     seen: list[tuple[Message, Message]] = []
 
     def send(message: Message) -> dict[str, Message]:
@@ -94,8 +98,9 @@ def test_the_new_global_adapter_is_the_sample_weighted_mean_of_the_updates(tmp_p
     rounds = [(task, reply) for task, reply in seen if isinstance(task, RoundTask) and isinstance(reply, HostReply)]
     for (_, reply), (following, _) in pairwise(rounds):
         total = sum(u.num_samples for u in reply.updates)
-        after = decode(following.adapter)
-        updates = [(decode(u.adapter), u.num_samples / total) for u in reply.updates]
+        spec = spec_of(read_folder(tmp_path / "run" / "adapter" / "last")[0])
+        after = unpack(following.adapter.payload, spec)
+        updates = [(unpack(u.adapter, spec), u.num_samples / total) for u in reply.updates]
         for name in after:
             expected = sum(state[name].double() * share for state, share in updates)
             torch.testing.assert_close(after[name].double(), expected, rtol=1e-7, atol=1e-9)
@@ -110,7 +115,8 @@ def test_every_client_starts_from_the_common_adapter(tmp_path: Path) -> None:
 
 def test_counted_bytes_are_the_serialised_adapters(run_toy: Run) -> None:
     folder, records = run_toy()
-    size = len(encode(read_folder(folder / "adapter" / "last")[0]))
+    state = read_folder(folder / "adapter" / "last")[0]
+    size = len(pack(state, "float32", spec_of(state)))
     for client in of(records, "client"):
         assert client["bytes_down"] == client["bytes_up"] == size
     for entry in of(records, "round"):
@@ -183,12 +189,12 @@ def test_a_client_that_fails_halfway_leaves_nothing_to_the_next(
 
     real, calls = local._step, []
 
-    def step(backbone: Any, optimizer: Any, batches: Any, weights: Any) -> float:
+    def step(backbone: Any, optimizer: Any, batches: Any, *others: Any) -> list[float]:
         calls.append(1)
         if len(calls) == fail_at + 1:
             backbone.backend.train_step(backbone.model, next(batches), backbone.device).backward()
             raise RuntimeError("no memory")
-        return real(backbone, optimizer, batches, weights)
+        return real(backbone, optimizer, batches, *others)
 
     updates: dict[str, dict[str, bytes]] = {}
     for name, patched in (("healthy", real), ("failing", step)):
@@ -210,7 +216,7 @@ def test_progress_names_the_host(tmp_path: Path) -> None:
     lines: list[str] = []
     config = toy_config(hosts=1)
     load_backend_file(str(TOY))
-    host = Host("host-1", config, partial(lambda store, text, done, total: store.append(text), lines))
+    host = Host("host-1", config, partial(lambda store, text, done, total: store.append(text), lines), Path("unused"))
     server = Server(config, {"host-1": ["site-1", "site-2", "site-3"]}, RunFolder(tmp_path, config))
     sizes = host.handle(server.survey())
     assert isinstance(sizes, Sizes)

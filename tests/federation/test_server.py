@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedumm.adapters import encode, spec_of
+from fedumm.adapters.codec import pack
 from fedumm.adapters.folder import read_folder
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
@@ -20,6 +22,7 @@ from fedumm.federation.messages import (
     HostError,
     HostReply,
     Message,
+    Parcel,
     Ready,
     RoundTask,
     Setup,
@@ -37,24 +40,32 @@ from toy import toy_config
 
 CLIENTS = ("site-1", "site-2")
 SIZES = {"site-1": 30, "site-2": 10}
+STEPS = {"site-1": 4, "site-2": 2}
 START = {"w": torch.zeros(3)}
 Reply = Callable[[RoundTask], list[Update]]
 
 
 def good(task: RoundTask, client: str, value: float, score: float = 0.5) -> Update:
     """A client's update to a constant."""
-    adapter = encode({"w": torch.full((3,), value)}) if task.train else b""
+    adapter = packed({"w": torch.full((3,), value)}) if task.train else b""
     held = {"vqa": Evaluation(score, 5, {"yes/no": (score, 5)})}
-    return Update(client, task.round, adapter, [], SIZES[client], 4, 1.0, {"vqa": 1.0}, held, held)
+    return Update(client, task.round, adapter, [], SIZES[client], STEPS[client], 1.0, {"vqa": 1.0}, held, held)
+
+
+def packed(state: dict[str, torch.Tensor], **others: torch.Tensor) -> bytes:
+    """``state`` as a client sends it that believes the adapter to have the tensors ``others`` too."""
+    return pack(state, "float32", spec_of(state | others))
 
 
 def run(
-    folder: Path, reply: Reply, tests: Callable[[RoundTask], Scores] = lambda _: {}, start: Any = START, **options: Any
-) -> Server:
+    folder: Path, reply: Reply, tests: Callable[[RoundTask], Scores] = lambda _: {}, start: Any = START,
+    heldout: Sequence[int] = (5, 5), **options: Any,
+) -> Server:  # fmt: skip
     """Drive a server of two clients on one host, whose answers to round tasks come from ``reply``."""
     server = Server(toy_config(num_clients=2, **options), {"host-1": list(CLIENTS)}, RunFolder(folder, toy_config()))
     clients = {
-        c: {"train": SIZES[c], "heldout": 5, "tasks": {"vqa": SIZES[c]}, "labels": {"yes": SIZES[c]}} for c in CLIENTS
+        c: {"train": SIZES[c], "heldout": held, "tasks": {"vqa": SIZES[c]}, "labels": {"yes": SIZES[c]}}
+        for c, held in zip(CLIENTS, heldout, strict=True)
     }
 
     def send(message: Message) -> dict[str, Message]:
@@ -81,22 +92,30 @@ def change(**fields: Any) -> Reply:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "no tensor": ({"adapter": encode({})}, "does not say what it trained"),
-    "extra tensor": ({"adapter": encode({"w": torch.zeros(3), "x": torch.zeros(1)})}, "unknown"),
-    "renamed": ({"adapter": encode({"v": torch.zeros(3)})}, "missing"),
-    "shape": ({"adapter": encode({"w": torch.zeros(4)})}, "expected float32"),
-    "dtype": ({"adapter": encode({"w": torch.zeros(3, dtype=torch.float64)})}, "expected float32"),
-    "NaN": ({"adapter": encode({"w": torch.tensor([0.0, float("nan"), 0.0])})}, "NaN or infinite"),
-    "infinite": ({"adapter": encode({"w": torch.tensor([0.0, float("inf"), 0.0])})}, "NaN or infinite"),
-    "not an adapter": ({"adapter": b"garbage"}, "not an adapter"),
-    "empty": ({"adapter": b""}, "not an adapter"),
+    "no tensor": ({"adapter": packed({}, w=START["w"])}, "does not say what it trained"),
+    "extra tensor": ({"adapter": packed({"w": torch.zeros(3), "x": torch.zeros(1)})}, "of other names"),
+    "renamed": ({"adapter": packed({"v": torch.zeros(3)})}, "of other names"),
+    "shape": ({"adapter": packed({"w": torch.zeros(4)})}, "packed for an adapter of other names, shapes or dtypes"),
+    "dtype": ({"adapter": packed({"w": torch.zeros(3, dtype=torch.float64)})}, "shapes or dtypes"),
+    "NaN": ({"adapter": packed({"w": torch.tensor([0.0, float("nan"), 0.0])})}, "w holds NaN or infinite"),
+    "infinite": ({"adapter": packed({"w": torch.tensor([0.0, float("inf"), 0.0])})}, "w holds NaN or infinite"),
+    "cut short": ({"adapter": packed({"w": torch.ones(3)})[:-1]}, "bytes, expected"),
+    "not an adapter": ({"adapter": b"garbage" * 9}, "not a packed adapter"),
+    "empty": ({"adapter": b""}, "the payload has 0 bytes"),
     "of another round": ({"round": 7}, "round 7"),
     "too many samples": ({"num_samples": 10**12}, "claims 1000000000000 samples, the survey said 10"),
     "no samples": ({"num_samples": 0}, "claims 0 samples"),
     "of a task without data": ({"train_losses": {"vqa": 1.0, "t2i": 1.0}}, "trained t2i, for which it has no data"),
-    "of nothing": ({"adapter": encode({}), "untrained": ["w"]}, "does not say what it trained"),
+    "of nothing": ({"adapter": packed({}, w=START["w"]), "untrained": ["w"]}, "does not say what it trained"),
     "leaving out what is not there": ({"untrained": ["v"]}, "does not say what it trained"),
-    "leaving out what it sends": ({"untrained": ["w"]}, "unknown"),
+    "leaving out what it sends": ({"untrained": ["w"]}, "not to train"),
+    "too many steps": ({"steps": 10**6}, "claims 1000000 steps, its samples make 2"),
+    "huge": ({"adapter": packed({"w": torch.full((3,), 1e30)})}, "w holds huge values"),
+    "far from the others": ({"adapter": packed({"w": torch.full((3,), 1e3)})}, "its norm 1.73e+03 is above"),
+    "a loss that is NaN": ({"train_loss": math.nan}, "training loss is NaN"),
+    "a score that is NaN": ({"before": {"vqa": Evaluation(math.nan, 5, {})}}, "its scores are no scores"),
+    "a score of other samples": ({"before": {"vqa": Evaluation(1.0, 50, {})}}, "not those of 5 held-out samples"),
+    "control variates": ({"control": b"x"}, "nobody asked for control variates"),
     "failed": ({"error": "RuntimeError: no memory", "adapter": b""}, "no memory"),
     "of a stranger": ({"client": "site-9"}, "no answer"),
     "of the other client": ({"client": "site-1"}, "no answer"),
@@ -106,11 +125,22 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_update_is_left_out_with_its_reason_and_changes_nothing(tmp_path: Path, case: str) -> None:
     fields, reason = BAD[case]
-    server = run(tmp_path, change(**fields))
+    server = run(tmp_path, change(**fields), num_rounds=1)
     assert torch.equal(server.adapter["w"], torch.full((3,), 2.0)), "what site-1 sent"
     clients = [r for r in read_records(tmp_path) if r["event"] == "client" and r["client"] == "site-2"]
     assert all(reason in r["left_out"] for r in clients)
     assert {r["clients"] for r in read_records(tmp_path) if r["event"] == "round"} == {1}
+
+
+def test_a_malformed_update_is_that_clients_failure_alone() -> None:
+    data = to_wire(MESSAGES[6])
+    good, (bad,) = MESSAGES[6], data["updates"]
+    for fields in ({"num_samples": "2"}, {"adapter": "x"}, {"train_loss": None}, {"before": 3}, {"strange": 1}):
+        message = from_wire({**data, "updates": [{**bad, **fields}, bad]})
+        assert isinstance(message, HostReply)
+        assert isinstance(good, HostReply)
+        assert message.updates[0].error.startswith("not an update")
+        assert message.updates[1] == good.updates[0]
 
 
 def test_the_mean_weighs_by_samples(tmp_path: Path) -> None:
@@ -122,7 +152,7 @@ def test_without_a_usable_update_the_run_ends_and_the_last_good_state_stays(tmp_
     def reply(task: RoundTask) -> list[Update]:
         return [] if task.round == 2 else [good(task, c, 4.0) for c in CLIENTS]
 
-    with pytest.raises(FedummError, match=r"Round 2: no client sent a usable update"):
+    with pytest.raises(FedummError, match=r"Round 2: 0 usable update\(s\), and --min_clients 1"):
         run(tmp_path, reply)
     assert torch.equal(read_folder(tmp_path / "adapter" / "last")[0]["w"], torch.full((3,), 4.0))
 
@@ -141,9 +171,9 @@ def test_the_best_round_is_the_one_whose_adapter_scored_highest_before_training(
 def test_scores_are_means_over_examples(tmp_path: Path) -> None:
     def reply(task: RoundTask) -> list[Update]:
         held = {"site-1": {"vqa": Evaluation(1.0, 30, {})}, "site-2": {"vqa": Evaluation(0.0, 10, {})}}
-        return [Update(**{**good(task, c, 1.0).__dict__, "before": held[c]}) for c in CLIENTS]
+        return [Update(**{**good(task, c, 1.0).__dict__, "before": held[c], "after": {}}) for c in CLIENTS]
 
-    run(tmp_path, reply)
+    run(tmp_path, reply, heldout=(30, 10))
     assert {r["heldout"] for r in read_records(tmp_path) if r["event"] == "round"} == {0.75}
 
 
@@ -155,10 +185,10 @@ def test_a_task_counts_for_those_who_have_it(tmp_path: Path) -> None:
             "site-1": {"vqa": Evaluation(1.0, 30, {}), "t2i": Evaluation(0.5, 10, {}, 4.0)},
             "site-2": {"t2i": Evaluation(0.1, 30, {}, 6.0)},
         }
-        return [Update(**{**good(task, c, 1.0).__dict__, "before": held[c]}) for c in CLIENTS]
+        return [Update(**{**good(task, c, 1.0).__dict__, "before": held[c], "after": {}}) for c in CLIENTS]
 
     drawn = Evaluation(0.0, 8, {"colors": (0.5, 6), "counting": (1.0, 2)})
-    run(tmp_path, reply, lambda task: {"geneval": drawn} if task.draw else {})
+    run(tmp_path, reply, lambda task: {"geneval": drawn} if task.draw else {}, heldout=(40, 30))
     rounds = [r for r in read_records(tmp_path) if r["event"] in ("round", "final")]
     for record in rounds:
         assert record["heldout"] == pytest.approx((1.0 + (0.5 * 10 + 0.1 * 30) / 40) / 2)
@@ -194,7 +224,7 @@ def test_a_client_weighs_only_where_it_trained(tmp_path: Path) -> None:
         return [
             Update(**{
                 **good(task, c, 0.0).__dict__,
-                "adapter": encode({name: torch.full((2,), value) for name, value in sent[c].items()}),
+                "adapter": pack({n: torch.full((2,), v) for n, v in sent[c].items()}, "float32", spec_of(BOTH)),
                 "untrained": sorted(BOTH.keys() - sent[c].keys()),
             })
             for c in CLIENTS
@@ -289,7 +319,8 @@ MESSAGES: list[Message] = [
     Sizes({"site-1": {"train": 1, "heldout": 0, "labels": {"yes": 1}}}, "iid", "f"),
     Setup({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1"),
     Ready({"w": ((2, 3), "float32")}, {}, 6, 9, b"x", 3, [CacheReport("codes", "disk", 9, 2, 1)], "cpu"),
-    RoundTask(3, True, b"abc", {"host-1": ["site-1"]}, True),
+    RoundTask(3, True, Parcel("delta", b"abc"), {"host-1": ["site-1"]}, True, "B", b"d", Parcel("whole", b"e")),
+    RoundTask(3, False, Parcel("values", b""), {}),
     HostReply(
         [Update("site-1", 3, b"a", ["w"], 2, 1, 0.5, {"t2i": 0.5}, {"vqa": Evaluation(0.5, 2, {"x": (0.5, 2)})})],
         {"t2i": Evaluation(0.1, 9, {}, 5.5), "geneval": Evaluation(0.2, 8, {"colors": (0.2, 8)})},
@@ -309,8 +340,8 @@ def test_messages_survive_the_wire(message: Message) -> None:
     [
         {}, {"kind": "Nonsense"}, {"kind": "RoundTask"}, {"kind": "HostReply", "updates": [{}], "test": {}},
         {"kind": "HostReply", "updates": None, "test": {}}, {"kind": "HostError", "message": "a", "extra": 1},
-        {"kind": "HostReply", "updates": [{**to_wire(MESSAGES[5])["updates"][0], "num_samples": "2"}], "test": {}},
-        {**to_wire(MESSAGES[5]), "test": {"t2i": {"score": 1.0, "count": 2, "parts": {}}}},
+        {"kind": "HostReply", "updates": [{"round": 2}], "test": {}, "seconds": 1.0},
+        {**to_wire(MESSAGES[6]), "test": {"t2i": {"score": 1.0, "count": 2, "parts": {}}}},
         {"kind": "Ready", "spec": 3},
     ],
 )  # fmt: skip

@@ -14,6 +14,7 @@ class FedAdagrad(AdaptiveOptimizer):
     """
 
     name = "fedadagrad"
+    options = ("server_lr", "server_momentum", "server_tau")
 
     def second_moment(self, v: torch.Tensor, squared: torch.Tensor) -> torch.Tensor:
         """``v + Delta^2``."""

@@ -34,6 +34,7 @@ class Krum(RobustAggregator):
     """
 
     name = "krum"
+    options = ("krum_f", "krum_keep")
 
     def __init__(self, f: int = 0, keep: int = 1) -> None:
         self.f, self.keep = f, keep

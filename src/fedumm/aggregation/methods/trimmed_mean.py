@@ -27,6 +27,7 @@ class TrimmedMean(RobustAggregator):
     """
 
     name = "trimmed_mean"
+    options = ("trim_ratio",)
 
     def __init__(self, trim_ratio: float = 0.2) -> None:
         self.trim_ratio = trim_ratio
