@@ -36,7 +36,7 @@ class ServerOptimizer(Aggregator):
     """
 
     default_lr: ClassVar[float]
-    options = ("server_lr", "server_momentum")
+    options: ClassVar[tuple[str, ...]] = ("server_lr", "server_momentum")
 
     def __init__(self, lr: float = 0.0, momentum: float = 0.9) -> None:
         self.lr, self.momentum = lr or self.default_lr, momentum
@@ -114,7 +114,7 @@ class AdaptiveOptimizer(ServerOptimizer):
     """
 
     default_lr: ClassVar[float] = 1e-3
-    options = ("server_lr", "server_momentum", "server_beta2", "server_tau")
+    options: ClassVar[tuple[str, ...]] = ("server_lr", "server_momentum", "server_beta2", "server_tau")
 
     def __init__(self, lr: float = 0.0, momentum: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> None:
         super().__init__(lr, momentum)

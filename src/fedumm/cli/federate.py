@@ -54,6 +54,8 @@ def _resumed(parsed: argparse.Namespace) -> FederateConfig:
         if name not in free | {"num_rounds"}:
             raise FedummError(f"--{name} can't be changed when a run goes on; --num_rounds can, and how it is run.")
     values = read_yaml(path / CONFIG)
+    if values.get("dp_epsilon") and flags.get("num_rounds", values["num_rounds"]) != values["num_rounds"]:
+        raise FedummError("--num_rounds can't be changed: the noise was chosen for --dp_epsilon after all rounds.")
     if any(name in flags for name in RUNNERS):
         values = {name: value for name, value in values.items() if name not in RUNNERS}
     config = from_mapping(FederateConfig, {**values, **flags, "resume": str(path), "name": str(path)})

@@ -65,7 +65,7 @@ class Host:
         self.name, self.config, self.progress = name, config, progress
         self._index, self._hosts = index, hosts
         self._aggregator = get_aggregator(config.aggregator)
-        self._dp = check_rules(config)
+        self._dp = check_rules(config) if config.dp == "local" else None
         self._memory = ClientMemory(folder)
         self._global: AdapterState = {}
         self._control: AdapterState = {}

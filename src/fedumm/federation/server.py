@@ -18,11 +18,11 @@ from fedumm.adapters.factors import spec_at_rank
 from fedumm.backends.registry import SHIPPED
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.features.report import CacheReport
 from fedumm.federation.checkpoint import Checkpoint
 from fedumm.federation.checks import Accepted, Expected, RejectedError, examine, examine_scores, good_scores, limits
 from fedumm.federation.combine import Combiner, News
 from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Sizes, Survey, Update
+from fedumm.federation.records import client_record, features, round_record
 from fedumm.federation.rules import check_rules
 from fedumm.federation.start import client_start, scale_of
 from fedumm.federation.topology import balanced, natural
@@ -161,7 +161,7 @@ class Server:
                 "trainable": first.trainable,
                 "total": first.total,
                 "adapter_bytes": len(first.adapter),
-                "features": [asdict(_features(own, self.balance)) for own in caches],
+                "features": [asdict(features(own, self.balance)) for own in caches],
                 "seconds": round(time.monotonic() - self._started, 3),
             }
         )
@@ -243,7 +243,7 @@ class Server:
         """Once more with the same clients, who may have failed for a passing reason; not a third time."""
         if self._repeated:
             raise FedummError(
-                f"Round {task.round}: {found} usable update(s), and --min_clients {self.config.min_clients}; the reasons "
+                f"Round {task.round}: {found} usable update(s), and --min_clients {self.config.min_clients}. The reasons "
                 "are in metrics.jsonl. The last good state is kept: mend the cause and go on with --resume."
             )
         self._repeated = True
@@ -288,7 +288,7 @@ class Server:
                 problems[client] = str(error)
         self._judge_norms(good, problems)
         for client in asked:
-            self.store.record(_client_record(task, client, updates.get(client), problems.get(client), good.get(client)))
+            self.store.record(client_record(task, client, updates.get(client), problems.get(client), good.get(client)))
         return list(good.values())
 
     def _judge_norms(self, good: dict[str, Accepted], problems: dict[str, str]) -> None:
@@ -310,7 +310,7 @@ class Server:
         try:
             return examine_scores(update, self._expected(task, client))
         except RejectedError as error:
-            self.store.record(_client_record(task, client, update, str(error), None))
+            self.store.record(client_record(task, client, update, str(error), None))
             return None
 
     def _expected(self, task: RoundTask, client: str) -> Expected:
@@ -328,44 +328,21 @@ class Server:
         if news.change:
             self._checkpoint.save_change(task.round, news.change)
         self._save_adapter("last", task.round, {})
-        self._record_round(task, [one.update for one in good], seconds, news.report)
-        self._save()
-
-    def _record_round(
-        self, task: RoundTask, good: list[Update], host_seconds: list[float], report: Mapping[str, float | None]
-    ) -> None:
-        total = sum(u.num_samples for u in good)
         assert self._best is not None
+        now = time.monotonic()
         self.store.record(
-            {
-                "event": "round",
-                "round": task.round,
+            round_record(task, [one.update for one in good], seconds, {n: c["tasks"] for n, c in self._clients.items()})
+            | self._scores[task.round - 1]
+            | {
                 "rounds": self.config.num_rounds,
-                "clients": len(good),
-                "train_loss": sum(u.train_loss * u.num_samples for u in good) / total if total else math.nan,
-                "train_losses": self._train_losses(good),
-                **self._scores[task.round - 1],
-                **summary("heldout_after", combine([u.after for u in good])),
                 "best_round": self._best[1],
-                **report,
+                **news.report,
                 "epsilon": self._dp and self._dp.accountant.epsilon(task.round),
-                "bytes_down": task.size * len(host_seconds),
-                "bytes_up": sum(u.size for u in good),
-                "seconds": round(time.monotonic() - self._round_started, 3),
-                "seconds_host": round(max(host_seconds), 3),
-                "elapsed": round(time.monotonic() - self._started, 3),
+                "seconds": round(now - self._round_started, 3),
+                "elapsed": round(now - self._started, 3),
             }
         )
-
-    def _train_losses(self, good: Sequence[Update]) -> dict[str, float]:
-        """By task, weighted by how many training samples of the task a client has."""
-        result = {}
-        for task in sorted({task for update in good for task in update.train_losses}):
-            own = [
-                (u.train_losses[task], self._clients[u.client]["tasks"][task]) for u in good if task in u.train_losses
-            ]
-            result[task] = sum(loss * count for loss, count in own) / sum(count for _, count in own)
-        return result
+        self._save()
 
     def close(self) -> None:
         """Write the closing summary."""
@@ -383,39 +360,3 @@ class Server:
                 "seconds": round(time.monotonic() - self._started, 3),
             }
         )
-
-
-def _features(reports: Sequence[CacheReport], one_machine: bool) -> CacheReport:
-    """What the hosts keep of images: on the disk of one machine all the same, otherwise each its own."""
-    name, kept = reports[0].name, reports[0].kept
-    total = max if one_machine and kept == "disk" else sum
-    return CacheReport(
-        name,
-        kept,
-        total(report.bytes for report in reports),
-        total(report.images for report in reports),
-        sum(report.computed for report in reports),
-        next((report.note for report in reports if report.note), ""),
-    )
-
-
-def _client_record(
-    task: RoundTask, client: str, update: Update | None, problem: str | None, accepted: Accepted | None
-) -> dict[str, Any]:
-    record: dict[str, Any] = {"event": "client", "round": task.round, "client": client, "left_out": problem}
-    if update is None:
-        return record
-    return record | {
-        "num_samples": update.num_samples,
-        "steps": update.steps,
-        "train_loss": update.train_loss,
-        "train_losses": update.train_losses,
-        "untrained": len(update.untrained),
-        "norm": accepted.norm if accepted else None,
-        **summary("heldout", update.before),
-        **summary("heldout_after", update.after),
-        "bytes_down": task.size,
-        "bytes_up": update.size,
-        "seconds_train": round(update.seconds_train, 3),
-        "seconds_eval": round(update.seconds_eval, 3),
-    }

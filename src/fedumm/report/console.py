@@ -19,6 +19,9 @@ _COLUMNS = {
     "round": 7, "clients": 7, "train loss": 10, "held-out": 9, "after local": 11, "common test": 11,
     "MB down": 8, "MB up": 8, "seconds": 8, "time left": 9,
 }  # fmt: skip
+_EXTRAS = {"aggregation_error": "agg. error", "epsilon": "epsilon"}
+"""Columns of runs that have such numbers."""
+
 _SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "common test"}
 _PLAIN_EVERY = 30.0
 
@@ -106,9 +109,17 @@ class RunConsole:
         if r["left_out"]:
             self.line(f"  round {r['round']}: {r['client']} left out: {r['left_out']}")
 
+    def _repeat(self, r: Mapping[str, Any]) -> None:
+        self.line(f"  round {r['round']}: {r['usable']} usable update(s) of the {r['needed']} that it needs: once more")
+
+    def _resumed(self, r: Mapping[str, Any]) -> None:
+        self.line(f"  going on after round {r['round']}")
+
     def _round(self, r: Mapping[str, Any]) -> None:
         if not self._header:
-            self._row({name: name for name in _COLUMNS})
+            extras = {text: 10 for name, text in _EXTRAS.items() if r.get(name) is not None}
+            self._widths = self._widths | extras
+            self._row({name: name for name in self._widths})
             self._header = True
         left = (r["elapsed"] - self._setup_seconds) / r["round"] * (r["rounds"] - r["round"])
         losses = sorted(r["train_losses"].items(), reverse=True)
@@ -117,6 +128,7 @@ class RunConsole:
             {
                 "round": f"{r['round']}/{r['rounds']}", "clients": str(r["clients"]), "train loss": loss or "-",
                 **{column: scores_text(r, name) for name, column in _SCORES.items()},
+                **{text: "-" if r.get(name) is None else f"{r[name]:.3g}" for name, text in _EXTRAS.items()},
                 "MB down": f"{r['bytes_down'] / 1e6:.2f}", "MB up": f"{r['bytes_up'] / 1e6:.2f}",
                 "seconds": f"{r['seconds']:.1f}", "time left": duration(left),
             }

@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-_ROUND = ("train_loss", "heldout", "heldout_after", "test", "bytes_down", "bytes_up", "seconds")
+_ROUND = (
+    "train_loss",
+    "heldout",
+    "heldout_after",
+    "test",
+    "bytes_down",
+    "bytes_up",
+    "seconds",
+    "aggregation_error",
+    "epsilon",
+)
 _CLIENT = ("train_loss", "heldout", "heldout_after", "num_samples")
 _SCORES = ("heldout", "heldout_after", "test")
 

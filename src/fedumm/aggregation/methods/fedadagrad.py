@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from fedumm.aggregation.server_optimizer import AdaptiveOptimizer
@@ -14,7 +16,7 @@ class FedAdagrad(AdaptiveOptimizer):
     """
 
     name = "fedadagrad"
-    options = ("server_lr", "server_momentum", "server_tau")
+    options: ClassVar[tuple[str, ...]] = ("server_lr", "server_momentum", "server_tau")
 
     def second_moment(self, v: torch.Tensor, squared: torch.Tensor) -> torch.Tensor:
         """``v + Delta^2``."""

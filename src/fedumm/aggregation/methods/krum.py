@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -34,7 +34,7 @@ class Krum(RobustAggregator):
     """
 
     name = "krum"
-    options = ("krum_f", "krum_keep")
+    options: ClassVar[tuple[str, ...]] = ("krum_f", "krum_keep")
 
     def __init__(self, f: int = 0, keep: int = 1) -> None:
         self.f, self.keep = f, keep

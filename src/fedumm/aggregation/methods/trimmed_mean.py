@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -27,7 +27,7 @@ class TrimmedMean(RobustAggregator):
     """
 
     name = "trimmed_mean"
-    options = ("trim_ratio",)
+    options: ClassVar[tuple[str, ...]] = ("trim_ratio",)
 
     def __init__(self, trim_ratio: float = 0.2) -> None:
         self.trim_ratio = trim_ratio

@@ -35,6 +35,7 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
         FedummError: the run failed, or one of its processes died.
         KeyboardInterrupt: passed on, after every process has ended.
     """
+    (folder / ERROR).unlink(missing_ok=True)
     children: list[subprocess.Popen[bytes]] = []
     # Not in the run folder: sockets are made in it, and the names of those are limited to 107 bytes.
     temporary = tempfile.mkdtemp(prefix="fedumm-")
