@@ -45,7 +45,7 @@ def main(argv: list[str], prog: str) -> int:
 
 def _resumed(parsed: argparse.Namespace) -> FederateConfig:
     """The options that the run began with, and those of the flags that change nothing of what it computes."""
-    flags = dict(vars(parsed))
+    flags = {name: value for name, value in vars(parsed).items() if value is not None}
     path = folder_for_name(flags.pop("resume"))
     if not (path / CONFIG).is_file():
         raise FedummError(f"--resume {path}: there is no run in that folder.")
