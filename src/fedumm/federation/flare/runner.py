@@ -35,7 +35,9 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
         FedummError: the run failed, or one of its processes died.
         KeyboardInterrupt: passed on, after every process has ended.
     """
+    # A part of the run that was killed may have left these.
     (folder / ERROR).unlink(missing_ok=True)
+    shutil.rmtree(folder / PROGRESS, ignore_errors=True)
     children: list[subprocess.Popen[bytes]] = []
     # Not in the run folder: sockets are made in it, and the names of those are limited to 107 bytes.
     temporary = tempfile.mkdtemp(prefix="fedumm-")
