@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -124,6 +125,30 @@ def test_krum_assumes_no_more_bad_clients_than_there_can_be(
 ) -> None:
     report = delivered(Krum(f, keep), [client(seed) for seed in range(count)]).report
     assert report == {"krum_f": used_f, "krum_kept": kept}
+
+
+def test_of_equal_scores_the_first_names_win_whoever_comes_first() -> None:
+    """Of 0, 1, 2 and 3, with two neighbours each, 1 and 2 score 2, the others 5."""
+    values = {"site-a": 0.0, "site-b": 1.0, "site-c": 2.0, "site-d": 3.0}
+    for order in itertools.permutations(values):
+        aggregator = Krum(keep=1)
+        aggregator.begin({"a": torch.zeros(1)}, scale=1.0, seed=0)
+        for name in order:
+            aggregator.add(Contribution(name, {"a": torch.tensor([values[name]])}, 1))
+        assert aggregator.finish().adapter["a"].item() == 1.0
+
+
+def test_multi_krum_gives_the_same_bits_in_any_order() -> None:
+    """A mean of float64 values that rounding would tell apart."""
+    updates = {f"site-{k}": {"a": client(k)["0.lora_A.weight"].double() / 3} for k in range(4)}
+    results = []
+    for order in itertools.permutations(updates):
+        aggregator = Krum(keep=4)
+        aggregator.begin({"a": torch.zeros(2, 5, dtype=torch.float64)}, scale=1.0, seed=0)
+        for name in order:
+            aggregator.add(Contribution(name, updates[name], 1))
+        results.append(aggregator.finish().adapter["a"])
+    assert all(torch.equal(result, results[0]) for result in results)
 
 
 def test_krum_averages_one_or_two_clients() -> None:
