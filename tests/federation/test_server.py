@@ -62,7 +62,9 @@ def run(
     heldout: Sequence[int] = (5, 5), **options: Any,
 ) -> Server:  # fmt: skip
     """Drive a server of two clients on one host, whose answers to round tasks come from ``reply``."""
-    server = Server(toy_config(num_clients=2, **options), {"host-1": list(CLIENTS)}, RunFolder(folder, toy_config()))
+    config = toy_config(num_clients=2, **options)
+    folder.mkdir(exist_ok=True)
+    server = Server(config, {"host-1": list(CLIENTS)}, RunFolder(folder, config))
     clients = {
         c: {"train": SIZES[c], "heldout": held, "tasks": {"vqa": SIZES[c]}, "labels": {"yes": SIZES[c]}}
         for c, held in zip(CLIENTS, heldout, strict=True)
@@ -155,6 +157,84 @@ def test_without_a_usable_update_the_run_ends_and_the_last_good_state_stays(tmp_
     with pytest.raises(FedummError, match=r"Round 2: 0 usable update\(s\), and --min_clients 1"):
         run(tmp_path, reply)
     assert torch.equal(read_folder(tmp_path / "adapter" / "last")[0]["w"], torch.full((3,), 4.0))
+
+
+def test_a_full_disk_is_one_clear_error_and_the_round_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedumm.federation import checkpoint
+
+    real, written = checkpoint._write, list[Path]()
+
+    def write(path: Path, content: bytes) -> None:
+        written.append(path)
+        if len(written) > 1:
+            raise OSError(28, "No space left on device")
+        real(path, content)
+
+    monkeypatch.setattr(checkpoint, "_write", write)
+    with pytest.raises(FedummError, match=r"Round 2 can't be saved: .*No space left.* go on with --resume"):
+        run(tmp_path, lambda task: [good(task, c, float(task.round)) for c in CLIENTS], num_rounds=3)
+    found = checkpoint.Checkpoint(tmp_path / "state").load()
+    assert found is not None
+    assert found[1]["round"] == 1
+    assert torch.equal(found[0]["held/w"], torch.full((3,), 1.0))
+
+
+def test_too_few_usable_updates_repeat_the_round_once(tmp_path: Path) -> None:
+    """What failed the first time works the second time: as if nothing had been."""
+    seen: list[int] = []
+
+    def reply(task: RoundTask) -> list[Update]:
+        seen.append(task.round)
+        failed = task.round == 2 and seen.count(2) == 1
+        return [good(task, c, float(task.round)) for c in (CLIENTS[:1] if failed else CLIENTS)]
+
+    server = run(tmp_path / "once", reply, num_rounds=3, min_clients=2)
+    assert seen == [1, 2, 2, 3, 4]
+    events = [(r["event"], r["round"]) for r in read_records(tmp_path / "once") if r["event"] in ("round", "repeat")]
+    assert events == [("round", 1), ("repeat", 2), ("round", 2), ("round", 3)]
+    assert torch.equal(server.adapter["w"], torch.full((3,), 3.0))
+    with pytest.raises(FedummError, match=r"Round 1: 1 usable update\(s\), and --min_clients 2"):
+        run(tmp_path / "twice", lambda task: [good(task, "site-1", 1.0)], num_rounds=3, min_clients=2)
+
+
+@pytest.mark.parametrize(("over", "expected"), [("reject", 1.0), ("clip", (30 * 1.0 + 10 * 2.0 / 3**0.5) / 40)])
+def test_an_update_above_the_norm_is_left_out_or_scaled_down(tmp_path: Path, over: str, expected: float) -> None:
+    """site-2 moves by 5 sqrt(3), site-1 by sqrt(3); the limit is 2."""
+    values = {"site-1": 1.0, "site-2": 5.0}
+    server = run(
+        tmp_path, lambda task: [good(task, c, v) for c, v in values.items()],
+        num_rounds=1, max_update_norm=2.0, over_norm=over,
+    )  # fmt: skip
+    assert server.adapter["w"].tolist() == pytest.approx([expected] * 3)
+    norms = {r["client"]: r["norm"] for r in read_records(tmp_path) if r["event"] == "client"}
+    assert norms["site-1"] == pytest.approx(3**0.5)
+
+
+@pytest.mark.parametrize(("weights", "expected"), [("samples", 14 / 40), ("equal", 0.5), ("steps", 4.0 / 6)])
+def test_clients_weigh_by_what_was_asked_for(tmp_path: Path, weights: str, expected: float) -> None:
+    """site-1 has 30 samples and 4 steps, site-2 10 and 2."""
+    values = {"samples": {"site-1": 0.2, "site-2": 0.8}}.get(weights, {"site-1": 1.0, "site-2": 0.0})
+    server = run(
+        tmp_path, lambda task: [good(task, c, v) for c, v in values.items()], num_rounds=1, client_weights=weights
+    )
+    assert server.adapter["w"].tolist() == pytest.approx([expected] * 3)
+
+
+def test_with_privacy_best_is_last_and_other_clients_do_not_decide_who_counts(tmp_path: Path) -> None:
+    scores = {1: 0.9, 2: 0.2, 3: 0.1}
+    run(
+        tmp_path, lambda task: [good(task, "site-1", 1e-3, scores[task.round]), good(task, "site-2", 99.0)],
+        num_rounds=2, dp="central", dp_noise_multiplier=0.5, client_weights="equal", dp_delta=0.1,
+    )  # fmt: skip
+    records = list(read_records(tmp_path))
+    assert not any(r["left_out"] for r in records if r["event"] == "client")
+    (summary,) = [r for r in records if r["event"] == "summary"]
+    assert summary["best"]["round"] == 2
+    epsilons = [r["epsilon"] for r in records if r["event"] == "round"]
+    assert 0 < epsilons[0] < epsilons[1]
+    assert f"epsilon {epsilons[1]:.3g}, delta 0.1" in (tmp_path / "adapter" / "best" / "README.md").read_text()
 
 
 def test_the_best_round_is_the_one_whose_adapter_scored_highest_before_training(tmp_path: Path) -> None:

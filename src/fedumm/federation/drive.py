@@ -19,12 +19,19 @@ def drive(server: Server, send: Send) -> None:
     """Run all rounds.
 
     Raises:
-        FedummError: a host cannot go on, or no client sent a usable update.
+        FedummError: a host cannot go on, too few clients sent a usable update, or a round can't be saved.
     """
     sizes = _answers(send(server.survey()), Sizes)
     server.start(_answers(send(server.setup(sizes)), Ready))
     while (task := server.next_task()) is not None:
-        server.finish(task, _answers(send(task), HostReply))
+        answers = _answers(send(task), HostReply)
+        try:
+            server.finish(task, answers)
+        except OSError as error:
+            raise FedummError(
+                f"Round {task.round} can't be saved: {error}. What was saved before it is whole: make room and go on "
+                "with --resume."
+            ) from error
     server.close()
 
 

@@ -1,0 +1,57 @@
+"""The server's state on disk: whole, or as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedumm.errors import FedummError
+from fedumm.federation.checkpoint import Checkpoint
+
+TENSORS = {"held/w": torch.tensor([1.0, 2.0]), "aggregator/m": torch.tensor([[3.0]], dtype=torch.float64)}
+FACTS = {"round": 3, "best": [None, 2], "scores": {"0": {"heldout": 0.5}}}
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "state")
+    assert checkpoint.load() is None
+    checkpoint.save(TENSORS, FACTS)
+    found = Checkpoint(tmp_path / "state").load()
+    assert found is not None
+    assert found[1] == FACTS
+    assert all(torch.equal(found[0][name], t) and found[0][name].dtype == t.dtype for name, t in TENSORS.items())
+
+
+def test_changes_of_the_backbone_come_back_in_order_and_not_from_later_rounds(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "state")
+    for number in (1, 2, 10, 11):
+        checkpoint.save_change(number, str(number).encode())
+    assert checkpoint.changes(10) == [b"1", b"2", b"10"]
+
+
+def test_a_failed_write_leaves_the_last_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Checkpoint(tmp_path / "state")
+    checkpoint.save(TENSORS, FACTS)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fedumm.federation.checkpoint.os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            checkpoint.save({}, {"round": 4})
+    found = checkpoint.load()
+    assert found is not None
+    assert found[1]["round"] == 3
+
+
+def test_a_damaged_state_is_one_clear_error(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "state")
+    checkpoint.save(TENSORS, FACTS)
+    path = next((tmp_path / "state").glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(FedummError, match=r"server.safetensors is damaged .*this run can't go on"):
+        checkpoint.load()

@@ -1,0 +1,65 @@
+"""Options that contradict each other: one clear error each, that says what to do, before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fedumm.cli.main import run
+from fedumm.errors import FedummError
+from fedumm.federation.rules import check_rules
+from toy import toy_config
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"lora_r": "8,site-1=4"}, "--aggregator fedavg needs one --lora_r .* do without: flora, svd"),
+    ({"lora_alpha": "8,site-1=4", "aggregator": "median"}, "--aggregator median needs one --lora_r and one --lora_alp"),
+    ({"lora_r": "8,site-9=4", "aggregator": "svd"}, "names site-9, but the clients are site-1 to site-3"),
+    ({"lora_r": "site-1=4", "aggregator": "svd"}, "no number for site-2"),
+    ({"scaffold": True, "aggregator": "svd"}, "--scaffold works with averaged adapters, not with --aggregator svd"),
+    ({"scaffold": True, "aggregator": "fedsa_lora"}, "not with --aggregator fedsa_lora"),
+    ({"top_k": 0.1, "aggregator": "flora"}, "--top_k holds back .* Use --wire_up int8 or nf4"),
+    ({"export_rank": 8}, "--export_rank means nothing to --aggregator fedavg"),
+    ({"server_lr": 0.5}, "--server_lr means nothing to --aggregator fedavg, but to fed"),
+    ({"krum_keep": 2, "aggregator": "median"}, "--krum_keep means nothing to --aggregator median, but to krum"),
+    ({"server_beta2": 0.5, "aggregator": "fedadagrad"}, "--server_beta2 means nothing to --aggregator fedadagrad"),
+    ({"dp_epsilon": 1.0}, "--dp_epsilon needs --dp"),
+    ({"dp": "central", "dp_noise_multiplier": 1.0}, "add --client_weights equal"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED, ids=lambda v: str(v) if isinstance(v, dict) else "")
+def test_what_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(FedummError, match=message):
+        check_rules(toy_config(**options))
+
+
+def test_of_a_number_out_of_bounds_the_option_is_named() -> None:
+    for options, message in (
+        ({"aggregator": "fedavgg"}, "--aggregator must be one of .*Did you mean 'fedavg'"),
+        ({"krum_f": 1, "aggregator": "krum"}, "--krum_f 1 needs at least 5 clients"),
+        ({"min_clients": 4}, "--min_clients 4 is more than take part"),
+        ({"wire": "int4"}, "--wire must be one of float32, bfloat16"),
+        ({"trim_ratio": 0.5}, "--trim_ratio must be at least 0 and below 0.5"),
+        ({"top_k": 0.0}, "--top_k must be above 0 and at most 1"),
+    ):
+        with pytest.raises(FedummError, match=message):
+            toy_config(**options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"aggregator": "svd", "lora_r": "8,site-1=4"}, {"aggregator": "fedadam", "server_lr": 0.1},
+                {"scaffold": True}, {"scaffold": True, "aggregator": "ffa_lora"}, {"top_k": 0.1, "wire": "int8"}]
+)  # fmt: skip
+def test_what_makes_sense_is_not(options: dict[str, Any]) -> None:
+    assert check_rules(toy_config(**options)) is None
+
+
+def test_the_command_says_so_before_it_makes_a_run_folder(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--dataset", "easy_vqa", "--in_process"]
+    assert run("federate", [*options, "--aggregator", "median", "--lora_r", "8,site-1=4"], "job.py") == 2
+    assert "--aggregator median needs one --lora_r" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
