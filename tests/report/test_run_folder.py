@@ -18,7 +18,7 @@ from filelock import FileLock
 from fedumm.adapters.folder import read_folder
 from fedumm.config import CentralConfig, FederateConfig, from_mapping, read_yaml
 from fedumm.errors import FedummError
-from fedumm.report.card import central_card, federated_card
+from fedumm.report.card import Facts, central_card, federated_card
 from fedumm.report.run_folder import RunFolder, create, folder_for, read_config, read_records, write_atomically
 from fedumm.report.scores import percent
 
@@ -227,7 +227,7 @@ def test_the_partition_is_described_with_its_options_and_drawn(tmp_path: Path) -
         "site-2": {"train": 1, "heldout": 0, "labels": {"no": 1}},
     }
     folder = RunFolder(tmp_path, config(keep_images_whole=True))
-    folder.describe({"r": 6}, "dirichlet", "abc123", clients)
+    folder.describe("dirichlet", "abc123", clients)
     folder.finish()
     assert json.loads((tmp_path / "partition.json").read_text()) == {
         "method": "dirichlet",
@@ -246,9 +246,9 @@ def test_best_and_last_are_adapter_folders_with_their_own_card(tmp_path: Path) -
     run = tmp_path / "my-run"
     run.mkdir()
     folder = RunFolder(run, config())
-    folder.describe({"r": 6, "lora_alpha": 24}, "iid", "f", {"site-1": {"labels": {"yes": 1}}})
-    folder.save_adapter("best", {"a": torch.tensor([1.0])}, 2, scores(heldout=0.4321, test=0.5))
-    folder.save_adapter("last", {"a": torch.tensor([2.0])}, 3, {})
+    peft = {"r": 6, "lora_alpha": 24}
+    folder.save_adapter("best", {"a": torch.tensor([1.0])}, peft, 2, scores(heldout=0.4321, test=0.5), Facts())
+    folder.save_adapter("last", {"a": torch.tensor([2.0])}, peft, 3, {}, Facts())
     for which, value in (("best", 1.0), ("last", 2.0)):
         state, adapter_config = read_folder(run / "adapter" / which)
         assert state["a"].tolist() == [value]
@@ -285,7 +285,8 @@ class TestCard:
             **self.SHARED,
             "Base model": "`tiny` (backend `blip_vqa`)",
             "Clients": "4, Dirichlet(0.3) over answer, seed 11",
-            "Rounds": "2 of 5, 2 local epoch(s) each, FedAvg",
+            "Rounds": "2 of 5, 2 local epoch(s) each",
+            "Aggregation": "fedavg",
             "Accuracy on the clients' held-out data": "50.00 %",
             "Accuracy on the common test set": "33.33 %",
         }
@@ -294,6 +295,17 @@ class TestCard:
             "library_name": "peft",
             "tags": ["lora", "fedumm", "federated-learning"],
         }
+
+    def test_it_says_how_clients_were_aggregated_and_what_was_saved(self) -> None:
+        chosen = config(
+            aggregator="flora", client_weights="equal", prox_mu=0.1, wire="int8", wire_down="bfloat16", dp="central",
+            dp_noise_multiplier=1.0,
+        )  # fmt: skip
+        rows = table_of(federated_card(chosen, 1, {}, "run", Facts(2.5, 96, 0.01, False)))
+        assert rows["Aggregation"] == "flora, weights equal, FedProx 0.1, wire int8 up, bfloat16 down"
+        assert rows["Differential privacy"] == "epsilon 2.5, delta 1e-05 (client-level)"
+        assert rows["Saved at rank"] == "96: what the backbone grew by is part of it; 1 % of its energy was cut"
+        assert rows["Shared part"].startswith("this is what the clients share")
 
     def test_of_an_iid_split_says_so(self) -> None:
         assert table_of(federated_card(config(dirichlet_alpha=0.0), 1, {}, "run"))["Clients"] == "4, IID, seed 11"

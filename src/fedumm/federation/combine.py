@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -146,7 +147,7 @@ class Combiner:
                 self._grown[module] = LowRankSum(left.shape[0], right.shape[1])
             self._grown[module].add(left, right)
 
-    def exported(self, adapter_config: Mapping[str, object]) -> tuple[AdapterState, dict[str, object], float]:
+    def exported(self, adapter_config: Mapping[str, Any]) -> tuple[AdapterState, dict[str, Any], float]:
         """The global adapter, and what the backbone grew by, as one adapter for the backbone as it was.
 
         Returns:

@@ -13,7 +13,7 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.checkpoint import Checkpoint
 from fedumm.report.console import RunConsole
-from fedumm.report.run_folder import STATE, RunFolder, create, folder_for, read_records, reopen
+from fedumm.report.run_folder import CLIENTS, STATE, RunFolder, create, folder_for, read_records, reopen
 
 
 def run(config: FederateConfig, command: str) -> int:
@@ -53,7 +53,10 @@ def run(config: FederateConfig, command: str) -> int:
     finally:
         lock.release()
     console.finished(
-        path, summaries[-1] if summaries else None, config.tasks if config.model_backend in SHIPPED else ()
+        path,
+        summaries[-1] if summaries else None,
+        config.tasks if config.model_backend in SHIPPED else (),
+        own=(path / CLIENTS).is_dir() and any((path / CLIENTS).glob("*/adapter")),
     )
     return 0
 

@@ -28,6 +28,7 @@ from fedumm.federation.start import client_start, scale_of
 from fedumm.federation.topology import balanced, natural
 from fedumm.privacy.plan import DPPlan
 from fedumm.privacy.sampling import poisson_sample
+from fedumm.report.card import Facts
 from fedumm.report.run_folder import STATE, RunFolder
 from fedumm.seeds import derive
 from fedumm.training.results import Scores
@@ -274,8 +275,18 @@ class Server:
 
     def _save_adapter(self, which: str, version: int, scores: Mapping[str, Any]) -> None:
         state, config, cut = self._rounds.exported(self._adapter_config)
-        facts = {"epsilon": self._dp and self._dp.accountant.epsilon(version), "export_cut": cut}
+        method = self._rounds.aggregator
+        facts = Facts(
+            epsilon=self._epsilon(version),
+            rank=config["r"] if method.changes_backbone else None,
+            cut=cut,
+            whole=method.shares == frozenset("AB"),
+        )
         self.store.save_adapter(which, state, config, version, scores, facts)
+
+    def _epsilon(self, rounds: int) -> float | None:
+        """What ``rounds`` rounds have cost of privacy; None without a plan for it."""
+        return self._dp.accountant.epsilon(rounds) if self._dp else None
 
     def _accept(self, task: RoundTask, asked: list[str], updates: Mapping[str, Update]) -> list[Accepted]:
         """The updates that can be used, in the roster's order; every client's record is written."""
@@ -337,7 +348,7 @@ class Server:
                 "rounds": self.config.num_rounds,
                 "best_round": self._best[1],
                 **news.report,
-                "epsilon": self._dp and self._dp.accountant.epsilon(task.round),
+                "epsilon": self._epsilon(task.round),
                 "seconds": round(now - self._round_started, 3),
                 "elapsed": round(now - self._started, 3),
             }

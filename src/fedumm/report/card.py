@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fedumm.config import CentralConfig, FederateConfig, RunConfig
@@ -11,14 +12,25 @@ from fedumm.report.scores import NAMES, score_text
 Rows = list[tuple[str, str]]
 
 
-def federated_card(
-    config: FederateConfig, version: int, scores: Mapping[str, Any], run: str, facts: Mapping[str, Any]
-) -> str:
-    """Card of the global adapter after ``version`` rounds.
+@dataclass(frozen=True)
+class Facts:
+    """What the options do not tell of a saved adapter.
 
-    ``facts``: ``epsilon`` (None without differential privacy) and ``export_cut``, the share of the adapter's energy
-    that ``--export_rank`` cut.
+    ``epsilon`` is None without differential privacy; ``rank`` None where it is that of the options; ``cut`` the share
+    of its energy (sum of squared singular values) that ``--export_rank`` cut; ``whole`` False where the clients keep
+    a part of it.
     """
+
+    epsilon: float | None = None
+    rank: int | None = None
+    cut: float = 0.0
+    whole: bool = True
+
+
+def federated_card(
+    config: FederateConfig, version: int, scores: Mapping[str, Any], run: str, facts: Facts = Facts()
+) -> str:
+    """Card of the global adapter after ``version`` rounds."""
     split = f"Dirichlet({config.dirichlet_alpha}) over {config.partition_by}" if config.dirichlet_alpha else "IID"
     if config.partition:
         split += f", {config.partition}"
@@ -49,13 +61,16 @@ def aggregation_text(config: FederateConfig) -> str:
     return ", ".join([config.aggregator, *(text for text, given in extras.items() if given)])
 
 
-def _fact_rows(config: FederateConfig, facts: Mapping[str, Any]) -> Rows:
+def _fact_rows(config: FederateConfig, facts: Facts) -> Rows:
     rows = []
-    if facts["epsilon"] is not None:
+    if facts.epsilon is not None:
         what = "client-level" if config.dp == "central" else "each client against the server"
-        rows.append(("Differential privacy", f"epsilon {facts['epsilon']:.3g}, delta {config.dp_delta:g} ({what})"))
-    if facts["export_cut"]:
-        rows.append(("Cut by --export_rank", f"{100 * facts['export_cut']:.2g} % of the adapter's energy"))
+        rows.append(("Differential privacy", f"epsilon {facts.epsilon:.3g}, delta {config.dp_delta:g} ({what})"))
+    if facts.rank is not None:
+        cut = f"; {100 * facts.cut:.2g} % of its energy was cut" if facts.cut else ""
+        rows.append(("Saved at rank", f"{facts.rank}: what the backbone grew by is part of it{cut}"))
+    if not facts.whole:
+        rows.append(("Shared part", "this is what the clients share; each has an adapter of its own"))
     return rows
 
 

@@ -154,12 +154,14 @@ class RunConsole:
             table.add_row(name, *(score_text(entry[f"{place}_tasks"].get(task)) for place, task in columns))
         self.console.print(table)
 
-    def finished(self, folder: Path, summary: Mapping[str, Any] | None, tasks: Sequence[str] = ()) -> None:
-        """Say where things are, and how to use the adapter for ``tasks``."""
+    def finished(
+        self, folder: Path, summary: Mapping[str, Any] | None, tasks: Sequence[str] = (), own: bool = False
+    ) -> None:
+        """Say where things are, and how to use the adapter for ``tasks``; with ``own`` each client has its own."""
         if summary:
             self._summary(summary)
         self.line(f"Run folder: {folder} (metrics.jsonl, partition.png, rounds.png, tensorboard/)")
-        best = folder / "adapter" / "best"
+        best = folder / "clients" / "NAME" / "adapter" if own else folder / "adapter" / "best"
         self.line(f"Adapter:    {best}")
         if "vqa" in tasks:
             self.line(f'Ask it:     fedumm ask IMAGE "what color is the shape?" --adapter {best}')

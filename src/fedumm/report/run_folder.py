@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 
 from fedumm.config import FederateConfig, from_mapping, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
+from fedumm.report.card import Facts, federated_card
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
@@ -127,11 +128,10 @@ class RunFolder:
         adapter_config: Mapping[str, Any],
         version: int,
         scores: Mapping[str, Any],
-        facts: Mapping[str, Any],
+        facts: Facts,
     ) -> None:
-        """Write ``adapter/best`` or ``adapter/last``, atomically; ``facts`` as :func:`federated_card` takes them."""
+        """Write ``adapter/best`` or ``adapter/last``, atomically."""
         from fedumm.adapters.folder import save_folder
-        from fedumm.report.card import federated_card
 
         card = federated_card(self.config, version, scores, self.path.name, facts)
         save_folder(self.path / "adapter" / which, state, adapter_config, card)
