@@ -222,6 +222,12 @@ class TestFormat:
         header = struct.pack("<4sBId", b"FMM1", WIRES.index(wire), checksum, keep)
         assert pack({"b": torch.tensor([4.0, -0.5, 1.0])}, wire, spec, keep) == header + b"\2" + body
 
+    @pytest.mark.parametrize(("wire", "codes"), [("int8", bytes(3)), ("nf4", b"\x77\x07")])
+    def test_a_block_of_zeros_has_scale_and_codes_of_zero(self, wire: str, codes: bytes) -> None:
+        """Not what a division by zero happens to be on a machine."""
+        state = state_of([0.0, -0.0, 0.0])
+        assert pack(state, wire, spec_of(state))[18:] == bytes(4) + codes
+
     @pytest.mark.parametrize("wire", WIRES)
     def test_what_is_given_is_not_changed_and_what_comes_can_be(self, wire: str) -> None:
         state = normal((3, 5))
