@@ -59,7 +59,7 @@ def _run_options(adapter: Path) -> dict[str, str]:
     """Model options from the ``config.yaml`` of the run (or output) folder that holds ``adapter``."""
     from fedumm.config import read_yaml
 
-    for folder in list(adapter.resolve().parents)[:2]:
+    for folder in list(adapter.resolve().parents)[:3]:
         if (folder / "config.yaml").is_file():
             values = read_yaml(folder / "config.yaml")
             # Which layers have LoRA may depend on what was learnt.
