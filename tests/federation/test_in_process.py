@@ -106,6 +106,28 @@ def test_the_new_global_adapter_is_the_sample_weighted_mean_of_the_updates(tmp_p
             torch.testing.assert_close(after[name].double(), expected, rtol=1e-7, atol=1e-9)
 
 
+def test_with_noise_at_the_client_no_update_leaves_it_unclipped(tmp_path: Path) -> None:
+    """Almost without noise, updates are as long as allowed; with some, they differ from those of a second run."""
+    options: dict[str, Any] = {"dp": "local", "dp_clip": 0.01, "num_rounds": 1}
+
+    def updates(name: str, noise: float) -> list[torch.Tensor]:
+        seen = drive_hosts(tmp_path / name, {"host-1": ["site-1", "site-2"]}, dp_noise_multiplier=noise, **options)
+        spec = spec_of(read_folder(tmp_path / name / "adapter" / "last")[0])
+        (task, reply), *_ = [(t, r) for t, r in seen if isinstance(t, RoundTask) and isinstance(r, HostReply)]
+        start = unpack(task.adapter.payload, spec)
+        return [
+            torch.cat([(t - start[name]).flatten() for name, t in unpack(u.adapter, spec).items()])
+            for u in reply.updates
+        ]
+
+    for update in updates("quiet", 1e-9):
+        assert float(update.norm()) == pytest.approx(0.01, rel=1e-4)
+    first, second = updates("first", 1.0), updates("second", 1.0)
+    for one, other in zip(first, second, strict=True):
+        std = float((one - other).std()) / 2**0.5
+        assert std == pytest.approx(0.01, rel=0.2), "two draws of noise with sigma C"
+
+
 def test_every_client_starts_from_the_common_adapter(tmp_path: Path) -> None:
     """No matter what the seed of another purpose is, round 1 begins with host-1's fresh adapter."""
     seen = drive_hosts(tmp_path / "run", {"host-1": ["site-1"], "host-2": ["site-2", "site-3"]})

@@ -222,6 +222,23 @@ def test_clients_weigh_by_what_was_asked_for(tmp_path: Path, weights: str, expec
     assert server.adapter["w"].tolist() == pytest.approx([expected] * 3)
 
 
+def test_with_noise_at_the_server_every_update_is_clipped_and_the_divisor_is_fixed(tmp_path: Path) -> None:
+    """Almost without noise; site-2's length is cut to 1. One client alone still counts for a half."""
+    options: dict[str, Any] = {
+        "dp": "central", "dp_noise_multiplier": 1e-9, "client_weights": "equal", "dp_delta": 0.1, "num_rounds": 1,
+    }  # fmt: skip
+    both = run(
+        tmp_path / "both", lambda task: [good(task, "site-1", 1e-3), good(task, "site-2", 99.0)], **options
+    ).adapter["w"]
+    assert both.tolist() == pytest.approx([(1e-3 + 1 / 3**0.5) / 2] * 3, abs=1e-6)
+    alone = run(tmp_path / "alone", lambda task: [good(task, "site-2", 99.0)], **options).adapter["w"]
+    assert alone.tolist() == pytest.approx([1 / 3**0.5 / 2] * 3, abs=1e-6)
+    noisy = run(
+        tmp_path / "noisy", lambda task: [good(task, "site-2", 99.0)], **{**options, "dp_noise_multiplier": 1e3}
+    ).adapter["w"]
+    assert noisy.abs().max() > 1
+
+
 def test_with_privacy_best_is_last_and_other_clients_do_not_decide_who_counts(tmp_path: Path) -> None:
     scores = {1: 0.9, 2: 0.2, 3: 0.1}
     run(
