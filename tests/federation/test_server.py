@@ -399,7 +399,9 @@ MESSAGES: list[Message] = [
     Sizes({"site-1": {"train": 1, "heldout": 0, "labels": {"yes": 1}}}, "iid", "f"),
     Setup({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1"),
     Ready({"w": ((2, 3), "float32")}, {}, 6, 9, b"x", 3, [CacheReport("codes", "disk", 9, 2, 1)], "cpu"),
-    RoundTask(3, True, Parcel("delta", b"abc"), {"host-1": ["site-1"]}, True, "B", b"d", Parcel("whole", b"e")),
+    RoundTask(
+        3, True, Parcel("delta", b"abc"), {"host-1": ["site-1"]}, True, "B", b"d", Parcel("whole", b"e"), {"site-1": 2}
+    ),
     RoundTask(3, False, Parcel("values", b""), {}),
     HostReply(
         [Update("site-1", 3, b"a", ["w"], 2, 1, 0.5, {"t2i": 0.5}, {"vqa": Evaluation(0.5, 2, {"x": (0.5, 2)})})],

@@ -88,6 +88,7 @@ class Server:
         self._adapter_config: dict[str, Any] = {}
         self._news: News | None = None
         self._repeated = False
+        self._counted: dict[str, int] = {}
         self._clients: dict[str, dict[str, Any]] = {}
         self._split = ("", "")
         self._scores: dict[int, dict[str, Any]] = {}
@@ -178,6 +179,7 @@ class Server:
         score, version = facts["best"]
         self.round, self._best = facts["round"], (-math.inf if score is None else score, version)
         self._scores = {int(version): scores for version, scores in facts["scores"].items()}
+        self._counted = facts["counted"]
         self._started = time.monotonic() - facts["elapsed"]
         self._rounds.load(tensors, self._checkpoint.changes(self.round))
         self._news = self._rounds.everything()
@@ -192,6 +194,7 @@ class Server:
             "fingerprint": self._split[1],
             "best": [None if score == -math.inf else score, version],
             "scores": self._scores,
+            "counted": self._counted,
             "elapsed": time.monotonic() - self._started,
             "records": self.store.records_bytes(),
         }
@@ -210,7 +213,8 @@ class Server:
         draw = self.round == 1 or not train or (every > 0 and (self.round - 1) % every == 0)
         news = self._news or self._rounds.nothing()
         factors = "".join(sorted(self._rounds.factors(self.round)))
-        return RoundTask(self.round, train, news.adapter, assignments, draw, factors, news.change, news.control)
+        since = {client: last for client, last in self._counted.items() if client in chosen}
+        return RoundTask(self.round, train, news.adapter, assignments, draw, factors, news.change, news.control, since)
 
     def finish(self, task: RoundTask, answers: Mapping[str, HostReply]) -> None:
         """Check, score, average and save one round.
@@ -336,6 +340,7 @@ class Server:
 
     def _aggregate(self, task: RoundTask, good: list[Accepted], seconds: list[float]) -> None:
         news = self._news = self._rounds.combine(task.round, good, len(self.roster))
+        self._counted |= dict.fromkeys((one.update.client for one in good), task.round)
         if news.change:
             self._checkpoint.save_change(task.round, news.change)
         self._save_adapter("last", task.round, {})
