@@ -1,14 +1,21 @@
-"""Quick federated runs of the backend in ``toy_backend.py``."""
+"""Quick federated runs of the backends in ``toy_backend.py`` and ``lora_toy_backend.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedumm.backends import load_backend_file
 from fedumm.config import FederateConfig
+from fedumm.federation.drive import drive
+from fedumm.federation.host import Host
+from fedumm.federation.messages import HostReply, Message, RoundTask
+from fedumm.federation.server import Server
+from fedumm.report.run_folder import RunFolder
 
 TOY = Path(__file__).parent / "toy_backend.py"
+LORA_TOY = Path(__file__).parent / "lora_toy_backend.py"
 Run = Callable[..., tuple[Path, list[dict[str, Any]]]]
 
 
@@ -29,3 +36,52 @@ def toy_config(**options: Any) -> FederateConfig:
         "threads": 1,
     }
     return FederateConfig(**{**defaults, **options})
+
+
+def lora_options(**options: Any) -> dict[str, Any]:
+    """Options for :func:`toy_config` of a run of the toy backend with LoRA: fewer questions, rank 4, alpha 6."""
+    defaults: dict[str, Any] = {
+        "model_backend": "lora_toy",
+        "backend_file": str(LORA_TOY),
+        "max_train_samples": 72,
+        "max_eval_samples": 12,
+        "lora_r": 4,
+        "lora_alpha": 6,
+    }
+    return {**defaults, **options}
+
+
+class PlainFolder(RunFolder):
+    """Without figures and TensorBoard's files, which take longer than a quick run."""
+
+    def _draw_partition(self, labels: Any) -> None: ...
+
+    def _write_events(self, record: Any) -> None: ...
+
+
+class Driven:
+    """A run whose every message was kept.
+
+    Attributes:
+        hosts: by name, as the last round left them.
+        rounds: each round's task, and all hosts' updates in it by client.
+    """
+
+    def __init__(self, folder: Path, assignments: Mapping[str, Sequence[str]], config: FederateConfig) -> None:
+        self.folder, self.config = folder, config
+        load_backend_file(config.backend_file)
+        folder.mkdir()
+        self.hosts = {
+            name: Host(name, config, lambda *_: None, folder / "clients", i, len(assignments))
+            for i, name in enumerate(assignments)
+        }
+        self.rounds: list[tuple[RoundTask, dict[str, Any]]] = []
+        self.server = Server(config, assignments, PlainFolder(folder, config))
+        drive(self.server, self._send)
+
+    def _send(self, message: Message) -> dict[str, Message]:
+        answers = {name: host.handle(message) for name, host in self.hosts.items()}
+        if isinstance(message, RoundTask):
+            replies = [a for a in answers.values() if isinstance(a, HostReply)]
+            self.rounds.append((message, {u.client: u for reply in replies for u in reply.updates}))
+        return answers

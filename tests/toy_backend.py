@@ -71,7 +71,8 @@ class ToyBackend:
         return {"x": torch.stack([x for x, _ in batch]), "y": torch.tensor([y for _, y in batch])}
 
     def train_step(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], device: torch.device) -> torch.Tensor:
-        time.sleep(float(os.environ.get("TOY_STEP_SECONDS", "0")))
+        if seconds := os.environ.get("TOY_STEP_SECONDS"):
+            time.sleep(float(seconds))
         return torch.nn.functional.cross_entropy(model(batch["x"].to(device)), batch["y"].to(device))
 
     def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: None, device: torch.device) -> float:

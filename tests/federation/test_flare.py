@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 
 from fedumm.adapters.folder import read_folder
 from fedumm.report.run_folder import create, read_records
+from processes import processes_of, wait_for
 from toy import TOY, Run, toy_config
 
 JOB = Path(__file__).parents[2] / "job.py"
@@ -48,27 +48,6 @@ def weights(folder: Path, which: str = "last") -> bytes:
 
 def of(folder: Path, event: str) -> list[dict[str, Any]]:
     return [r for r in read_records(folder) if r["event"] == event]
-
-
-def processes_of(folder: Path) -> list[psutil.Process]:
-    """Everything that a simulated run in ``folder`` has started and that is still there."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and any(str(folder) in part for part in process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if result := condition():
-            return result
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds} s")
 
 
 @pytest.fixture(scope="module")

@@ -116,6 +116,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "far from the others": ({"adapter": packed({"w": torch.full((3,), 1e3)})}, "its norm 1.73e+03 is above"),
     "a loss that is NaN": ({"train_loss": math.nan}, "training loss is NaN"),
     "a score that is NaN": ({"before": {"vqa": Evaluation(math.nan, 5, {})}}, "its scores are no scores"),
+    "a score that is absurd": ({"before": {"vqa": Evaluation(1e9, 5, {})}}, "its scores are no scores"),
+    "a score of no task": ({"before": {"x": Evaluation(1.0, 5, {})}}, "scores of x, which the run is not about"),
+    "a score of images": (
+        {"before": {"vqa": Evaluation(1.0, 5, {}), "geneval": Evaluation(1.0, 5, {})}},
+        "scores of geneval",
+    ),
+    "a part that is more": ({"after": {"vqa": Evaluation(1.0, 5, {"x": (1.0, 10**400)})}}, "its scores are no scores"),
     "a score of other samples": ({"before": {"vqa": Evaluation(1.0, 50, {})}}, "not those of 5 held-out samples"),
     "control variates": ({"control": b"x"}, "nobody asked for control variates"),
     "failed": ({"error": "RuntimeError: no memory", "adapter": b""}, "no memory"),
@@ -265,6 +272,22 @@ def test_the_best_round_is_the_one_whose_adapter_scored_highest_before_training(
     assert torch.equal(read_folder(tmp_path / "adapter" / "last")[0]["w"], torch.full((3,), 3.0))
 
 
+def test_more_rounds_for_a_finished_run_know_its_best_adapter(tmp_path: Path) -> None:
+    """Who takes part in the next round may score it lower than all clients did at the end."""
+    scores = {1: 0.2, 2: 0.3, 3: 0.9}
+
+    def reply(task: RoundTask) -> list[Update]:
+        return [good(task, c, float(task.round), scores.get(task.round, 0.1)) for c in CLIENTS]
+
+    run(tmp_path, reply, num_rounds=2)
+    scores[3] = 0.1
+    run(tmp_path, reply, num_rounds=4)
+    summary = list(read_records(tmp_path))[-1]
+    assert summary["best"]["round"] == 2
+    assert torch.equal(read_folder(tmp_path / "adapter" / "best")[0]["w"], torch.full((3,), 2.0))
+    assert torch.equal(read_folder(tmp_path / "adapter" / "last")[0]["w"], torch.full((3,), 4.0))
+
+
 def test_scores_are_means_over_examples(tmp_path: Path) -> None:
     def reply(task: RoundTask) -> list[Update]:
         held = {"site-1": {"vqa": Evaluation(1.0, 30, {})}, "site-2": {"vqa": Evaluation(0.0, 10, {})}}
@@ -285,7 +308,7 @@ def test_a_task_counts_for_those_who_have_it(tmp_path: Path) -> None:
         return [Update(**{**good(task, c, 1.0).__dict__, "before": held[c], "after": {}}) for c in CLIENTS]
 
     drawn = Evaluation(0.0, 8, {"colors": (0.5, 6), "counting": (1.0, 2)})
-    run(tmp_path, reply, lambda task: {"geneval": drawn} if task.draw else {}, heldout=(40, 30))
+    run(tmp_path, reply, lambda task: {"geneval": drawn} if task.draw else {}, heldout=(40, 30), task="unified")
     rounds = [r for r in read_records(tmp_path) if r["event"] in ("round", "final")]
     for record in rounds:
         assert record["heldout"] == pytest.approx((1.0 + (0.5 * 10 + 0.1 * 30) / 40) / 2)
@@ -296,6 +319,18 @@ def test_a_task_counts_for_those_who_have_it(tmp_path: Path) -> None:
     drawings = [record["test_tasks"].get("geneval") for record in rounds]
     assert drawings[0] == drawings[-1] == {"score": 0.75, "count": 8, "parts": {"colors": 0.5, "counting": 1.0}}
     assert drawings[1:-1] == [None] * (len(rounds) - 2)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"x": Evaluation(0.5, 5, {})}, {"geneval": Evaluation(0.5, 5, {})}, {"vqa": Evaluation(math.nan, 5, {})},
+        {"vqa": Evaluation(0.5, 10**400, {})}, {"vqa": Evaluation(0.5, 5, {"x": (math.inf, 5)})},
+    ],
+)  # fmt: skip
+def test_a_host_with_strange_test_scores_counts_for_none(tmp_path: Path, scores: Scores) -> None:
+    run(tmp_path, lambda task: [good(task, c, 1.0) for c in CLIENTS], lambda _: scores)
+    assert {r["test"] for r in read_records(tmp_path) if r["event"] in ("round", "final")} == {None}
 
 
 @pytest.mark.parametrize(("every", "rounds"), [(0, [1, 6]), (2, [1, 3, 5, 6]), (1, [1, 2, 3, 4, 5, 6])])
@@ -416,7 +451,9 @@ MESSAGES: list[Message] = [
     Sizes({"site-1": {"train": 1, "heldout": 0, "labels": {"yes": 1}}}, "iid", "f"),
     Setup({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1"),
     Ready({"w": ((2, 3), "float32")}, {}, 6, 9, b"x", 3, [CacheReport("codes", "disk", 9, 2, 1)], "cpu"),
-    RoundTask(3, True, Parcel("delta", b"abc"), {"host-1": ["site-1"]}, True, "B", b"d", Parcel("whole", b"e")),
+    RoundTask(
+        3, True, Parcel("delta", b"abc"), {"host-1": ["site-1"]}, True, "B", b"d", Parcel("whole", b"e"), {"site-1": 2}
+    ),
     RoundTask(3, False, Parcel("values", b""), {}),
     HostReply(
         [Update("site-1", 3, b"a", ["w"], 2, 1, 0.5, {"t2i": 0.5}, {"vqa": Evaluation(0.5, 2, {"x": (0.5, 2)})})],

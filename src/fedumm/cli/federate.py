@@ -49,7 +49,8 @@ def _resumed(parsed: argparse.Namespace) -> FederateConfig:
     path = folder_for_name(flags.pop("resume"))
     if not (path / CONFIG).is_file():
         raise FedummError(f"--resume {path}: there is no run in that folder.")
-    free = {f.name for f in fields(FederateConfig) if f.metadata["group"] == EXECUTION} - {"threads", "hosts", "name"}
+    fixed = {"threads", "hosts", "name", "overwrite"}
+    free = {f.name for f in fields(FederateConfig) if f.metadata["group"] == EXECUTION} - fixed
     for name in flags:
         if name not in free | {"num_rounds"}:
             raise FedummError(f"--{name} can't be changed when a run goes on; --num_rounds can, and how it is run.")

@@ -16,13 +16,19 @@ from fedumm.adapters import AdapterState, Spec
 from fedumm.adapters.codec import unpack
 from fedumm.federation.link import unpacked_update
 from fedumm.federation.messages import Update
-from fedumm.training.results import GENEVAL, Scores
+from fedumm.training.results import GENEVAL, Evaluation, Scores
 
 OUTLIER = 10.0
 """An update is too large if it is this many times what the others' norms suggest."""
 
 _LARGEST = 2.0**20
 """No adapter has such values, and above it exact sums would end."""
+
+MOST_SAMPLES = 10**9
+"""No client has more."""
+
+_HIGHEST = 1e6
+"""No score is larger, whatever its unit."""
 
 
 class RejectedError(Exception):
@@ -35,8 +41,8 @@ class Expected:
 
     ``spec`` describes the client's adapter (at its rank) and ``names`` the tensors in it that were to be trained
     and sent; ``start`` is what it started from. ``train`` and ``heldout`` are its numbers of rows, ``tasks`` those
-    of its training rows by task, ``steps`` the optimiser steps that they make. ``unit`` says that scores are shares,
-    ``control`` that SCAFFOLD's control variates come along.
+    of its training rows by task, ``steps`` the optimiser steps that they make. ``scored`` are the tasks of the run,
+    ``unit`` says that scores are shares, ``control`` that SCAFFOLD's control variates come along.
     """
 
     round: int
@@ -49,6 +55,7 @@ class Expected:
     steps: int
     wire: str
     keep: float
+    scored: frozenset[str] = frozenset({"vqa"})
     unit: bool = False
     control: bool = False
 
@@ -113,7 +120,9 @@ def examine_scores(update: Update | None, expected: Expected) -> Update:
     if update.round != expected.round:
         raise RejectedError(f"it is of round {update.round}")
     for scores in (update.before, update.after):
-        if scores and sum(own.count for task, own in scores.items() if task != GENEVAL) != expected.heldout:
+        if strange := sorted(scores.keys() - expected.scored):
+            raise RejectedError(f"it has scores of {strange[0]}, which the run is not about")
+        if scores and sum(own.count for own in scores.values()) != expected.heldout:
             raise RejectedError(f"its scores are not those of {expected.heldout} held-out samples")
         if not good_scores(scores, expected.unit):
             raise RejectedError("its scores are no scores")
@@ -121,13 +130,24 @@ def examine_scores(update: Update | None, expected: Expected) -> Update:
 
 
 def good_scores(scores: Scores, unit: bool) -> bool:
-    """All finite, of some samples, and, with ``unit``, shares of 1."""
-    for own in scores.values():
-        values = [own.score, *(score for score, _ in own.parts.values()), *([] if own.loss is None else [own.loss])]
-        counts = [own.count, *(count for _, count in own.parts.values())]
-        if not all(map(math.isfinite, values)) or min(counts) < 1 or (unit and own.score > 1):
-            return False
-    return True
+    """Numbers that a score can be, of some samples and of no more in any part; of images drawn, by category.
+
+    With ``unit`` no score is above 1. (Below 0 a share of surprise spared can be.)
+    """
+    return all(_good_score(own, 1.0 if unit else _HIGHEST) for own in scores.values()) and all(
+        own.parts for task, own in scores.items() if task == GENEVAL
+    )
+
+
+def _good_score(own: Evaluation, highest: float) -> bool:
+    values = [own.score, *(score for score, _ in own.parts.values())]
+    counts = [own.count, *(count for _, count in own.parts.values())]
+    return (
+        # NaN fails the comparison as well.
+        all(-_HIGHEST <= value <= highest for value in values)
+        and math.isfinite(own.loss or 0.0)
+        and all(1 <= count <= min(own.count, MOST_SAMPLES) for count in counts)
+    )
 
 
 def _decoded(update: Update, expected: Expected) -> AdapterState:

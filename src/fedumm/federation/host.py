@@ -161,7 +161,7 @@ class Host:
         test = self._score_test(backbone, task.draw) if self._shares_all else {}
         updates = []
         for client in task.assignments.get(self.name, []):
-            memory = self._memory.load(client, task.round)
+            memory = self._memory.load(client, task.since.get(client, 0))
             start = self._enter(backbone, client, part(memory, OWN))
             updates.append(self._client_round(backbone, start, memory, task, client))
         return HostReply(updates, test, time.monotonic() - begun)
@@ -255,7 +255,7 @@ class Host:
         payload, residual = self._pack(start, sent, memory, client)
         control, own_control = self._pack_control(variates, memory) if variates else (b"", {})
         keep = {**memory, **under(OWN, kept), **under(RESIDUAL, residual), **under(CONTROL, own_control)}
-        self._memory.save(client, task.round, keep)
+        self._memory.save(client, task.round, keep, task.since.get(client, 0))
         return Update(
             client, task.round, payload, self._untrained(start, sent, task.factors), result.samples, result.steps,
             result.loss, result.losses, before, after, result.seconds, seconds + seconds_after, "", control,

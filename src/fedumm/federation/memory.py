@@ -13,11 +13,9 @@ from fedumm.adapters import AdapterState, decode, encode
 OWN, CONTROL, RESIDUAL = "own/", "control/", "residual/"
 """Prefixes of the tensors' names: a client's own LoRA factors, SCAFFOLD's c_k, and lost roundings."""
 
-_KEPT = 2
-
 
 class ClientMemory:
-    """A file for each client and round, so that a round that is done again starts from what was there before it.
+    """A file for each client and round: what an update that did not count left behind is not gone on from.
 
     Args:
         folder: made when there is something to keep.
@@ -26,28 +24,26 @@ class ClientMemory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def load(self, client: str, before: int) -> AdapterState:
-        """What the client kept from its last round before round ``before``; often nothing."""
-        earlier = [path for path in self._files(client) if int(path.stem) < before]
-        return decode(earlier[-1].read_bytes()) if earlier else {}
+    def load(self, client: str, round_number: int) -> AdapterState:
+        """What the client kept from round ``round_number``; often nothing, of round 0 always."""
+        path = self._file(client, round_number)
+        return decode(path.read_bytes()) if path.exists() else {}
 
-    def save(self, client: str, round_number: int, state: Mapping[str, torch.Tensor]) -> None:
-        """Keep ``state``, whole or not at all; of older rounds the last one stays."""
-        if not state:
-            return
-        own = self.folder / client
-        own.mkdir(parents=True, exist_ok=True)
-        draft = own / ".draft"
-        draft.write_bytes(encode(state))
-        os.replace(draft, own / f"{round_number:06d}.safetensors")
-        # What an earlier try of a resumed run left behind for later rounds goes too.
-        files = self._files(client)
-        past = [path for path in files if int(path.stem) <= round_number]
-        for path in {*files} - {*past[-_KEPT:]}:
-            path.unlink()
+    def save(self, client: str, round_number: int, state: Mapping[str, torch.Tensor], since: int) -> None:
+        """Keep ``state``, whole or not at all, and beside it only what is there from round ``since``, from which the
+        client goes on if this round does not count."""
+        path = self._file(client, round_number)
+        if state:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(".draft")
+            draft.write_bytes(encode(state))
+            os.replace(draft, path)
+        kept = {path, self._file(client, since)} if state else {self._file(client, since)}
+        for other in {*path.parent.glob("*.safetensors")} - kept:
+            other.unlink()
 
-    def _files(self, client: str) -> list[Path]:
-        return sorted((self.folder / client).glob("*.safetensors"))
+    def _file(self, client: str, round_number: int) -> Path:
+        return self.folder / client / f"{round_number:06d}.safetensors"
 
 
 def part(state: Mapping[str, torch.Tensor], prefix: str) -> AdapterState:

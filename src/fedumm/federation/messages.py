@@ -90,7 +90,8 @@ class RoundTask:
     or a safetensors image). Each host scores it on its part of the common test set and on its clients' held-out
     rows, and, with ``train``, trains them from it: the LoRA factors in ``factors`` (``AB``, ``A`` or ``B``).
     ``control`` is SCAFFOLD's c in the same manner. With ``draw`` the host also draws its part of the captions
-    to draw.
+    to draw. ``since`` gives, for clients of ``assignments``, the last round whose update was used: what a client
+    keeps to itself goes on from there. Clients that are not named begin.
     """
 
     round: int
@@ -101,6 +102,7 @@ class RoundTask:
     factors: str = "AB"
     change: bytes = b""
     control: Parcel | None = None
+    since: dict[str, int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

@@ -19,7 +19,16 @@ from fedumm.backends.registry import SHIPPED
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.checkpoint import Checkpoint
-from fedumm.federation.checks import Accepted, Expected, RejectedError, examine, examine_scores, good_scores, limits
+from fedumm.federation.checks import (
+    MOST_SAMPLES,
+    Accepted,
+    Expected,
+    RejectedError,
+    examine,
+    examine_scores,
+    good_scores,
+    limits,
+)
 from fedumm.federation.combine import Combiner, News
 from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.records import client_record, features, round_record
@@ -31,10 +40,9 @@ from fedumm.privacy.sampling import poisson_sample
 from fedumm.report.card import Facts
 from fedumm.report.run_folder import STATE, RunFolder
 from fedumm.seeds import derive
-from fedumm.training.results import Scores
+from fedumm.training.results import GENEVAL, Scores
 from fedumm.training.scores import combine, summary
 
-_MOST_SAMPLES = 10**9
 Sampler = Callable[[int, Sequence[str]], list[str]]
 """From the round (1, 2, ...) and the roster to the clients that take part."""
 
@@ -88,6 +96,8 @@ class Server:
         self._adapter_config: dict[str, Any] = {}
         self._news: News | None = None
         self._repeated = False
+        self._counted: dict[str, int] = {}
+        self._records = 0
         self._clients: dict[str, dict[str, Any]] = {}
         self._split = ("", "")
         self._scores: dict[int, dict[str, Any]] = {}
@@ -120,7 +130,7 @@ class Server:
             if sizes.fingerprint != first.fingerprint:
                 raise FedummError(f"{host} has other data: all hosts must split the same data set.")
             for client, own in sizes.clients.items():
-                if not 0 < own["train"] <= _MOST_SAMPLES:
+                if not 0 < own["train"] <= MOST_SAMPLES:
                     raise FedummError(f"{host} claims {own['train']} training samples for {client}.")
         clients = {name: entry for sizes in answers.values() for name, entry in sizes.clients.items()}
         self._clients = {name: clients[name] for name in self.roster}
@@ -178,22 +188,24 @@ class Server:
         score, version = facts["best"]
         self.round, self._best = facts["round"], (-math.inf if score is None else score, version)
         self._scores = {int(version): scores for version, scores in facts["scores"].items()}
+        self._counted, self._records = facts["counted"], facts["records"]
         self._started = time.monotonic() - facts["elapsed"]
         self._rounds.load(tensors, self._checkpoint.changes(self.round))
         self._news = self._rounds.everything()
         self.store.record({"event": "resumed", "round": self.round, "elapsed": facts["elapsed"]})
         return True
 
-    def _save(self) -> None:
+    def _save(self, finished: int) -> None:
         assert self._best is not None
         score, version = self._best
         facts = {
-            "round": self.round,
+            "round": finished,
             "fingerprint": self._split[1],
             "best": [None if score == -math.inf else score, version],
             "scores": self._scores,
+            "counted": self._counted,
             "elapsed": time.monotonic() - self._started,
-            "records": self.store.records_bytes(),
+            "records": self._records,
         }
         self._checkpoint.save(self._rounds.state(), facts)
 
@@ -210,7 +222,8 @@ class Server:
         draw = self.round == 1 or not train or (every > 0 and (self.round - 1) % every == 0)
         news = self._news or self._rounds.nothing()
         factors = "".join(sorted(self._rounds.factors(self.round)))
-        return RoundTask(self.round, train, news.adapter, assignments, draw, factors, news.change, news.control)
+        since = {client: last for client, last in self._counted.items() if client in chosen}
+        return RoundTask(self.round, train, news.adapter, assignments, draw, factors, news.change, news.control, since)
 
     def finish(self, task: RoundTask, answers: Mapping[str, HostReply]) -> None:
         """Check, score, average and save one round.
@@ -225,10 +238,13 @@ class Server:
                 if update.client in self.assignments.get(host, ()):
                     updates.setdefault(update.client, update)
         asked = [c for c in self.roster if any(c in own for own in task.assignments.values())]
-        test = combine([r.test for r in answers.values() if good_scores(r.test, self._unit)])
+        tests = [r.test for r in answers.values() if r.test.keys() <= {*self.config.tasks, GENEVAL}]
+        test = combine([scores for scores in tests if good_scores(scores, self._unit)])
         if not task.train:
             scored = [u for c in asked if (u := self._scored(task, c, updates.get(c)))]
             self._score(task.round - 1, scored, test)
+            # Should the run be given more rounds: the best one may be another now.
+            self._save(task.round - 1)
             self.store.record({"event": "final", "round": task.round - 1, **self._scores[task.round - 1]})
             return
         good = self._accept(task, asked, updates)
@@ -330,12 +346,14 @@ class Server:
         spec = rounds.spec if config.equal_ranks else spec_at_rank(rounds.spec, config.rank_of(client))
         return Expected(
             task.round, spec, rounds.names(task.round), client_start(rounds.adapter, config, client),
-            facts["train"], facts["heldout"], facts["tasks"], steps, config.up, config.top_k, self._unit,
+            facts["train"], facts["heldout"], facts["tasks"], steps, config.up, config.top_k,
+            frozenset(config.tasks), self._unit,
             config.scaffold,
         )  # fmt: skip
 
     def _aggregate(self, task: RoundTask, good: list[Accepted], seconds: list[float]) -> None:
         news = self._news = self._rounds.combine(task.round, good, len(self.roster))
+        self._counted |= dict.fromkeys((one.update.client for one in good), task.round)
         if news.change:
             self._checkpoint.save_change(task.round, news.change)
         self._save_adapter("last", task.round, {})
@@ -353,7 +371,8 @@ class Server:
                 "elapsed": round(now - self._started, 3),
             }
         )
-        self._save()
+        self._records = self.store.records_bytes()
+        self._save(task.round)
 
     def close(self) -> None:
         """Write the closing summary."""
