@@ -12,11 +12,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from rich.console import Console
 from rich.table import Table as RichTable
+
+if TYPE_CHECKING:
+    from fedumm.config import FederateConfig
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -136,6 +140,26 @@ def records(folder: Path, event: str) -> list[dict[str, Any]]:
     from fedumm.report.run_folder import read_records
 
     return [record for record in read_records(folder) if record["event"] == event]
+
+
+def run_once(config: FederateConfig) -> list[dict[str, Any]]:
+    """All records of a federated run in this process, with one torch thread; its folder is not kept."""
+    import torch
+
+    from fedumm.federation.in_process import run_in_process
+    from fedumm.report.run_folder import RunFolder, create, read_records
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run"
+        create(path, config, "a benchmark").release()
+        run_in_process(config, RunFolder(path, config), lambda *_: None)
+        return list(read_records(path))
+
+
+def spread(values: Sequence[float], factor: float = 100.0, digits: int = 1) -> str:
+    """Mean and standard deviation over seeds."""
+    return f"{factor * mean(values):.{digits}f} ± {factor * stdev(values):.{digits}f}"
 
 
 SIZES: dict[str, dict[str, Any]] = {

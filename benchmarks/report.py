@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run benchmarks and rewrite ``docs/benchmarks.md`` from all results there are.
+"""Run benchmarks and rewrite ``docs/benchmarks.md``, and tables in other pages, from all results there are.
 
 python benchmarks/report.py                 # all of them, one after the other
 python benchmarks/report.py cache wire      # only these; the others' last results stay
@@ -9,6 +9,7 @@ python benchmarks/report.py none            # only write
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,11 @@ from common import RESULTS, ROOT
 
 NAMES = (
     "startup", "overhead", "connection", "memory", "cache", "attention", "wire", "scale", "threads", "profile_step",
-    "unified", "janus_pro_1b",
+    "unified", "aggregation", "codecs", "janus_pro_1b",
 )  # fmt: skip
 PAGE = ROOT / "docs" / "benchmarks.md"
+OTHERS = (ROOT / "docs" / "aggregation.md",)
+"""Pages with the tables of a benchmark between ``<!-- NAME.json -->`` and ``<!-- end -->``."""
 HEAD = """# Benchmarks
 
 Written by `python benchmarks/report.py` (`make benchmarks`) from what each command below printed; do not edit. Ratios
@@ -35,7 +38,12 @@ def section(name: str, content: dict[str, Any]) -> str:
     title, _, rest = content["text"].partition("\n")
     command = f"python benchmarks/{name}.py"
     rest = rest.strip().replace(command, f"```bash\n{command}\n```", 1)
-    parts = [f"## {title.rstrip('.')}", rest]
+    return "\n\n".join([f"## {title.rstrip('.')}", rest, tables(content)])
+
+
+def tables(content: dict[str, Any]) -> str:
+    """One benchmark's tables, and the machine that they were made on."""
+    parts = []
     for table in content["tables"]:
         lines = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
         parts.append(f"**{table['title']}**\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines))
@@ -48,6 +56,16 @@ def section(name: str, content: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def with_tables(page: str) -> str:
+    """``page`` with the tables of the last results."""
+
+    def block(match: re.Match[str]) -> str:
+        content = json.loads((RESULTS / match[1]).read_text())
+        return f"<!-- {match[1]} -->\n\n{tables(content)}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+\.json) -->.*?<!-- end -->", block, page, flags=re.DOTALL)
+
+
 def main(chosen: list[str]) -> None:
     for name in NAMES:
         if not chosen or name in chosen:
@@ -56,6 +74,8 @@ def main(chosen: list[str]) -> None:
     found = {name: RESULTS / f"{name}.json" for name in NAMES}
     sections = [section(name, json.loads(path.read_text())) for name, path in found.items() if path.exists()]
     PAGE.write_text("\n\n".join([HEAD.strip(), *sections]) + "\n")
+    for page in OTHERS:
+        page.write_text(with_tables(page.read_text()))
     print(f"{PAGE.relative_to(ROOT)} written")
 
 

@@ -17,13 +17,12 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
 
-from common import ROOT, Table, main
+from common import ROOT, Table, main, spread
 from fedumm.adapters import AdapterState
 from fedumm.adapters.folder import read_folder
 from fedumm.config import FederateConfig
@@ -96,11 +95,6 @@ def one_run(name: str, seed: int) -> tuple[str, int, Outcome]:
         adapter, _ = read_folder(path / "adapter" / "last")
         # Low-rank factors fit the model however they were trained.
         return name, seed, judge(config, adapter)
-
-
-def spread(values: list[float], factor: float = 100.0, digits: int = 1) -> str:
-    """Mean and standard deviation over seeds."""
-    return f"{factor * mean(values):.{digits}f} ± {factor * stdev(values):.{digits}f}"
 
 
 def save_figure(outcomes: Mapping[str, Outcome]) -> None:

@@ -27,9 +27,6 @@ DATA = "Data"
 EXECUTION = "Execution"
 GROUPS = (MODEL, FEDERATION, AGGREGATION, WIRE, PRIVACY, TRAINING, DATA, EXECUTION)
 
-WIRES = ("float32", "bfloat16", "float16", "int8", "nf4")
-"""How numbers may travel (:mod:`fedumm.adapters.codec`)."""
-
 TASKS = {"vqa": ("vqa",), "t2i": ("t2i",), "unified": ("vqa", "t2i")}
 """What ``--task`` can be, and the tasks that it stands for."""
 
@@ -213,8 +210,7 @@ class FederateConfig(RunConfig):
 
     aggregator: str = option(
         AGGREGATION,
-        "How clients' adapters become one: fedavg | ffa_lora | rolora | flora | fedex_lora | svd | fedsa_lora | "
-        "fedavgm | fedadagrad | fedadam | fedyogi | median | trimmed_mean | krum",
+        f"How clients' adapters become one: {' | '.join(available_aggregators())}",
         "fedavg",
         bounds.known(available_aggregators),
     )

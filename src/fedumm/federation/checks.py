@@ -195,13 +195,16 @@ def norm_between(state: Mapping[str, torch.Tensor], start: Mapping[str, torch.Te
     return math.sqrt(math.fsum(squares))
 
 
-def limits(accepted: Sequence[Accepted], largest: float) -> dict[str, float]:
+def limits(accepted: Sequence[Accepted], largest: float, lr: float) -> dict[str, float]:
     """By client, the largest norm that is believed: ``largest``, or if that is 0, one that follows from the others.
 
     Client j moved ``n_j`` in ``t_j`` steps. From it, another with t steps may be expected to move up to
     ``n_j max(1, t / t_j)``; the limit is :data:`OUTLIER` times the lower median of that over the others. As long as
     fewer than half of the clients lie, an honest client's length is among those that it is taken from. One client
     alone has nothing to be compared with.
+
+    It is never below :func:`_reach`: where only A is sent, the first step from B = 0 leaves A alone, and clients of a
+    single step would have those of two left out.
     """
     if largest:
         return {a.update.client: largest for a in accepted}
@@ -209,8 +212,15 @@ def limits(accepted: Sequence[Accepted], largest: float) -> dict[str, float]:
     for own in accepted:
         steps = own.update.steps
         expected = [a.norm * max(1.0, steps / a.update.steps) for a in accepted if a is not own and a.norm > 0]
-        result[own.update.client] = OUTLIER * _lower_median(expected) if expected else math.inf
+        usual = OUTLIER * _lower_median(expected) if expected else math.inf
+        result[own.update.client] = max(usual, _reach(own, lr))
     return result
+
+
+def _reach(own: Accepted, lr: float) -> float:
+    """How far AdamW gets in the client's steps if each moves every value by the learning rate, all the same way."""
+    entries = sum(math.prod(own.expected.spec[name][0]) for name in own.expected.names)
+    return lr * own.update.steps * math.sqrt(entries)
 
 
 def _lower_median(values: Iterable[float]) -> float:

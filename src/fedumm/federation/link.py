@@ -1,9 +1,9 @@
 """Adapters between server and hosts: what the other side holds, and what it has to be told.
 
 To the clients, in ``float32``: tensors that changed, as they are. Otherwise the difference to what the hosts hold,
-rounded; since the next difference starts from what they then hold, what rounding lost is in it (error feedback, Seide
-et al., 2014). Where new factors do not continue the old ones (``keeps_basis`` is false) a difference means nothing,
-and rounded values travel.
+rounded. Clients go on from what they hold, so what rounding lost is not in the next difference by itself: it is added
+to it (error feedback, Seide et al., 2014). Where new factors do not continue the old ones (``keeps_basis`` is false) a
+difference means nothing, and rounded values travel.
 """
 
 from __future__ import annotations

@@ -323,7 +323,7 @@ class Server:
         client's fate must not depend on one client's data."""
         if self._dp:
             return
-        for client, limit in limits(list(good.values()), self.config.max_update_norm).items():
+        for client, limit in limits(list(good.values()), self.config.max_update_norm, self.config.lr).items():
             own = good[client]
             if own.norm <= limit:
                 continue
