@@ -319,9 +319,9 @@ class Server:
         return list(good.values())
 
     def _judge_norms(self, good: dict[str, Accepted], problems: dict[str, str]) -> None:
-        """Leave out or scale down what is too large. With noise for privacy, clipping takes its place: another
-        client's fate must not depend on one client's data."""
-        if self._dp:
+        """Leave out or scale down what is too large. With noise at the server clipping takes its place: one client's
+        fate must not depend on another's data."""
+        if self._dp and self._dp.mode == "central":
             return
         for client, limit in limits(list(good.values()), self.config.max_update_norm, self.config.lr).items():
             own = good[client]
