@@ -100,10 +100,8 @@ def accuracy_table(alpha: float, outcomes: Outcomes) -> Table:
             o.test - b.test if o.test is not None and b.test is not None else None
             for o, b in zip(own, base, strict=True)
         ]
-        values = (
-            [o.test for o in own], differences, [o.heldout for o in own], [o.before_averaging for o in own]
-        )  # fmt: skip
-        rows.append([name, *map(spread_of, values)])
+        cells = [spread_of([o.test for o in own]), spread_of(differences)]
+        rows.append([name, *cells, spread([o.heldout for o in own]), spread([o.before_averaging for o in own])])
     untrained = 100 * (base[0].untrained or 0.0)
     title = (
         f"Accuracy at alpha {alpha}, %, mean ± standard deviation over {len(SEEDS)} seeds; untrained {untrained:.1f}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,8 +67,8 @@ def measure_size(size: str) -> tuple[list[list[str]], list[str]]:
         payload, _ = packed_update(start, trained, wire, keep, spec, {})
         cells = [cell for n, full in zip(found, exact, strict=True) for cell in (f"{n:,}", f"{n / full:.3f}")]
         times = (
-            fastest(lambda wire=wire, keep=keep: packed_update(start, trained, wire, keep, spec, {})),
-            fastest(lambda wire=wire, keep=keep, payload=payload: unpacked_update(start, payload, wire, keep, spec)),
+            fastest(partial(packed_update, start, trained, wire, keep, spec, {})),
+            fastest(partial(unpacked_update, start, payload, wire, keep, spec)),
         )
         rows.append([size, wire + (f", top_k {keep:g}" if keep < 1 else ""), *cells, *(f"{t:.1f}" for t in times)])
     tensors = sum(t.nbytes for t in start.values())
