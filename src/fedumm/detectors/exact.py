@@ -33,6 +33,9 @@ _SMALLEST = 0.01
 _LIKENESS = 0.78
 """Least intersection over union with the ideal shape in the same box."""
 
+_CUT = 0.88
+"""The same for what the frame of the image may have cut off: a blot in a corner has two straight sides, too."""
+
 _PART = 0.25
 """Least share of a component that another colour must have to be a shape of its own."""
 
@@ -161,9 +164,15 @@ def _recognise(pixels: Floats, part: Bools, rgb: Floats, background: Floats) -> 
         ((kind, max(_likeness(inner, _ideal(kind, inner.shape, near)) for near in _near(local))) for kind in kinds),
         key=lambda entry: entry[1],
     )
-    if likeness < _LIKENESS:
+    if likeness < (_CUT if _at_frame(cover, sides[0]) else _LIKENESS):
         return None
     return _Found(kind, likeness, box, list(COLORS)[int(np.linalg.norm(_RGB - rgb, axis=1).argmin())])
+
+
+def _at_frame(cover: Floats, shortest: float) -> bool:
+    """Whether the shape goes on to the frame, along more than a quarter of its shorter side."""
+    frame = (cover[0], cover[-1], cover[:, 0], cover[:, -1])
+    return any(int((line > 0.75).sum()) > shortest / 4 for line in frame)
 
 
 def _edges(cover: Floats, top: int, bottom: int, left: int, right: int) -> tuple[float, float, float, float]:
