@@ -18,7 +18,7 @@ from common import RESULTS, ROOT
 
 NAMES = (
     "startup", "overhead", "connection", "memory", "cache", "attention", "wire", "scale", "threads", "profile_step",
-    "unified", "janus_pro_1b",
+    "tiny_janus", "unified", "janus_pro_1b",
 )  # fmt: skip
 PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
