@@ -23,6 +23,7 @@ from fedumm.config import CentralConfig
 from fedumm.data.shapes.compose import CATEGORIES as TAGS
 from fedumm.data.shapes.compose import PARTS, caption, composed_at
 from fedumm.data.shapes.source import EVAL_SCENES, EVAL_SEED, scene_rows
+from fedumm.data.tasks import task_rows
 from fedumm.generation import score_images
 from fedumm.metrics.geneval import summarise
 from fedumm.report.scores import CATEGORIES
@@ -39,7 +40,8 @@ _BATCH = 60
 
 def asked(backbone: Backbone, part: str) -> list[str]:
     """Accuracy on questions about scenes of ``part``, in all and by type of answer."""
-    rows = scene_rows(EVAL_SEED, EVAL_SCENES, part, ("vqa",))
+    raw = scene_rows(EVAL_SEED, EVAL_SCENES, part, ("vqa",))
+    rows = task_rows(raw, CONFIG.mix, backbone.backend.keep_columns(), -1, "shapes", part)
     data = backbone.backend.build_dataset(rows, backbone.processor, CONFIG.max_q_len, CONFIG.max_a_len)
     score = evaluate(backbone, data, CONFIG)["vqa"]
     print(part, score, flush=True)
@@ -73,15 +75,13 @@ def run() -> list[Table]:
     torch.set_num_threads(2)
     backbone = load_backbone(CONFIG, torch.device("cpu"))
     columns = ["scenes", "all", *CATEGORIES.values()]
+    answers = [[part, *asked(backbone, part)] for part in PARTS]
+    images = [[part, *drawn(backbone, part, TEMPERATURES[0])] for part in PARTS]
     cooler = [[f"{part}, {t}", *drawn(backbone, part, t)] for t in TEMPERATURES[1:] for part in ("known", "test")]
     return [
-        Table("Images right, %", columns, [[part, *drawn(backbone, part, TEMPERATURES[0])] for part in PARTS]),
+        Table("Images right, %", columns, images),
         Table("Images right at a lower `--temperature`, %", columns, cooler),
-        Table(
-            "Answers right, %",
-            ["scenes", "all", "colour", "number", "shape", "yes/no"],
-            [[part, *asked(backbone, part)] for part in PARTS],
-        ),
+        Table("Answers right, %", ["scenes", "all", "colour", "number", "shape", "yes/no"], answers),
     ]
 
 

@@ -154,6 +154,17 @@ def test_touching_shapes_of_two_colours_are_two() -> None:
     assert named == {("square", "red"), ("rectangle", "red"), ("circle", "blue")}
 
 
+@pytest.mark.parametrize("shape", ["circle", "square", "triangle", "cross"])
+@pytest.mark.parametrize("rgb", [(17, 83, 184), (72, 130, 130), (95, 38, 32), (238, 178, 17)])
+def test_a_colour_between_two_names_does_not_split_a_shape(shape: str, rgb: tuple[int, int, int]) -> None:
+    """As models draw them: pixels on either side of the border between blue and teal, gray and teal, and so on."""
+    image = draw(Scene((240, 240, 240), (Item(shape, "", rgb, 0.5, 0.5, 0.25, 0.25),)), 32)
+    shades = np.linspace(-12, 12, 32)[:, None, None] * (1, -1, 1)
+    (look,) = DETECTOR.look([Image.fromarray((np.asarray(image) + shades).clip(0, 255).astype(np.uint8))])
+    assert {d.number for d in look.detections} == {0}
+    assert shape in {d.name for d in look.detections}
+
+
 def test_a_rectangle_is_a_square_only_if_its_sides_are_about_equal() -> None:
     for width, height, names in ((0.3, 0.3, {"rectangle", "square"}), (0.3, 0.27, {"rectangle", "square"}),
                                  (0.3, 0.2, {"rectangle"}), (0.12, 0.4, {"rectangle"})):  # fmt: skip

@@ -121,9 +121,9 @@ def _parts(pixels: Floats, distance: Floats, component: Bools) -> list[tuple[Boo
     nearest = _nearest(pixels)
     shares = np.bincount(nearest[core], minlength=len(_RGB)) / core.sum()
     colors = [color for color in np.argsort(-shares) if shares[color] >= _PART]
-    if len(colors) < 2:
+    centres = _apart([np.median(pixels[core & (nearest == color)], axis=0) for color in colors])
+    if len(centres) < 2:
         return [(component, np.median(pixels[core], axis=0))]
-    centres = np.stack([np.median(pixels[core & (nearest == color)], axis=0) for color in colors])
     which = np.linalg.norm(pixels[:, :, None] - centres, axis=3).argmin(2)
     parts = []
     for place, centre in enumerate(centres):
@@ -135,6 +135,18 @@ def _parts(pixels: Floats, distance: Floats, component: Bools) -> list[tuple[Boo
             if ndimage.binary_erosion(part, border_value=1).any():
                 parts.append((part, centre))
     return parts
+
+
+def _apart(centres: Sequence[Floats]) -> Floats:
+    """Those that differ as much as a shape does from its background.
+
+    Between two named colours, as on a drawn shape of a colour that has no name, a small change changes the name.
+    """
+    kept: list[Floats] = []
+    for centre in centres:
+        if all(np.linalg.norm(centre - other) >= _CONTRAST for other in kept):
+            kept.append(centre)
+    return np.array(kept)
 
 
 def _nearest(pixels: Floats) -> NDArray[np.intp]:
