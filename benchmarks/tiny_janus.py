@@ -31,7 +31,6 @@ from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.local import evaluate
 
 IMAGES = 100
-TEMPERATURES = (1.0, 0.7, 0.4)
 CONFIG = CentralConfig(
     model_backend="januspro", model_name_or_path="tiny", dataset="shapes", task="vqa", feature_cache="off"
 )
@@ -48,7 +47,7 @@ def asked(backbone: Backbone, part: str) -> list[str]:
     return [f"{100 * share:.1f}" for share in (score.score, *(share for share, _ in score.parts.values()))]
 
 
-def drawn(backbone: Backbone, part: str, temperature: float) -> list[str]:
+def drawn(backbone: Backbone, part: str) -> list[str]:
     """GenEval on captions of scenes of ``part``, in all and by category."""
     prompts: list[dict[str, Any]] = []
     for index in range(IMAGES * len(TAGS)):
@@ -56,18 +55,18 @@ def drawn(backbone: Backbone, part: str, temperature: float) -> list[str]:
         prompts.append(caption(composed, bool(rng.integers(2))))
     right: list[bool] = []
     for start in range(0, len(prompts), _BATCH):
-        right += _right(backbone, prompts[start : start + _BATCH], start, temperature)
+        right += _right(backbone, prompts[start : start + _BATCH], start)
     result = summarise((prompt["tag"], own) for prompt, own in zip(prompts, right, strict=True))
-    print(part, temperature, json.dumps(result.categories), flush=True)
+    print(part, json.dumps(result.categories), flush=True)
     return [f"{100 * share:.0f}" for share in (result.overall, *(result.categories[tag][0] for tag in TAGS))]
 
 
-def _right(backbone: Backbone, prompts: Sequence[dict[str, Any]], seed: int, temperature: float) -> list[bool]:
+def _right(backbone: Backbone, prompts: Sequence[dict[str, Any]], seed: int) -> list[bool]:
     from fedumm.detectors.exact import ExactDetector
 
     backend: Any = backbone.backend
     texts, seeds = [prompt["prompt"] for prompt in prompts], range(seed, seed + len(prompts))
-    images = backend.draw(backbone.model, backbone.processor, texts, seeds, backbone.device, temperature=temperature)
+    images = backend.draw(backbone.model, backbone.processor, texts, seeds, backbone.device)
     return [verdict.correct for verdict in score_images(images, prompts, ExactDetector())]
 
 
@@ -76,11 +75,9 @@ def run() -> list[Table]:
     backbone = load_backbone(CONFIG, torch.device("cpu"))
     columns = ["scenes", "all", *CATEGORIES.values()]
     answers = [[part, *asked(backbone, part)] for part in PARTS]
-    images = [[part, *drawn(backbone, part, TEMPERATURES[0])] for part in PARTS]
-    cooler = [[f"{part}, {t}", *drawn(backbone, part, t)] for t in TEMPERATURES[1:] for part in ("known", "test")]
+    images = [[part, *drawn(backbone, part)] for part in PARTS]
     return [
         Table("Images right, %", columns, images),
-        Table("Images right at a lower `--temperature`, %", columns, cooler),
         Table("Answers right, %", ["scenes", "all", "colour", "number", "shape", "yes/no"], answers),
     ]
 
