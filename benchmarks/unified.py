@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import torch
@@ -104,9 +105,7 @@ def save_figure(outcomes: Mapping[str, Outcome]) -> None:
     sheet = Image.new("RGB", (left + side * len(CAPTIONS), top + side * len(outcomes)), "white")
     pen = ImageDraw.Draw(sheet)
     for column, caption in enumerate(CAPTIONS):
-        words = caption.split()
-        lines = [" ".join(words[i : i + 3]) for i in range(0, len(words), 3)]
-        pen.text((left + column * side + 4, 2), "\n".join(lines), fill="black", font_size=11)
+        pen.text((left + column * side + 4, 2), "\n".join(wrap(caption, 14)), fill="black", font_size=11)
     for row, (name, outcome) in enumerate(outcomes.items()):
         pen.text((4, top + row * side + side // 2 - 6), name, fill="black", font_size=12)
         for column, image in enumerate(outcome.images):

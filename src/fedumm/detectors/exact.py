@@ -33,6 +33,9 @@ _SMALLEST = 0.01
 _LIKENESS = 0.78
 """Least intersection over union with the ideal shape in the same box."""
 
+_CUT = 0.88
+"""The same for what the frame of the image may have cut off: a blot in a corner has two straight sides, too."""
+
 _PART = 0.25
 """Least share of a component that another colour must have to be a shape of its own."""
 
@@ -118,9 +121,9 @@ def _parts(pixels: Floats, distance: Floats, component: Bools) -> list[tuple[Boo
     nearest = _nearest(pixels)
     shares = np.bincount(nearest[core], minlength=len(_RGB)) / core.sum()
     colors = [color for color in np.argsort(-shares) if shares[color] >= _PART]
-    if len(colors) < 2:
+    centres = _apart([np.median(pixels[core & (nearest == color)], axis=0) for color in colors])
+    if len(centres) < 2:
         return [(component, np.median(pixels[core], axis=0))]
-    centres = np.stack([np.median(pixels[core & (nearest == color)], axis=0) for color in colors])
     which = np.linalg.norm(pixels[:, :, None] - centres, axis=3).argmin(2)
     parts = []
     for place, centre in enumerate(centres):
@@ -132,6 +135,18 @@ def _parts(pixels: Floats, distance: Floats, component: Bools) -> list[tuple[Boo
             if ndimage.binary_erosion(part, border_value=1).any():
                 parts.append((part, centre))
     return parts
+
+
+def _apart(centres: Sequence[Floats]) -> Floats:
+    """Those that differ as much as a shape does from its background.
+
+    Between two named colours, as on a drawn shape of a colour that has no name, a small change changes the name.
+    """
+    kept: list[Floats] = []
+    for centre in centres:
+        if all(np.linalg.norm(centre - other) >= _CONTRAST for other in kept):
+            kept.append(centre)
+    return np.array(kept)
 
 
 def _nearest(pixels: Floats) -> NDArray[np.intp]:
@@ -161,9 +176,15 @@ def _recognise(pixels: Floats, part: Bools, rgb: Floats, background: Floats) -> 
         ((kind, max(_likeness(inner, _ideal(kind, inner.shape, near)) for near in _near(local))) for kind in kinds),
         key=lambda entry: entry[1],
     )
-    if likeness < _LIKENESS:
+    if likeness < (_CUT if _at_frame(cover, sides[0]) else _LIKENESS):
         return None
     return _Found(kind, likeness, box, list(COLORS)[int(np.linalg.norm(_RGB - rgb, axis=1).argmin())])
+
+
+def _at_frame(cover: Floats, shortest: float) -> bool:
+    """Whether the shape goes on to the frame, along more than a quarter of its shorter side."""
+    frame = (cover[0], cover[-1], cover[:, 0], cover[:, -1])
+    return any(int((line > 0.75).sum()) > shortest / 4 for line in frame)
 
 
 def _edges(cover: Floats, top: int, bottom: int, left: int, right: int) -> tuple[float, float, float, float]:

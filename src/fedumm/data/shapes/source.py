@@ -25,8 +25,8 @@ def load(request: DataRequest) -> DataSplits:
     no training scene (see :mod:`fedumm.data.shapes.compose`).
     """
     return DataSplits(
-        _rows(TRAIN_SEED, _scenes(request.max_train_samples, TRAIN_SCENES, request.mix), "new", request.mix),
-        _rows(EVAL_SEED, _scenes(request.max_eval_samples, EVAL_SCENES, request.mix), "test", request.mix),
+        scene_rows(TRAIN_SEED, _scenes(request.max_train_samples, TRAIN_SCENES, request.mix), "new", request.mix),
+        scene_rows(EVAL_SEED, _scenes(request.max_eval_samples, EVAL_SCENES, request.mix), "test", request.mix),
     )
 
 
@@ -35,7 +35,7 @@ def _scenes(limit: int, most: int, tasks: Collection[str]) -> int:
     return most if limit == -1 else min(most, -(-limit // per_scene))
 
 
-def _rows(seed: int, scenes: int, part: str, tasks: Collection[str]) -> Any:
+def scene_rows(seed: int, scenes: int, part: str, tasks: Collection[str]) -> Any:
     """Rows for questions (with no ``caption``), then for captions (with no ``question``), as ``tasks`` ask."""
     from datasets import Dataset, Features, Image, Value
 
