@@ -6,6 +6,7 @@ and steps there were. Then its size is compared with the others'.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,8 @@ class Expected:
     ``spec`` describes the client's adapter (at its rank) and ``names`` the tensors in it that were to be trained
     and sent; ``start`` is what it started from. ``train`` and ``heldout`` are its numbers of rows, ``tasks`` those
     of its training rows by task, ``steps`` the optimiser steps that they make. ``scored`` are the tasks of the run,
-    ``unit`` says that scores are shares, ``control`` that SCAFFOLD's control variates come along.
+    ``unit`` says that scores are shares, ``control`` that SCAFFOLD's control variates come along. ``previous`` is the
+    :func:`digest` of the client's last update that counted.
     """
 
     round: int
@@ -58,6 +60,7 @@ class Expected:
     scored: frozenset[str] = frozenset({"vqa"})
     unit: bool = False
     control: bool = False
+    previous: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,16 @@ def examine(update: Update | None, expected: Expected) -> Accepted:
     _check_names(state, update, expected)
     _check_values(state)
     _check_control(update, expected)
-    return Accepted(update, expected, norm_between(state, expected.start))
+    norm = norm_between(state, expected.start)
+    # Two rounds that move nothing may well be the same.
+    if norm and digest(update) == expected.previous:
+        raise RejectedError("it is, byte for byte, the one that counted last")
+    return Accepted(update, expected, norm)
+
+
+def digest(update: Update) -> str:
+    """Tells an update's tensors from others."""
+    return hashlib.blake2b(update.adapter + update.control, digest_size=16).hexdigest()
 
 
 def examine_scores(update: Update | None, expected: Expected) -> Update:

@@ -24,6 +24,7 @@ from fedumm.federation.checks import (
     Accepted,
     Expected,
     RejectedError,
+    digest,
     examine,
     examine_scores,
     good_scores,
@@ -97,6 +98,7 @@ class Server:
         self._news: News | None = None
         self._repeated = False
         self._counted: dict[str, int] = {}
+        self._digests: dict[str, str] = {}
         self._records = 0
         self._clients: dict[str, dict[str, Any]] = {}
         self._split = ("", "")
@@ -188,7 +190,7 @@ class Server:
         score, version = facts["best"]
         self.round, self._best = facts["round"], (-math.inf if score is None else score, version)
         self._scores = {int(version): scores for version, scores in facts["scores"].items()}
-        self._counted, self._records = facts["counted"], facts["records"]
+        self._counted, self._digests, self._records = facts["counted"], facts["digests"], facts["records"]
         self._started = time.monotonic() - facts["elapsed"]
         self._rounds.load(tensors, self._checkpoint.changes(self.round))
         self._news = self._rounds.everything()
@@ -204,6 +206,7 @@ class Server:
             "best": [None if score == -math.inf else score, version],
             "scores": self._scores,
             "counted": self._counted,
+            "digests": self._digests,
             "elapsed": time.monotonic() - self._started,
             "records": self._records,
         }
@@ -313,9 +316,11 @@ class Server:
                 good[client] = examine(updates.get(client), self._expected(task, client))
             except RejectedError as error:
                 problems[client] = str(error)
+        examined = dict(good)
         self._judge_norms(good, problems)
         for client in asked:
-            self.store.record(client_record(task, client, updates.get(client), problems.get(client), good.get(client)))
+            parts = updates.get(client), problems.get(client), examined.get(client)
+            self.store.record(client_record(task, client, *parts))
         return list(good.values())
 
     def _judge_norms(self, good: dict[str, Accepted], problems: dict[str, str]) -> None:
@@ -348,12 +353,13 @@ class Server:
             task.round, spec, rounds.names(task.round), client_start(rounds.adapter, config, client),
             facts["train"], facts["heldout"], facts["tasks"], steps, config.up, config.top_k,
             frozenset(config.tasks), self._unit,
-            config.scaffold,
+            config.scaffold, self._digests.get(client, ""),
         )  # fmt: skip
 
     def _aggregate(self, task: RoundTask, good: list[Accepted], seconds: list[float]) -> None:
         news = self._news = self._rounds.combine(task.round, good, len(self.roster))
-        self._counted |= dict.fromkeys((one.update.client for one in good), task.round)
+        self._counted |= {one.update.client: task.round for one in good}
+        self._digests |= {one.update.client: digest(one.update) for one in good}
         if news.change:
             self._checkpoint.save_change(task.round, news.change)
         self._save_adapter("last", task.round, {})
