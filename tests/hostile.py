@@ -119,7 +119,11 @@ CASES: dict[str, tuple[Corrupt, str]] = {
 FORGED = "replayed with another number"
 """For a client whose update of the round before counted."""
 
+CONTROL = "control variates times 1e6"
+"""For a run with SCAFFOLD."""
+
 REASONS = {
+    CONTROL: "the norm of its control variates' change is above",
     **{case: reason for case, (_, reason) in CASES.items()}, FORGED: "it is, byte for byte, the one that counted last",
     "fails": "RuntimeError: no memory", "once": "RuntimeError: no memory",
 }  # fmt: skip

@@ -15,10 +15,11 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any
 
+from fedumm.adapters.codec import pack, unpack
 from fedumm.backends import register_backend
 from fedumm.federation.host import Host
 from fedumm.federation.messages import HostReply, Message, RoundTask, Update
-from hostile import CASES, FORGED
+from hostile import CASES, CONTROL, FORGED
 from lora_toy_backend import LoraToyBackend
 
 
@@ -34,6 +35,10 @@ def corrupted(host: Host, update: Update) -> Update:
     case = case_of(update.client, update.round)
     if case == FORGED:
         return replace(previous, round=update.round)
+    if case == CONTROL:
+        spec = host._backbone.slot.spec
+        control = {name: 1e6 * t for name, t in unpack(update.control, spec).items()}
+        return replace(update, control=pack(control, "float32", spec))
     if case not in CASES:
         return update
     return CASES[case][0](update, previous, host._backbone.slot.spec, host._global)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from fedumm.federation.host import Host
 from fedumm.federation.messages import Update
 from fedumm.federation.topology import client_names
 from fedumm.report.run_folder import read_records
-from hostile import CASES, FORGED, REASONS
+from hostile import CASES, CONTROL, FORGED, REASONS
 from toy import LORA_TOY, Driven, lora_options, toy_config
 
 BACKEND = str(LORA_TOY.with_name("hostile_backend.py"))
@@ -181,7 +180,7 @@ def honest_clients(draw: st.DrawFn) -> list[Accepted]:
 
 @given(honest_clients())
 def test_honest_clients_of_any_sizes_are_believed(clients: list[Accepted]) -> None:
-    found = limits(clients, 0.0)
+    found = limits(clients, 0.0, lr=0.0)
     assert all(one.norm <= found[one.update.client] for one in clients)
 
 
@@ -191,11 +190,25 @@ def test_one_among_them_a_million_times_as_long_is_not_and_spoils_no_other(
 ) -> None:
     bad = data.draw(st.integers(0, len(clients) - 1))
     clients[bad] = replace(clients[bad], norm=1e6 * clients[bad].norm)
-    found = limits(clients, 0.0)
+    found = limits(clients, 0.0, lr=0.0)
     assert [i for i, one in enumerate(clients) if one.norm > found[one.update.client]] == [bad]
 
 
-def test_a_client_alone_has_no_limit_but_a_given_one() -> None:
-    alone = accepted_with("site-1", 1e9, 1)
-    assert limits([alone], 0.0) == {"site-1": math.inf}
-    assert limits([alone], 2.5) == {"site-1": 2.5}
+@given(honest_clients().filter(lambda clients: len(clients) > 2), st.data())
+def test_one_among_three_a_millionth_as_long_does_not_set_the_others_limit(
+    clients: list[Accepted], data: st.DataObject
+) -> None:
+    short = data.draw(st.integers(0, len(clients) - 1))
+    clients[short] = replace(clients[short], norm=1e-6 * clients[short].norm)
+    found = limits(clients, 0.0, lr=0.0)
+    assert all(one.norm <= found[one.update.client] for one in clients)
+
+
+def test_control_variates_of_another_size_are_left_out(tmp_path: Path, hostile: Callable[..., int]) -> None:
+    options = {**QUICK, "scaffold": True, "num_rounds": 2}
+    assert hostile([{}, {"site-3": CONTROL}], *flags(tmp_path / "bad", **options)) == 0
+    assert hostile([{}, {"site-3": "fails"}], *flags(tmp_path / "clean", **options)) == 0
+    ((number, client, reason),) = left_out(tmp_path / "bad")
+    assert (number, client) == (2, "site-3")
+    assert reason.startswith(REASONS[CONTROL])
+    assert results(tmp_path / "bad") == results(tmp_path / "clean")

@@ -24,6 +24,7 @@ from fedumm.federation.checks import (
     Accepted,
     Expected,
     RejectedError,
+    control_limits,
     digest,
     examine,
     examine_scores,
@@ -328,6 +329,10 @@ class Server:
         fate must not depend on another's data."""
         if self._dp and self._dp.mode == "central":
             return
+        for client, limit in control_limits(list(good.values())).items():
+            if good[client].control_norm > limit:
+                problems[client] = f"the norm of its control variates' change is above {limit:.3g}"
+                del good[client]
         for client, limit in limits(list(good.values()), self.config.max_update_norm, self.config.lr).items():
             own = good[client]
             if own.norm <= limit:
