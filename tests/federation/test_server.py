@@ -153,7 +153,7 @@ def test_a_malformed_update_is_that_clients_failure_alone() -> None:
 
 
 def test_the_mean_weighs_by_samples(tmp_path: Path) -> None:
-    server = run(tmp_path, change())
+    server = run(tmp_path, change(), num_rounds=1)
     assert torch.allclose(server.adapter["w"], torch.full((3,), (30 * 2.0 + 10 * 8.0) / 40))
 
 
@@ -216,7 +216,7 @@ def test_an_update_above_the_norm_is_left_out_or_scaled_down(tmp_path: Path, ove
     )  # fmt: skip
     assert server.adapter["w"].tolist() == pytest.approx([expected] * 3)
     norms = {r["client"]: r["norm"] for r in read_records(tmp_path) if r["event"] == "client"}
-    assert norms["site-1"] == pytest.approx(3**0.5)
+    assert norms == pytest.approx({"site-1": 3**0.5, "site-2": 5 * 3**0.5})
 
 
 @pytest.mark.parametrize(("weights", "expected"), [("samples", 14 / 40), ("equal", 0.5), ("steps", 4.0 / 6)])
@@ -249,7 +249,10 @@ def test_with_noise_at_the_server_every_update_is_clipped_and_the_divisor_is_fix
 def test_with_privacy_best_is_last_and_other_clients_do_not_decide_who_counts(tmp_path: Path) -> None:
     scores = {1: 0.9, 2: 0.2, 3: 0.1}
     run(
-        tmp_path, lambda task: [good(task, "site-1", 1e-3, scores[task.round]), good(task, "site-2", 99.0)],
+        tmp_path,
+        lambda task: [
+            good(task, "site-1", 1e-3 * task.round, scores[task.round]), good(task, "site-2", 99.0 * task.round),
+        ],
         num_rounds=2, dp="central", dp_noise_multiplier=0.5, client_weights="equal", dp_delta=0.1,
     )  # fmt: skip
     records = list(read_records(tmp_path))
@@ -362,7 +365,7 @@ def test_a_client_weighs_only_where_it_trained(tmp_path: Path) -> None:
             for c in CLIENTS
         ]  # fmt: skip
 
-    server = run(tmp_path, reply, start=BOTH)
+    server = run(tmp_path, reply, start=BOTH, num_rounds=1)
     assert {name: tensor.tolist() for name, tensor in server.adapter.items()} == {
         "a": [(30 * 2.0 + 10 * 6.0) / 40] * 2, "b": [3.0] * 2, "c": [7.0] * 2,
     }  # fmt: skip

@@ -85,6 +85,20 @@ def unpack(payload: bytes, spec: Spec) -> AdapterState:
     return state
 
 
+def coding(payload: bytes) -> tuple[str, float]:
+    """Codec and ``keep`` that a payload says of itself.
+
+    Raises:
+        ValueError: it does not begin as :func:`pack` does.
+    """
+    if len(payload) < _HEADER.size:
+        raise ValueError(f"the payload has {len(payload)} bytes, expected at least {_HEADER.size}")
+    magic, number, _, keep = _HEADER.unpack_from(payload)
+    if magic != _MAGIC or number >= len(WIRES):
+        raise ValueError("not a packed adapter")
+    return WIRES[number], keep
+
+
 def _fingerprint(spec: Spec) -> int:
     """So that two ends whose adapters differ notice, even where the sizes agree."""
     return zlib.crc32(json.dumps(sorted((name, list(shape), dtype) for name, (shape, dtype) in spec.items())).encode())
@@ -96,15 +110,14 @@ def _open(payload: bytes, spec: Spec) -> tuple[str, float, list[str], int]:
     start = _HEADER.size + -(-len(known) // 8)
     if len(payload) < start:
         raise ValueError(f"the payload has {len(payload)} bytes, expected at least {start}")
-    magic, number, fingerprint, keep = _HEADER.unpack_from(payload)
-    if magic != _MAGIC or number >= len(WIRES):
-        raise ValueError("not a packed adapter")
+    wire, keep = coding(payload)
+    _, _, fingerprint, _ = _HEADER.unpack_from(payload)
     if fingerprint != _fingerprint(spec):
         raise ValueError("packed for an adapter of other names, shapes or dtypes")
     there = np.unpackbits(np.frombuffer(payload, np.uint8)[_HEADER.size : start], bitorder="little").astype(bool)
     if there[len(known) :].any():
         raise ValueError("more tensors than the adapter has")
-    return WIRES[number], keep, [name for name, present in zip(known, there, strict=False) if present], start
+    return wire, keep, [name for name, present in zip(known, there, strict=False) if present], start
 
 
 @contextlib.contextmanager

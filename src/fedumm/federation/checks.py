@@ -6,6 +6,7 @@ and steps there were. Then its size is compared with the others'.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from fedumm.training.results import GENEVAL, Evaluation, Scores
 
 OUTLIER = 10.0
 """An update is too large if it is this many times what the others' norms suggest."""
+
+CONTROL_OUTLIER = 100.0
+"""The same for changes of control variates: gradients, which differ more between clients than AdamW's steps do."""
 
 _LARGEST = 2.0**20
 """No adapter has such values, and above it exact sums would end."""
@@ -42,7 +46,8 @@ class Expected:
     ``spec`` describes the client's adapter (at its rank) and ``names`` the tensors in it that were to be trained
     and sent; ``start`` is what it started from. ``train`` and ``heldout`` are its numbers of rows, ``tasks`` those
     of its training rows by task, ``steps`` the optimiser steps that they make. ``scored`` are the tasks of the run,
-    ``unit`` says that scores are shares, ``control`` that SCAFFOLD's control variates come along.
+    ``unit`` says that scores are shares, ``control`` that SCAFFOLD's control variates come along. ``previous`` is the
+    :func:`digest` of the client's last update that counted.
     """
 
     round: int
@@ -58,6 +63,7 @@ class Expected:
     scored: frozenset[str] = frozenset({"vqa"})
     unit: bool = False
     control: bool = False
+    previous: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,14 @@ class Accepted:
     """An update that passed. Its tensors are decoded each time, so that not all clients' are in memory at once.
 
     ``norm`` is the L2 norm of what it moves, over all its tensors; one above ``limit`` is scaled down to it.
+    ``control_norm`` is that of the change of SCAFFOLD's c_k.
     """
 
     update: Update
     expected: Expected = field(repr=False)
     norm: float
     limit: float = math.inf
+    control_norm: float = 0.0
 
     def control(self) -> AdapterState:
         """The change of SCAFFOLD's c_k."""
@@ -103,8 +111,17 @@ def examine(update: Update | None, expected: Expected) -> Accepted:
     state = _decoded(update, expected)
     _check_names(state, update, expected)
     _check_values(state)
-    _check_control(update, expected)
-    return Accepted(update, expected, norm_between(state, expected.start))
+    control_norm = _checked_control(update, expected)
+    norm = norm_between(state, expected.start)
+    # Two rounds that move nothing may well be the same.
+    if norm and digest(update) == expected.previous:
+        raise RejectedError("it is, byte for byte, the one that counted last")
+    return Accepted(update, expected, norm, control_norm=control_norm)
+
+
+def digest(update: Update) -> str:
+    """Tells an update's tensors from others."""
+    return hashlib.blake2b(update.adapter + update.control, digest_size=16).hexdigest()
 
 
 def examine_scores(update: Update | None, expected: Expected) -> Update:
@@ -175,11 +192,12 @@ def _check_values(state: Mapping[str, torch.Tensor]) -> None:
             raise RejectedError(f"{name} holds {what} values")
 
 
-def _check_control(update: Update, expected: Expected) -> None:
+def _checked_control(update: Update, expected: Expected) -> float:
+    """The norm of control variates that may be there."""
     if bool(update.control) != expected.control:
         raise RejectedError("it has no control variates" if expected.control else "nobody asked for control variates")
     if not expected.control:
-        return
+        return 0.0
     try:
         control = unpack(update.control, expected.spec)
     except ValueError as error:
@@ -187,6 +205,7 @@ def _check_control(update: Update, expected: Expected) -> None:
     if control.keys() - expected.names:
         raise RejectedError("it has control variates of what it was not to train")
     _check_values(control)
+    return norm_between(control, {name: torch.zeros_like(t) for name, t in control.items()})
 
 
 def norm_between(state: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) -> float:
@@ -199,9 +218,9 @@ def limits(accepted: Sequence[Accepted], largest: float, lr: float) -> dict[str,
     """By client, the largest norm that is believed: ``largest``, or if that is 0, one that follows from the others.
 
     Client j moved ``n_j`` in ``t_j`` steps. From it, another with t steps may be expected to move up to
-    ``n_j max(1, t / t_j)``; the limit is :data:`OUTLIER` times the lower median of that over the others. As long as
-    fewer than half of the clients lie, an honest client's length is among those that it is taken from. One client
-    alone has nothing to be compared with.
+    ``n_j max(1, t / t_j)``; the limit is :data:`OUTLIER` times the upper median of that over the others. As long as
+    fewer than half of the clients lie, too long or too short, honest ones bound each limit from below, and each liar's
+    from above. One client alone has nothing to be compared with.
 
     It is never below :func:`_reach`: where only A is sent, the first step from B = 0 leaves A alone, and clients of a
     single step would have those of two left out.
@@ -212,8 +231,7 @@ def limits(accepted: Sequence[Accepted], largest: float, lr: float) -> dict[str,
     for own in accepted:
         steps = own.update.steps
         expected = [a.norm * max(1.0, steps / a.update.steps) for a in accepted if a is not own and a.norm > 0]
-        usual = OUTLIER * _lower_median(expected) if expected else math.inf
-        result[own.update.client] = max(usual, _reach(own, lr))
+        result[own.update.client] = max(OUTLIER * _upper_median(expected), _reach(own, lr))
     return result
 
 
@@ -223,6 +241,16 @@ def _reach(own: Accepted, lr: float) -> float:
     return lr * own.update.steps * math.sqrt(entries)
 
 
-def _lower_median(values: Iterable[float]) -> float:
+def control_limits(accepted: Sequence[Accepted]) -> dict[str, float]:
+    """By client, the largest norm of a change of its control variate: by the others' alone."""
+    return {
+        own.update.client: CONTROL_OUTLIER
+        * _upper_median(a.control_norm for a in accepted if a is not own and a.control_norm > 0)
+        for own in accepted
+    }
+
+
+def _upper_median(values: Iterable[float]) -> float:
+    """Of nothing, infinity."""
     ordered = sorted(values)
-    return ordered[(len(ordered) - 1) // 2]
+    return ordered[len(ordered) // 2] if ordered else math.inf

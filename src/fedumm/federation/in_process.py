@@ -9,7 +9,7 @@ from fedumm.backends import load_backend_file
 from fedumm.config import FederateConfig
 from fedumm.federation.drive import drive
 from fedumm.federation.host import Host
-from fedumm.federation.messages import Message
+from fedumm.federation.messages import Message, from_wire, to_wire
 from fedumm.federation.server import Server
 from fedumm.federation.topology import assign, host_count
 from fedumm.report.run_folder import CLIENTS, RunFolder
@@ -34,7 +34,8 @@ def run_in_process(config: FederateConfig, folder: RunFolder, progress: HostProg
     server = Server(config, assignments, folder, balance=True)
 
     def send(message: Message) -> dict[str, Message]:
-        return {host.name: host.handle(message) for host in hosts}
+        # As on a network: what is no message is found out in the same place.
+        return {host.name: from_wire(to_wire(host.handle(message))) for host in hosts}
 
     try:
         drive(server, send)

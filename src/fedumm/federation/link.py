@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 
 from fedumm.adapters import AdapterState, Spec, decode, encode
-from fedumm.adapters.codec import pack, unpack
+from fedumm.adapters.codec import coding, pack, unpack
 from fedumm.adapters.feedback import send
 from fedumm.federation.messages import Parcel
 
@@ -106,8 +106,10 @@ def unpacked_update(
     """The server's end of :func:`packed_update`: the tensors that the client trained, as far as they came through.
 
     Raises:
-        ValueError: ``payload`` is not for this adapter.
+        ValueError: ``payload`` is not for this adapter, or not coded as agreed.
     """
+    if (found := coding(payload)) != (wire, keep):
+        raise ValueError("it came as {} with {:g} of its values, expected {} with {:g}".format(*found, wire, keep))
     sent = unpack(payload, spec)
     if wire == "float32" and keep == 1.0:
         return sent

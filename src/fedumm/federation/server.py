@@ -24,6 +24,8 @@ from fedumm.federation.checks import (
     Accepted,
     Expected,
     RejectedError,
+    control_limits,
+    digest,
     examine,
     examine_scores,
     good_scores,
@@ -97,6 +99,7 @@ class Server:
         self._news: News | None = None
         self._repeated = False
         self._counted: dict[str, int] = {}
+        self._digests: dict[str, str] = {}
         self._records = 0
         self._clients: dict[str, dict[str, Any]] = {}
         self._split = ("", "")
@@ -188,7 +191,7 @@ class Server:
         score, version = facts["best"]
         self.round, self._best = facts["round"], (-math.inf if score is None else score, version)
         self._scores = {int(version): scores for version, scores in facts["scores"].items()}
-        self._counted, self._records = facts["counted"], facts["records"]
+        self._counted, self._digests, self._records = facts["counted"], facts["digests"], facts["records"]
         self._started = time.monotonic() - facts["elapsed"]
         self._rounds.load(tensors, self._checkpoint.changes(self.round))
         self._news = self._rounds.everything()
@@ -204,6 +207,7 @@ class Server:
             "best": [None if score == -math.inf else score, version],
             "scores": self._scores,
             "counted": self._counted,
+            "digests": self._digests,
             "elapsed": time.monotonic() - self._started,
             "records": self._records,
         }
@@ -313,9 +317,11 @@ class Server:
                 good[client] = examine(updates.get(client), self._expected(task, client))
             except RejectedError as error:
                 problems[client] = str(error)
+        examined = dict(good)
         self._judge_norms(good, problems)
         for client in asked:
-            self.store.record(client_record(task, client, updates.get(client), problems.get(client), good.get(client)))
+            parts = updates.get(client), problems.get(client), examined.get(client)
+            self.store.record(client_record(task, client, *parts))
         return list(good.values())
 
     def _judge_norms(self, good: dict[str, Accepted], problems: dict[str, str]) -> None:
@@ -323,6 +329,10 @@ class Server:
         fate must not depend on another's data."""
         if self._dp and self._dp.mode == "central":
             return
+        for client, limit in control_limits(list(good.values())).items():
+            if good[client].control_norm > limit:
+                problems[client] = f"the norm of its control variates' change is above {limit:.3g}"
+                del good[client]
         for client, limit in limits(list(good.values()), self.config.max_update_norm, self.config.lr).items():
             own = good[client]
             if own.norm <= limit:
@@ -348,12 +358,13 @@ class Server:
             task.round, spec, rounds.names(task.round), client_start(rounds.adapter, config, client),
             facts["train"], facts["heldout"], facts["tasks"], steps, config.up, config.top_k,
             frozenset(config.tasks), self._unit,
-            config.scaffold,
+            config.scaffold, self._digests.get(client, ""),
         )  # fmt: skip
 
     def _aggregate(self, task: RoundTask, good: list[Accepted], seconds: list[float]) -> None:
         news = self._news = self._rounds.combine(task.round, good, len(self.roster))
-        self._counted |= dict.fromkeys((one.update.client for one in good), task.round)
+        self._counted |= {one.update.client: task.round for one in good}
+        self._digests |= {one.update.client: digest(one.update) for one in good}
         if news.change:
             self._checkpoint.save_change(task.round, news.change)
         self._save_adapter("last", task.round, {})
