@@ -18,9 +18,9 @@ from fedumm.backends import load_backend_file
 from fedumm.errors import FedummError
 from fedumm.federation.drive import drive
 from fedumm.federation.host import Host
-from fedumm.federation.messages import HostReply, Message, RoundTask, Sizes
+from fedumm.federation.messages import HostError, HostReply, Message, RoundTask, Sizes
 from fedumm.federation.server import Server
-from fedumm.report.run_folder import RunFolder
+from fedumm.report.run_folder import RunFolder, read_records
 from toy import TOY, Run, toy_config
 
 
@@ -126,6 +126,30 @@ def test_with_noise_at_the_client_no_update_leaves_it_unclipped(tmp_path: Path) 
     for one, other in zip(first, second, strict=True):
         std = float((one - other).std()) / 2**0.5
         assert std == pytest.approx(0.01, rel=0.2), "two draws of noise with sigma C"
+
+
+def test_a_site_that_fails_leaves_out_itself_alone_and_cannot_go_on_from_a_stale_adapter(tmp_path: Path) -> None:
+    """site-3 answers with an error in round 2, before it has taken in what the round brought."""
+    config = toy_config(num_rounds=4)
+    load_backend_file(str(TOY))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    sites = [f"site-{i}" for i in (1, 2, 3)]
+    hosts = {name: Host(name, config, lambda *_: None, folder / "clients", i, 3) for i, name in enumerate(sites)}
+
+    def send(message: Message) -> dict[str, Message]:
+        failing = isinstance(message, RoundTask) and message.round == 2
+        return {
+            name: HostError("no power") if failing and name == "site-3" else host.handle(message)
+            for name, host in hosts.items()
+        }
+
+    drive(Server(config, {name: [name] for name in sites}, RunFolder(folder, config)), send)
+    out = [(r["round"], r["client"], r["left_out"]) for r in read_records(folder) if r.get("left_out")]
+    stale = "it missed a round: it holds the result of 0, not of "
+    assert out == [(2, "site-3", "no power"), (3, "site-3", stale + "1"), (4, "site-3", stale + "2"),
+                   (5, "site-3", stale + "3")]  # fmt: skip
+    assert [r["clients"] for r in read_records(folder) if r["event"] == "round"] == [3, 2, 2, 2]
 
 
 def test_every_client_starts_from_the_common_adapter(tmp_path: Path) -> None:

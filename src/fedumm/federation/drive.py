@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from fedumm.errors import FedummError
-from fedumm.federation.messages import HostError, HostReply, Message, Ready, Sizes
+from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Sizes, Update
 from fedumm.federation.server import Server
 
 Send = Callable[[Message], dict[str, Message]]
@@ -18,21 +18,35 @@ Answer = TypeVar("Answer", Sizes, Ready, HostReply)
 def drive(server: Server, send: Send) -> None:
     """Run all rounds.
 
+    A host that serves simulated clients on this machine must work; where each is a site of somebody else's, one that
+    fails in a round leaves out its own clients only.
+
     Raises:
         FedummError: a host cannot go on, too few clients sent a usable update, or a round can't be saved.
     """
     sizes = _answers(send(server.survey()), Sizes)
     server.start(_answers(send(server.setup(sizes)), Ready))
     while (task := server.next_task()) is not None:
-        answers = _answers(send(task), HostReply)
+        answers = send(task)
+        if not server.balance:
+            answers = {host: _or_failure(task, host, answer) for host, answer in answers.items()}
+        replies = _answers(answers, HostReply)
         try:
-            server.finish(task, answers)
+            server.finish(task, replies)
         except OSError as error:
             raise FedummError(
                 f"Round {task.round} can't be saved: {error}. What was saved before it is whole: make room and go on "
                 "with --resume."
             ) from error
     server.close()
+
+
+def _or_failure(task: RoundTask, host: str, answer: Message) -> Message:
+    """``answer``, or what stands for it where it is none: all its clients failed."""
+    if isinstance(answer, HostReply):
+        return answer
+    why = answer.message if isinstance(answer, HostError) else f"{host} answered with {type(answer).__name__}"
+    return HostReply([Update(client, task.round, error=why) for client in task.assignments.get(host, [])])
 
 
 def _answers(answers: dict[str, Message], kind: type[Answer]) -> dict[str, Answer]:

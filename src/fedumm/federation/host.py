@@ -68,6 +68,7 @@ class Host:
         self._dp = check_rules(config) if config.dp == "local" else None
         self._memory = ClientMemory(folder)
         self._global: AdapterState = {}
+        self._version = -1
         self._control: AdapterState = {}
         self._clients: dict[str, _Client] = {}
         self._splits: DataSplits | None = None
@@ -173,12 +174,15 @@ class Host:
 
     def _receive(self, backbone: Backbone, task: RoundTask) -> None:
         spec = backbone.slot.spec
+        if task.base not in (-1, self._version):
+            raise FedummError(f"it missed a round: it holds the result of {self._version}, not of {task.base}")
         if task.change:
             backbone.slot.fold(unpacked_change(task.change))
         self._global = opened(task.adapter, self._global, spec)
         if task.control is not None:
             held = self._control or {name: torch.zeros_like(t) for name, t in self._global.items()}
             self._control = opened(task.control, held, spec)
+        self._version = task.round - 1
         backbone.put_at_rank(self._global, self._global_scale)
 
     @property

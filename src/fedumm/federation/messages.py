@@ -91,7 +91,9 @@ class RoundTask:
     rows, and, with ``train``, trains them from it: the LoRA factors in ``factors`` (``AB``, ``A`` or ``B``).
     ``control`` is SCAFFOLD's c in the same manner. With ``draw`` the host also draws its part of the captions
     to draw. ``since`` gives, for clients of ``assignments``, the last round whose update was used: what a client
-    keeps to itself goes on from there. Clients that are not named begin.
+    keeps to itself goes on from there. Clients that are not named begin. ``base`` is the number of rounds of which
+    the host must hold the result before, -1 where it need not hold any: one that missed a round would go on from
+    another adapter than the server believes.
     """
 
     round: int
@@ -103,6 +105,7 @@ class RoundTask:
     change: bytes = b""
     control: Parcel | None = None
     since: dict[str, int] = field(default_factory=dict)
+    base: int = -1
 
     @property
     def size(self) -> int:

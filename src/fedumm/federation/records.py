@@ -31,7 +31,7 @@ def round_record(
         **summary("heldout_after", combine([u.after for u in good])),
         "bytes_down": task.size * len(host_seconds),
         "bytes_up": sum(u.size for u in good),
-        "seconds_host": round(max(host_seconds), 3),
+        "seconds_host": round(max(host_seconds, default=0.0), 3),
     }
 
 

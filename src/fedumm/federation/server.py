@@ -97,6 +97,7 @@ class Server:
         self._combiner: Combiner | None = None
         self._adapter_config: dict[str, Any] = {}
         self._news: News | None = None
+        self._base = -1
         self._repeated = False
         self._counted: dict[str, int] = {}
         self._digests: dict[str, str] = {}
@@ -224,10 +225,12 @@ class Server:
         self._round_started = time.monotonic()
         every = self.config.geneval_every
         draw = self.round == 1 or not train or (every > 0 and (self.round - 1) % every == 0)
-        news = self._news or self._rounds.nothing()
+        news, base = (self._news, self._base) if self._news else (self._rounds.nothing(), self.round - 1)
         factors = "".join(sorted(self._rounds.factors(self.round)))
         since = {client: last for client, last in self._counted.items() if client in chosen}
-        return RoundTask(self.round, train, news.adapter, assignments, draw, factors, news.change, news.control, since)
+        return RoundTask(
+            self.round, train, news.adapter, assignments, draw, factors, news.change, news.control, since, base
+        )
 
     def finish(self, task: RoundTask, answers: Mapping[str, HostReply]) -> None:
         """Check, score, average and save one round.
@@ -363,6 +366,7 @@ class Server:
 
     def _aggregate(self, task: RoundTask, good: list[Accepted], seconds: list[float]) -> None:
         news = self._news = self._rounds.combine(task.round, good, len(self.roster))
+        self._base = task.round - 1
         self._counted |= {one.update.client: task.round for one in good}
         self._digests |= {one.update.client: digest(one.update) for one in good}
         if news.change:
