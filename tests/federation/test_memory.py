@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fedumm.federation.memory import OWN, RESIDUAL, ClientMemory, part, under
+from fedumm.federation.memory import CONTROL, OWN, RESIDUAL, ClientMemory, part, remembered, under
 
 
 def test_a_round_done_again_starts_from_what_was_before_it(tmp_path: Path) -> None:
@@ -43,3 +43,12 @@ def test_parts_by_prefix() -> None:
     whole = under(OWN, own) | under(RESIDUAL, lost)
     assert part(whole, OWN) == own
     assert part(whole, RESIDUAL) == lost
+
+
+def test_a_loss_that_was_made_up_for_is_forgotten() -> None:
+    old, new = torch.zeros(1), torch.ones(1)
+    before = under(OWN, {"a": old, "b": old}) | under(CONTROL, {"a": old}) | under(RESIDUAL, {"a": old, "b": old})
+    after = remembered(before, {"a": new}, {"a": new}, {"b": new})
+    assert part(after, OWN) == {"a": new, "b": old}, "what was not trained stays"
+    assert part(after, CONTROL) == {"a": new}
+    assert part(after, RESIDUAL) == {"b": new}

@@ -23,7 +23,7 @@ from fedumm.data.partition import ClientShare, Partition
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
 from fedumm.federation.link import opened, packed_update
-from fedumm.federation.memory import CONTROL, OWN, RESIDUAL, ClientMemory, part, under
+from fedumm.federation.memory import CONTROL, OWN, RESIDUAL, ClientMemory, part, remembered
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.rules import check_rules
 from fedumm.federation.start import client_start, travelling, unpacked_change
@@ -258,7 +258,7 @@ class Host:
         sent = {name: t for name, t in trained.items() if name not in kept}
         payload, residual = self._pack(start, sent, memory, client)
         control, own_control = self._pack_control(variates, memory) if variates else (b"", {})
-        keep = {**memory, **under(OWN, kept), **under(RESIDUAL, residual), **under(CONTROL, own_control)}
+        keep = remembered(memory, kept, own_control, residual)
         self._memory.save(client, task.round, keep, task.since.get(client, 0))
         return Update(
             client, task.round, payload, self._untrained(start, sent, task.factors), result.samples, result.steps,

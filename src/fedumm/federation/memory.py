@@ -54,3 +54,15 @@ def part(state: Mapping[str, torch.Tensor], prefix: str) -> AdapterState:
 def under(prefix: str, state: Mapping[str, torch.Tensor]) -> AdapterState:
     """The inverse of :func:`part`."""
     return {prefix + name: t for name, t in state.items()}
+
+
+def remembered(
+    before: Mapping[str, torch.Tensor],
+    own: Mapping[str, torch.Tensor],
+    control: Mapping[str, torch.Tensor],
+    residual: Mapping[str, torch.Tensor],
+) -> AdapterState:
+    """What a client keeps after a round: factors and control variates that it trained are new, and what rounding has
+    lost until now is ``residual`` alone."""
+    stays = {name: t for name, t in before.items() if not name.startswith(RESIDUAL)}
+    return stays | under(OWN, own) | under(CONTROL, control) | under(RESIDUAL, residual)
