@@ -243,8 +243,8 @@ class Server:
         """Once more with the same clients, who may have failed for a passing reason; not a third time."""
         if self._repeated:
             raise FedummError(
-                f"Round {task.round}: {found} usable update(s), and --min_clients {self.config.min_clients}; the reasons "
-                "are in metrics.jsonl. The last good state is kept: mend the cause and go on with --resume."
+                f"Round {task.round}: {found} usable update(s), and --min_clients {self.config.min_clients}; the "
+                "reasons are in metrics.jsonl. The last good state is kept: mend the cause and go on with --resume."
             )
         self._repeated = True
         self.round -= 1
