@@ -136,27 +136,38 @@ def save_figure(outcomes: Outcomes) -> None:
 
     figure = Figure(figsize=(12, 0.9 + 0.27 * len(SETTINGS)), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(ALPHAS) + 1, sharey=True)
-    places = range(len(SETTINGS))
-    for axes, alpha, color in zip(panels[:-1], ALPHAS, COLORS, strict=True):
-        for place, name in zip(places, SETTINGS, strict=True):
-            own = [100 * o.test for o in outcomes[name, alpha] if o.test is not None]
-            if own:
-                axes.errorbar(mean(own), place, xerr=stdev(own), fmt="o", color=color, capsize=3)
-                axes.plot(own, [place] * len(own), "|", color="black", markersize=6, alpha=0.6)
-            errors = [mean(o.errors) for o in outcomes[name, alpha] if o.errors]
-            if errors:
-                panels[-1].plot(mean(errors), place, "o", color=color, alpha=0.8)
-        axes.axvline(100 * (outcomes[BASELINE, alpha][0].untrained or 0.0), color="gray", linestyle=":")
-        axes.axvline(100 * mean(o.test or 0.0 for o in outcomes[BASELINE, alpha]), color=color, linestyle="--", lw=0.8)
-        axes.set(title=f"test accuracy, alpha {alpha} (%)")
-    panels[-1].set(title="aggregation error, mean over rounds", xscale="log")
-    panels[0].set_yticks(places, list(SETTINGS))
+    *panels, last = figure.subplots(1, len(ALPHAS) + 1, sharey=True)
+    for axes, alpha, color in zip(panels, ALPHAS, COLORS, strict=True):
+        _draw_accuracy(axes, alpha, color, outcomes)
+        _draw_errors(last, alpha, color, outcomes)
+    panels[0].set_yticks(range(len(SETTINGS)), list(SETTINGS))
     panels[0].invert_yaxis()
-    for axes in panels:
+    last.legend(loc="upper left", frameon=False)
+    for axes in (*panels, last):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(FIGURE, dpi=110)
+
+
+def _draw_accuracy(axes: Any, alpha: float, color: str, outcomes: Outcomes) -> None:
+    """Mean and standard deviation, and a tick for each seed; dotted the untrained model, dashed the baseline."""
+    base = outcomes[BASELINE, alpha]
+    axes.axvline(100 * (base[0].untrained or 0.0), color="gray", linestyle=":")
+    axes.axvline(100 * mean(o.test or 0.0 for o in base), color=color, linestyle="--", lw=0.8)
+    for place, name in enumerate(SETTINGS):
+        own = [100 * o.test for o in outcomes[name, alpha] if o.test is not None]
+        if own:
+            axes.errorbar(mean(own), place, xerr=stdev(own), fmt="o", color=color, capsize=3)
+            axes.plot(own, [place] * len(own), "|", color="black", markersize=6, alpha=0.6)
+        else:
+            axes.text(100 * (base[0].untrained or 0.0) + 1, place, "no common test", va="center", color="gray")
+    axes.set(title=f"test accuracy, alpha {alpha} (%)")
+
+
+def _draw_errors(axes: Any, alpha: float, color: str, outcomes: Outcomes) -> None:
+    points = [(mean(o.errors), place) for place, name in enumerate(SETTINGS) for o in outcomes[name, alpha] if o.errors]
+    axes.plot(*zip(*points, strict=True), "o", color=color, markersize=5, alpha=0.5, label=f"alpha {alpha}")
+    axes.set(title="aggregation error, mean over rounds", xscale="log")
 
 
 def run() -> list[Table]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What rounding on the wire costs in accuracy: float32 against int8, nf4 and int8 with top-k.
 
-    python benchmarks/codecs.py
+    python benchmarks/rounding.py
 
 Federates the shipped `tiny` of `blip_vqa` on 1,600 questions of easy-VQA with FedAvg: 4 clients, Dirichlet 0.5, 10
 rounds of one epoch, batches of 32, learning rate 1e-3, 5 seeds, and scores the last adapter on 1,000 questions of the
@@ -73,4 +73,4 @@ def run() -> list[Table]:
 
 
 if __name__ == "__main__":
-    main("codecs", __doc__, run)
+    main("rounding", __doc__, run)
