@@ -22,7 +22,7 @@ NAMES = (
     "tiny_janus", "unified", "aggregation", "rounding", "janus_pro_1b",
 )  # fmt: skip
 PAGE = ROOT / "docs" / "benchmarks.md"
-OTHERS = (ROOT / "docs" / "aggregation.md",)
+OTHERS = (ROOT / "docs" / "aggregation.md", ROOT / "docs" / "unified.md")
 """Pages with the tables of a benchmark between ``<!-- NAME.json -->`` and ``<!-- end -->``."""
 HEAD = """# Benchmarks
 
