@@ -6,6 +6,7 @@ The command line (``fedumm.cli``), YAML files (``--config``) and the run folder'
 
 from __future__ import annotations
 
+import os
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
@@ -406,7 +407,9 @@ def write_yaml(config: RunConfig, path: Path, command: str) -> None:
     text = yaml.safe_dump(options, sort_keys=False)
     # A line break or control character in an argument would end the comment.
     comment = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in command)
-    path.write_text(f"{REPEAT} {comment}\n{text}", encoding="utf-8")
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(f"{REPEAT} {comment}\n{text}", encoding="utf-8")
+    os.replace(draft, path)
 
 
 def is_ours(path: Path) -> bool:

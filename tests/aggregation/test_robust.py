@@ -211,6 +211,12 @@ def test_what_the_round_is_made_of(method: type[RobustAggregator]) -> None:
     assert {name: t.item() for name, t in aggregator.finish().adapter.items()} == {"a": 3.0, "b": 5.0}
 
 
+def test_something_is_always_left_to_average() -> None:
+    aggregator = TrimmedMean(0.4999999999)
+    for count in range(1, 12):
+        assert 2 * aggregator.cut(count) < count
+
+
 def test_options_come_from_the_configuration() -> None:
     config = replace(FederateConfig(model_backend="toy", num_clients=7), trim_ratio=0.25, krum_f=2, krum_keep=3)
     krum = Krum.from_config(config)

@@ -27,9 +27,12 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_changes_of_the_backbone_come_back_in_order_and_not_from_later_rounds(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "state")
-    for number in (1, 2, 10, 11):
+    for number in range(1, 12):
         checkpoint.save_change(number, str(number).encode())
-    assert checkpoint.changes(10) == [b"1", b"2", b"10"]
+    assert checkpoint.changes(10) == [str(number).encode() for number in range(1, 11)]
+    (tmp_path / "state" / "change-000003").unlink()
+    with pytest.raises(FedummError, match="change-000003 is missing"):
+        checkpoint.changes(10)
 
 
 def test_a_failed_write_leaves_the_last_good_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,19 @@ def test_a_site_that_fails_leaves_out_itself_alone_and_cannot_go_on_from_a_stale
     assert [r["clients"] for r in read_records(folder) if r["event"] == "round"] == [3, 2, 2, 2]
 
 
+def test_with_noise_at_the_client_a_round_is_answered_once(tmp_path: Path) -> None:
+    seen = drive_hosts(
+        tmp_path / "run", {"host-1": ["site-1", "site-2", "site-3"]}, dp="local", dp_noise_multiplier=1.0, num_rounds=1
+    )
+    config = toy_config(dp="local", dp_noise_multiplier=1.0, num_rounds=1)
+    host = Host("host-1", config, lambda *_: None, tmp_path / "clients")
+    answers = [host.handle(message) for message, _ in seen]
+    assert isinstance(answers[2], HostReply)
+    again = host.handle(seen[2][0])
+    assert isinstance(again, HostError)
+    assert "its noise would be spent twice" in again.message
+
+
 def test_every_client_starts_from_the_common_adapter(tmp_path: Path) -> None:
     """No matter what the seed of another purpose is, round 1 begins with host-1's fresh adapter."""
     seen = drive_hosts(tmp_path / "run", {"host-1": ["site-1"], "host-2": ["site-2", "site-3"]})

@@ -25,6 +25,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"server_beta2": 0.5, "aggregator": "fedadagrad"}, "--server_beta2 means nothing to --aggregator fedadagrad"),
     ({"dp_epsilon": 1.0}, "--dp_epsilon needs --dp"),
     ({"dp": "central", "dp_noise_multiplier": 1.0}, "add --client_weights equal"),
+    ({"dp": "central", "dp_noise_multiplier": 1.0, "client_weights": "equal", "min_clients": 2}, "--min_clients means"),
+    (
+        {
+            "dp": "central",
+            "dp_noise_multiplier": 1.0,
+            "client_weights": "equal",
+            "clients_per_round": 2,
+            "export_dir": "jobs",
+        },
+        "--clients_per_round gains privacy only while nobody knows",
+    ),
 ]
 
 

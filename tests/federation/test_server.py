@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,18 @@ def test_a_malformed_update_is_that_clients_failure_alone() -> None:
         assert isinstance(good, HostReply)
         assert message.updates[0].error.startswith("not an update")
         assert message.updates[1] == good.updates[0]
+
+
+def test_with_noise_at_the_client_no_round_is_repeated(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def reply(task: RoundTask) -> list[Update]:
+        asked.append(task.round)
+        return [good(task, "site-1", 1.0)]
+
+    with pytest.raises(FedummError, match="Round 1: 1 usable update"):
+        run(tmp_path, reply, dp="local", dp_noise_multiplier=1.0, min_clients=2)
+    assert asked == [1]
 
 
 def test_the_mean_weighs_by_samples(tmp_path: Path) -> None:
@@ -393,6 +406,23 @@ def test_hosts_with_other_data_are_refused(tmp_path: Path) -> None:
         two_hosts(tmp_path).setup({"host-1": sizes(), "host-2": sizes("another")})
 
 
+def test_a_host_that_counts_clients_otherwise_is_refused(tmp_path: Path) -> None:
+    """Its own or others': sizes decide what a client weighs, and how far it may move."""
+    for lie in (sizes(site_2=10**9), sizes(site_1=6)):
+        with pytest.raises(FedummError, match="host-2 has other data"):
+            two_hosts(tmp_path).setup({"host-1": sizes(), "host-2": lie})
+    with pytest.raises(FedummError, match="No good number of training samples of site-2"):
+        two_hosts(tmp_path).setup({"host-1": sizes(site_2=10**12), "host-2": sizes(site_2=10**12)})
+
+
+def test_a_damaged_first_adapter_is_refused(tmp_path: Path) -> None:
+    server = two_hosts(tmp_path)
+    server.setup({"host-1": sizes(), "host-2": sizes()})
+    bad = Ready(spec_of(START), {}, 3, 9, encode({"w": torch.tensor([0.0, math.nan, 0.0])}), 0, [CacheReport()], "cpu")
+    with pytest.raises(FedummError, match="The first adapter is damaged: w holds NaN"):
+        server.start({"host-1": bad, "host-2": replace(bad, adapter=b"")})
+
+
 def test_hosts_with_another_adapter_are_refused(tmp_path: Path) -> None:
     server = two_hosts(tmp_path)
     server.setup({"host-1": sizes(), "host-2": sizes()})
@@ -451,7 +481,7 @@ def test_names_sort_by_their_numbers() -> None:
 
 MESSAGES: list[Message] = [
     Survey(["site-1", "site-2"]),
-    Sizes({"site-1": {"train": 1, "heldout": 0, "labels": {"yes": 1}}}, "iid", "f"),
+    Sizes({"site-1": {"train": 1, "heldout": 0, "tasks": {"vqa": 1}, "labels": {"yes": 1}}}, "iid", "f"),
     Setup({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1"),
     Ready({"w": ((2, 3), "float32")}, {}, 6, 9, b"x", 3, [CacheReport("codes", "disk", 9, 2, 1)], "cpu"),
     RoundTask(
@@ -480,6 +510,10 @@ def test_messages_survive_the_wire(message: Message) -> None:
         {"kind": "HostReply", "updates": [{"round": 2}], "test": {}, "seconds": 1.0},
         {**to_wire(MESSAGES[6]), "test": {"t2i": {"score": 1.0, "count": 2, "parts": {}}}},
         {"kind": "Ready", "spec": 3},
+        {"kind": "HostReply", "updates": [], "test": {}, "seconds": 10**400},
+        {"kind": "Sizes", "clients": {"a": {"train": "x"}}, "method": "iid", "fingerprint": "f"},
+        {"kind": "Sizes", "method": "iid", "fingerprint": "f",
+         "clients": {"a": {"train": 1, "heldout": 1, "tasks": {"vqa": 1, "zzz": 0}, "labels": {}}}},
     ],
 )  # fmt: skip
 def test_what_is_no_message_is_refused(data: dict[str, Any]) -> None:

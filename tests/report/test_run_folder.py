@@ -305,6 +305,10 @@ class TestCard:
         assert rows["Aggregation"] == "flora, weights equal, FedProx 0.1, wire int8 up, bfloat16 down"
         assert rows["Differential privacy"] == "epsilon 2.5, delta 1e-05 (client-level)"
         assert rows["Saved at rank"] == "96: what the backbone grew by is part of it; 1 % of its energy was cut"
+        scored = table_of(federated_card(chosen, 1, scores(heldout=0.5, test=0.25), "run", Facts(2.5)))
+        assert [row for row in scored if row.startswith("Accuracy")] == ["Accuracy on the common test set"], (
+            "epsilon does not cover scores on the clients' data"
+        )
         assert rows["Shared part"].startswith("this is what the clients share")
 
     def test_of_an_iid_split_says_so(self) -> None:

@@ -39,6 +39,7 @@ class AdapterSlot:
         """By their names in the adapter."""
         self.spec = spec_of({name: tensor.detach() for name, tensor in self.parameters.items()})
         self._model = model
+        self._exact: dict[str, torch.Tensor] = {}
         self._layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
 
     def get(self, only: Container[torch.Tensor] | None = None) -> AdapterState:
@@ -92,4 +93,9 @@ class AdapterSlot:
             if (left.shape[0], right.shape[1]) != tuple(weight.shape) or left.shape[1] != right.shape[0]:
                 raise ValueError(f"a change of {name} has shapes {tuple(left.shape)} and {tuple(right.shape)}")
             product = left.to(weight.device, torch.float32) @ right.to(weight.device, torch.float32)
-            weight += product.to(weight.dtype)
+            if weight.dtype == torch.float32:
+                weight += product
+                continue
+            # Small changes would be rounded away, one after the other.
+            exact = self._exact.setdefault(name, weight.float())
+            weight.copy_(exact.add_(product))

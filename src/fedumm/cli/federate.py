@@ -55,6 +55,10 @@ def _resumed(parsed: argparse.Namespace) -> FederateConfig:
         if name not in free | {"num_rounds"}:
             raise FedummError(f"--{name} can't be changed when a run goes on; --num_rounds can, and how it is run.")
     values = read_yaml(path / CONFIG)
+    if values.get("dp") == "local":
+        raise FedummError(
+            "--resume: a round done again would send updates with other noise, which costs privacy again."
+        )
     if values.get("dp_epsilon") and flags.get("num_rounds", values["num_rounds"]) != values["num_rounds"]:
         raise FedummError("--num_rounds can't be changed: the noise was chosen for --dp_epsilon after all rounds.")
     if any(name in flags for name in RUNNERS):

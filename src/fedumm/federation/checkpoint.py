@@ -54,9 +54,16 @@ class Checkpoint:
         _write(self._change(round_number), payload)
 
     def changes(self, rounds: int) -> list[bytes]:
-        """Those of the first ``rounds`` rounds, in order."""
+        """Those of the first ``rounds`` rounds, in order.
+
+        Raises:
+            FedummError: one is missing.
+        """
         paths = [self._change(number + 1) for number in range(rounds)]
-        return [path.read_bytes() for path in paths if path.exists()]
+        try:
+            return [path.read_bytes() for path in paths]
+        except FileNotFoundError as error:
+            raise FedummError(f"{error.filename} is missing: this run can't go on.") from error
 
     def _change(self, round_number: int) -> Path:
         return self.folder / f"change-{round_number:06d}"

@@ -156,7 +156,8 @@ class Combiner:
         if not self.aggregator.changes_backbone:
             return self.adapter, dict(adapter_config), 0.0
         state, rank, cut = merged(self._grown, self.adapter, self.scale, self.config.export_rank)
-        return state, {**adapter_config, "r": rank, "lora_alpha": rank}, cut
+        plain = {"r": rank, "lora_alpha": rank, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}}
+        return state, {**adapter_config, **plain}, cut
 
     def state(self) -> AdapterState:
         """All that the next round depends on, but for the changes of the backbone."""

@@ -38,6 +38,10 @@ def drive(server: Server, send: Send) -> None:
                 f"Round {task.round} can't be saved: {error}. What was saved before it is whole: make room and go on "
                 "with --resume."
             ) from error
+        except (ValueError, RuntimeError) as error:
+            raise FedummError(
+                f"Round {task.round} can't be aggregated: {error}. The last good state is kept."
+            ) from error
     server.close()
 
 

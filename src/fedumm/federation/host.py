@@ -39,6 +39,9 @@ from fedumm.training.pool import DatasetPool
 from fedumm.training.results import GENEVAL, Scores
 from fedumm.training.threads import thread_count
 
+_FAILURES = (FedummError, RuntimeError, OSError, ValueError, LookupError, TypeError, ArithmeticError)
+"""What leaves out one client, and not the others of its host. That FLARE wants to stop is not among them."""
+
 
 @dataclass
 class _Client:
@@ -66,6 +69,7 @@ class Host:
         self._index, self._hosts = index, hosts
         self._aggregator = get_aggregator(config.aggregator)
         self._dp = check_rules(config) if config.dp == "local" else None
+        self._answered = 0
         self._memory = ClientMemory(folder)
         self._global: AdapterState = {}
         self._version = -1
@@ -157,14 +161,18 @@ class Host:
         backbone = self._backbone
         if backbone is None:
             raise FedummError("a round was asked for before the set-up")
+        if self._dp and task.train and not self._answered < task.round <= self.config.num_rounds:
+            raise FedummError(f"round {task.round} is not the next: its noise would be spent twice")
+        self._answered = task.round
         begun = time.monotonic()
         self._receive(backbone, task)
         test = self._score_test(backbone, task.draw) if self._shares_all else {}
         updates = []
         for client in task.assignments.get(self.name, []):
-            memory = self._memory.load(client, task.since.get(client, 0))
-            start = self._enter(backbone, client, part(memory, OWN))
-            updates.append(self._client_round(backbone, start, memory, task, client))
+            try:
+                updates.append(self._client_round(backbone, task, client))
+            except _FAILURES as error:
+                updates.append(Update(client, task.round, error=f"{type(error).__name__}: {error}"))
         return HostReply(updates, test, time.monotonic() - begun)
 
     @property
@@ -220,17 +228,14 @@ class Host:
         self.progress(f"scoring {client}", 0, 1)
         return evaluate(backbone, heldout, self.config), time.monotonic() - start
 
-    def _client_round(
-        self, backbone: Backbone, start: AdapterState, memory: AdapterState, task: RoundTask, client: str
-    ) -> Update:
+    def _client_round(self, backbone: Backbone, task: RoundTask, client: str) -> Update:
+        memory = self._memory.load(client, task.since.get(client, 0))
+        start = self._enter(backbone, client, part(memory, OWN))
         before, seconds = self._score(backbone, client)
         if not task.train:
             self._save_own(backbone, client, memory)
             return Update(client, task.round, before=before, seconds_eval=seconds)
-        try:
-            return self._train_client(backbone, start, memory, task, client, before, seconds)
-        except (FedummError, RuntimeError, OSError, ValueError) as error:
-            return Update(client, task.round, before=before, error=f"{type(error).__name__}: {error}")
+        return self._train_client(backbone, start, memory, task, client, before, seconds)
 
     def _train_client(
         self, backbone: Backbone, start: AdapterState, memory: AdapterState, task: RoundTask, client: str,
@@ -253,9 +258,12 @@ class Host:
                 backbone, self._data(client).train, config, config.local_epochs, seed, show, hooks=hooks
             )
         after, seconds_after = self._score(backbone, client)
-        trained = at_rank(result.adapter, config.rank_of(client))
+        trained = result.adapter if config.equal_ranks else at_rank(result.adapter, config.rank_of(client))
         kept = {name: t for name, t in trained.items() if (factor := factor_of(name)) and not self._travels(factor)}
         sent = {name: t for name, t in trained.items() if name not in kept}
+        if self._dp:
+            # Which tensors its data had use for would tell of them: noise goes on all.
+            sent = {name: start[name] for name in travelling(start, self._shared(task.factors))} | sent
         payload, residual = self._pack(start, sent, memory, client)
         control, own_control = self._pack_control(variates, memory) if variates else (b"", {})
         keep = remembered(memory, kept, own_control, residual)
@@ -269,17 +277,21 @@ class Host:
         return factor in self._aggregator.shares
 
     def _untrained(self, start: AdapterState, sent: AdapterState, factors: str) -> list[str]:
-        return sorted(travelling(start, self._aggregator.shares & set(factors)) - sent.keys())
+        return sorted(travelling(start, self._shared(factors)) - sent.keys())
+
+    def _shared(self, factors: str) -> frozenset[str]:
+        return self._aggregator.shares & frozenset(factors)
 
     def _spec(self, client: str) -> Spec:
         assert self._backbone is not None
-        return spec_at_rank(self._backbone.slot.spec, self.config.rank_of(client))
+        spec = self._backbone.slot.spec
+        return spec if self.config.equal_ranks else spec_at_rank(spec, self.config.rank_of(client))
 
     def _pack(
         self, start: AdapterState, sent: AdapterState, memory: AdapterState, client: str
     ) -> tuple[bytes, AdapterState]:
         config = self.config
-        if self._dp and self._dp.mode == "local":
+        if self._dp:
             sent = private_update(start, sent, self._dp.clip, self._dp.std)
         residual = part(memory, RESIDUAL) if self._aggregator.keeps_basis else {}
         payload, lost = packed_update(start, sent, config.up, config.top_k, self._spec(client), residual)

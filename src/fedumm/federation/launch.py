@@ -66,6 +66,8 @@ def _reopened(path: Path, config: FederateConfig, command: str) -> FileLock:
     if saved is None:
         raise FedummError(f"No round of {path} was finished: there is nothing to go on from. Start again, --overwrite.")
     _, facts = saved
+    if config.num_rounds < facts["round"]:
+        raise FedummError(f"{path} has done {facts['round']} rounds: --num_rounds can't be lower.")
     if facts["round"] >= config.num_rounds and any(r["event"] == "summary" for r in read_records(path)):
         raise FedummError(f"{path} is finished after {facts['round']} rounds. For more, add a higher --num_rounds.")
     return reopen(path, config, command, facts["records"])

@@ -182,6 +182,8 @@ def from_wire(data: dict[str, Any]) -> Message:
         if data.get("kind") == "HostReply":
             updates = [_update_or_error(u) for u in fields["updates"]]
             return HostReply(updates, _scores(fields["test"]), float(fields["seconds"]))
+        if data.get("kind") == "Sizes":
+            fields["clients"] = {str(name): _sizes(own) for name, own in fields["clients"].items()}
         if data.get("kind") == "RoundTask":
             fields["adapter"] = Parcel(**fields["adapter"])
             fields["control"] = Parcel(**fields["control"]) if fields["control"] else None
@@ -190,8 +192,15 @@ def from_wire(data: dict[str, Any]) -> Message:
             fields["spec"] = {k: (tuple(int(n) for n in shape), str(d)) for k, (shape, d) in fields["spec"].items()}
         message: Message = _PLAIN[data["kind"]](**fields)
         return message
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"not a message: {type(error).__name__} {error}") from error
+
+
+def _sizes(data: Any) -> dict[str, Any]:
+    counts = {kind: {str(name): int(count) for name, count in data[kind].items()} for kind in ("tasks", "labels")}
+    if min(counts["tasks"].values(), default=1) < 1:
+        raise ValueError("a task without rows")
+    return {"train": int(data["train"]), "heldout": int(data["heldout"]), **counts}
 
 
 def _scores(data: Any) -> Scores:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from fedumm.adapters import AdapterState, decode
+from fedumm.adapters import AdapterState, check_state, decode
 from fedumm.adapters.factors import spec_at_rank
+from fedumm.aggregation import get_aggregator
 from fedumm.backends.registry import SHIPPED
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
@@ -131,21 +132,25 @@ class Server:
         """
         first = next(iter(answers.values()))
         for host, sizes in answers.items():
-            if sizes.fingerprint != first.fingerprint:
+            # Sizes decide what a client weighs: no host may tell others of its own or of anybody else's.
+            if (sizes.fingerprint, sizes.clients) != (first.fingerprint, first.clients):
                 raise FedummError(f"{host} has other data: all hosts must split the same data set.")
-            for client, own in sizes.clients.items():
-                if not 0 < own["train"] <= MOST_SAMPLES:
-                    raise FedummError(f"{host} claims {own['train']} training samples for {client}.")
-        clients = {name: entry for sizes in answers.values() for name, entry in sizes.clients.items()}
-        self._clients = {name: clients[name] for name in self.roster}
+        for client in self.roster:
+            if not 0 < first.clients.get(client, {"train": 0})["train"] <= MOST_SAMPLES:
+                raise FedummError(f"No good number of training samples of {client}.")
+        self._clients = {name: first.clients[name] for name in self.roster}
         self._split = (first.method, first.fingerprint)
         if self.balance:
             self.assignments = balanced({n: c["train"] for n, c in self._clients.items()}, list(self.assignments))
         hosts = sorted(self.assignments, key=natural)
         tests = {host: [i, len(hosts)] for i, host in enumerate(hosts)}
         saved = self._checkpoint.load()
-        changes = self._checkpoint.changes(saved[1]["round"]) if saved else []
+        changes = self._changes(saved[1]["round"]) if saved else []
         return Setup(self.assignments, tests, hosts[0], changes)
+
+    def _changes(self, rounds: int) -> list[bytes]:
+        """What the backbone grew by in each of the first ``rounds`` rounds."""
+        return self._checkpoint.changes(rounds) if get_aggregator(self.config.aggregator).changes_backbone else []
 
     def start(self, answers: Mapping[str, Ready]) -> None:
         """Take in the hosts' answers to :meth:`setup`.
@@ -153,14 +158,15 @@ class Server:
         Raises:
             FedummError: hosts disagree on the adapter's shape.
         """
-        first = next(ready for ready in answers.values() if ready.adapter)
-        caches = zip(*(ready.cache for ready in answers.values()), strict=True)
+        first = answers[min(answers, key=natural)]
+        caches = zip(*(ready.cache for ready in answers.values()), strict=False)
         for host, ready in answers.items():
             if ready.spec != first.spec:
                 raise FedummError(f"{host} has an adapter of another shape: its model or LoRA options differ.")
+        adapter = _first_adapter(first)
         self._adapter_config = first.adapter_config
         scale = scale_of(first.adapter_config, self.config)
-        self._combiner = Combiner(self.config, first.spec, decode(first.adapter), scale, self._dp)
+        self._combiner = Combiner(self.config, first.spec, adapter, scale, self._dp)
         self._news = self._combiner.first()
         self.store.describe(*self._split, self._clients)
         if self._resume():
@@ -194,7 +200,7 @@ class Server:
         self._scores = {int(version): scores for version, scores in facts["scores"].items()}
         self._counted, self._digests, self._records = facts["counted"], facts["digests"], facts["records"]
         self._started = time.monotonic() - facts["elapsed"]
-        self._rounds.load(tensors, self._checkpoint.changes(self.round))
+        self._rounds.load(tensors, self._changes(self.round))
         self._news = self._rounds.everything()
         self.store.record({"event": "resumed", "round": self.round, "elapsed": facts["elapsed"]})
         return True
@@ -265,7 +271,8 @@ class Server:
 
     def _repeat(self, task: RoundTask, found: int) -> None:
         """Once more with the same clients, who may have failed for a passing reason; not a third time."""
-        if self._repeated:
+        # A second update with other noise would cost privacy again.
+        if self._repeated or self._dp:
             raise FedummError(
                 f"Round {task.round}: {found} usable update(s), and --min_clients {self.config.min_clients}. The "
                 "reasons are in metrics.jsonl. The last good state is kept: mend the cause and go on with --resume."
@@ -369,9 +376,9 @@ class Server:
         self._base = task.round - 1
         self._counted |= {one.update.client: task.round for one in good}
         self._digests |= {one.update.client: digest(one.update) for one in good}
-        if news.change:
+        if self._rounds.aggregator.changes_backbone:
+            # Also an empty one: a try of this round that was cut off may have left another.
             self._checkpoint.save_change(task.round, news.change)
-        self._save_adapter("last", task.round, {})
         assert self._best is not None
         now = time.monotonic()
         self.store.record(
@@ -387,7 +394,9 @@ class Server:
             }
         )
         self._records = self.store.records_bytes()
+        # Nobody sees the adapter of a round that might have to be done again, with other noise.
         self._save(task.round)
+        self._save_adapter("last", task.round, {})
 
     def close(self) -> None:
         """Write the closing summary."""
@@ -405,3 +414,18 @@ class Server:
                 "seconds": round(time.monotonic() - self._started, 3),
             }
         )
+
+
+def _first_adapter(ready: Ready) -> AdapterState:
+    """The adapter that everybody starts from.
+
+    Raises:
+        FedummError: it is not what the host says of it.
+    """
+    try:
+        state = decode(ready.adapter)
+    except ValueError as error:
+        raise FedummError(f"The first adapter can't be read: {error}") from error
+    if problem := check_state(state, ready.spec):
+        raise FedummError(f"The first adapter is damaged: {problem}.")
+    return state

@@ -91,6 +91,11 @@ def _breach(config: FederateConfig, linear: bool) -> str | None:
         )
     if config.client_weights != "equal":
         return f"--client_weights {config.client_weights} lets a client count for more: add --client_weights equal."
+    for name in ("max_update_norm", "over_norm", "min_clients"):
+        if getattr(config, name) != next(f.default for f in fields(config) if f.name == name):
+            return f"--{name} means nothing with --dp central: every update is clipped, and a round has whom it has."
+    if config.export_dir and _sampling(config) < 1:
+        return "--clients_per_round gains privacy only while nobody knows who takes part, and sites do: leave it out."
     if config.dp_delta >= 1 / config.num_clients:
         return (
             f"--dp_delta {config.dp_delta:g} promises nothing: use less than 1 / --num_clients = "

@@ -39,7 +39,8 @@ def federated_card(
         ("Rounds", f"{version} of {config.num_rounds}, {config.local_epochs} local epoch(s) each"),
         ("Aggregation", aggregation_text(config)),
         *_fact_rows(config, facts),
-        *_score_rows(scores, "heldout", "the clients' held-out data"),
+        # Epsilon does not cover what clients' own data say of the adapter.
+        *([] if facts.epsilon is not None else _score_rows(scores, "heldout", "the clients' held-out data")),
         *_score_rows(scores, "test", "the common test set"),
     ]
     text = (

@@ -182,16 +182,20 @@ def reopen(path: Path, config: FederateConfig, command: str, records_bytes: int)
     """Lock a run folder to go on with it by ``config``; of ``metrics.jsonl`` the first ``records_bytes`` stay.
 
     Raises:
-        FedummError: another process is using it.
+        FedummError: another process is using it, or it can't be written to, or records are missing.
     """
     lock = FileLock(path / ".lock")
     try:
         lock.acquire(timeout=0)
+        if (path / METRICS).stat().st_size < records_bytes:
+            raise FedummError(f"{path / METRICS} is shorter than it was: this run can't go on.")
+        write_yaml(config, path / CONFIG, command)
+        os.truncate(path / METRICS, records_bytes)
+        (path / ROUNDS).unlink(missing_ok=True)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process.") from None
-    write_yaml(config, path / CONFIG, command)
-    os.truncate(path / METRICS, records_bytes)
-    (path / ROUNDS).unlink(missing_ok=True)
+    except OSError as error:
+        raise FedummError(f"Run folder {path} can't be gone on with: {error}.") from error
     return lock
 
 

@@ -42,7 +42,7 @@ class TrimmedMean(RobustAggregator):
         if not self.trim_ratio or count < 3:
             return 0
         # 0.29 of 100 is 29, though the float64 product lies below.
-        return max(1, math.floor(self.trim_ratio * count + 1e-9))
+        return min(max(1, math.floor(self.trim_ratio * count + 1e-9)), (count - 1) // 2)
 
     def centre(self, values: torch.Tensor) -> torch.Tensor:
         """The trimmed mean over the first dimension."""

@@ -109,8 +109,9 @@ class ServerController(Controller):  # type: ignore[misc]
         code = result.get_return_code()
         try:
             answer = unpack(result) if code == ReturnCode.OK else HostError(f"NVIDIA FLARE reports {code}")
-        except ValueError as error:
-            answer = HostError(str(error))
+        except Exception as error:
+            # FLARE would give up the task for everybody.
+            answer = HostError(f"{type(error).__name__}: {error}")
         self._answers[host] = answer
         client_task.result = None
 
