@@ -62,7 +62,8 @@ def known(names: Callable[[], list[str]]) -> Check:
 
     def check(value: str) -> str | None:
         there = names()
-        return None if value in there else f"must be one of {', '.join(there)}{did_you_mean(value, there).rstrip('?')}"
+        hint = did_you_mean(value, there).strip().replace("Did", "did")
+        return None if value in there else f"must be one of {', '.join(there)}" + (f" ({hint})" if hint else "")
 
     return check
 
