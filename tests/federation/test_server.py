@@ -272,6 +272,8 @@ def test_with_privacy_best_is_last_and_other_clients_do_not_decide_who_counts(tm
     assert not any(r["left_out"] for r in records if r["event"] == "client")
     (summary,) = [r for r in records if r["event"] == "summary"]
     assert summary["best"]["round"] == 2
+    (setup,) = [r for r in records if r["event"] == "setup"]
+    assert setup["noise"] == {"norm": pytest.approx(0.5 * 3**0.5 / 2), "clip": 1.0}, "sigma C sqrt(values) / clients"
     epsilons = [r["epsilon"] for r in records if r["event"] == "round"]
     assert 0 < epsilons[0] < epsilons[1]
     assert f"epsilon {epsilons[1]:.3g}, delta 0.1" in (tmp_path / "adapter" / "best" / "README.md").read_text()

@@ -103,6 +103,25 @@ def test_a_round_is_one_line_under_its_headings(screen: Screen) -> None:
     ], "columns and headings are not aligned"
 
 
+def test_numbers_that_a_run_has_get_columns_of_their_own(screen: Screen) -> None:
+    screen.console.show({**ROUND, "aggregation_error": 0.0123456, "epsilon": 1.5})
+    screen.console.show({**ROUND, "aggregation_error": None, "epsilon": 2.25})
+    header, *lines = screen.lines
+    assert cells(header) == [*HEADINGS, "agg. error", "epsilon"]
+    assert [cells(line)[-2:] for line in lines] == [["0.0123", "1.5"], ["-", "2.25"]]
+
+
+def test_what_happened_between_rounds_is_told(screen: Screen) -> None:
+    screen.console.show({**SETUP, "noise": {"norm": 27.123, "clip": 1.0}})
+    screen.console.show({"event": "repeat", "round": 3, "usable": 1, "needed": 2})
+    screen.console.show({"event": "resumed", "round": 2, "elapsed": 9.0})
+    assert screen.lines[-3:] == [
+        "privacy: the noise on a round's mean update has a norm of about 27.1; without it, that is at most 1",
+        "  round 3: 1 usable update(s) of the 2 that it needs: once more",
+        "  going on after round 2",
+    ]
+
+
 def test_the_headings_are_printed_once(screen: Screen) -> None:
     for number in range(1, 6):
         screen.console.show({**ROUND, "round": number})

@@ -182,6 +182,7 @@ class Server:
                 "trainable": first.trainable,
                 "total": first.total,
                 "adapter_bytes": len(first.adapter),
+                "noise": self._noise(),
                 "features": [asdict(features(own, self.balance)) for own in caches],
                 "seconds": round(time.monotonic() - self._started, 3),
             }
@@ -313,6 +314,14 @@ class Server:
             whole=method.shares == frozenset("AB"),
         )
         self.store.save_adapter(which, state, config, version, scores, facts)
+
+    def _noise(self) -> dict[str, float] | None:
+        """About how long the noise on a round's mean update is, and how long that can be without it."""
+        if self._dp is None:
+            return None
+        values = sum(math.prod(self._rounds.spec[name][0]) for name in self._rounds.names(1))
+        clients = self._dp.expected if self._dp.mode == "central" else math.sqrt(self._dp.expected)
+        return {"norm": self._dp.std * math.sqrt(values) / clients, "clip": self._dp.clip}
 
     def _epsilon(self, rounds: int) -> float | None:
         """What ``rounds`` rounds have cost of privacy; None without a plan for it."""

@@ -95,6 +95,11 @@ class RunConsole:
         )
         for line in filter(None, (CacheReport(**report).describe() for report in r["features"])):
             self.line(line)
+        if noise := r.get("noise"):
+            self.line(
+                f"privacy: the noise on a round's mean update has a norm of about {noise['norm']:.3g}; without it, "
+                f"that is at most {noise['clip']:.3g}"
+            )
         tasks = sorted({task for c in r["clients"].values() for task in c["tasks"]}, reverse=True)
         for task in tasks if len(tasks) > 1 else ():
             having = [c["tasks"][task] for c in r["clients"].values() if task in c["tasks"]]
