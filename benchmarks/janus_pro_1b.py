@@ -6,7 +6,8 @@
 Writes a checkpoint in the native layout with the real sizes (2,076,636,811 parameters, 384 x 384 images, 576 tokens an
 image) and random bfloat16 weights to a temporary folder (4.2 GB) and uses it as `--model_name_or_path`. The tokenizer
 is the small one of `tiny`, with Janus's special tokens. On a CPU the weights become float32. Memory is the process's
-largest resident set so far.
+largest resident set so far; on a CPU that is what counts. (The times kept in `results` were taken at the lowest
+priority, while the tests ran.)
 """
 
 from __future__ import annotations
