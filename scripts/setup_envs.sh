@@ -22,6 +22,8 @@ fail() {
 with_conda() {
   local tool=$1 name=$2 file=$3
   if "$tool" env list | awk -v name="$name" '$1 == name { found = 1 } END { exit !found }'; then
+    "$tool" run --name "$name" python -c 'import fedumm' 2>/dev/null ||
+      fail "$name is there, but incomplete. Remove it with: $tool env remove --name $name; then run this again."
     echo "$name is there already."
     return
   fi

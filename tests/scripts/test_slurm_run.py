@@ -1,0 +1,191 @@
+"""``scripts/slurm_run.sh`` on a real Slurm: what it starts, and what becomes of jobs that are stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from needed import needed
+from slurm_cluster import PROGRAMS, SlurmCluster
+
+ROOT = Path(__file__).parents[2]
+SMALL = ("--cpus-per-task=1", "--mem=4G")
+"""More than the script asks for is not on this machine; what is said to sbatch wins."""
+
+# Stands for job.py: writes down how it was started, and with --stay goes on until it is told to stop.
+PROGRAM = """
+import json, os, pathlib, signal, sys
+names = ("SLURM_RESTART_COUNT", "SLURM_JOB_GPUS", "HF_HOME", "FEDUMM_CACHE", "VIRTUAL_ENV", "PYTHON_MODULE")
+if "--stay" in sys.argv:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+with open("started", "a") as log:
+    env = {name: os.environ[name] for name in names if name in os.environ}
+    log.write(json.dumps({"argv": sys.argv[1:], "env": env, "unbuffered": sys.stdout.write_through}) + chr(10))
+while "--stay" in sys.argv:
+    signal.pause()
+sys.exit(5 if "--fail" in sys.argv else 0)
+"""
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    needed(*PROGRAMS)
+    with SlurmCluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The project's folder as far as the script knows it, with a program that does nothing."""
+    for part in ("scripts", "src/fedumm/launchers"):
+        shutil.copytree(ROOT / part, tmp_path / "project" / part)
+    (tmp_path / "project" / "job.py").write_text(PROGRAM)
+    (tmp_path / "project" / "logs").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    return tmp_path / "project"
+
+
+class Jobs:
+    """Jobs of a checkout."""
+
+    def __init__(self, slurm: SlurmCluster, checkout: Path) -> None:
+        self.slurm, self.folder = slurm, checkout
+
+    def submit(self, *argv: str, sbatch: tuple[str, ...] = (), **env: str) -> str:
+        """``sbatch scripts/slurm_run.sh`` with these arguments; the job's number."""
+        own = {"PATH": f"{self.folder.parent / 'bin'}{os.pathsep}{self.slurm.env['PATH']}", "SCRATCH": "/no/scratch"}
+        return self.slurm.submit(*SMALL, *sbatch, "scripts/slurm_run.sh", *argv, cwd=self.folder, **{**own, **env})
+
+    def until(self, number: str, *states: str) -> dict[str, str]:
+        """What Slurm says of the job when it is in one of ``states``."""
+        self.slurm.until(lambda: self.slurm.job(number)["JobState"] in states, 60)
+        return self.slurm.job(number)
+
+    def ended(self, number: str) -> dict[str, str]:
+        return self.until(number, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+
+    def starts(self, count: int) -> list[dict[str, Any]]:
+        """How the program was started, as soon as it was that often."""
+        log = self.folder / "started"
+        self.slurm.until(lambda: log.exists() and log.read_text().count("\n") >= count, 60)
+        found = [json.loads(line) for line in log.read_text().splitlines()]
+        assert len(found) == count
+        return found
+
+    def log(self, number: str) -> str:
+        return (self.folder / "logs" / f"fedumm-{number}.out").read_text()
+
+
+@pytest.fixture
+def jobs(slurm: SlurmCluster, checkout: Path) -> Jobs:
+    return Jobs(slurm, checkout)
+
+
+def test_it_starts_the_program_with_the_options_given(jobs: Jobs) -> None:
+    number = jobs.submit("blip_vqa", "--num_rounds", "3", "--data_path", "two words")
+    assert jobs.ended(number)["ExitCode"] == "0:0"
+    (start,) = jobs.starts(1)
+    assert start["argv"] == [
+        "--model_backend", "blip_vqa", "--simulator", "--name", f"slurm-{number}", "--resume_if_exists",
+        "--num_rounds", "3", "--data_path", "two words",
+    ]  # fmt: skip
+    assert start["unbuffered"]
+    assert start["env"] == {"SLURM_JOB_GPUS": start["env"]["SLURM_JOB_GPUS"]}
+    assert f"slurm-{number} on " in jobs.log(number)
+
+
+def test_caches_are_on_scratch_or_the_nodes_own_disk(jobs: Jobs, tmp_path: Path) -> None:
+    jobs.ended(jobs.submit("blip_vqa", SCRATCH=str(tmp_path)))
+    jobs.ended(jobs.submit("blip_vqa", SCRATCH=str(tmp_path), SLURM_TMPDIR="/node"))
+    jobs.ended(jobs.submit("blip_vqa", SCRATCH=str(tmp_path), SLURM_TMPDIR="/node", HF_HOME="/h", FEDUMM_CACHE="/f"))
+    found = [(start["env"]["HF_HOME"], start["env"]["FEDUMM_CACHE"]) for start in jobs.starts(3)]
+    hub = f"{tmp_path}/hf_cache"
+    assert found == [(hub, f"{tmp_path}/fedumm"), (hub, "/node/fedumm"), ("/h", "/f")]
+
+
+def test_the_environment_that_is_named_is_entered(jobs: Jobs, tmp_path: Path) -> None:
+    import venv
+
+    venv.EnvBuilder(with_pip=False).create(tmp_path / "own env")
+    jobs.ended(jobs.submit("blip_vqa", FEDUMM_ENV=str(tmp_path / "own env")))
+    venv.EnvBuilder(with_pip=False).create(jobs.folder / ".venv")
+    jobs.ended(jobs.submit("blip_vqa"))
+    assert [start["env"]["VIRTUAL_ENV"] for start in jobs.starts(2)] == [
+        str(tmp_path / "own env"), str(jobs.folder / ".venv"),
+    ]  # fmt: skip
+    number = jobs.submit("blip_vqa", FEDUMM_ENV="/no/such")
+    assert jobs.ended(number)["ExitCode"] == "3:0"
+    assert "no environment /no/such" in jobs.log(number)
+
+
+def test_a_task_of_an_array_has_a_run_and_options_of_its_own(jobs: Jobs) -> None:
+    number = jobs.submit("blip_vqa", "--seed", "%a", "--dirichlet_alpha", "0.%a", sbatch=("--array=1,5",))
+    runs = {start["argv"][4]: (start["argv"][7], start["argv"][9]) for start in jobs.starts(2)}
+    assert runs == {f"slurm-{number}_1": ("1", "0.1"), f"slurm-{number}_5": ("5", "0.5")}
+
+
+def test_what_is_wrong_is_one_line(jobs: Jobs, tmp_path: Path) -> None:
+    number = jobs.submit()
+    assert jobs.ended(number)["ExitCode"] == "2:0"
+    assert jobs.log(number) == (
+        "slurm_run.sh: say which backend: sbatch scripts/slurm_run.sh BACKEND, for example blip_vqa.\n"
+    )
+    (tmp_path / "logs").mkdir()
+    number = jobs.slurm.submit(*SMALL, str(jobs.folder / "scripts" / "slurm_run.sh"), "blip_vqa", cwd=tmp_path)
+    assert jobs.ended(number)["ExitCode"] == "2:0"
+    log = (tmp_path / "logs" / f"fedumm-{number}.out").read_text()
+    assert log == f"slurm_run.sh: {tmp_path} has no job.py: run sbatch in the project's folder, or set FEDUMM_ROOT to it.\n"
+    moved = {"FEDUMM_ROOT": str(jobs.folder), "PATH": f"{tmp_path / 'bin'}{os.pathsep}{jobs.slurm.env['PATH']}"}
+    number = jobs.slurm.submit(*SMALL, str(jobs.folder / "scripts" / "slurm_run.sh"), "blip_vqa", cwd=tmp_path, **moved)
+    assert jobs.ended(number)["ExitCode"] == "0:0"
+
+
+def test_a_failure_is_the_jobs_and_does_not_start_it_again(jobs: Jobs) -> None:
+    number = jobs.submit("blip_vqa", "--fail")
+    job = jobs.ended(number)
+    assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("FAILED", "5:0", "0")
+
+
+SOON = ("--time=1", "--signal=B:USR1@50")
+"""The signal of the time limit, a few seconds after the start."""
+
+
+def test_a_job_at_its_time_limit_goes_on_in_another(jobs: Jobs) -> None:
+    number = jobs.submit("blip_vqa", "--stay", sbatch=SOON)
+    jobs.starts(1)
+    jobs.slurm.start_now(number)
+    first, second = jobs.starts(2)
+    assert first["argv"] == second["argv"]
+    assert second["env"]["SLURM_RESTART_COUNT"] == "1"
+    jobs.slurm.command("scancel", number)
+    assert f"time limit: slurm-{number} is queued again" in jobs.log(number)
+
+
+def test_but_not_for_ever(jobs: Jobs) -> None:
+    number = jobs.submit("blip_vqa", "--stay", sbatch=SOON, FEDUMM_MAX_RESTARTS="0")
+    jobs.starts(1)
+    job = jobs.ended(number)
+    assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("FAILED", "2:0", "0")
+    assert f"slurm-{number} is not finished after 0 restarts" in jobs.log(number)
+
+
+@pytest.mark.parametrize("how", [(), ("--batch", "--signal=TERM")], ids=["scancel", "SIGTERM"])
+def test_a_job_that_was_cancelled_stays_so(jobs: Jobs, how: tuple[str, ...]) -> None:
+    number = jobs.submit("blip_vqa", "--stay")
+    jobs.starts(1)
+    jobs.slurm.command("scancel", *how, number)
+    job = jobs.ended(number)
+    assert (job["JobState"], job["Restarts"]) == ("FAILED" if how else "CANCELLED", "0")
+    if how:
+        assert job["ExitCode"] == "143:0"
