@@ -107,9 +107,7 @@ class SlurmCluster:
 
     def _daemon(self, *argv: str) -> None:
         with open(self.folder / f"{argv[0]}.out", "wb") as out:
-            self._daemons.append(
-                subprocess.Popen(argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=self.env)
-            )
+            self._daemons.append(subprocess.Popen(argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=self.env))
 
     def _stop(self) -> None:
         for job in self.command("squeue", "--noheader", "--format=%A", check=False).split():

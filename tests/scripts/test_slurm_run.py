@@ -145,7 +145,8 @@ def test_what_is_wrong_is_one_line(jobs: Jobs, tmp_path: Path) -> None:
     number = jobs.slurm.submit(*SMALL, str(jobs.folder / "scripts" / "slurm_run.sh"), "blip_vqa", cwd=tmp_path)
     assert jobs.ended(number)["ExitCode"] == "2:0"
     log = (tmp_path / "logs" / f"fedumm-{number}.out").read_text()
-    assert log == f"slurm_run.sh: {tmp_path} has no job.py: run sbatch in the project's folder, or set FEDUMM_ROOT to it.\n"
+    assert log.startswith(f"slurm_run.sh: {tmp_path} has no job.py: ")
+    assert log.endswith("set FEDUMM_ROOT to it.\n")
     moved = {"FEDUMM_ROOT": str(jobs.folder), "PATH": f"{tmp_path / 'bin'}{os.pathsep}{jobs.slurm.env['PATH']}"}
     number = jobs.slurm.submit(*SMALL, str(jobs.folder / "scripts" / "slurm_run.sh"), "blip_vqa", cwd=tmp_path, **moved)
     assert jobs.ended(number)["ExitCode"] == "0:0"
@@ -173,8 +174,9 @@ def test_a_job_at_its_time_limit_goes_on_in_another(jobs: Jobs) -> None:
 
 
 def test_but_not_for_ever(jobs: Jobs) -> None:
-    number = jobs.submit("blip_vqa", "--stay", sbatch=SOON, FEDUMM_MAX_RESTARTS="0")
+    number = jobs.submit("blip_vqa", "--stay", FEDUMM_MAX_RESTARTS="0")
     jobs.starts(1)
+    jobs.slurm.command("scancel", "--batch", "--signal=USR1", number)
     job = jobs.ended(number)
     assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("FAILED", "2:0", "0")
     assert f"slurm-{number} is not finished after 0 restarts" in jobs.log(number)

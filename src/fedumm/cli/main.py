@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from fedumm.errors import FedummError, did_you_mean
 
 COMMANDS = {
     "federate": "Federated fine-tuning (the same as python job.py)",
     "train": "Centralised baseline (the same as python src/local_train.py)",
+    "download": "Fetch a run's model and data from the Hugging Face Hub, for machines without a connection",
     "partition": "Show how a data set would be split among clients, without training",
     "ask": "Ask a question about an image, with an adapter",
     "draw": "Draw images of captions, with an adapter",
@@ -33,6 +36,11 @@ def run(command: str, argv: Sequence[str], prog: str) -> int:
     except FedummError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "fedumm":
+            raise
+        print(f"{prog}: {error}. Install what it needs with: {_install_command()}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\n{prog}: stopped.", file=sys.stderr)
         return 130
@@ -40,6 +48,13 @@ def run(command: str, argv: Sequence[str], prog: str) -> int:
         # The reader of our output (head, less) has gone; nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _install_command() -> str:
+    """For this interpreter, from any folder."""
+    checkout = Path(__file__).parents[3]
+    what = ["-e", str(checkout)] if (checkout / "pyproject.toml").is_file() else ["fedumm"]
+    return shlex.join([sys.executable, "-m", "pip", "install", *what])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

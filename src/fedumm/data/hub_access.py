@@ -62,6 +62,27 @@ def check_model(repo_id: str) -> None:
         raise explain_hub_error("model", repo_id, FileNotFoundError(repo_id), "")
 
 
+def fetch_model(repo_id: str) -> None:
+    """Download what a model is loaded from into the cache of the Hugging Face libraries: it is not loaded.
+
+    Raises:
+        FedummError: it is neither in reach nor in the cache, or may not be read.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        if check_reachable("model", repo_id) is None:
+            return check_model(repo_id)
+        files = HfApi().list_repo_files(repo_id)
+        # The weights of other frameworks, and of older formats beside newer ones, can be twice what is needed.
+        weights = "*.safetensors" if any(name.endswith(".safetensors") for name in files) else "*.bin"
+        snapshot_download(repo_id, allow_patterns=[weights, "*.json", "*.txt", "*.jinja", "*.model"])
+    except FedummError:
+        raise
+    except Exception as error:
+        raise explain_hub_error("model", repo_id, error, "") from error
+
+
 def _gated(kind: str, repo_id: str) -> FedummError:
     return FedummError(
         f"The {kind} {repo_id!r} asks for its terms to be accepted: do so on its page on the Hub, "

@@ -18,17 +18,20 @@ def check_hub(config: RunConfig) -> None:
     """
     if config.backend_file or config.model_backend not in SHIPPED:
         return
-    model, dataset = config.model_name_or_path, config.dataset
-    if not model or not dataset:
-        backend = backend_for(config)
-        dataset = dataset or backend.hf_dataset_name()
-        model = model or getattr(backend, "default_model", "")
-    where = resolve_checkpoint(config.model_backend, model) if model else "."
-    if not Path(where).is_dir():
+    if model := model_on_hub(config):
         from fedumm.data.hub_access import check_model
 
-        check_model(where)
-    _check_data(dataset, config)
+        check_model(model)
+    _check_data(config.dataset or backend_for(config).hf_dataset_name(), config)
+
+
+def model_on_hub(config: RunConfig) -> str:
+    """The Hub's name of a shipped backend's model; empty if it is a folder here, or of another backend."""
+    if config.backend_file or config.model_backend not in SHIPPED:
+        return ""
+    model = config.model_name_or_path or getattr(backend_for(config), "default_model", "")
+    where = resolve_checkpoint(config.model_backend, model) if model else "."
+    return "" if Path(where).is_dir() else where
 
 
 def _check_data(dataset: str, config: RunConfig) -> None:
