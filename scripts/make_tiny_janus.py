@@ -372,7 +372,7 @@ def accuracy(model: JanusForConditionalGeneration, texts: Texts, count: int) -> 
     hits: dict[str, list[bool]] = {}
     for _ in range(count):
         ids, labels, features, kinds = texts.questions(100)
-        states, _ = question_states(model, ids, model.model.aligner(features), use_cache=False)
+        states = question_states(model, ids, model.model.aligner(features), use_cache=False)
         first = (labels != -100).int().argmax(1)
         rows = torch.arange(len(ids))
         right = model.lm_head(states[rows, first]).argmax(-1) == labels[rows, first]

@@ -14,7 +14,9 @@ from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 
 from fedumm.adapters.dropout import QuickDropout, dropped_product, quicken_dropout
 from fedumm.backends.blip_vqa import model as blip
-from fedumm.backends.blip_vqa.attention import QuerySideAttention, attend_from_the_query_side
+from fedumm.backends.blip_vqa.attention import attend_from_the_query_side, in_front_of
+from fedumm.errors import FedummError
+from fedumm.training.backbone import checkpoint_gradients
 
 WIDTH, HEADS, TOKENS = 64, 4, 40
 
@@ -64,7 +66,8 @@ def layer(dropout: float, **options: Any) -> Any:
 def run(model: Any, query_side: bool, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     model = copy.deepcopy(model)
     if query_side:
-        model.base_model.model.attention.__class__ = QuerySideAttention
+        attention = model.base_model.model.attention
+        attention.heads, attention.__class__ = HEADS, in_front_of(type(attention))
     torch.manual_seed(7)
     context, probabilities = model(**inputs)
     gradients: dict[str, Any] = {}
@@ -178,8 +181,7 @@ def learn(checkpointing: bool = False, bfloat16: bool = False) -> tuple[torch.Te
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     if checkpointing:
-        base.activation_checkpointing_enable()
-        base.disable_input_require_grads()
+        checkpoint_gradients(base, "blip_vqa")
     torch.manual_seed(2)
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         loss = blip.answer_loss(model, *small_batch())
@@ -187,6 +189,7 @@ def learn(checkpointing: bool = False, bfloat16: bool = False) -> tuple[torch.Te
     return loss.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.compat
 def test_checkpointing_draws_the_same_random_numbers_again() -> None:
     (loss, gradients), (again, repeated) = learn(), learn(checkpointing=True)
     assert torch.equal(loss, again)
@@ -206,6 +209,7 @@ def test_gradients_in_bfloat16_are_close() -> None:
         assert (coarse[name] - gradients[name]).norm() < 0.1 * gradients[name].norm(), name
 
 
+@pytest.mark.compat
 def test_a_whole_model_learns_the_same(parents: list[int]) -> None:
     """Loss and gradients of BLIP through its three stages; the image has 65 tokens."""
     torch.manual_seed(0)
@@ -226,3 +230,51 @@ def test_a_whole_model_learns_the_same(parents: list[int]) -> None:
         assert_close(results[1][1][name], gradient, rtol=1e-3, atol=1e-5, msg=name)
     # Two layers each of: encoder self, (encoder cross), decoder self, decoder cross.
     assert [calls for _, _, calls in results] == [8, 6]
+
+
+def call_in_another_way(monkeypatch: pytest.MonkeyPatch, renamed: dict[str, str]) -> None:
+    """As if a newer library called its attention to images with other names."""
+    attention = type(small_blip().text_encoder.encoder.layer[0].crossattention)
+    theirs = BlipTextSelfAttention.forward
+    back = {new: old for old, new in renamed.items()}
+
+    def call(self: Any, hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+        names = {"attention_mask": "attention_mask", "encoder_hidden_states": "encoder_hidden_states"} | renamed
+        found = self.self(hidden_states, **{names[name]: kwargs[name] for name in kwargs if name in names})
+        return self.output(found[0], hidden_states), found[1]
+
+    def answer(self: Any, hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+        return theirs(self, hidden_states, **{back.get(name, name): value for name, value in kwargs.items()})
+
+    monkeypatch.setattr(attention, "forward", call)
+    monkeypatch.setattr(BlipTextSelfAttention, "forward", answer)
+
+
+@pytest.mark.compat
+def test_a_library_that_names_its_arguments_otherwise_keeps_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_blip()
+    call_in_another_way(monkeypatch, {"encoder_hidden_states": "memory"})
+    x, ids, mask, *_ = small_batch()
+    with torch.no_grad():
+        expected = blip.encode_question(model.eval(), x, ids, mask)
+        attend_from_the_query_side(model)
+        assert torch.equal(blip.encode_question(model, x, ids, mask), expected)
+
+
+def test_a_library_that_calls_what_ours_lacks_keeps_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_blip()
+
+    def broken(self: Any, *args: Any) -> Any:
+        raise AttributeError("no attribute 'query'")
+
+    monkeypatch.setattr("fedumm.backends.blip_vqa.attention.QuerySideAttention._scores", broken)
+    with pytest.warns(UserWarning, match="slower: no attribute 'query'"):
+        attend_from_the_query_side(model)
+    blip.encode_question(model, *small_batch()[:3])
+
+
+def test_a_library_that_masks_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers would depend on how far their questions are padded, in silence."""
+    call_in_another_way(monkeypatch, {"attention_mask": "where"})
+    with pytest.raises(FedummError, match=r"padded with transformers \d"):
+        small_blip()

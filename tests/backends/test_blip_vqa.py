@@ -77,6 +77,7 @@ def test_only_the_adapter_learns(rows: Any) -> None:
     assert changed == {n for n, p in backbone.model.named_parameters() if p.requires_grad}
 
 
+@pytest.mark.compat
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_plain_peft_loads_the_folder_with_equal_outputs(rows: Any, tmp_path: Path) -> None:
     backbone = backbone_of(config(), randomise=True)
@@ -121,6 +122,7 @@ def test_the_decoder_sees_in_training_what_it_sees_in_generation(rows: Any) -> N
         assert inputs[row, : len(answer)].tolist() == [start, *answer[:-1]]
 
 
+@pytest.mark.compat
 def test_generation_is_the_librarys_greedy_search(rows: Any) -> None:
     backbone = backbone_of(config(), randomise=True)
     base = blip.base_of(backbone.model)
@@ -144,6 +146,7 @@ def test_generation_is_the_librarys_greedy_search(rows: Any) -> None:
     assert ours.shape[1] > 2
 
 
+@pytest.mark.compat
 def test_results_do_not_depend_on_padding(rows: Any) -> None:
     """Each question alone, and all together behind 20 columns of padding full of another token."""
     backbone = backbone_of(config(), randomise=True)

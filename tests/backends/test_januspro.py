@@ -102,6 +102,15 @@ def test_prompts_are_what_the_processor_makes_of_its_chat_template(built: Any) -
     assert list(prompts.caption("a red circle")) == list(np.asarray(drawn).ravel())
 
 
+def test_the_system_prompt_is_the_processors(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(built[2], "use_default_system_prompt", True)
+    ask = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "why?"}]}]
+    text = built[2].apply_chat_template(ask, add_generation_prompt=True, tokenize=False)
+    official = built[2](text=text, images=[Image.new("RGB", (32, 32))]).input_ids
+    prompts = Prompts(built[2])
+    assert prompts.with_image(prompts.question("why?")) == list(np.asarray(official).ravel())
+
+
 def test_leaving_the_caption_out_keeps_only_where_it_begins_and_ends(built: Any) -> None:
     prompts = Prompts(built[2])
     caption = prompts.caption("a red circle")

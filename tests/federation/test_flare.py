@@ -108,6 +108,7 @@ def test_nothing_is_left_running_or_lying_about(toy_run: Any) -> None:
     assert sorted(p.name for p in folder.parent.iterdir()) == ["builds.txt", "toy"]
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("given", [BLIP_OPTIONS, JANUS_OPTIONS], ids=lambda given: given["model_backend"])
 def test_shipped_backends_give_the_same_bits_through_flare(given: dict[str, Any], tmp_path: Path) -> None:
     for runner in ("simulator", "in_process"):

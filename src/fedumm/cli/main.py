@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from fedumm.errors import FedummError, did_you_mean
+from fedumm.libraries import likely_cause, newer_than_tested
 
 COMMANDS = {
     "federate": "Federated fine-tuning (the same as python job.py)",
@@ -27,6 +29,8 @@ def usage() -> str:
 
 def run(command: str, argv: Sequence[str], prog: str) -> int:
     """Run one command; a :class:`FedummError` becomes one message and status 2."""
+    if newer := newer_than_tested():
+        print(f"{prog}: {newer}", file=sys.stderr)
     try:
         module = importlib.import_module(f"fedumm.cli.{command}")
         return int(module.main(list(argv), prog) or 0)
@@ -40,6 +44,10 @@ def run(command: str, argv: Sequence[str], prog: str) -> int:
         # The reader of our output (head, less) has gone; nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception as error:
+        traceback.print_exc()
+        print(f"{prog}: unexpected {type(error).__name__}, see above.{likely_cause()}", file=sys.stderr)
+        return 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,6 +27,7 @@ from fedumm.federation.memory import CONTROL, OWN, RESIDUAL, ClientMemory, part,
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.rules import check_rules
 from fedumm.federation.start import client_start, travelling, unpacked_change
+from fedumm.libraries import likely_cause
 from fedumm.privacy.mechanism import private_update
 from fedumm.report.card import own_card
 from fedumm.seeds import derive
@@ -96,7 +97,7 @@ class Host:
         except FedummError as error:
             return HostError(str(error))
         except Exception as error:
-            return HostError(f"{type(error).__name__}: {error}", traceback.format_exc())
+            return HostError(f"{type(error).__name__}: {error}", traceback.format_exc() + likely_cause())
 
     def _survey(self, survey: Survey) -> Sizes:
         torch.set_num_threads(thread_count(self.config, self._hosts))

@@ -120,12 +120,18 @@ def pick_dtype(precision: str, device: torch.device, model: torch.nn.Module) -> 
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
-def _checkpoint_gradients(model: torch.nn.Module, backend: str) -> None:
-    """Activation checkpointing (Chen et al., 2016); dropout repeats its random numbers."""
+def checkpoint_gradients(model: torch.nn.Module, backend: str) -> None:
+    """Activation checkpointing (Chen et al., 2016); dropout repeats its random numbers.
+
+    Raises:
+        FedummError: the model can't do that.
+    """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if not getattr(base, "supports_gradient_checkpointing", False):
         raise FedummError(f"--gradient_checkpointing: the model of the backend {backend!r} can't do that.")
-    base.activation_checkpointing_enable()
+    # Its name since transformers 5.23, and the one before.
+    enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+    enable()
     # Makes embeddings want gradients, for a kind of checkpointing that is not used here.
     base.disable_input_require_grads()
 
@@ -139,7 +145,7 @@ def load_backbone(config: RunConfig, device: torch.device) -> Backbone:
     )
     model.eval()
     if config.gradient_checkpointing:
-        _checkpoint_gradients(model, config.model_backend)
+        checkpoint_gradients(model, config.model_backend)
     if config.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++", "cl"))):
         raise FedummError("--compile needs a C++ compiler, and there is none (CXX, c++, g++, clang++).")
     dtype = pick_dtype(config.precision, device, model)

@@ -15,6 +15,7 @@ from fedumm.backends.januspro.prompts import Prompts
 from fedumm.checkpoints import NATIVE, old_layout, resolve_checkpoint
 from fedumm.data.hub_access import check_reachable, explain_hub_error
 from fedumm.errors import FedummError
+from fedumm.libraries import likely_cause
 
 DEFAULT_MODEL = "deepseek-community/Janus-Pro-1B"
 
@@ -45,7 +46,9 @@ def load_pretrained(
         raise
     except Exception as error:
         if local:
-            raise FedummError(f"{where} does not hold a Janus in the layout of transformers: {error}") from error
+            raise FedummError(
+                f"{where} does not hold a Janus in the layout of transformers: {error}{likely_cause()}"
+            ) from error
         raise explain_hub_error("model", where, error, "") from error
     _check_fit(model.config, Prompts(processor), where)
     return model, processor

@@ -86,8 +86,8 @@ def to_images(pixels: torch.Tensor, processor: Any) -> list[Image.Image]:
 
 def question_states(
     model: torch.nn.Module, input_ids: torch.Tensor, image_embeds: torch.Tensor, **options: Any
-) -> tuple[torch.Tensor, Any]:
-    """Last hidden states ``(batch, length, width)``, and the cache of keys and values if ``use_cache`` asks for it.
+) -> torch.Tensor:
+    """Last hidden states ``(batch, length, width)``.
 
     Args:
         input_ids: ``(batch, length)``, with placeholders for the image's tokens.
@@ -95,7 +95,8 @@ def question_states(
     """
     features = BaseModelOutputWithPooling(pooler_output=image_embeds)
     output = base_of(model).model(input_ids=input_ids, mm_encoder_outputs={"image": features}, **options)
-    return output.last_hidden_state, output.past_key_values
+    states: torch.Tensor = output.last_hidden_state
+    return states
 
 
 def answer_loss(
@@ -109,7 +110,7 @@ def answer_loss(
 
     Padding on the right needs no mask: no token attends to what follows it.
     """
-    states, _ = question_states(model, input_ids, image_embeds, use_cache=False)
+    states = question_states(model, input_ids, image_embeds, use_cache=False)
     said = labels != -100
     logits = base_of(model).lm_head(states[said])
     losses = F.cross_entropy(logits.float(), labels[said], reduction="none")
