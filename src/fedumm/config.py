@@ -37,7 +37,7 @@ WIRES = ("float32", "bfloat16", "float16", "int8", "nf4")
 REPEAT = "# Repeat this run:"
 """How every ``config.yaml`` of a run begins."""
 
-OF_ONE_RUN = ("name", "overwrite", "resume")
+OF_ONE_RUN = ("name", "overwrite", "resume", "resume_if_exists")
 """Options that a repetition must not inherit: it has a run folder of its own."""
 
 
@@ -281,6 +281,9 @@ class FederateConfig(RunConfig):
     name: str = option(EXECUTION, "Run folder: runs/NAME, or a path (empty: a name with the time)", "")
     overwrite: bool = option(EXECUTION, "Replace an existing run folder", False)
     resume: str = option(EXECUTION, "Go on with the run in runs/NAME (or a path), with its options", "")
+    resume_if_exists: bool = option(
+        EXECUTION, "Go on with the run of --name if its folder holds one with these options, else start it", False
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -410,6 +413,11 @@ def write_yaml(config: RunConfig, path: Path, command: str) -> None:
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(f"{REPEAT} {comment}\n{text}", encoding="utf-8")
     os.replace(draft, path)
+
+
+def command_of(text: str) -> str:
+    """The command that the text of such a file begins with."""
+    return text.split("\n", 1)[0].removeprefix(REPEAT).strip()
 
 
 def is_ours(path: Path) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.libraries import likely_cause, newer_than_tested
+from fedumm.stopping import exit_status, like_ctrl_c
 
 COMMANDS = {
     "federate": "Federated fine-tuning (the same as python job.py)",
@@ -32,14 +33,15 @@ def run(command: str, argv: Sequence[str], prog: str) -> int:
     if newer := newer_than_tested():
         print(f"{prog}: {newer}", file=sys.stderr)
     try:
-        module = importlib.import_module(f"fedumm.cli.{command}")
-        return int(module.main(list(argv), prog) or 0)
+        with like_ctrl_c():
+            module = importlib.import_module(f"fedumm.cli.{command}")
+            return int(module.main(list(argv), prog) or 0)
     except FedummError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"\n{prog}: stopped.", file=sys.stderr)
-        return 130
+        return exit_status(stop)
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -80,8 +80,8 @@ def with_absolute_paths(config: AnyConfig) -> AnyConfig:
     given = {name: getattr(config, name) for name in ("model_name_or_path", "dataset", "backend_file")}
     known = {"tiny", *available_sources()}
     local = {n: v for n, v in given.items() if v and v not in known and Path(v).expanduser().exists()}
-    if config.data_path:
-        local["data_path"] = config.data_path
+    folders = {name: getattr(config, name) for name in ("data_path", "feature_cache_dir")}
+    local |= {name: value for name, value in folders.items() if value}
     absolute: dict[str, Any] = {name: str(Path(value).expanduser().resolve()) for name, value in local.items()}
     return replace(config, **absolute)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
 from fedumm.cli.options import Parser, add_options, check_model, config_from
 from fedumm.config import CentralConfig, write_yaml
+from fedumm.stopping import exit_status
 
 DESCRIPTION = """Centralised baseline: the same training with all data in one place.
 
@@ -20,7 +22,11 @@ def main(argv: list[str], prog: str) -> int:
     add_options(parser, CentralConfig)
     config = config_from(parser.parse_args(argv), CentralConfig)
     check_model(config)
-    return _run(config, shlex.join([*prog.split(), *argv]))
+    try:
+        return _run(config, shlex.join([*prog.split(), *argv]))
+    except KeyboardInterrupt as stop:
+        print(f"\n{prog}: stopped. Nothing is saved before the end: the same command starts again.", file=sys.stderr)
+        return exit_status(stop)
 
 
 def _run(config: CentralConfig, command: str) -> int:

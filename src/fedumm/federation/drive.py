@@ -35,8 +35,7 @@ def drive(server: Server, send: Send) -> None:
             server.finish(task, replies)
         except OSError as error:
             raise FedummError(
-                f"Round {task.round} can't be saved: {error}. What was saved before it is whole: make room and go on "
-                "with --resume."
+                f"Round {task.round} can't be saved: {error}. What was saved before it is whole: make room and go on."
             ) from error
         except (ValueError, RuntimeError) as error:
             raise FedummError(

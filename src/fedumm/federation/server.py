@@ -276,7 +276,7 @@ class Server:
         if self._repeated or self._dp:
             raise FedummError(
                 f"Round {task.round}: {found} usable update(s), and --min_clients {self.config.min_clients}. The "
-                "reasons are in metrics.jsonl. The last good state is kept: mend the cause and go on with --resume."
+                "reasons are in metrics.jsonl. The last good state is kept: mend the cause and go on."
             )
         self._repeated = True
         self.round -= 1

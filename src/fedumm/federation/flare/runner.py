@@ -20,6 +20,7 @@ from fedumm.errors import FedummError
 from fedumm.federation.flare.host_process import SOCKETS
 from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, alive
 from fedumm.report.run_folder import METRICS, ROUNDS, RunFolder, read_config
+from fedumm.stopping import undisturbed
 
 LOG = "flare.log"
 _EVERY = 0.2
@@ -60,11 +61,12 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
                 )
         _follow(children, folder, show, progress)
     finally:
-        for child in children:
-            end_tree(child.pid)
-            child.wait()
-        for used in (temporary, folder / PROGRESS):
-            shutil.rmtree(used, ignore_errors=True)
+        with undisturbed():
+            for child in children:
+                end_tree(child.pid)
+                child.wait()
+            for used in (temporary, folder / PROGRESS):
+                shutil.rmtree(used, ignore_errors=True)
         if not (folder / ROUNDS).exists():
             # The process that would have drawn it was ended.
             RunFolder(folder, read_config(folder)).finish()
