@@ -6,9 +6,10 @@ import argparse
 import shlex
 from dataclasses import fields
 
-from fedumm.cli.options import Parser, add_options, check_model, config_from
+from fedumm.cli.options import Parser, add_options, check_caches, check_model, config_from
 from fedumm.config import AGGREGATION, EXECUTION, PRIVACY, WIRE, FederateConfig, from_mapping, read_yaml
 from fedumm.errors import FedummError
+from fedumm.output import check_folder
 from fedumm.report.run_folder import CONFIG, folder_for_name
 
 DESCRIPTION = """Federated fine-tuning: clients train LoRA adapters on their own data, a server averages them.
@@ -36,6 +37,7 @@ def main(argv: list[str], prog: str) -> int:
         raise FedummError(f"--{runners[0]} and --{runners[1]} exclude each other.")
     check_model(config)
     _check_rules(config)
+    _check_places(config)
     from fedumm.federation.launch import export, run
 
     if config.export_dir:
@@ -67,6 +69,16 @@ def _resumed(parsed: argparse.Namespace) -> FederateConfig:
     if config.export_dir:
         raise FedummError("--resume is for runs on this machine: --simulator or --in_process.")
     return config
+
+
+def _check_places(config: FederateConfig) -> None:
+    """Of an exported job the caches are at the sites."""
+    if config.export_dir:
+        check_folder("export_dir", config.export_dir)
+        return
+    check_caches(config)
+    if config.name:
+        check_folder("name", folder_for_name(config.name))
 
 
 def _check_rules(config: FederateConfig) -> None:

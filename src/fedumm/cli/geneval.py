@@ -11,6 +11,7 @@ from fedumm.cli.adapted import add_model_options
 from fedumm.cli.drawing import add_drawing_options, check_drawing, drawer
 from fedumm.cli.options import Parser
 from fedumm.errors import FedummError
+from fedumm.output import check_folder
 
 if TYPE_CHECKING:
     from fedumm.metrics.geneval import GenEvalResult
@@ -52,6 +53,7 @@ def main(argv: list[str], prog: str) -> int:
         raise FedummError(f"--num_prompts must be 0 or more, not {args.num_prompts}.")
     if args.adapter and not Path(args.adapter).is_dir():
         raise FedummError(f"Adapter folder not found: {args.adapter}")
+    check_folder("out", args.out)
     _run(args)
     return 0
 
@@ -107,9 +109,9 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(result: GenEvalResult) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from fedumm.report.console import Screen
     from fedumm.report.scores import CATEGORIES, percent
 
     table = Table("category", "right", "images", title="GenEval", title_justify="left")
@@ -118,4 +120,4 @@ def _show(result: GenEvalResult) -> None:
     table.add_section()
     images = sum(count for _, count in result.categories.values())
     table.add_row("overall (mean of categories)", percent(result.overall), f"{images:,}")
-    Console(highlight=False).print(table)
+    Screen().print(table)

@@ -13,6 +13,7 @@ from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import EXECUTION, GROUPS, AnyConfig, RunConfig, field_type, from_mapping, read_yaml
 from fedumm.data.source import available_sources
 from fedumm.errors import FedummError, did_you_mean
+from fedumm.output import check_cache
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,6 +30,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage of forty options."""
         raise FedummError(f"{message}\nSee '{self.prog} --help'.")
+
+    def print_help(self, file: Any = None) -> None:
+        """Print; what can't be printed is an error, which ``argparse`` would pass over."""
+        print(self.format_help(), end="", file=file)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse; an unknown flag is an error that names the nearest known one."""
@@ -96,3 +101,11 @@ def check_model(config: RunConfig) -> None:
         check_answers_only(config)
     if config.model_backend in SHIPPED and config.model_name_or_path:
         resolve_checkpoint(config.model_backend, config.model_name_or_path)
+
+
+def check_caches(config: RunConfig) -> None:
+    """Find a cache folder that can't be written to before any long work."""
+    if config.data_path:
+        check_cache("data_path", config.data_path)
+    if config.feature_cache_dir and config.feature_cache in ("auto", "disk"):
+        check_cache("feature_cache_dir", config.feature_cache_dir)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from fedumm.cli.options import Parser, add_options, check_model, config_from
+from fedumm.cli.options import Parser, add_options, check_caches, check_model, config_from
 from fedumm.config import CentralConfig, write_yaml
 
 DESCRIPTION = """Centralised baseline: the same training with all data in one place.
@@ -20,6 +20,7 @@ def main(argv: list[str], prog: str) -> int:
     add_options(parser, CentralConfig)
     config = config_from(parser.parse_args(argv), CentralConfig)
     check_model(config)
+    check_caches(config)
     return _run(config, shlex.join([*prog.split(), *argv]))
 
 
@@ -29,11 +30,14 @@ def _run(config: CentralConfig, command: str) -> int:
     from fedumm.report.card import central_card
     from fedumm.report.console import RunConsole
     from fedumm.report.scores import NAMES, score_text
+    from fedumm.temporary import leave_room_for_sockets
     from fedumm.training.central import check_output, train_centrally
     from fedumm.training.scores import summary
 
     output = Path(config.output_dir)
     check_output(output)
+    if config.num_workers:
+        leave_room_for_sockets()
     if config.backend_file:
         load_backend_file(config.backend_file)
     console = RunConsole()

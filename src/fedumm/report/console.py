@@ -26,6 +26,17 @@ _SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "commo
 _PLAIN_EVERY = 30.0
 
 
+class Screen(Console):
+    """Rich's console, without its colours for numbers; a reader that has gone is an error, and not an exit."""
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__(width=width, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich while it handles a :class:`BrokenPipeError`: the command line knows what to do."""
+        raise
+
+
 class RunConsole:
     """Shows records and progress. On a terminal the present work is a moving bar at the bottom;
     elsewhere (a log file) it is a plain line now and then.
@@ -35,7 +46,7 @@ class RunConsole:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or Screen()
         self._live = self.console.is_terminal
         self._bars: dict[str, TaskID] = {}
         self._last_plain = time.monotonic()
