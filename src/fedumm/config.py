@@ -279,7 +279,7 @@ class FederateConfig(RunConfig):
         bounds.non_negative,
     )
     name: str = option(EXECUTION, "Run folder: runs/NAME, or a path (empty: a name with the time)", "")
-    overwrite: bool = option(EXECUTION, "Replace an existing run folder", False)
+    overwrite: bool = option(EXECUTION, "Replace an existing run folder or exported job", False)
     resume: str = option(EXECUTION, "Go on with the run in runs/NAME (or a path), with its options", "")
 
     def __post_init__(self) -> None:

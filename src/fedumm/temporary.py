@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import socket
@@ -48,10 +49,8 @@ def survives_splitting(path: str) -> bool:
 
 
 def _candidates() -> Iterator[str]:
-    try:
+    with contextlib.suppress(OSError):
         yield tempfile.gettempdir()
-    except OSError:
-        pass
     yield from _ELSEWHERE
 
 

@@ -40,7 +40,7 @@ def _command(command: str, argv: list[str], prog: str) -> int:
     for text in argv:
         # Python keeps bytes that are no UTF-8 as characters that no file or screen takes.
         if not _encodable(text):
-            raise FedummError(f"The argument {ascii(text)} is not valid UTF-8. Rename the file, or choose another name.")
+            raise FedummError(f"The argument {text!a} is not valid UTF-8. Rename the file, or choose another name.")
     module = importlib.import_module(f"fedumm.cli.{command}")
     return int(module.main(argv, prog) or 0)
 
@@ -91,7 +91,7 @@ def _status(prog: str, work: Callable[[], int]) -> int:
         return done.code or 0
 
 
-def _reader_gone(stream: TextIO | None) -> bool:
+def _reader_gone(stream: TextIO) -> bool:
     """Whether ``stream`` is a pipe that nobody reads any more."""
     try:
         poll = select.poll()
@@ -104,7 +104,7 @@ def _reader_gone(stream: TextIO | None) -> bool:
 def _drop(*streams: TextIO) -> None:
     """Python would try once more to write what is left, when it ends."""
     for stream in streams:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

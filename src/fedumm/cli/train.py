@@ -26,6 +26,7 @@ def main(argv: list[str], prog: str) -> int:
 
 def _run(config: CentralConfig, command: str) -> int:
     from fedumm.adapters.folder import save_folder
+    from fedumm.adapters.origin import Origin
     from fedumm.backends import load_backend_file
     from fedumm.report.card import central_card
     from fedumm.report.console import RunConsole
@@ -49,7 +50,7 @@ def _run(config: CentralConfig, command: str) -> int:
             lambda done, total, loss: console.progress(f"training  loss {loss:.3f}", done, total),
         )
     card = central_card(config, summary("test", result.after))
-    save_folder(output / "adapter", result.adapter, result.adapter_config, card)
+    save_folder(output / "adapter", result.adapter, result.adapter_config, card, Origin.of(config))
     write_yaml(config, output / "config.yaml", command)
     before, after = (summary("test", scores)["test_tasks"] for scores in (result.before, result.after))
     for task in after:

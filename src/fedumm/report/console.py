@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fedumm.features.report import CacheReport
 from fedumm.report.scores import NAMES, percent, score_text, scores_text
+from fedumm.shell import quoted
 
 _COLUMNS = {
     "round": 7, "clients": 7, "train loss": 10, "held-out": 9, "after local": 11, "common test": 11,
@@ -180,9 +181,9 @@ class RunConsole:
         best = folder / "clients" / "NAME" / "adapter" if own else folder / "adapter" / "best"
         self.line(f"Adapter:    {best}")
         if "vqa" in tasks:
-            self.line(f'Ask it:     fedumm ask IMAGE "what color is the shape?" --adapter {best}')
+            self.line(f'Ask it:     fedumm ask IMAGE "what color is the shape?" --adapter {quoted(best)}')
         if "t2i" in tasks:
-            self.line(f'Let it draw: fedumm draw "a red circle" --adapter {best}')
+            self.line(f'Let it draw: fedumm draw "a red circle" --adapter {quoted(best)}')
 
 
 def duration(seconds: float) -> str:

@@ -72,7 +72,7 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
 
 
 def check_path(folder: Path) -> None:
-    """Raise :class:`FedummError` for a path that FLARE's simulator can't work in: it splits commands as a shell does."""
+    """Raise :class:`FedummError` for a path that FLARE's simulator, which splits commands as a shell, breaks."""
     for path, way_out in ((str(folder.resolve()), "another --name"), (sys.executable, "a Python in another folder")):
         if not survives_splitting(path):
             raise FedummError(
