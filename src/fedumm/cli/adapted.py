@@ -55,7 +55,7 @@ def load_adapted(given: argparse.Namespace) -> Backbone:
         model = config.model_name_or_path or default or "the default"
         print(f"Model: {model} (backend {config.model_backend}), as the adapter says", file=sys.stderr)
     backbone = load_backbone(config, device)
-    if state:
+    if given.adapter:
         try:
             backbone.put(state)
         except ValueError as error:
