@@ -36,7 +36,7 @@ def check_folder(option: str, folder: str | Path) -> None:
 
 def check_cache(option: str, folder: str | Path) -> None:
     """As :func:`check_folder`; but a folder that holds something may be there to be read only."""
-    path = Path(folder).expanduser()
+    path = Path(os.path.expanduser(folder))
     with contextlib.suppress(OSError, ValueError):
         if path.is_dir() and any(path.iterdir()):
             return

@@ -70,7 +70,7 @@ def read_folder(folder: str | Path) -> tuple[AdapterState, dict[str, Any]]:
         FedummError: no such folder, or no adapter in it.
     """
     path = Path(folder)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise FedummError(f"Adapter folder not found: {folder}")
     try:
         for name in (WEIGHTS, CONFIG):

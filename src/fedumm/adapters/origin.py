@@ -52,8 +52,8 @@ class Origin:
 
 def _absolute(name: str) -> str:
     """A local folder by its full name; other names, which mean something to the backend, as they are."""
-    path = Path(name).expanduser()
-    return str(path.resolve()) if name not in ("", "tiny") and path.is_dir() else name
+    path = os.path.expanduser(name)
+    return os.path.realpath(path) if name not in ("", "tiny") and os.path.isdir(path) else name
 
 
 def read_origin(folder: Path) -> Origin | None:

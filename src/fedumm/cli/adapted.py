@@ -144,7 +144,7 @@ def _check_named(name: str) -> None:
     Raises:
         FedummError: it is not.
     """
-    if name in ("", "tiny") or (os.path.isabs(name) and Path(name).exists()) or _in_hub_cache(name):
+    if name in ("", "tiny") or (os.path.isabs(name) and os.path.exists(name)) or _in_hub_cache(name):
         return
     if os.path.isabs(name):
         raise FedummError(

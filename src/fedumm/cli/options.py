@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 from fedumm.backends.registry import ANSWER_ONLY, SHIPPED, check_answers_only, check_backend_file, check_backend_name
@@ -84,10 +84,9 @@ def with_absolute_paths(config: AnyConfig) -> AnyConfig:
     """Local files and folders by their full names: processes of a run work in other folders."""
     given = {name: getattr(config, name) for name in ("model_name_or_path", "dataset", "backend_file")}
     known = {"tiny", *available_sources()}
-    local = {n: v for n, v in given.items() if v and v not in known and Path(v).expanduser().exists()}
-    if config.data_path:
-        local["data_path"] = config.data_path
-    absolute: dict[str, Any] = {name: str(Path(value).expanduser().resolve()) for name, value in local.items()}
+    local = {n: v for n, v in given.items() if v and v not in known and os.path.exists(os.path.expanduser(v))}
+    local |= {name: getattr(config, name) for name in ("data_path", "feature_cache_dir") if getattr(config, name)}
+    absolute: dict[str, Any] = {name: os.path.realpath(os.path.expanduser(value)) for name, value in local.items()}
     return replace(config, **absolute)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fedumm.cli.options import Parser
+from fedumm.cli.options import Parser, with_absolute_paths
 from fedumm.errors import FedummError
 from fedumm.output import check_cache, check_file
 
@@ -42,7 +42,7 @@ def _show(args: object) -> int:
 
     given = vars(args)
     figure, show = Path(given.pop("figure")), given.pop("show")
-    config = FederateConfig(model_backend="januspro", max_eval_samples=2, **given)
+    config = with_absolute_paths(FederateConfig(model_backend="januspro", max_eval_samples=2, **given))
     if figure.suffix not in FORMATS:
         raise FedummError(f"--figure {figure}: the name must end in {', '.join(FORMATS)}.")
     check_file("figure", figure)

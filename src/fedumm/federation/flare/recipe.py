@@ -28,11 +28,11 @@ def job_name(config: FederateConfig) -> str:
     """
     name = Path(config.name).name
     if not name:
-        return f"fedumm-{re.sub(r'[^A-Za-z0-9._-]+', '-', config.model_backend)}"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        return f"fedumm-{re.sub(r'[^A-Za-z0-9._-]+', '-', config.model_backend)[:190]}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
         raise FedummError(
-            f"--name {config.name}: {name!r} can't be a job's name. NVIDIA FLARE takes letters of the English "
-            "alphabet, digits, '.', '_' and '-', and a letter or digit to begin with."
+            f"--name {config.name}: {name!r} can't be a job's name. That has at most 200 letters of the English "
+            "alphabet, digits, '.', '_' and '-', and begins with a letter or digit."
         )
     return name
 
