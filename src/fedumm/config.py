@@ -7,6 +7,7 @@ The command line (``fedumm.cli``), YAML files (``--config``) and the run folder'
 from __future__ import annotations
 
 import os
+import reprlib
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 from fedumm import bounds
 from fedumm.aggregation.registry import available_aggregators
 from fedumm.bounds import ByClient, Check
-from fedumm.errors import FedummError, did_you_mean
+from fedumm.errors import FedummError, did_you_mean, shown
 
 MODEL = "Model"
 FEDERATION = "Federated Learning"
@@ -39,6 +40,10 @@ REPEAT = "# Repeat this run:"
 
 OF_ONE_RUN = ("name", "overwrite", "resume", "resume_if_exists")
 """Options that a repetition must not inherit: it has a run folder of its own."""
+
+
+_HUGE = 2**63
+_LONGEST_FILE = 1_000_000
 
 
 def option(group: str, text: str, default: Any = MISSING, check: Check | None = None) -> Any:
@@ -279,7 +284,7 @@ class FederateConfig(RunConfig):
         bounds.non_negative,
     )
     name: str = option(EXECUTION, "Run folder: runs/NAME, or a path (empty: a name with the time)", "")
-    overwrite: bool = option(EXECUTION, "Replace an existing run folder", False)
+    overwrite: bool = option(EXECUTION, "Replace an existing run folder or exported job", False)
     resume: str = option(EXECUTION, "Go on with the run in runs/NAME (or a path), with its options", "")
     resume_if_exists: bool = option(
         EXECUTION, "Go on with the run of --name if its folder holds one with these options, else start it", False
@@ -352,11 +357,20 @@ def field_type(config: type[RunConfig], name: str) -> Any:
 
 def _check_field(f: Field[Any], value: Any) -> None:
     kinds = str(f.type).split(" | ")
+    if isinstance(value, int) and abs(value) >= _HUGE:
+        raise FedummError(f"--{f.name} is a number of more than 64 bits.")
     if type(value).__name__ not in kinds and not (kinds == ["float"] and type(value) is int):
-        raise FedummError(f"--{f.name} must be of type {' or '.join(kinds)}, not {value!r}.")
+        raise FedummError(f"--{f.name} must be of type {' or '.join(kinds)}, not {_said(value)}.")
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
+        raise FedummError(f"--{f.name} holds characters that no name can have: {_said(value)}.")
     check: Check | None = f.metadata["check"]
     if check and (problem := check(value)):
-        raise FedummError(f"--{f.name} {problem}, not {value!r}.")
+        raise FedummError(f"--{f.name} {problem}, not {_said(value)}.")
+
+
+def _said(value: Any) -> str:
+    """A value for a message: a few lines of YAML can stand for gigabytes."""
+    return shown(repr(value), 200) if isinstance(value, str) else reprlib.repr(value)
 
 
 def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str = "config") -> AnyConfig:
@@ -364,7 +378,8 @@ def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str
     known = {f.name: f for f in fields(config)}
     for key in values:
         if key not in known:
-            raise FedummError(f"Unknown option {key!r} in {origin}.{did_you_mean(str(key), known)}")
+            name = shown(key, 60)
+            raise FedummError(f"Unknown option {name!r} in {origin}.{did_you_mean(name, known)}")
     for name, f in known.items():
         if name not in values and f.default is MISSING:
             raise FedummError(f"--{name} is required ({f.metadata['help']}).")
@@ -373,7 +388,7 @@ def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str
 
 def _coerce(f: Field[Any], value: Any) -> Any:
     """Take what YAML 1.1 reads otherwise as what was meant: ``lr: 5e-5`` (a string), ``gpu: 0`` (a number)."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) >= _HUGE):
         return value
     if str(f.type) == "str" and isinstance(value, int):
         return str(value)
@@ -390,10 +405,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            text = file.read(_LONGEST_FILE + 1)
+        if len(text) > _LONGEST_FILE:
+            raise ValueError(f"it is longer than {_LONGEST_FILE:,} characters")
+        content = yaml.safe_load(text)
     except FileNotFoundError:
         raise FedummError(f"Config file not found: {path}") from None
-    except (yaml.YAMLError, OSError, ValueError) as error:
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
         raise FedummError(f"Config file {path} can't be read as YAML: {error}") from None
     if content is None:
         return {}

@@ -157,7 +157,8 @@ def test_what_can_not_go_on_is_one_clear_error(tmp_path: Path, capsys: pytest.Ca
     "given",
     [
         "--lr 0.1", "--aggregator svd", "--wire int8", "--seed 7", "--num_clients 5", "--hosts 2", "--threads 2",
-        "--name other", "--min_clients 2", "--lora_r 2", "--overwrite", "--resume_if_exists", "--model_backend toy", "--config x.yaml",
+        "--name other", "--min_clients 2", "--lora_r 2", "--overwrite", "--resume_if_exists", "--model_backend toy",
+        "--config x.yaml",
     ],
 )  # fmt: skip
 def test_what_would_change_the_run_is_refused_by_name(

@@ -111,7 +111,7 @@ def test_geneval_reads_a_file_of_prompts(tmp_path: Path, capsys: pytest.CaptureF
         ("geneval", "the following arguments are required: --out"),
         ("geneval --out x --num_images 0", "--num_images must be positive, not 0."),
         ("geneval --out x --prompts none.jsonl", "The prompts in none.jsonl can't be read"),
-        ("geneval --out x --detector exakt", "Unknown detector 'exakt'."),
+        ("geneval --out x --model_backend januspro --detector exakt", "Unknown detector 'exakt'."),
         ("geneval --out x --adapter none", "Adapter folder not found: none"),
         ("geneval --out x", "Say which model to use: --adapter FOLDER of a run, or --model_backend."),
     ],

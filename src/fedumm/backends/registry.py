@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -54,7 +55,7 @@ def check_backend_name(name: str) -> None:
 
 def check_backend_file(path: str) -> None:
     """Raise :class:`FedummError` if there is no such file, without running it."""
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise FedummError(f"--backend_file {path}: no such file.")
 
 

@@ -6,11 +6,12 @@ import argparse
 import shlex
 from dataclasses import fields
 
-from fedumm.cli.options import Parser, add_options, check_model, config_from
+from fedumm.cli.options import Parser, add_options, check_caches, check_model, config_from
 from fedumm.cli.resume import RUNNERS, resumed, started_or_resumed
 from fedumm.config import AGGREGATION, PRIVACY, WIRE, FederateConfig
 from fedumm.errors import FedummError
-from fedumm.report.run_folder import folder_for
+from fedumm.output import check_folder
+from fedumm.report.run_folder import folder_for, folder_for_name
 
 DESCRIPTION = """Federated fine-tuning: clients train LoRA adapters on their own data, a server averages them.
 
@@ -36,6 +37,7 @@ def main(argv: list[str], prog: str) -> int:
         raise FedummError(f"--{runners[0]} and --{runners[1]} exclude each other.")
     check_model(config)
     _check_rules(config)
+    _check_places(config)
     if config.resume_if_exists:
         going_on = started_or_resumed(config)
         if going_on is None:
@@ -56,6 +58,16 @@ def _config(parsed: argparse.Namespace) -> FederateConfig:
     if config.resume:
         raise FedummError("A run that goes on has its own options: give --resume without --config.")
     return config
+
+
+def _check_places(config: FederateConfig) -> None:
+    """Of an exported job the caches are at the sites."""
+    if config.export_dir:
+        check_folder("export_dir", config.export_dir)
+        return
+    check_caches(config)
+    if config.name:
+        check_folder("name", folder_for_name(config.name))
 
 
 def _check_rules(config: FederateConfig) -> None:

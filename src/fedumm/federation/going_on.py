@@ -7,8 +7,8 @@ from pathlib import Path
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.checkpoint import Checkpoint
-from fedumm.report.commands import command_line
 from fedumm.report.run_folder import METRICS, STATE, read_records
+from fedumm.shell import command_line
 
 LOCAL_NOISE = "a round done again would send updates with other noise, which costs privacy again"
 

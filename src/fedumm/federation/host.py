@@ -15,6 +15,7 @@ from fedumm.adapters import AdapterState, Spec, encode, spec_of
 from fedumm.adapters.codec import pack, unpack
 from fedumm.adapters.factors import at_rank, factor_of, spec_at_rank
 from fedumm.adapters.folder import save_folder
+from fedumm.adapters.origin import Origin
 from fedumm.aggregation import get_aggregator
 from fedumm.backends.protocol import Progress
 from fedumm.config import FederateConfig
@@ -310,7 +311,7 @@ class Host:
     def _save_own(self, backbone: Backbone, client: str, memory: AdapterState) -> None:
         """A client with factors of its own has an adapter of its own, which stays here."""
         if part(memory, OWN):
-            config = backbone.adapter_config()
             save_folder(
-                self._memory.folder / client / "adapter", backbone.adapter(), config, own_card(self.config, client)
-            )
+                self._memory.folder / client / "adapter", backbone.adapter(), backbone.adapter_config(),
+                own_card(self.config, client), Origin.of(self.config),
+            )  # fmt: skip

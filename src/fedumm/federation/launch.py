@@ -12,6 +12,7 @@ from fedumm.errors import FedummError
 from fedumm.federation.going_on import going_on, what_is_saved
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import CLIENTS, METRICS, RunFolder, create, folder_for, lock_run, reopened
+from fedumm.shell import quoted
 from fedumm.stopping import exit_status
 
 
@@ -69,7 +70,7 @@ def _carry_out(path: Path, config: FederateConfig, begun: int) -> int:
     console.finished(
         path,
         summaries[-1] if summaries else None,
-        config.tasks if config.model_backend in SHIPPED else (),
+        config.tasks if config.model_backend in SHIPPED and not config.backend_file else (),
         own=(path / CLIENTS).is_dir() and any((path / CLIENTS).glob("*/adapter")),
     )
     return 0
@@ -82,11 +83,18 @@ def export(config: FederateConfig) -> int:
             "--backend_file can't travel in a job: install the backend on every site as a package with an "
             "entry point in the group 'fedumm.backends'."
         )
-    from fedumm.federation.flare.recipe import FedummRecipe
+    from fedumm.federation.flare.recipe import FedummRecipe, is_our_job, job_name
 
-    recipe = FedummRecipe(config)
-    recipe.export(config.export_dir)
-    job = Path(config.export_dir) / recipe.name
-    print(f"Job for {config.num_clients} sites written to {job}. Submit it with:\n  nvflare job submit -j {job}")
+    job = Path(config.export_dir) / job_name(config)
+    if job.is_symlink() or (job.exists() and not is_our_job(job)):
+        raise FedummError(f"{job} is there and no job that fedumm exported. Choose another --export_dir or --name.")
+    if job.exists() and not config.overwrite:
+        raise FedummError(f"The job {job} exists. Choose another --name, or replace it with --overwrite.")
+    try:
+        FedummRecipe(config).export(config.export_dir)
+    except OSError as error:
+        raise FedummError(f"--export_dir {config.export_dir} can't be written to: {error}") from error
+    print(f"Job for {config.num_clients} sites written to {job}. Submit it with:")
+    print(f"  nvflare job submit -j {quoted(job)}")
     print("Every site needs fedumm installed, and 'fedumm.' in class_allow_list of its local/resources.json.")
     return 0

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fedumm.features.report import CacheReport
 from fedumm.report.scores import NAMES, percent, score_text, scores_text
+from fedumm.shell import quoted
 
 _COLUMNS = {
     "round": 7, "clients": 7, "train loss": 10, "held-out": 9, "after local": 11, "common test": 11,
@@ -26,6 +27,17 @@ _SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "commo
 _PLAIN_EVERY = 30.0
 
 
+class Screen(Console):
+    """Rich's console, without its colours for numbers; a reader that has gone is an error, and not an exit."""
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__(width=width, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich while it handles a :class:`BrokenPipeError`: the command line knows what to do."""
+        raise
+
+
 class RunConsole:
     """Shows records and progress. On a terminal the present work is a moving bar at the bottom;
     elsewhere (a log file) it is a plain line now and then.
@@ -35,7 +47,7 @@ class RunConsole:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or Screen()
         self._live = self.console.is_terminal
         self._bars: dict[str, TaskID] = {}
         self._last_plain = time.monotonic()
@@ -169,9 +181,9 @@ class RunConsole:
         best = folder / "clients" / "NAME" / "adapter" if own else folder / "adapter" / "best"
         self.line(f"Adapter:    {best}")
         if "vqa" in tasks:
-            self.line(f'Ask it:     fedumm ask IMAGE "what color is the shape?" --adapter {best}')
+            self.line(f'Ask it:     fedumm ask IMAGE "what color is the shape?" --adapter {quoted(best)}')
         if "t2i" in tasks:
-            self.line(f'Let it draw: fedumm draw "a red circle" --adapter {best}')
+            self.line(f'Let it draw: fedumm draw "a red circle" --adapter {quoted(best)}')
 
 
 def duration(seconds: float) -> str:

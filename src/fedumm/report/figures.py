@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from fedumm.output import replacing
 
 MAX_LABELS = 16
 MAX_BARS = 100
@@ -24,9 +25,8 @@ def _axes(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
 
 def _save(figure: Any, path: Path) -> None:
     """Whole or not at all."""
-    draft = path.with_name(f".draft-{path.name}")
-    figure.savefig(draft, dpi=150)
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=150)
 
 
 def label_table(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], list[list[int]]]:

@@ -141,9 +141,10 @@ class RunFolder:
     ) -> None:
         """Write ``adapter/best`` or ``adapter/last``, atomically."""
         from fedumm.adapters.folder import save_folder
+        from fedumm.adapters.origin import Origin
 
         card = federated_card(self.config, version, scores, self.path.name, facts)
-        save_folder(self.path / "adapter" / which, state, adapter_config, card)
+        save_folder(self.path / "adapter" / which, state, adapter_config, card, Origin.of(self.config))
 
     def finish(self) -> None:
         """Close the event file and draw the figure of rounds."""

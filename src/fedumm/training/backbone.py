@@ -102,7 +102,7 @@ def pick_device(gpu: str, host: int = 0) -> torch.device:
     if gpu == "cpu" or (not gpu and not there):
         return torch.device("cpu")
     wanted = gpu.split(",") if gpu else [str(i) for i in range(there)]
-    if not all(w.strip().isdigit() and int(w) < there for w in wanted):
+    if not all(w.strip().isdecimal() and int(w) < there for w in wanted):
         raise FedummError(f"--gpu {gpu}: this machine has {there} usable GPU(s). Use --gpu cpu to run without.")
     return torch.device("cuda", int(wanted[host % len(wanted)]))
 

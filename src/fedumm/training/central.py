@@ -14,6 +14,7 @@ from fedumm.adapters.folder import WEIGHTS
 from fedumm.backends.protocol import Progress
 from fedumm.config import CentralConfig, is_ours
 from fedumm.errors import FedummError
+from fedumm.output import check_folder
 from fedumm.seeds import derive
 from fedumm.training.backbone import load_backbone, pick_device
 from fedumm.training.data import load_splits
@@ -83,15 +84,9 @@ def train_centrally(
 
 def check_output(folder: Path) -> None:
     """Raise :class:`FedummError` before any work if ``folder`` can't be written to or is not ours to."""
+    check_folder("output_dir", folder)
     adapter, options = folder / "adapter", folder / "config.yaml"
     if (adapter.exists() and not (adapter / WEIGHTS).exists()) or (options.exists() and not is_ours(options)):
         raise FedummError(
             f"--output_dir {folder} holds a federated run, or files of another program. Choose another folder."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise FedummError(f"--output_dir {folder} can't be written to: {error}") from error
