@@ -33,7 +33,8 @@ from fedumm.federation.messages import (
     from_wire,
     to_wire,
 )
-from fedumm.federation.server import Server, uniform_sampler
+from fedumm.federation.sampling import uniform_sampler
+from fedumm.federation.server import Server
 from fedumm.federation.topology import balanced, natural
 from fedumm.report.run_folder import RunFolder, read_records
 from fedumm.training.results import Evaluation, Scores

@@ -49,7 +49,7 @@ def _or_failure(task: RoundTask, host: str, answer: Message) -> Message:
     if isinstance(answer, HostReply):
         return answer
     why = answer.message if isinstance(answer, HostError) else f"{host} answered with {type(answer).__name__}"
-    return HostReply([Update(client, task.round, error=why) for client in task.assignments.get(host, [])])
+    return HostReply([Update(client, task.round, error=why) for client in task.clients(host)])
 
 
 def _answers(answers: dict[str, Message], kind: type[Answer]) -> dict[str, Answer]:

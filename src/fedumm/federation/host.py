@@ -170,7 +170,7 @@ class Host:
         self._receive(backbone, task)
         test = self._score_test(backbone, task.draw) if self._shares_all else {}
         updates = []
-        for client in task.assignments.get(self.name, []):
+        for client in task.clients(self.name):
             try:
                 updates.append(self._client_round(backbone, task, client))
             except _FAILURES as error:
@@ -236,6 +236,7 @@ class Host:
         before, seconds = self._score(backbone, client)
         if not task.train:
             self._save_own(backbone, client, memory)
+        if not task.train or client in task.scorers.get(self.name, []):
             return Update(client, task.round, before=before, seconds_eval=seconds)
         return self._train_client(backbone, start, memory, task, client, before, seconds)
 

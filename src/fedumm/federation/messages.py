@@ -84,14 +84,14 @@ class Parcel:
 
 @dataclass(frozen=True)
 class RoundTask:
-    """Server to every host; ``assignments`` names the clients that train.
+    """Server to every host; ``assignments`` names the clients that train, ``scorers`` those that only score.
 
     ``adapter`` makes the global adapter of what the host holds, after the backbone has grown by ``change`` (empty,
     or a safetensors image). Each host scores it on its part of the common test set and on its clients' held-out
     rows, and, with ``train``, trains them from it: the LoRA factors in ``factors`` (``AB``, ``A`` or ``B``).
     ``control`` is SCAFFOLD's c in the same manner. With ``draw`` the host also draws its part of the captions
-    to draw. ``since`` gives, for clients of ``assignments``, the last round whose update was used: what a client
-    keeps to itself goes on from there. Clients that are not named begin. ``base`` is the number of rounds of which
+    to draw. ``since`` gives, for the clients that are named, the last round whose update was used: what a client
+    keeps to itself goes on from there. Those without one begin. ``base`` is the number of rounds of which
     the host must hold the result before, -1 where it need not hold any: one that missed a round would go on from
     another adapter than the server believes.
     """
@@ -106,6 +106,11 @@ class RoundTask:
     control: Parcel | None = None
     since: dict[str, int] = field(default_factory=dict)
     base: int = -1
+    scorers: dict[str, list[str]] = field(default_factory=dict)
+
+    def clients(self, host: str) -> list[str]:
+        """The clients of ``host`` that have something to do."""
+        return [*self.assignments.get(host, []), *self.scorers.get(host, [])]
 
     @property
     def size(self) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 from fedumm.features.report import CacheReport
 from fedumm.federation.checks import Accepted
 from fedumm.federation.messages import RoundTask, Update
-from fedumm.training.scores import combine, summary
+from fedumm.training.results import Scores
+from fedumm.training.scores import combine, mean_score, summary
 
 
 def round_record(
@@ -28,10 +29,27 @@ def round_record(
         "clients": len(good),
         "train_loss": sum(u.train_loss * u.num_samples for u in good) / total if total else math.nan,
         "train_losses": _train_losses(good, tasks),
+        **summary("heldout_before", combine([u.before for u in good])),
         **summary("heldout_after", combine([u.after for u in good])),
         "bytes_down": task.size * len(host_seconds),
         "bytes_up": sum(u.size for u in good),
         "seconds_host": round(max(host_seconds, default=0.0), 3),
+    }
+
+
+def scores_record(scores: Mapping[str, Scores], missing: Sequence[str], test: Scores) -> dict[str, Any]:
+    """What a version of the global adapter reached.
+
+    Args:
+        scores: by client, on its held-out rows.
+        missing: who should have scored it, too.
+        test: on the common test set.
+    """
+    return {
+        **summary("heldout", combine(list(scores.values()))),
+        "heldout_clients": {client: mean_score(own) for client, own in scores.items()},
+        "heldout_missing": list(missing),
+        **summary("test", test),
     }
 
 

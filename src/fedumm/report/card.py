@@ -10,7 +10,7 @@ from typing import Any
 
 from fedumm.config import CentralConfig, FederateConfig, RunConfig
 from fedumm.errors import shown
-from fedumm.report.scores import NAMES, score_text
+from fedumm.report.scores import NAMES, score_text, scorers_text
 from fedumm.shell import quoted
 
 Rows = list[tuple[str, str]]
@@ -44,14 +44,21 @@ def federated_card(
         ("Aggregation", aggregation_text(config)),
         *_fact_rows(config, facts),
         # Epsilon does not cover what clients' own data say of the adapter.
-        *([] if facts.epsilon is not None else _score_rows(scores, "heldout", "the clients' held-out data")),
+        *([] if facts.epsilon is not None else _score_rows(scores, "heldout", _heldout_of(config, scores))),
         *_score_rows(scores, "test", "the common test set"),
     ]
     text = (
         "Trained by federated averaging with FedUMM: the clients' data stayed with them, only adapters travelled.\n"
-        "The held-out score is the mean over all clients' examples; a dash means not evaluated yet."
+        "The held-out score is the mean over those clients' examples; a dash means not evaluated yet."
     )
     return _card(config, f"Adapter of the run {_code(run)}", text, rows, ["federated-learning"])
+
+
+def _heldout_of(config: FederateConfig, scores: Mapping[str, Any]) -> str:
+    count = len(scores.get("heldout_clients", ())) or config.num_clients
+    if count == config.num_clients:
+        return "the clients' held-out data"
+    return f"the held-out data of {scorers_text([count], config.num_clients)}"
 
 
 def aggregation_text(config: FederateConfig) -> str:
