@@ -25,6 +25,9 @@ _EXTRAS = {"aggregation_error": "agg. error", "epsilon": "epsilon"}
 _SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "common test"}
 _PLAIN_EVERY = 30.0
 
+_ROUNDING = 1e-3
+"""Above the share of a change that a float32 weight loses: 6e-8 of the weight, thousands of times as large."""
+
 
 class RunConsole:
     """Shows records and progress. On a terminal the present work is a moving bar at the bottom;
@@ -140,6 +143,13 @@ class RunConsole:
         )  # fmt: skip
         if drawn := r["test_tasks"].get("geneval"):
             self.line(f"{'':9}GenEval on {drawn['count']} images before it: {percent(drawn['score'])}")
+
+    def _folded(self, r: Mapping[str, Any]) -> None:
+        if r["folding_error"] > _ROUNDING:
+            self.line(
+                f"  round {r['round']}: {percent(r['folding_error'])} of its result was lost on the hosts, to the rounding "
+                "of their weights; the error on show is without that"
+            )
 
     def _summary(self, r: Mapping[str, Any]) -> None:
         rows = {

@@ -40,6 +40,12 @@ class QuerySideAttention(BlipTextSelfAttention):  # type: ignore[misc]
             return super().forward(  # type: ignore[no-any-return]
                 hidden_states, attention_mask, x, encoder_attention_mask, past_key_values, **kwargs
             )
+        if (key.folded or value.folded) and torch.is_autocast_enabled(x.device.type):
+            # The products below would round the weights, and so most of what was folded into them away.
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(
+                    hidden_states.float(), attention_mask, x.float(), encoder_attention_mask, past_key_values, **kwargs
+                )
         batch, queries, _ = hidden_states.shape
         heads, size = self.num_attention_heads, self.attention_head_size
         # (heads, batch * queries, size): one product a head serves the whole batch.
