@@ -13,6 +13,7 @@ from transformers import BlipConfig, BlipForQuestionAnswering, BlipTextConfig
 from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 
 from fedumm.adapters.dropout import QuickDropout, dropped_product, quicken_dropout
+from fedumm.adapters.model import AdapterSlot
 from fedumm.backends.blip_vqa import model as blip
 from fedumm.backends.blip_vqa.attention import QuerySideAttention, attend_from_the_query_side
 
@@ -226,3 +227,27 @@ def test_a_whole_model_learns_the_same(parents: list[int]) -> None:
         assert_close(results[1][1][name], gradient, rtol=1e-3, atol=1e-5, msg=name)
     # Two layers each of: encoder self, (encoder cross), decoder self, decoder cross.
     assert [calls for _, _, calls in results] == [8, 6]
+
+
+@torch.no_grad()
+def test_weights_that_took_in_a_change_are_not_rounded(parents: list[int]) -> None:
+    """What a small change of key and value does to the result, under autocast as in float64."""
+    g = torch.Generator().manual_seed(5)
+    change = {
+        f"base_model.model.attention.{name}": (1e-3 * torch.randn(WIDTH, 1, generator=g), torch.randn(1, WIDTH, generator=g))
+        for name in ("key", "value")
+    }  # fmt: skip
+    shifts = []
+    for dtype in (torch.float64, torch.float32):
+        model, inputs = layer(0.0).eval().to(dtype), {k: t.to(dtype) for k, t in inputs_of(4).items()}
+        model.base_model.model.attention.__class__ = QuerySideAttention
+        slot = AdapterSlot(model)
+        parents.clear()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
+            slot.fold({name: (0 * left, right) for name, (left, right) in change.items()})
+            before = model(**inputs)[0].double()
+            slot.fold(change)
+            shifts.append(model(**inputs)[0].double() - before)
+    assert not parents
+    exact, rounded = shifts
+    assert (rounded - exact).norm() < 0.02 * exact.norm()

@@ -50,14 +50,20 @@ def fold(layer: torch.nn.Linear, left: torch.Tensor, right: torch.Tensor) -> flo
     return math.hypot(*(float((new.double() - old.double() - wanted).norm()) for old, new, wanted in growth))
 
 
+def widen(layer: torch.nn.Linear) -> None:
+    """Make ``layer`` a :class:`FoldedLinear`; a float32 one outside autocast computes the very same."""
+    if isinstance(layer, FoldedLinear):
+        return
+    layer.__class__ = FoldedLinear
+    for name in ("weight", "bias"):
+        own = getattr(layer, name)
+        if own is not None and (wide := torch.promote_types(own.dtype, torch.float32)) != own.dtype:
+            # Not in place: others may share it.
+            setattr(layer, name, torch.nn.Parameter(own.detach().to(wide), requires_grad=own.requires_grad))
+
+
 def _grow(layer: torch.nn.Linear, left: torch.Tensor, right: torch.Tensor) -> None:
-    if not isinstance(layer, FoldedLinear):
-        layer.__class__ = FoldedLinear
-        for name in ("weight", "bias"):
-            own = getattr(layer, name)
-            if own is not None and (wide := torch.promote_types(own.dtype, torch.float32)) != own.dtype:
-                # Not in place: others may share it.
-                setattr(layer, name, torch.nn.Parameter(own.detach().to(wide), requires_grad=own.requires_grad))
+    widen(layer)
     with full_float32(left.device):
         layer.weight += left.float() @ right.float()
 

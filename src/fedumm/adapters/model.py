@@ -12,7 +12,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 
 from fedumm.adapters.factors import factor_of, modules_of
-from fedumm.adapters.folding import FoldedLinear, fold, product_rows
+from fedumm.adapters.folding import FoldedLinear, fold, product_rows, widen
 from fedumm.adapters.state import AdapterState, check_state, spec_of
 from fedumm.errors import FedummError
 
@@ -77,6 +77,15 @@ class AdapterSlot:
             for parameter in held:
                 parameter.requires_grad_(True)
 
+    def widen(self) -> None:
+        """Make LoRA's linear layers such that can grow: float32 (:class:`fedumm.adapters.folding.FoldedLinear`).
+
+        Before the first change, so that memory, speed and rounding are the same in all rounds.
+        """
+        for layer in self._layers:
+            if type(base := layer.get_base_layer()) is torch.nn.Linear:
+                widen(base)
+
     def fold(self, change: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> float:
         """Add ``left @ right`` (``(out, q)`` and ``(q, in)``) to the frozen weight of each module, which is float32 from
         then on.
@@ -104,7 +113,9 @@ class AdapterSlot:
         for module, names in modules_of(self.parameters).items():
             a, b = (self.parameters[name] for name in names)
             (scale,) = {*self._model.get_submodule(module).scaling.values()}
-            terms = [(scale * b, a), *(tuple(t.to(a) for t in change[module]) for _ in [0] if module in change)]
-            left, right = torch.cat([t[0] for t in terms], 1), torch.cat([t[1] for t in terms])
+            left, right = scale * b.double(), a.double()
+            if module in change:
+                more, below = (t.to(left) for t in change[module])
+                left, right = torch.cat([left, more], 1), torch.cat([right, below])
             squares += [float(rows.square().sum()) for rows in product_rows(left, right)]
         return math.sqrt(math.fsum(squares))

@@ -25,8 +25,8 @@ _EXTRAS = {"aggregation_error": "agg. error", "epsilon": "epsilon"}
 _SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "common test"}
 _PLAIN_EVERY = 30.0
 
-_ROUNDING = 1e-3
-"""Above the share of a change that a float32 weight loses: 6e-8 of the weight, thousands of times as large."""
+_ROUNDING = 1e-4
+"""Of what a round delivers, more is lost than a float32 weight must lose, though that is thousands of times as large."""
 
 
 class RunConsole:
@@ -147,7 +147,7 @@ class RunConsole:
     def _folded(self, r: Mapping[str, Any]) -> None:
         if r["folding_error"] > _ROUNDING:
             self.line(
-                f"  round {r['round']}: {percent(r['folding_error'])} of its result was lost on the hosts, to the rounding "
+                f"  round {r['round']}: {100 * r['folding_error']:.2g} % of its result was lost on the hosts, to the rounding "
                 "of their weights; the error on show is without that"
             )
 
