@@ -168,7 +168,7 @@ def test_what_does_not_fit_is_refused(damage: str) -> None:
         with pytest.raises(ValueError, match=r"a change of shapes \(39, 2\) and \(2, 24\)"):
             AdapterSlot(net).fold({NAME: (left[:-1], right)})
     else:
-        with pytest.raises(FedummError, match="base_model.model is no linear layer"):
+        with pytest.raises(FedummError, match=r"base_model\.model is no linear layer"):
             AdapterSlot(net).fold({"base_model.model": (left, right)})
     assert torch.equal(net.get_submodule(NAME).get_base_layer().weight, before)
 

@@ -233,10 +233,8 @@ def test_a_whole_model_learns_the_same(parents: list[int]) -> None:
 def test_weights_that_took_in_a_change_are_not_rounded(parents: list[int]) -> None:
     """What a small change of key and value does to the result, under autocast as in float64."""
     g = torch.Generator().manual_seed(5)
-    change = {
-        f"base_model.model.attention.{name}": (1e-3 * torch.randn(WIDTH, 1, generator=g), torch.randn(1, WIDTH, generator=g))
-        for name in ("key", "value")
-    }  # fmt: skip
+    column, row = torch.randn(WIDTH, 1, generator=g), torch.randn(1, WIDTH, generator=g)
+    change = {f"base_model.model.attention.{name}": (1e-3 * column, row) for name in ("key", "value")}
     shifts = []
     for dtype in (torch.float64, torch.float32):
         model, inputs = layer(0.0).eval().to(dtype), {k: t.to(dtype) for k, t in inputs_of(4).items()}

@@ -78,17 +78,17 @@ class AdapterSlot:
                 parameter.requires_grad_(True)
 
     def widen(self) -> None:
-        """Make LoRA's linear layers such that can grow: float32 (:class:`fedumm.adapters.folding.FoldedLinear`).
+        """Make LoRA's linear layers ready to grow: float32 (:class:`fedumm.adapters.folding.FoldedLinear`).
 
         Before the first change, so that memory, speed and rounding are the same in all rounds.
         """
         for layer in self._layers:
-            if type(base := layer.get_base_layer()) is torch.nn.Linear:
+            base = layer.get_base_layer()
+            if type(base) is torch.nn.Linear:
                 widen(base)
 
     def fold(self, change: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> float:
-        """Add ``left @ right`` (``(out, q)`` and ``(q, in)``) to the frozen weight of each module, which is float32 from
-        then on.
+        """Add ``left @ right`` (``(out, q)`` and ``(q, in)``) to the frozen weight of each module, from now on float32.
 
         Returns:
             Frobenius norm, over all modules, of what is lost of it: see :func:`fedumm.adapters.folding.fold`.
@@ -101,7 +101,7 @@ class AdapterSlot:
         for name, (left, right) in change.items():
             layer = self._model.get_submodule(name)
             base = layer.get_base_layer() if isinstance(layer, LoraLinear) else None
-            if type(base) not in (torch.nn.Linear, FoldedLinear):
+            if not isinstance(base, torch.nn.Linear) or type(base) not in (torch.nn.Linear, FoldedLinear):
                 raise FedummError(f"the backbone can't be changed: {name} is no linear layer with plain weights.")
             lost.append(fold(base, left, right))
         return math.hypot(*lost)
@@ -112,7 +112,9 @@ class AdapterSlot:
         squares = []
         for module, names in modules_of(self.parameters).items():
             a, b = (self.parameters[name] for name in names)
-            (scale,) = {*self._model.get_submodule(module).scaling.values()}
+            layer = self._model.get_submodule(module)
+            assert isinstance(layer, LoraLayer)
+            (scale,) = {*layer.scaling.values()}
             left, right = scale * b.double(), a.double()
             if module in change:
                 more, below = (t.to(left) for t in change[module])

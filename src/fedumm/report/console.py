@@ -26,7 +26,7 @@ _SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "commo
 _PLAIN_EVERY = 30.0
 
 _ROUNDING = 1e-4
-"""Of what a round delivers, more is lost than a float32 weight must lose, though that is thousands of times as large."""
+"""The share of a round's result that float32 weights may lose: they are thousands of times as large."""
 
 
 class RunConsole:
@@ -146,9 +146,9 @@ class RunConsole:
 
     def _folded(self, r: Mapping[str, Any]) -> None:
         if r["folding_error"] > _ROUNDING:
+            lost = f"{100 * r['folding_error']:.2g} % of its result was lost on the hosts"
             self.line(
-                f"  round {r['round']}: {100 * r['folding_error']:.2g} % of its result was lost on the hosts, to the rounding "
-                "of their weights; the error on show is without that"
+                f"  round {r['round']}: {lost}, to the rounding of their weights; its error above is without that"
             )
 
     def _summary(self, r: Mapping[str, Any]) -> None:

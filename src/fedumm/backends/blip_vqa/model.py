@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
-from transformers import BlipForQuestionAnswering, BlipProcessor
+from transformers import BlipForQuestionAnswering, BlipImageProcessorPil, BlipProcessor
 from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 from transformers.utils import logging
 
@@ -41,6 +41,8 @@ def load_pretrained(model_name_or_path: str) -> tuple[BlipForQuestionAnswering, 
         check_reachable("model", where)
     try:
         processor = BlipProcessor.from_pretrained(where)
+        # The same pixels on every machine, whether or not torchvision is there.
+        processor.image_processor = BlipImageProcessorPil.from_pretrained(where)
         model = BlipForQuestionAnswering.from_pretrained(where, dtype=torch.float32)
     except Exception as error:
         if Path(where).is_dir():
