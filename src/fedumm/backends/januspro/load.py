@@ -19,8 +19,6 @@ from fedumm.data.hub_access import check_reachable, explain_hub_error
 from fedumm.errors import FedummError
 
 DEFAULT_MODEL = "deepseek-community/Janus-Pro-1B"
-
-
 _HEAD = "lm_head.weight"
 
 
