@@ -126,7 +126,7 @@ class Host:
         self.progress("loading the model", 0, 1)
         backbone = self._backbone = load_backbone(self.config, device)
         if self._aggregator.changes_backbone:
-            backbone.slot.widen()
+            backbone.widen()
         for change in setup.changes:
             self._fold(backbone, change)
         self._shares = {name: partition.shares[name] for name in setup.assignments[self.name]}

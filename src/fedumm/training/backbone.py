@@ -69,14 +69,18 @@ class Backbone:
         """Replace the adapter."""
         self.slot.put(state)
 
+    def widen(self) -> None:
+        """Make the frozen weights ready to grow; see :meth:`fedumm.adapters.model.AdapterSlot.widen`."""
+        # In TF32, which some containers for GPUs turn on, products would round them again.
+        torch.set_float32_matmul_precision("highest")
+        self.slot.widen()
+
     def fold(self, change: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> float:
         """Let the frozen weights grow; see :meth:`fedumm.adapters.model.AdapterSlot.fold`.
 
         Returns:
             Frobenius norm of what the products of this run (in ``dtype``) lose of it.
         """
-        # In TF32, which some GPU images turn on, products would round the weights again.
-        torch.set_float32_matmul_precision("highest")
         with self.autocast():
             return self.slot.fold(change)
 
