@@ -30,10 +30,10 @@ from transformers import (
     GenerationConfig,
     JanusConfig,
     JanusForConditionalGeneration,
+    JanusImageProcessorPil,
     JanusProcessor,
     PreTrainedTokenizerFast,
 )
-from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
 from fedumm.backends.januspro.backend import JanusProBackend
 from fedumm.backends.januspro.model import answer_loss, encode_for_generation, image_losses, question_states

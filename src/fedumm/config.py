@@ -98,7 +98,7 @@ class RunConfig:
     )
     precision: str = option(
         TRAINING,
-        "Arithmetic of training and evaluation: auto (bfloat16 on GPUs that have it) | float32 | bfloat16",
+        "Arithmetic: auto (bfloat16 on GPUs that have it) | float32 (weights, too) | bfloat16",
         "auto",
         bounds.one_of("auto", "float32", "bfloat16"),
     )

@@ -13,6 +13,7 @@ from transformers import BlipConfig, BlipForQuestionAnswering, BlipTextConfig
 from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 
 from fedumm.adapters.dropout import QuickDropout, dropped_product, quicken_dropout
+from fedumm.adapters.model import AdapterSlot
 from fedumm.backends.blip_vqa import model as blip
 from fedumm.backends.blip_vqa.attention import attend_from_the_query_side, in_front_of
 from fedumm.errors import FedummError
@@ -278,3 +279,26 @@ def test_a_library_that_masks_otherwise_is_refused(monkeypatch: pytest.MonkeyPat
     call_in_another_way(monkeypatch, {"attention_mask": "where"})
     with pytest.raises(FedummError, match=r"padded with transformers \d"):
         small_blip()
+
+
+@torch.no_grad()
+def test_weights_that_took_in_a_change_are_not_rounded(parents: list[int]) -> None:
+    """What a small change of key and value does to the result, under autocast as in float64."""
+    g = torch.Generator().manual_seed(5)
+    column, row = torch.randn(WIDTH, 1, generator=g), torch.randn(1, WIDTH, generator=g)
+    change = {f"base_model.model.attention.{name}": (1e-3 * column, row) for name in ("key", "value")}
+    shifts = []
+    for dtype in (torch.float64, torch.float32):
+        model, inputs = layer(0.0).eval().to(dtype), {k: t.to(dtype) for k, t in inputs_of(4).items()}
+        attention = model.base_model.model.attention
+        attention.heads, attention.__class__ = HEADS, in_front_of(type(attention))
+        slot = AdapterSlot(model)
+        parents.clear()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
+            slot.fold({name: (0 * left, right) for name, (left, right) in change.items()})
+            before = model(**inputs)[0].double()
+            slot.fold(change)
+            shifts.append(model(**inputs)[0].double() - before)
+    assert not parents
+    exact, rounded = shifts
+    assert (rounded - exact).norm() < 0.02 * exact.norm()

@@ -496,6 +496,7 @@ MESSAGES: list[Message] = [
         {"t2i": Evaluation(0.1, 9, {}, 5.5), "geneval": Evaluation(0.2, 8, {"colors": (0.2, 8)})},
     ),
     HostReply([], {}, 1.5),
+    HostReply([], {}, 1.5, 1e-7),
     HostError("no", "trace"),
 ]
 
@@ -514,6 +515,7 @@ def test_messages_survive_the_wire(message: Message) -> None:
         {**to_wire(MESSAGES[6]), "test": {"t2i": {"score": 1.0, "count": 2, "parts": {}}}},
         {"kind": "Ready", "spec": 3},
         {"kind": "HostReply", "updates": [], "test": {}, "seconds": 10**400},
+        {"kind": "HostReply", "updates": [], "test": {}, "seconds": 1.0, "folding_error": "much"},
         {"kind": "Sizes", "clients": {"a": {"train": "x"}}, "method": "iid", "fingerprint": "f"},
         {"kind": "Sizes", "method": "iid", "fingerprint": "f",
          "clients": {"a": {"train": 1, "heldout": 1, "tasks": {"vqa": 1, "zzz": 0}, "labels": {}}}},

@@ -88,6 +88,15 @@ class HasTasks(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesPrecision(Protocol):
+    """A backend that may load its weights in another type than float32, and so must know of ``--precision``."""
+
+    def for_precision(self, precision: str) -> Backend:
+        """The backend for ``auto``, ``float32`` (its weights, too) or ``bfloat16``."""
+        ...
+
+
 class TaskDataset(Protocol):
     """A data set with samples of several tasks. A batch holds samples of one task.
 

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks
+from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks, TakesPrecision
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError, did_you_mean
 
@@ -74,12 +74,14 @@ def get_backend(name: str) -> Backend:
 
 
 def backend_for(config: RunConfig) -> Backend:
-    """The backend of a run, for the run's tasks.
+    """The backend of a run, for the run's tasks and precision.
 
     Raises:
         FedummError: no such backend, or it can't do what ``--task`` or ``--lora_targets`` asks for.
     """
     backend = get_backend(config.model_backend)
+    if isinstance(backend, TakesPrecision):
+        backend = backend.for_precision(config.precision)
     if isinstance(backend, HasTasks):
         return backend.for_tasks(config.tasks, config.lora_targets)
     check_answers_only(config)

@@ -17,6 +17,8 @@ from fedumm.adapters.factors import at_rank, factor_of, spec_at_rank
 from fedumm.adapters.folder import save_folder
 from fedumm.adapters.origin import Origin
 from fedumm.aggregation import get_aggregator
+from fedumm.aggregation.base import Change
+from fedumm.aggregation.error import lost_share
 from fedumm.backends.protocol import Progress
 from fedumm.config import FederateConfig
 from fedumm.data import DataSplits
@@ -76,6 +78,7 @@ class Host:
         self._global: AdapterState = {}
         self._version = -1
         self._control: AdapterState = {}
+        self._folded: tuple[Change, float] | None = None
         self._clients: dict[str, _Client] = {}
         self._splits: DataSplits | None = None
         self._partition: Partition | None = None
@@ -124,8 +127,10 @@ class Host:
         device = pick_device(self.config.gpu, self._index)
         self.progress("loading the model", 0, 1)
         backbone = self._backbone = load_backbone(self.config, device)
+        if self._aggregator.changes_backbone:
+            backbone.widen()
         for change in setup.changes:
-            backbone.slot.fold(unpacked_change(change))
+            self._fold(backbone, change)
         self._shares = {name: partition.shares[name] for name in setup.assignments[self.name]}
         first, step = setup.tests[self.name]
         test_rows = range(first, len(splits.eval), step)
@@ -167,7 +172,7 @@ class Host:
             raise FedummError(f"round {task.round} is not the next: its noise would be spent twice")
         self._answered = task.round
         begun = time.monotonic()
-        self._receive(backbone, task)
+        lost = self._receive(backbone, task)
         test = self._score_test(backbone, task.draw) if self._shares_all else {}
         updates = []
         for client in task.clients(self.name):
@@ -175,25 +180,32 @@ class Host:
                 updates.append(self._client_round(backbone, task, client))
             except _FAILURES as error:
                 updates.append(Update(client, task.round, error=f"{type(error).__name__}: {error}"))
-        return HostReply(updates, test, time.monotonic() - begun)
+        return HostReply(updates, test, time.monotonic() - begun, lost)
 
     @property
     def _shares_all(self) -> bool:
         """Otherwise there is no adapter that is everybody's."""
         return self._aggregator.shares == frozenset("AB")
 
-    def _receive(self, backbone: Backbone, task: RoundTask) -> None:
+    def _receive(self, backbone: Backbone, task: RoundTask) -> float | None:
+        """The share of what the last round delivered that this host's arithmetic lost; None if it changed no layer."""
         spec = backbone.slot.spec
         if task.base not in (-1, self._version):
             raise FedummError(f"it missed a round: it holds the result of {self._version}, not of {task.base}")
         if task.change:
-            backbone.slot.fold(unpacked_change(task.change))
+            self._fold(backbone, task.change)
         self._global = opened(task.adapter, self._global, spec)
         if task.control is not None:
             held = self._control or {name: torch.zeros_like(t) for name, t in self._global.items()}
             self._control = opened(task.control, held, spec)
         self._version = task.round - 1
         backbone.put_at_rank(self._global, self._global_scale)
+        folded, self._folded = self._folded, None
+        return lost_share(backbone.slot.delivered_norm(folded[0]), folded[1]) if folded else None
+
+    def _fold(self, backbone: Backbone, payload: bytes) -> None:
+        change = unpacked_change(payload)
+        self._folded = change, backbone.fold(change)
 
     @property
     def _global_scale(self) -> float | None:

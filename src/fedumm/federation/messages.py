@@ -152,11 +152,16 @@ class Update:
 
 @dataclass(frozen=True)
 class HostReply:
-    """A host's answer to a :class:`RoundTask`; ``seconds`` is what it took the host to make."""
+    """A host's answer to a :class:`RoundTask`; ``seconds`` is what it took the host to make.
+
+    ``folding_error`` is the share of the result of the round before that the host's arithmetic lost when it took the
+    change of the backbone in; None if there was none.
+    """
 
     updates: list[Update]
     test: Scores = field(default_factory=dict)
     seconds: float = 0.0
+    folding_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,9 @@ def from_wire(data: dict[str, Any]) -> Message:
     try:
         if data.get("kind") == "HostReply":
             updates = [_update_or_error(u) for u in fields["updates"]]
-            return HostReply(updates, _scores(fields["test"]), float(fields["seconds"]))
+            lost = fields["folding_error"]
+            lost = None if lost is None else float(lost)
+            return HostReply(updates, _scores(fields["test"]), float(fields["seconds"]), lost)
         if data.get("kind") == "Sizes":
             fields["clients"] = {str(name): _sizes(own) for name, own in fields["clients"].items()}
         if data.get("kind") == "RoundTask":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedumm.features.report import CacheReport
 from fedumm.federation.checks import Accepted
-from fedumm.federation.messages import RoundTask, Update
+from fedumm.federation.messages import HostReply, RoundTask, Update
 from fedumm.training.results import Scores
 from fedumm.training.scores import combine, mean_score, summary
 
@@ -60,6 +60,14 @@ def _train_losses(good: Sequence[Update], tasks: Mapping[str, Mapping[str, int]]
         own = [(u.train_losses[task], tasks[u.client][task]) for u in good if task in u.train_losses]
         result[task] = sum(loss * count for loss, count in own) / sum(count for _, count in own)
     return result
+
+
+def folded_record(task: RoundTask, replies: Iterable[HostReply]) -> dict[str, Any] | None:
+    """What hosts lost of the change of the round before, the worst of them; None if none took one in."""
+    told = [reply.folding_error for reply in replies if reply.folding_error is not None]
+    # NaN fails the comparison as well.
+    good = [error for error in told if 0 <= error < math.inf]
+    return {"event": "folded", "round": task.round - 1, "folding_error": max(good)} if good else None
 
 
 def features(reports: Sequence[CacheReport], one_machine: bool) -> CacheReport:

@@ -33,7 +33,7 @@ from fedumm.federation.checks import (
 )
 from fedumm.federation.combine import Combiner, News
 from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Sizes, Survey, Update
-from fedumm.federation.records import client_record, features, round_record, scores_record
+from fedumm.federation.records import client_record, features, folded_record, round_record, scores_record
 from fedumm.federation.rules import check_rules
 from fedumm.federation.sampling import Sampler, panel_of, sampler_for
 from fedumm.federation.selection import Selection
@@ -242,6 +242,8 @@ class Server:
             FedummError: too few usable updates, for the second time.
         """
         self._news = None
+        if folded := folded_record(task, answers.values()):
+            self.store.record(folded)
         updates: dict[str, Update] = {}
         for host, reply in answers.items():
             for update in reply.updates:

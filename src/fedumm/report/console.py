@@ -33,6 +33,9 @@ _SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "commo
 _SAMPLED_SCORES = {"heldout": "held-out", "heldout_before": "before", "heldout_after": "after", "test": "common test"}
 _PLAIN_EVERY = 30.0
 
+_ROUNDING = 1e-4
+"""The share of a round's result that float32 weights may lose: they are thousands of times as large."""
+
 
 class Screen(Console):
     """Rich's console, without its colours for numbers; a reader that has gone is an error, and not an exit."""
@@ -176,6 +179,13 @@ class RunConsole:
         if missing := r["heldout_missing"]:
             scored = len(r["heldout_clients"])
             self.line(f"{'':9}held-out without {len(missing)} of its {scored + len(missing)} clients in this round")
+
+    def _folded(self, r: Mapping[str, Any]) -> None:
+        if r["folding_error"] > _ROUNDING:
+            lost = f"{100 * r['folding_error']:.2g} % of its result was lost on the hosts"
+            self.line(
+                f"  round {r['round']}: {lost}, to the rounding of their weights; its error above is without that"
+            )
 
     def _summary(self, r: Mapping[str, Any]) -> None:
         rows = {

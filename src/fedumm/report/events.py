@@ -44,6 +44,8 @@ class EventWriter:
             for name in names:
                 self._add(f"{prefix}/{name}", record.get(name), record["round"])
             self._add_tasks(prefix, record, record["round"])
+        if kind == "folded":
+            self._add("round/folding_error", record["folding_error"], record["round"])
         if kind == "final":
             for name in ("heldout", "test"):
                 self._add(f"round/{name}", record[name], record["round"] + 1)

@@ -42,7 +42,7 @@ PARTITION = "partition.json"
 ROUNDS = "rounds.png"
 STATE = "state"
 CLIENTS = "clients"
-SHOWN_EVENTS = ("client", "round", "final")
+SHOWN_EVENTS = ("client", "round", "folded", "final")
 """Records that TensorBoard gets."""
 Record = dict[str, Any]
 

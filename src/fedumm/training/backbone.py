@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,21 @@ class Backbone:
     def put(self, state: AdapterState) -> None:
         """Replace the adapter."""
         self.slot.put(state)
+
+    def widen(self) -> None:
+        """Make the frozen weights ready to grow; see :meth:`fedumm.adapters.model.AdapterSlot.widen`."""
+        # In TF32, which some containers for GPUs turn on, products would round them again.
+        torch.set_float32_matmul_precision("highest")
+        self.slot.widen()
+
+    def fold(self, change: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> float:
+        """Let the frozen weights grow; see :meth:`fedumm.adapters.model.AdapterSlot.fold`.
+
+        Returns:
+            Frobenius norm of what the products of this run (in ``dtype``) lose of it.
+        """
+        with self.autocast():
+            return self.slot.fold(change)
 
     def put_at_rank(self, state: AdapterState, scale: float | None) -> None:
         """Replace the adapter by one of this or a lower rank, whose B A is multiplied with ``scale`` (None: as it is).

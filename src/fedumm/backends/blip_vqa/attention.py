@@ -50,6 +50,10 @@ class QuerySideAttention(torch.nn.Module):
         key, value = projection_of(self.key), projection_of(self.value)
         if x is None or key is None or value is None or not known or not self._pays(hidden_states, x):
             return super().forward(hidden_states, *args, **kwargs)
+        if (key.folded or value.folded) and torch.is_autocast_enabled(x.device.type):
+            # The products below would round the weights, and so most of what was folded into them away.
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(hidden_states.float(), **{**kwargs, "encoder_hidden_states": x.float()})
         batch, queries, _ = hidden_states.shape
         # (heads, batch * queries, size): one product a head serves the whole batch.
         query = self.query(hidden_states).view(batch * queries, self.heads, -1).transpose(0, 1)

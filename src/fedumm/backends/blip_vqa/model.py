@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from peft import PeftModel
-from transformers import BlipForQuestionAnswering, BlipProcessor
+from transformers import BlipForQuestionAnswering, BlipImageProcessorPil, BlipProcessor
 from transformers.utils import logging
 
 from fedumm.adapters.lora import with_lora
@@ -42,6 +42,8 @@ def load_pretrained(model_name_or_path: str) -> tuple[BlipForQuestionAnswering, 
         check_reachable("model", where)
     try:
         processor = BlipProcessor.from_pretrained(where)
+        # The same pixels on every machine, whether or not torchvision is there.
+        processor.image_processor = BlipImageProcessorPil.from_pretrained(where)
         model = BlipForQuestionAnswering.from_pretrained(where, dtype=torch.float32)
     except Exception as error:
         if Path(where).is_dir():

@@ -38,10 +38,12 @@ class JanusProBackend:
     Args:
         tasks: what to learn: ``vqa``, ``t2i`` or both.
         lora_targets: ``attention`` or ``all``.
+        precision: ``float32`` takes the weights in it; otherwise they are of the checkpoint's type (on a CPU float32).
     """
 
     tasks: tuple[str, ...] = ("vqa",)
     lora_targets: str = "attention"
+    precision: str = "auto"
 
     name = "januspro"
     loss_is_sample_mean = True
@@ -51,11 +53,15 @@ class JanusProBackend:
         """The same for other tasks or layers."""
         return replace(self, tasks=tuple(tasks), lora_targets=lora_targets)
 
+    def for_precision(self, precision: str) -> JanusProBackend:
+        """The same with weights in another type."""
+        return replace(self, precision=precision)
+
     def build_model_and_processor(
         self, model_name_or_path: str, lora_r: int, lora_alpha: int, lora_dropout: float, device: torch.device
     ) -> tuple[torch.nn.Module, Any]:
         """A PEFT model around ``JanusForConditionalGeneration``, and its ``JanusProcessor``."""
-        base, processor = load_pretrained(model_name_or_path, device)
+        base, processor = load_pretrained(model_name_or_path, device, self.precision)
         processor.context = base.config.text_config.max_position_embeddings
         targets = janus.lora_targets(self.lora_targets == "all", "t2i" in self.tasks)
         return with_lora(base, lora_r, lora_alpha, lora_dropout, targets).to(device), processor
@@ -125,7 +131,7 @@ class JanusProBackend:
             partial(janus.encode_for_understanding, model),
             json.dumps(settings, sort_keys=True, default=str),
         )
-        settings = {"images": images.to_dict(), "crop": "centre", "vq": config.vq_config.to_dict()}
+        settings = {"images": images.to_dict(), "crop": "centre", "vq": config.vq_config.to_dict(), "in": "float32"}
         drawing = FrozenStage(
             CODES,
             parts.vqmodel,

@@ -15,6 +15,8 @@ from PIL import Image
 from transformers import JanusForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from fedumm.precision import full_float32
+
 _ATTENTION = "q_proj|k_proj|v_proj"
 _LANGUAGE = r".*\blanguage_model\..*\.({})"
 _GENERATION = r"|.*\bgeneration_aligner\.(fc1|hidden_layers\.\d+)|.*\bgeneration_head\.(proj_out|vision_head)"
@@ -48,25 +50,30 @@ def encode_for_understanding(model: torch.nn.Module, pixel_values: torch.Tensor)
     return features
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 @torch.no_grad()
 def encode_for_generation(model: torch.nn.Module, pixel_values: torch.Tensor) -> torch.Tensor:
     """Frozen VQ-VAE: ``(batch, 3, side, side)`` -> codes ``(batch, image tokens)``, row by row, int32.
+
+    In float32 throughout, whatever the rest of the model is in: these are what is to be learnt.
 
     The nearest code is the one of the smallest angle: Janus normalises both sides to unit length (van den
     Oord et al., 2017, with Yu et al., 2021), which the library's ``encode`` leaves out.
     """
     vq = base_of(model).model.vqmodel
-    latents = vq.quant_conv(vq.encoder(pixel_values.to(vq.quant_conv.weight.dtype))).float()
-    codebook = F.normalize(vq.quantize.embedding.weight.float(), dim=-1)
-    # The length of a latent does not change which code is nearest.
-    nearest = torch.einsum("bdhw,nd->bhwn", latents, codebook).argmax(-1)
+    with full_float32(pixel_values.device):
+        latents = vq.quant_conv(vq.encoder(pixel_values.float()))
+        codebook = F.normalize(vq.quantize.embedding.weight, dim=-1)
+        # The length of a latent does not change which code is nearest.
+        nearest = torch.einsum("bdhw,nd->bhwn", latents, codebook).argmax(-1)
     return nearest.flatten(1).to(torch.int32)
 
 
 @torch.no_grad()
 def decode_codes(model: torch.nn.Module, codes: torch.Tensor) -> torch.Tensor:
     """Frozen VQ-VAE: codes ``(batch, image tokens)`` -> pixels ``(batch, 3, side, side)``, float32, about -1..1."""
-    pixels: torch.Tensor = base_of(model).model.vqmodel.decode(codes.long()).float()
+    with full_float32(codes.device):
+        pixels: torch.Tensor = base_of(model).model.vqmodel.decode(codes.long())
     return pixels
 
 
