@@ -18,7 +18,8 @@ from fedumm.config import CentralConfig
 from fedumm.data import DataRequest, load_data
 from fedumm.errors import FedummError
 from fedumm.training.backbone import Backbone, load_backbone
-from fedumm.training.local import cache_features, evaluate, train_epochs
+from fedumm.training.evaluation import evaluate
+from fedumm.training.local import cache_features, train_epochs
 from fedumm.training.results import Scores
 
 CPU = torch.device("cpu")

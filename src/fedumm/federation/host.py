@@ -34,7 +34,8 @@ from fedumm.training.backbone import Backbone, load_backbone, pick_device
 from fedumm.training.data import load_splits, partition_for
 from fedumm.training.drawing import DrawingTest, drawing_test
 from fedumm.training.drift import ControlVariates, GradientHook, Proximal
-from fedumm.training.local import cache_features, evaluate, train_epochs
+from fedumm.training.evaluation import evaluate
+from fedumm.training.local import cache_features, train_epochs
 from fedumm.training.pool import DatasetPool
 from fedumm.training.results import GENEVAL, Scores
 from fedumm.training.threads import thread_count

@@ -18,7 +18,8 @@ from fedumm.seeds import derive
 from fedumm.training.backbone import load_backbone, pick_device
 from fedumm.training.data import load_splits
 from fedumm.training.drawing import drawing_test
-from fedumm.training.local import TrainProgress, cache_features, evaluate, train_epochs
+from fedumm.training.evaluation import evaluate
+from fedumm.training.local import TrainProgress, cache_features, train_epochs
 from fedumm.training.results import GENEVAL, Scores, describe
 from fedumm.training.threads import thread_count
 
