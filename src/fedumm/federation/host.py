@@ -71,6 +71,7 @@ class Host:
         self._aggregator = get_aggregator(config.aggregator)
         self._dp = check_rules(config) if config.dp == "local" else None
         self._answered = 0
+        self._notes: list[str] = []
         self._memory = ClientMemory(folder)
         self._global: AdapterState = {}
         self._version = -1
@@ -123,6 +124,7 @@ class Host:
         device = pick_device(self.config.gpu, self._index)
         self.progress("loading the model", 0, 1)
         backbone = self._backbone = load_backbone(self.config, device)
+        backbone.say = self._notes.append
         for change in setup.changes:
             backbone.slot.fold(unpacked_change(change))
         self._shares = {name: partition.shares[name] for name in setup.assignments[self.name]}
@@ -174,7 +176,9 @@ class Host:
                 updates.append(self._client_round(backbone, task, client))
             except _FAILURES as error:
                 updates.append(Update(client, task.round, error=f"{type(error).__name__}: {error}"))
-        return HostReply(updates, test, time.monotonic() - begun)
+        notes = self._notes.copy()
+        self._notes.clear()
+        return HostReply(updates, test, time.monotonic() - begun, notes)
 
     @property
     def _shares_all(self) -> bool:

@@ -147,11 +147,15 @@ class Update:
 
 @dataclass(frozen=True)
 class HostReply:
-    """A host's answer to a :class:`RoundTask`; ``seconds`` is what it took the host to make."""
+    """A host's answer to a :class:`RoundTask`.
+
+    ``seconds`` is what it took the host to make; ``notes`` are lines for the user.
+    """
 
     updates: list[Update]
     test: Scores = field(default_factory=dict)
     seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,7 @@ class HostError:
     details: str = field(default="", repr=False)
 
 
+_MOST_NOTES, _LONGEST_NOTE = 20, 500
 Message = Survey | Sizes | Setup | Ready | RoundTask | HostReply | HostError
 _PLAIN: dict[str, Any] = {kind.__name__: kind for kind in (Survey, Sizes, Setup, Ready, RoundTask, HostError)}
 
@@ -181,7 +186,8 @@ def from_wire(data: dict[str, Any]) -> Message:
     try:
         if data.get("kind") == "HostReply":
             updates = [_update_or_error(u) for u in fields["updates"]]
-            return HostReply(updates, _scores(fields["test"]), float(fields["seconds"]))
+            notes = [_line(note) for note in fields["notes"][:_MOST_NOTES]]
+            return HostReply(updates, _scores(fields["test"]), float(fields["seconds"]), notes)
         if data.get("kind") == "Sizes":
             fields["clients"] = {str(name): _sizes(own) for name, own in fields["clients"].items()}
         if data.get("kind") == "RoundTask":
@@ -194,6 +200,11 @@ def from_wire(data: dict[str, Any]) -> Message:
         return message
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"not a message: {type(error).__name__} {error}") from error
+
+
+def _line(text: str) -> str:
+    """Of a text of somebody else's what may be shown: no control characters, and no book."""
+    return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_NOTE])
 
 
 def _sizes(data: Any) -> dict[str, Any]:

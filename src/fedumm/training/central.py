@@ -50,6 +50,7 @@ def train_centrally(
     splits = load_splits(config)
     say(f"Train: {len(splits.train)}, Eval: {len(splits.eval)}")
     backbone = load_backbone(config, device)
+    backbone.say = say
     say(f"trainable: {backbone.trainable:,} / {backbone.total:,} ({100 * backbone.trainable / backbone.total:.4f}%)")
     train, test = (
         backbone.backend.build_dataset(rows, backbone.processor, config.max_q_len, config.max_a_len)

@@ -81,8 +81,8 @@ def token_bytes(model: torch.nn.Module) -> int:
     """Bytes of keys and values that the language model keeps of a token, all layers together."""
     base = base_of(model)
     text = base.config.text_config
-    width: int = text.num_key_value_heads * text.head_dim
-    return 2 * text.num_hidden_layers * width * int(base.get_input_embeddings().weight.element_size())
+    numbers: int = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
+    return numbers * base.get_input_embeddings().weight.element_size()  # type: ignore[no-any-return]
 
 
 def to_images(pixels: torch.Tensor, processor: Any) -> list[Image.Image]:
