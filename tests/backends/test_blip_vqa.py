@@ -70,6 +70,17 @@ def test_blip_base_trains_exactly_its_attention_adapters() -> None:
     assert not [n for n in trainable if "vision" in n]
 
 
+def test_of_a_growing_answer_only_the_last_position_is_given_logits(rows: Any) -> None:
+    backbone = backbone_of(config(), randomise=True)
+    batch = batch_of(dataset_of(backbone, rows), backbone, [0, 1, 2])
+    images = blip.encode_images(backbone.model, batch["pixel_values"])
+    shapes: list[Any] = []
+    head = blip.base_of(backbone.model).text_decoder.cls
+    head.register_forward_hook(lambda _, args, logits: shapes.append(logits.shape[:2]))
+    tokens = blip.generate_answers(backbone.model, images, batch["input_ids"], batch["attention_mask"], 6)
+    assert shapes == [(3, 1)] * (tokens.shape[1] - 1)
+
+
 def test_only_the_adapter_learns(rows: Any) -> None:
     backbone = backbone_of(config())
     before = {n: p.detach().clone() for n, p in backbone.model.named_parameters()}
