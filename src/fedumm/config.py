@@ -88,7 +88,11 @@ class RunConfig:
     max_q_len: int = option(TRAINING, "Longest question, in tokens", 64, bounds.positive)
     max_a_len: int = option(TRAINING, "Longest answer, in tokens", 16, bounds.positive)
     eval_batch_size: int = option(
-        TRAINING, "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features)", 0, bounds.non_negative
+        TRAINING,
+        "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features, but no more than fit 4 GB of keys "
+        "and values)",
+        0,
+        bounds.non_negative,
     )
     merge_batches: str = option(
         TRAINING,

@@ -18,7 +18,8 @@ from fedumm.config import CentralConfig
 from fedumm.data import DataRequest, load_data
 from fedumm.errors import FedummError
 from fedumm.training.backbone import Backbone, load_backbone
-from fedumm.training.local import cache_features, evaluate, train_epochs
+from fedumm.training.evaluation import evaluate
+from fedumm.training.local import cache_features, train_epochs
 from fedumm.training.results import Scores
 
 CPU = torch.device("cpu")
@@ -67,6 +68,17 @@ def test_blip_base_trains_exactly_its_attention_adapters() -> None:
     # 2 stacks x 12 layers x (self- and cross-attention) x 3 projections x (A and B)
     assert len(trainable) == 2 * 12 * 2 * 3 * 2
     assert not [n for n in trainable if "vision" in n]
+
+
+def test_of_a_growing_answer_only_the_last_position_is_given_logits(rows: Any) -> None:
+    backbone = backbone_of(config(), randomise=True)
+    batch = batch_of(dataset_of(backbone, rows), backbone, [0, 1, 2])
+    images = blip.encode_images(backbone.model, batch["pixel_values"])
+    shapes: list[Any] = []
+    head = blip.base_of(backbone.model).text_decoder.cls
+    head.register_forward_hook(lambda _, args, logits: shapes.append(logits.shape[:2]))
+    tokens = blip.generate_answers(backbone.model, images, batch["input_ids"], batch["attention_mask"], 6)
+    assert shapes == [(3, 1)] * (tokens.shape[1] - 1)
 
 
 def test_only_the_adapter_learns(rows: Any) -> None:

@@ -104,6 +104,7 @@ def test_geneval_reads_a_file_of_prompts(tmp_path: Path, capsys: pytest.CaptureF
         ("draw 'a dog' --num 0", "--num must be positive, not 0."),
         ("draw 'a dog' --temperature 0", "--temperature must be positive, not 0.0."),
         ("draw 'a dog' --guidance -1", "--guidance must be 0 or more, not -1.0."),
+        ("draw 'a dog' --batch_size -1", "--batch_size must be 0 or more, not -1."),
         ("draw 'a dog' --seed -1", "--seed must be 0 or more, not -1."),
         ("draw 'a dog'", "Say which model to use: --adapter FOLDER of a run, or --model_backend."),
         ("draw 'a dog' --adapter none", "Adapter folder not found: none"),

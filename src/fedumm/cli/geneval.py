@@ -77,22 +77,13 @@ def _run(args: argparse.Namespace) -> None:
     with RunConsole() as console:
         console.line(f"{len(prompts)} prompts, {args.num_images} image(s) each")
         # Everything may be there already: then no model is needed.
-        drawn = folder.draw(_Lazily(args), args.seed, args.batch_size, console.progress)
+        drawn = folder.draw(
+            lambda captions, seeds: drawer(args, console.line)(captions, seeds), args.seed, console.progress
+        )
         console.line(f"{drawn} image(s) drawn, {len(folder.samples) - drawn} were there")
         result = folder.judge(detector, console.progress)
     _show(result)
     print(f"Images and verdicts: {args.out} (results.jsonl, summary.json)")
-
-
-class _Lazily:
-    """The drawing model, loaded when the first image is asked for."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self._args, self._draw = args, None
-
-    def __call__(self, captions: Any, seeds: Any) -> Any:
-        self._draw = self._draw or drawer(self._args)  # type: ignore[assignment]
-        return self._draw(captions, seeds)  # type: ignore[misc]
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:

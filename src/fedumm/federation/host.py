@@ -38,7 +38,8 @@ from fedumm.training.backbone import Backbone, load_backbone, pick_device
 from fedumm.training.data import load_splits, partition_for
 from fedumm.training.drawing import DrawingTest, drawing_test
 from fedumm.training.drift import ControlVariates, GradientHook, Proximal
-from fedumm.training.local import cache_features, evaluate, train_epochs
+from fedumm.training.evaluation import evaluate
+from fedumm.training.local import cache_features, train_epochs
 from fedumm.training.pool import DatasetPool
 from fedumm.training.results import GENEVAL, Scores
 from fedumm.training.threads import thread_count
@@ -74,6 +75,7 @@ class Host:
         self._aggregator = get_aggregator(config.aggregator)
         self._dp = check_rules(config) if config.dp == "local" else None
         self._answered = 0
+        self._notes: list[str] = []
         self._memory = ClientMemory(folder)
         self._global: AdapterState = {}
         self._version = -1
@@ -129,6 +131,7 @@ class Host:
         backbone = self._backbone = load_backbone(self.config, device)
         if self._aggregator.changes_backbone:
             backbone.widen()
+        backbone.say = self._notes.append
         for change in setup.changes:
             self._fold(backbone, change)
         self._shares = {name: partition.shares[name] for name in setup.assignments[self.name]}
@@ -180,7 +183,9 @@ class Host:
                 updates.append(self._client_round(backbone, task, client))
             except _FAILURES as error:
                 updates.append(Update(client, task.round, error=f"{type(error).__name__}: {error}"))
-        return HostReply(updates, test, time.monotonic() - begun, lost)
+        notes = self._notes.copy()
+        self._notes.clear()
+        return HostReply(updates, test, time.monotonic() - begun, notes, lost)
 
     @property
     def _shares_all(self) -> bool:

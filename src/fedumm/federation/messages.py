@@ -152,15 +152,17 @@ class Update:
 
 @dataclass(frozen=True)
 class HostReply:
-    """A host's answer to a :class:`RoundTask`; ``seconds`` is what it took the host to make.
+    """A host's answer to a :class:`RoundTask`.
 
-    ``folding_error`` is the share of the result of the round before that the host's arithmetic lost when it took the
-    change of the backbone in; None if there was none.
+    ``seconds`` is what it took the host to make; ``notes`` are lines for the user. ``folding_error`` is the share of
+    the result of the round before that the host's arithmetic lost when it took the change of the backbone in; None if
+    there was none.
     """
 
     updates: list[Update]
     test: Scores = field(default_factory=dict)
     seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
     folding_error: float | None = None
 
 
@@ -172,6 +174,7 @@ class HostError:
     details: str = field(default="", repr=False)
 
 
+_MOST_NOTES, _LONGEST_NOTE = 20, 500
 Message = Survey | Sizes | Setup | Ready | RoundTask | HostReply | HostError
 _PLAIN: dict[str, Any] = {kind.__name__: kind for kind in (Survey, Sizes, Setup, Ready, RoundTask, HostError)}
 
@@ -193,7 +196,8 @@ def from_wire(data: dict[str, Any]) -> Message:
             updates = [_update_or_error(u) for u in fields["updates"]]
             lost = fields["folding_error"]
             lost = None if lost is None else float(lost)
-            return HostReply(updates, _scores(fields["test"]), float(fields["seconds"]), lost)
+            notes = [_line(note) for note in fields["notes"][:_MOST_NOTES]]
+            return HostReply(updates, _scores(fields["test"]), float(fields["seconds"]), notes, lost)
         if data.get("kind") == "Sizes":
             fields["clients"] = {str(name): _sizes(own) for name, own in fields["clients"].items()}
         if data.get("kind") == "RoundTask":
@@ -206,6 +210,11 @@ def from_wire(data: dict[str, Any]) -> Message:
         return message
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"not a message: {type(error).__name__} {error}") from error
+
+
+def _line(text: str) -> str:
+    """Of a text of somebody else's what may be shown: no control characters, and no book."""
+    return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_NOTE])
 
 
 def _sizes(data: Any) -> dict[str, Any]:

@@ -246,6 +246,8 @@ class Server:
             self.store.record(folded)
         updates: dict[str, Update] = {}
         for host, reply in answers.items():
+            for text in reply.notes:
+                self.store.record({"event": "note", "round": task.round, "host": host, "text": text})
             for update in reply.updates:
                 if update.client in self.assignments.get(host, ()):
                     updates.setdefault(update.client, update)

@@ -139,6 +139,9 @@ class RunConsole:
         if r["left_out"]:
             self.line(f"  round {r['round']}: {r['client']} left out: {r['left_out']}")
 
+    def _note(self, r: Mapping[str, Any]) -> None:
+        self.line(f"  round {r['round']}: {r['host']}: {r['text']}")
+
     def _repeat(self, r: Mapping[str, Any]) -> None:
         self.line(f"  round {r['round']}: {r['usable']} usable update(s) of the {r['needed']} that it needs: once more")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,11 +23,16 @@ from fedumm.errors import FedummError
 from fedumm.seeds import derive
 
 
+def _print(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 @dataclass
 class Backbone:
     """Backend, model with LoRA layers, processor and device.
 
-    ``dtype`` is that of the arithmetic (``torch.autocast``); weights stay as they are.
+    ``dtype`` is that of the arithmetic (``torch.autocast``); weights stay as they are. ``say`` is given lines for
+    the user; ``limits`` holds the most samples at a time, by kind of work, for which memory has not run out.
     """
 
     backend: Backend
@@ -35,6 +41,8 @@ class Backbone:
     device: torch.device
     dtype: torch.dtype = torch.float32
     compiled: bool = False
+    say: Callable[[str], None] = _print
+    limits: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.slot = AdapterSlot(self.model)

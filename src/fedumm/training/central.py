@@ -19,7 +19,8 @@ from fedumm.seeds import derive
 from fedumm.training.backbone import load_backbone, pick_device
 from fedumm.training.data import load_splits
 from fedumm.training.drawing import drawing_test
-from fedumm.training.local import TrainProgress, cache_features, evaluate, train_epochs
+from fedumm.training.evaluation import evaluate
+from fedumm.training.local import TrainProgress, cache_features, train_epochs
 from fedumm.training.results import GENEVAL, Scores, describe
 from fedumm.training.threads import thread_count
 
@@ -50,6 +51,7 @@ def train_centrally(
     splits = load_splits(config)
     say(f"Train: {len(splits.train)}, Eval: {len(splits.eval)}")
     backbone = load_backbone(config, device)
+    backbone.say = say
     say(f"trainable: {backbone.trainable:,} / {backbone.total:,} ({100 * backbone.trainable / backbone.total:.4f}%)")
     train, test = (
         backbone.backend.build_dataset(rows, backbone.processor, config.max_q_len, config.max_a_len)

@@ -127,9 +127,17 @@ def encode_question(
 
 
 def decoder_logits(
-    model: torch.nn.Module, decoder_input_ids: torch.Tensor, question: torch.Tensor, attention_mask: torch.Tensor
+    model: torch.nn.Module,
+    decoder_input_ids: torch.Tensor,
+    question: torch.Tensor,
+    attention_mask: torch.Tensor,
+    last: int = 0,
 ) -> torch.Tensor:
-    """``(batch, n, vocabulary)``: what follows each prefix of ``decoder_input_ids``, given the question."""
+    """``(batch, n, vocabulary)``: what follows each prefix of ``decoder_input_ids``, given the question.
+
+    Args:
+        last: only the longest so many prefixes; 0: all.
+    """
     logits: torch.Tensor = (
         base_of(model)
         .text_decoder(
@@ -137,6 +145,7 @@ def decoder_logits(
             encoder_hidden_states=question,
             encoder_attention_mask=attention_mask,
             use_cache=False,
+            logits_to_keep=last,
         )
         .logits
     )
@@ -192,7 +201,7 @@ def generate_answers(
     tokens = torch.full_like(input_ids[:, :1], base.decoder_start_token_id)
     ended = torch.zeros_like(tokens[:, 0], dtype=torch.bool)
     for _ in range(max_new_tokens):
-        logits = decoder_logits(model, tokens, question, attention_mask)
+        logits = decoder_logits(model, tokens, question, attention_mask, last=1)
         chosen = logits[:, -1].argmax(-1).masked_fill(ended, text.pad_token_id)
         tokens = torch.cat([tokens, chosen[:, None]], dim=1)
         ended |= chosen == text.sep_token_id

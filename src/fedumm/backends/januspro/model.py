@@ -15,6 +15,7 @@ from PIL import Image
 from transformers import JanusForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from fedumm.backends.januspro.logits import cross_entropies
 from fedumm.precision import full_float32
 
 _ATTENTION = "q_proj|k_proj|v_proj"
@@ -82,6 +83,14 @@ def codebook_size(model: torch.nn.Module) -> int:
     return int(base_of(model).config.vq_config.num_embeddings)
 
 
+def token_bytes(model: torch.nn.Module) -> int:
+    """Bytes of keys and values that the language model keeps of a token, all layers together."""
+    base = base_of(model)
+    text = base.config.text_config
+    numbers: int = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
+    return numbers * base.get_input_embeddings().weight.element_size()  # type: ignore[no-any-return]
+
+
 def to_images(pixels: torch.Tensor, processor: Any) -> list[Image.Image]:
     """Undo the image processor's normalisation: ``(batch, 3, height, width)`` -> RGB images."""
     mean, std = (
@@ -119,8 +128,8 @@ def answer_loss(
     """
     states = question_states(model, input_ids, image_embeds, use_cache=False)
     said = labels != -100
-    logits = base_of(model).lm_head(states[said])
-    losses = F.cross_entropy(logits.float(), labels[said], reduction="none")
+    base = base_of(model)
+    losses = cross_entropies(base.lm_head, states[said], labels[said], base.config.text_config.vocab_size)
     lengths = said.sum(1)
     return (losses / lengths.repeat_interleave(lengths)).sum() / len(labels)
 
@@ -155,6 +164,5 @@ def image_losses(
     states = base.model.language_model(
         inputs_embeds=embeds, attention_mask=mask, position_ids=positions(mask), use_cache=False
     ).last_hidden_state
-    logits = base.model.generation_head(states[:, -codes.shape[1] :])
-    losses: torch.Tensor = F.cross_entropy(logits.float().transpose(1, 2), codes, reduction="none")
-    return losses.mean(1)
+    states = states[:, -codes.shape[1] :]
+    return cross_entropies(base.model.generation_head, states, codes, codebook_size(model)).mean(1)
