@@ -194,7 +194,7 @@ def test_a_full_disk_is_one_clear_error_and_the_round_before_stays(
         real(path, content)
 
     monkeypatch.setattr(checkpoint, "_write", write)
-    with pytest.raises(FedummError, match=r"Round 2 can't be saved: .*No space left.* go on with --resume"):
+    with pytest.raises(FedummError, match=r"Round 2 can't be saved: .*No space left.* make room and go on"):
         run(tmp_path, lambda task: [good(task, c, float(task.round)) for c in CLIENTS], num_rounds=3)
     found = checkpoint.Checkpoint(tmp_path / "state").load()
     assert found is not None
@@ -512,7 +512,8 @@ def test_messages_survive_the_wire(message: Message) -> None:
         {}, {"kind": "Nonsense"}, {"kind": "RoundTask"}, {"kind": "HostError", "message": "a", "extra": 1},
         {"kind": "HostReply", "updates": [{}], "test": {}, "notes": [], "folding_error": None},
         {"kind": "HostReply", "updates": None, "test": {}, "notes": [], "folding_error": None},
-        {"kind": "HostReply", "updates": [{"round": 2}], "test": {}, "seconds": 1.0, "notes": [], "folding_error": None},
+        {"kind": "HostReply", "updates": [{"round": 2}], "test": {}, "seconds": 1.0, "notes": [],
+         "folding_error": None},
         {"kind": "HostReply", "updates": [], "test": {}, "seconds": 1.0, "notes": [3], "folding_error": None},
         {"kind": "HostReply", "updates": [], "test": {}, "seconds": 1.0, "notes": 3, "folding_error": None},
         {**to_wire(MESSAGES[6]), "test": {"t2i": {"score": 1.0, "count": 2, "parts": {}}}},
