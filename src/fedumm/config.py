@@ -382,8 +382,7 @@ def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str
     known = {f.name: f for f in fields(config)}
     for key in values:
         if key not in known:
-            name = shown(key, 60)
-            raise FedummError(f"Unknown option {name!r} in {origin}.{did_you_mean(name, known)}")
+            raise FedummError(f"Unknown option {_said(key)} in {origin}.{did_you_mean(shown(key, 60), known)}")
     for name, f in known.items():
         if name not in values and f.default is MISSING:
             raise FedummError(f"--{name} is required ({f.metadata['help']}).")

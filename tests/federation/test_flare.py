@@ -136,6 +136,18 @@ def test_shipped_backends_give_the_same_bits_through_flare(given: dict[str, Any]
         ]
 
 
+def test_a_temporary_folder_too_long_for_sockets_and_with_a_space_is_no_obstacle(tmp_path: Path) -> None:
+    temporary = tmp_path / f"a b{'x' * 110}"
+    temporary.mkdir()
+    result = subprocess.run(
+        command("simulator", tmp_path / "run", TOY_OPTIONS, num_rounds=1, num_workers=1, gpu="cpu"),
+        env={**os.environ, "TMPDIR": str(temporary)}, capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert read_folder(tmp_path / "run" / "adapter" / "last")[0]
+    assert not list(temporary.iterdir())
+
+
 @pytest.fixture
 def slow_run(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     """A simulated run that would take minutes, in the middle of its second round."""
