@@ -1,10 +1,15 @@
-# make demo   a federated run from nothing, in a virtual environment of its own
-# make test   lint, types and all tests
-# make benchmarks   measure again what docs/benchmarks.md says (an hour on a quiet machine)
+# make demo          a federated run from nothing, in a virtual environment of its own
+# make test          lint, types and all tests, with the versions of constraints.txt
+# make test-lowest   the tests marked compat, with the lowest versions that pyproject.toml allows
+# make test-newest   all tests with whatever is newest today: by hand, and before a release
+# make test-pythons  the tests marked compat, with every Python from 3.10 on that is installed
+# make benchmarks    measure again what docs/benchmarks.md says (an hour on a quiet machine)
 PYTHON ?= python3
 BIN := .venv/bin
+LOWEST := .venv-lowest/bin
+NEWEST := .venv-newest/bin
 
-.PHONY: demo test benchmarks clean
+.PHONY: demo test test-lowest test-newest test-pythons benchmarks clean
 
 demo: .venv/.run
 	$(BIN)/python job.py --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa \
@@ -15,6 +20,18 @@ test: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-lowest: .venv-lowest/.test
+	$(LOWEST)/pytest -m compat
+
+# Made anew each time. Of torch the build that is there already, or else the platform's own.
+test-newest:
+	$(PYTHON) -m venv --clear .venv-newest
+	$(NEWEST)/python -m pip install --quiet $(shell grep '^torch==' constraints.txt) --editable '.[dev]'
+	$(NEWEST)/pytest
+
+test-pythons:
+	$(PYTHON) scripts/test_pythons.py
 
 benchmarks: .venv/.dev
 	$(BIN)/python benchmarks/report.py
@@ -30,5 +47,10 @@ benchmarks: .venv/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+.venv-lowest/.test: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[privacy,test]'
+	touch $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-lowest .venv-newest

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import JanusConfig, JanusForConditionalGeneration
-from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+from transformers import JanusConfig, JanusForConditionalGeneration, JanusImageProcessorPil
 
 from common import ROOT, Table, main
 from fedumm.config import CentralConfig

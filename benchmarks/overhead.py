@@ -27,7 +27,8 @@ from fedumm.federation.topology import client_names
 from fedumm.report.run_folder import RunFolder, create
 from fedumm.training.backbone import load_backbone
 from fedumm.training.data import load_splits, partition_for
-from fedumm.training.local import cache_features, evaluate, train_epochs
+from fedumm.training.evaluation import evaluate
+from fedumm.training.local import cache_features, train_epochs
 from fedumm.training.pool import DatasetPool
 
 ROUNDS = 3

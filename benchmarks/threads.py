@@ -19,7 +19,8 @@ from common import Table, main
 from fedumm.config import CentralConfig
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.data import load_splits
-from fedumm.training.local import cache_features, evaluate, train_epochs
+from fedumm.training.evaluation import evaluate
+from fedumm.training.local import cache_features, train_epochs
 from fedumm.training.threads import cores
 
 CONFIG = CentralConfig(

@@ -28,7 +28,7 @@ from fedumm.generation import score_images
 from fedumm.metrics.geneval import summarise
 from fedumm.report.scores import CATEGORIES
 from fedumm.training.backbone import Backbone, load_backbone
-from fedumm.training.local import evaluate
+from fedumm.training.evaluation import evaluate
 
 IMAGES = 100
 CONFIG = CentralConfig(

@@ -33,7 +33,8 @@ from fedumm.report.scores import CATEGORIES
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.data import load_splits
 from fedumm.training.drawing import drawing_test
-from fedumm.training.local import cache_features, evaluate
+from fedumm.training.evaluation import evaluate
+from fedumm.training.local import cache_features
 from fedumm.training.results import Scores
 from fedumm.training.threads import cores
 

@@ -27,8 +27,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.nn.utils import clip_grad_norm_
-from transformers import BertTokenizer, BlipConfig, BlipForQuestionAnswering, BlipProcessor
-from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers import BertTokenizer, BlipConfig, BlipForQuestionAnswering, BlipImageProcessorPil, BlipProcessor
 
 import blip_scenes as shapes
 from fedumm.backends.blip_vqa.model import mask_cross_attention

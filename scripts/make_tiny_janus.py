@@ -30,10 +30,10 @@ from transformers import (
     GenerationConfig,
     JanusConfig,
     JanusForConditionalGeneration,
+    JanusImageProcessorPil,
     JanusProcessor,
     PreTrainedTokenizerFast,
 )
-from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
 from fedumm.backends.januspro.backend import JanusProBackend
 from fedumm.backends.januspro.model import answer_loss, encode_for_generation, image_losses, question_states
@@ -372,7 +372,7 @@ def accuracy(model: JanusForConditionalGeneration, texts: Texts, count: int) -> 
     hits: dict[str, list[bool]] = {}
     for _ in range(count):
         ids, labels, features, kinds = texts.questions(100)
-        states, _ = question_states(model, ids, model.model.aligner(features), use_cache=False)
+        states = question_states(model, ids, model.model.aligner(features), use_cache=False)
         first = (labels != -100).int().argmax(1)
         rows = torch.arange(len(ids))
         right = model.lm_head(states[rows, first]).argmax(-1) == labels[rows, first]

@@ -5,20 +5,47 @@
 
 A version that needs a newer Python than the project does gets a marker, so that an older
 Python resolves that package by itself.
+
+The environment with the lowest versions that ``pyproject.toml`` allows, for ``constraints-lowest.txt``:
+
+    python scripts/pin.py --lowest > lowest.txt
+    python -m venv lowest
+    lowest/bin/pip install -c lowest.txt -e '.[privacy,test]' packaging
+    lowest/bin/python scripts/pin.py > constraints-lowest.txt
+
+torch stays at the version of ``constraints.txt``: its older builds need other ones of everything.
 """
 
 from __future__ import annotations
 
-from importlib.metadata import distributions
+import sys
+from collections.abc import Iterator
+from importlib.metadata import distributions, requires
+from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+ROOT = Path(__file__).parents[1]
 OLDEST = Version("3.10")
 NOT_PINNED = {"fedumm", "pip", "setuptools", "wheel"}
 
 
+def lower_bounds() -> Iterator[str]:
+    """A pin for each requirement with a lower bound, but for the tools of the tests."""
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    for requirement in map(Requirement, requires("fedumm") or []):
+        extra = requirement.marker and not requirement.marker.evaluate({"extra": "privacy"})
+        bounds = [part.version for part in requirement.specifier if part.operator == ">="]
+        if bounds and not extra:
+            yield f"{requirement.name}=={pinned['torch'] if requirement.name == 'torch' else bounds[0]}"
+
+
 def main() -> None:
+    if sys.argv[1:] == ["--lowest"]:
+        print("\n".join(lower_bounds()))
+        return
     print("# Written by scripts/pin.py. Used by the Makefile; a plain `pip install` needs only pyproject.toml.")
     lines = set()
     for package in distributions():

@@ -252,3 +252,41 @@ def test_the_file_holds_every_option_and_the_command(config: type[RunConfig], tm
     assert first == "# Repeat this run: python job.py --simulator"
     assert list(read_yaml(tmp_path / "config.yaml")) == [f.name for f in fields(config) if f.name not in OF_ONE_RUN]
     assert from_mapping(config, read_yaml(tmp_path / "config.yaml")) == written
+
+
+HUGE = "9" * 5000
+ODD_FILES = {
+    "a number for no float": f"lr: {HUGE[:400]}",
+    "a number for no int": f"num_clients: {HUGE[:400]}",
+    "a number for no text": f"gpu: 0x{'f' * 6000}",
+    "too many digits": f"num_clients: {HUGE}",
+    "too deep a list": "[" * 5000,
+    "too deep a mapping": "{a: " * 3000,
+    "too long": "#" * 1_000_001,
+    "half a character": 'name: "\\ud800"',
+    "no character of a name": 'data_path: "a\\0b"',
+    "a key of controls": '"\\e[2Jx": 1',
+    "code": "!!python/object/apply:os.system ['echo']",
+    "a key of a list": "? [a]\n: 1",
+    "itself": "a: &a [*a]\nname: *a",
+    "a date": "name: 2020-01-01",
+    "bytes": "name: !!binary aGVsbG8=",
+    "gigabytes": "\n".join(
+        ["a0: &a0 x", *(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]" for i in range(9)), "name: *a9"]
+    ),
+}
+
+
+@pytest.mark.parametrize("text", ODD_FILES.values(), ids=ODD_FILES.keys())
+def test_an_odd_file_is_one_short_message(text: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_text(text)
+    with pytest.raises(FedummError) as refusal:
+        from_mapping(FederateConfig, {"model_backend": "b", **read_yaml(tmp_path / "odd.yaml")}, "odd.yaml")
+    assert len(str(refusal.value)) < 2000
+    assert "\x1b" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("place", [".", "/dev/zero", "/proc/self/mem"])
+def test_what_is_no_file_of_options_is_one_message(place: str) -> None:
+    with pytest.raises(FedummError, match="can't be read as YAML"):
+        read_yaml(place)

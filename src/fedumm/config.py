@@ -7,6 +7,7 @@ The command line (``fedumm.cli``), YAML files (``--config``) and the run folder'
 from __future__ import annotations
 
 import os
+import reprlib
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 from fedumm import bounds
 from fedumm.aggregation.registry import available_aggregators
 from fedumm.bounds import ByClient, Check
-from fedumm.errors import FedummError, did_you_mean
+from fedumm.errors import FedummError, did_you_mean, shown
 
 MODEL = "Model"
 FEDERATION = "Federated Learning"
@@ -37,8 +38,12 @@ WIRES = ("float32", "bfloat16", "float16", "int8", "nf4")
 REPEAT = "# Repeat this run:"
 """How every ``config.yaml`` of a run begins."""
 
-OF_ONE_RUN = ("name", "overwrite", "resume")
+OF_ONE_RUN = ("name", "overwrite", "resume", "resume_if_exists")
 """Options that a repetition must not inherit: it has a run folder of its own."""
+
+
+_HUGE = 2**63
+_LONGEST_FILE = 1_000_000
 
 
 def option(group: str, text: str, default: Any = MISSING, check: Check | None = None) -> Any:
@@ -83,7 +88,11 @@ class RunConfig:
     max_q_len: int = option(TRAINING, "Longest question, in tokens", 64, bounds.positive)
     max_a_len: int = option(TRAINING, "Longest answer, in tokens", 16, bounds.positive)
     eval_batch_size: int = option(
-        TRAINING, "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features)", 0, bounds.non_negative
+        TRAINING,
+        "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features, but no more than fit 4 GB of keys "
+        "and values)",
+        0,
+        bounds.non_negative,
     )
     merge_batches: str = option(
         TRAINING,
@@ -93,7 +102,7 @@ class RunConfig:
     )
     precision: str = option(
         TRAINING,
-        "Arithmetic of training and evaluation: auto (bfloat16 on GPUs that have it) | float32 | bfloat16",
+        "Arithmetic: auto (bfloat16 on GPUs that have it) | float32 (weights, too) | bfloat16",
         "auto",
         bounds.one_of("auto", "float32", "bfloat16"),
     )
@@ -279,8 +288,11 @@ class FederateConfig(RunConfig):
         bounds.non_negative,
     )
     name: str = option(EXECUTION, "Run folder: runs/NAME, or a path (empty: a name with the time)", "")
-    overwrite: bool = option(EXECUTION, "Replace an existing run folder", False)
+    overwrite: bool = option(EXECUTION, "Replace an existing run folder or exported job", False)
     resume: str = option(EXECUTION, "Go on with the run in runs/NAME (or a path), with its options", "")
+    resume_if_exists: bool = option(
+        EXECUTION, "Go on with the run of --name if its folder holds one with these options, else start it", False
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -349,11 +361,20 @@ def field_type(config: type[RunConfig], name: str) -> Any:
 
 def _check_field(f: Field[Any], value: Any) -> None:
     kinds = str(f.type).split(" | ")
+    if isinstance(value, int) and abs(value) >= _HUGE:
+        raise FedummError(f"--{f.name} is a number of more than 64 bits.")
     if type(value).__name__ not in kinds and not (kinds == ["float"] and type(value) is int):
-        raise FedummError(f"--{f.name} must be of type {' or '.join(kinds)}, not {value!r}.")
+        raise FedummError(f"--{f.name} must be of type {' or '.join(kinds)}, not {_said(value)}.")
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
+        raise FedummError(f"--{f.name} holds characters that no name can have: {_said(value)}.")
     check: Check | None = f.metadata["check"]
     if check and (problem := check(value)):
-        raise FedummError(f"--{f.name} {problem}, not {value!r}.")
+        raise FedummError(f"--{f.name} {problem}, not {_said(value)}.")
+
+
+def _said(value: Any) -> str:
+    """A value for a message: a few lines of YAML can stand for gigabytes."""
+    return shown(repr(value), 200) if isinstance(value, str) else reprlib.repr(value)
 
 
 def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str = "config") -> AnyConfig:
@@ -361,7 +382,7 @@ def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str
     known = {f.name: f for f in fields(config)}
     for key in values:
         if key not in known:
-            raise FedummError(f"Unknown option {key!r} in {origin}.{did_you_mean(str(key), known)}")
+            raise FedummError(f"Unknown option {_said(key)} in {origin}.{did_you_mean(shown(key, 60), known)}")
     for name, f in known.items():
         if name not in values and f.default is MISSING:
             raise FedummError(f"--{name} is required ({f.metadata['help']}).")
@@ -370,7 +391,7 @@ def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str
 
 def _coerce(f: Field[Any], value: Any) -> Any:
     """Take what YAML 1.1 reads otherwise as what was meant: ``lr: 5e-5`` (a string), ``gpu: 0`` (a number)."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) >= _HUGE):
         return value
     if str(f.type) == "str" and isinstance(value, int):
         return str(value)
@@ -387,10 +408,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            text = file.read(_LONGEST_FILE + 1)
+        if len(text) > _LONGEST_FILE:
+            raise ValueError(f"it is longer than {_LONGEST_FILE:,} characters")
+        content = yaml.safe_load(text)
     except FileNotFoundError:
         raise FedummError(f"Config file not found: {path}") from None
-    except (yaml.YAMLError, OSError, ValueError) as error:
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
         raise FedummError(f"Config file {path} can't be read as YAML: {error}") from None
     if content is None:
         return {}
@@ -410,6 +435,11 @@ def write_yaml(config: RunConfig, path: Path, command: str) -> None:
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(f"{REPEAT} {comment}\n{text}", encoding="utf-8")
     os.replace(draft, path)
+
+
+def command_of(text: str) -> str:
+    """The command that the text of such a file begins with."""
+    return text.split("\n", 1)[0].removeprefix(REPEAT).strip()
 
 
 def is_ours(path: Path) -> bool:

@@ -13,8 +13,11 @@ from transformers import BlipConfig, BlipForQuestionAnswering, BlipTextConfig
 from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 
 from fedumm.adapters.dropout import QuickDropout, dropped_product, quicken_dropout
+from fedumm.adapters.model import AdapterSlot
 from fedumm.backends.blip_vqa import model as blip
-from fedumm.backends.blip_vqa.attention import QuerySideAttention, attend_from_the_query_side
+from fedumm.backends.blip_vqa.attention import attend_from_the_query_side, in_front_of
+from fedumm.errors import FedummError
+from fedumm.training.backbone import checkpoint_gradients
 
 WIDTH, HEADS, TOKENS = 64, 4, 40
 
@@ -64,7 +67,8 @@ def layer(dropout: float, **options: Any) -> Any:
 def run(model: Any, query_side: bool, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     model = copy.deepcopy(model)
     if query_side:
-        model.base_model.model.attention.__class__ = QuerySideAttention
+        attention = model.base_model.model.attention
+        attention.heads, attention.__class__ = HEADS, in_front_of(type(attention))
     torch.manual_seed(7)
     context, probabilities = model(**inputs)
     gradients: dict[str, Any] = {}
@@ -178,8 +182,7 @@ def learn(checkpointing: bool = False, bfloat16: bool = False) -> tuple[torch.Te
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     if checkpointing:
-        base.activation_checkpointing_enable()
-        base.disable_input_require_grads()
+        checkpoint_gradients(base, "blip_vqa")
     torch.manual_seed(2)
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         loss = blip.answer_loss(model, *small_batch())
@@ -187,6 +190,7 @@ def learn(checkpointing: bool = False, bfloat16: bool = False) -> tuple[torch.Te
     return loss.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.compat
 def test_checkpointing_draws_the_same_random_numbers_again() -> None:
     (loss, gradients), (again, repeated) = learn(), learn(checkpointing=True)
     assert torch.equal(loss, again)
@@ -206,6 +210,7 @@ def test_gradients_in_bfloat16_are_close() -> None:
         assert (coarse[name] - gradients[name]).norm() < 0.1 * gradients[name].norm(), name
 
 
+@pytest.mark.compat
 def test_a_whole_model_learns_the_same(parents: list[int]) -> None:
     """Loss and gradients of BLIP through its three stages; the image has 65 tokens."""
     torch.manual_seed(0)
@@ -226,3 +231,74 @@ def test_a_whole_model_learns_the_same(parents: list[int]) -> None:
         assert_close(results[1][1][name], gradient, rtol=1e-3, atol=1e-5, msg=name)
     # Two layers each of: encoder self, (encoder cross), decoder self, decoder cross.
     assert [calls for _, _, calls in results] == [8, 6]
+
+
+def call_in_another_way(monkeypatch: pytest.MonkeyPatch, renamed: dict[str, str]) -> None:
+    """As if a newer library called its attention to images with other names."""
+    attention = type(small_blip().text_encoder.encoder.layer[0].crossattention)
+    theirs = BlipTextSelfAttention.forward
+    back = {new: old for old, new in renamed.items()}
+
+    def call(self: Any, hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+        names = {"attention_mask": "attention_mask", "encoder_hidden_states": "encoder_hidden_states"} | renamed
+        found = self.self(hidden_states, **{names[name]: kwargs[name] for name in kwargs if name in names})
+        return self.output(found[0], hidden_states), found[1]
+
+    def answer(self: Any, hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+        return theirs(self, hidden_states, **{back.get(name, name): value for name, value in kwargs.items()})
+
+    monkeypatch.setattr(attention, "forward", call)
+    monkeypatch.setattr(BlipTextSelfAttention, "forward", answer)
+
+
+@pytest.mark.compat
+def test_a_library_that_names_its_arguments_otherwise_keeps_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_blip()
+    call_in_another_way(monkeypatch, {"encoder_hidden_states": "memory"})
+    x, ids, mask, *_ = small_batch()
+    with torch.no_grad():
+        expected = blip.encode_question(model.eval(), x, ids, mask)
+        attend_from_the_query_side(model)
+        assert torch.equal(blip.encode_question(model, x, ids, mask), expected)
+
+
+def test_a_library_that_calls_what_ours_lacks_keeps_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_blip()
+
+    def broken(self: Any, *args: Any) -> Any:
+        raise AttributeError("no attribute 'query'")
+
+    monkeypatch.setattr("fedumm.backends.blip_vqa.attention.QuerySideAttention._scores", broken)
+    with pytest.warns(UserWarning, match="slower: no attribute 'query'"):
+        attend_from_the_query_side(model)
+    blip.encode_question(model, *small_batch()[:3])
+
+
+def test_a_library_that_masks_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers would depend on how far their questions are padded, in silence."""
+    call_in_another_way(monkeypatch, {"attention_mask": "where"})
+    with pytest.raises(FedummError, match=r"padded with transformers \d"):
+        small_blip()
+
+
+@torch.no_grad()
+def test_weights_that_took_in_a_change_are_not_rounded(parents: list[int]) -> None:
+    """What a small change of key and value does to the result, under autocast as in float64."""
+    g = torch.Generator().manual_seed(5)
+    column, row = torch.randn(WIDTH, 1, generator=g), torch.randn(1, WIDTH, generator=g)
+    change = {f"base_model.model.attention.{name}": (1e-3 * column, row) for name in ("key", "value")}
+    shifts = []
+    for dtype in (torch.float64, torch.float32):
+        model, inputs = layer(0.0).eval().to(dtype), {k: t.to(dtype) for k, t in inputs_of(4).items()}
+        attention = model.base_model.model.attention
+        attention.heads, attention.__class__ = HEADS, in_front_of(type(attention))
+        slot = AdapterSlot(model)
+        parents.clear()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
+            slot.fold({name: (0 * left, right) for name, (left, right) in change.items()})
+            before = model(**inputs)[0].double()
+            slot.fold(change)
+            shifts.append(model(**inputs)[0].double() - before)
+    assert not parents
+    exact, rounded = shifts
+    assert (rounded - exact).norm() < 0.02 * exact.norm()

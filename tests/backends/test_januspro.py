@@ -102,6 +102,15 @@ def test_prompts_are_what_the_processor_makes_of_its_chat_template(built: Any) -
     assert list(prompts.caption("a red circle")) == list(np.asarray(drawn).ravel())
 
 
+def test_the_system_prompt_is_the_processors(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(built[2], "use_default_system_prompt", True)
+    ask = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "why?"}]}]
+    text = built[2].apply_chat_template(ask, add_generation_prompt=True, tokenize=False)
+    official = built[2](text=text, images=[Image.new("RGB", (32, 32))]).input_ids
+    prompts = Prompts(built[2])
+    assert prompts.with_image(prompts.question("why?")) == list(np.asarray(official).ravel())
+
+
 def test_leaving_the_caption_out_keeps_only_where_it_begins_and_ends(built: Any) -> None:
     prompts = Prompts(built[2])
     caption = prompts.caption("a red circle")
@@ -358,7 +367,7 @@ def test_an_answer_learnt_by_heart_is_given(folder: Path, rows: Any) -> None:
     wanted = [row["multiple_choice_answer"] for row in rows.select(range(4))]
     for row, answer in zip(rows.select(range(4)), wanted, strict=True):
         assert backend.answer(model, processor, row["image"], row["question"], CPU) == answer
-    scores = backend.score_samples(model, [batch], processor, CPU)
+    scores = backend.score_batch(model, batch, processor, CPU)
     assert [score.score for score in scores] == [1.0] * 4
 
 
@@ -400,7 +409,7 @@ def test_samples_that_do_not_fit_the_context_are_refused(built: Any, rows: Any) 
 def test_scores_of_drawing_are_nats_and_the_share_of_a_guess_saved(built: Any, data: JanusDataset) -> None:
     backend, model, processor = built
     batch = batch_of(data, "t2i", 3)
-    scores = backend.score_samples(model, [batch], processor, CPU)
+    scores = backend.score_batch(model, batch, processor, CPU)
     with torch.no_grad():
         nats = janus.image_losses(model, batch["prompt_ids"], batch["prompt_mask"], image_of(backend, model, batch))
     for score, own, kind in zip(scores, nats.tolist(), batch["types"], strict=True):

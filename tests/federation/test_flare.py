@@ -108,6 +108,7 @@ def test_nothing_is_left_running_or_lying_about(toy_run: Any) -> None:
     assert sorted(p.name for p in folder.parent.iterdir()) == ["builds.txt", "toy"]
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("given", [BLIP_OPTIONS, JANUS_OPTIONS], ids=lambda given: given["model_backend"])
 def test_shipped_backends_give_the_same_bits_through_flare(given: dict[str, Any], tmp_path: Path) -> None:
     for runner in ("simulator", "in_process"):
@@ -133,6 +134,18 @@ def test_shipped_backends_give_the_same_bits_through_flare(given: dict[str, Any]
         assert [r.get("test_tasks", {}).get("geneval") for r in one] == [
             r.get("test_tasks", {}).get("geneval") for r in other
         ]
+
+
+def test_a_temporary_folder_too_long_for_sockets_and_with_a_space_is_no_obstacle(tmp_path: Path) -> None:
+    temporary = tmp_path / f"a b{'x' * 110}"
+    temporary.mkdir()
+    result = subprocess.run(
+        command("simulator", tmp_path / "run", TOY_OPTIONS, num_rounds=1, num_workers=1, gpu="cpu"),
+        env={**os.environ, "TMPDIR": str(temporary)}, capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert read_folder(tmp_path / "run" / "adapter" / "last")[0]
+    assert not list(temporary.iterdir())
 
 
 @pytest.fixture

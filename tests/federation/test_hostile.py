@@ -19,6 +19,7 @@ from fedumm.federation.host import Host
 from fedumm.federation.messages import Update
 from fedumm.federation.topology import client_names
 from fedumm.report.run_folder import read_records
+from fedumm.shell import command_line
 from hostile import CASES, CONTROL, FORGED, REASONS
 from toy import LORA_TOY, Driven, lora_options, toy_config
 
@@ -85,7 +86,9 @@ def test_bad_updates_leave_no_trace_but_their_reasons(
     out, error = capsys.readouterr()
     assert error == (
         f"job.py: Round {last}: 0 usable update(s), and --min_clients 2. The reasons are in metrics.jsonl. The last "
-        "good state is kept: mend the cause and go on with --resume.\n"
+        "good state is kept: mend the cause and go on.\n"
+        f"Finished rounds are kept in {tmp_path / 'bad'}; go on with: "
+        f"{command_line('federate', '--resume', tmp_path / 'bad')}\n"
     )
     found = left_out(tmp_path / "bad")
     assert all(f"  round {n}: {client} left out: {reason}" in out for n, client, reason in found)

@@ -157,7 +157,8 @@ def test_what_can_not_go_on_is_one_clear_error(tmp_path: Path, capsys: pytest.Ca
     "given",
     [
         "--lr 0.1", "--aggregator svd", "--wire int8", "--seed 7", "--num_clients 5", "--hosts 2", "--threads 2",
-        "--name other", "--min_clients 2", "--lora_r 2", "--overwrite", "--model_backend toy", "--config x.yaml",
+        "--name other", "--min_clients 2", "--lora_r 2", "--overwrite", "--resume_if_exists", "--model_backend toy",
+        "--config x.yaml",
     ],
 )  # fmt: skip
 def test_what_would_change_the_run_is_refused_by_name(
@@ -166,3 +167,136 @@ def test_what_would_change_the_run_is_refused_by_name(
     create(tmp_path / "run", toy_config(**lora_options()), "test").release()
     error = mistake(capsys, "--resume", tmp_path / "run", *given.split())
     assert error.startswith(f"job.py: {given.split()[0]} can't be changed when a run goes on")
+
+
+def test_a_path_is_a_path_and_a_name_is_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``./x`` and ``runs/x`` are two runs: going on with one leaves the other alone."""
+    monkeypatch.chdir(tmp_path)
+    for folder, seed in ((Path("x"), 1), (Path("runs/x"), 2)):
+        named = flags(folder, seed=seed)
+        named[named.index("--name") + 1] = "./x" if folder == Path("x") else "x"
+        Stop(monkeypatch, in_round=2).during(lambda named=named: federate(*named))
+    before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    assert federate("--resume", "./x") == 0
+    assert [r["event"] for r in read_records(Path("x"))][-1] == "summary"
+    assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == before
+    assert federate("--resume", "x") == 0
+    assert "finished after 3 rounds" in mistake(capsys, "--resume", tmp_path / "runs" / "x")
+
+
+@pytest.mark.parametrize("runner", ["in_process", "simulator"])
+def test_a_run_that_is_refused_keeps_its_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runner: str
+) -> None:
+    Stop(monkeypatch, in_round=2).during(lambda: federate(*flags(tmp_path / "run")))
+    state = tmp_path / "run" / "state" / "server.safetensors"
+    # As if the data were others by now.
+    tensors, facts = Checkpoint(state.parent).load() or ({}, {})
+    Checkpoint(state.parent).save(tensors, facts | {"fingerprint": "of other data"})
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    capsys.readouterr()
+    assert federate("--resume", tmp_path / "run", "--num_rounds", 9, f"--{runner}") == 2
+    error = capsys.readouterr().err
+    assert "data are not those that this run began with" in error
+    assert "go on with" not in error
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+def advice(error: str) -> str:
+    """The command that a stopped run ends with."""
+    return error.strip().splitlines()[-1].partition("go on with: ")[2]
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "it's", '"quoted" $HOME; ls', "--dash"])
+def test_the_command_that_is_shown_works_when_pasted_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    named = [f"--name=./{name}" if part == str(Path("x")) else part for part in flags(Path("x"))]
+    named.remove("--name")
+    capsys.readouterr()
+    Stop(monkeypatch, in_round=2).during(lambda: federate(*named))
+    error = capsys.readouterr().err
+    assert error.strip().count("\n") == 0
+    done = subprocess.run(advice(error), shell=True, cwd=tmp_path / "there", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [r["event"] for r in read_records(tmp_path / "here" / name)][-1] == "summary"
+    assert not list((tmp_path / "there").iterdir())
+
+
+def test_start_or_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same line again and again, as a batch system does it: stopped before a round was finished, and after."""
+    assert federate(*flags(tmp_path / "straight")) == 0
+    line = [*flags(tmp_path / "again"), "--resume_if_exists"]
+    Stop(monkeypatch, in_round=1).during(lambda: federate(*line))
+    Stop(monkeypatch, while_saving=1).during(lambda: federate(*line))
+    Stop(monkeypatch, in_round=2).during(lambda: federate(*line))
+    assert [r["round"] for r in read_records(tmp_path / "again") if r["event"] == "round"] == [1]
+    assert federate(*line) == 0
+    assert results(tmp_path / "again") == results(tmp_path / "straight")
+    assert records(tmp_path / "again") == records(tmp_path / "straight")
+    before = results(tmp_path / "again")
+    capsys.readouterr()
+    assert federate(*line) == 0
+    assert capsys.readouterr().out == f"The run in {tmp_path / 'again'} is finished.\n"
+    assert results(tmp_path / "again") == before
+    assert federate(*line, "--num_rounds", "4") == 0
+    assert [r["round"] for r in read_records(tmp_path / "again") if r["event"] == "round"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_start_or_go_on_with_privacy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rounds: int
+) -> None:
+    """Noise at the server is drawn again for a round that nobody saw; a client's would be spent twice."""
+    private = {"dp_noise_multiplier": 1.0, "client_weights": "equal", "aggregator": "ffa_lora"}
+    for mode in ("central", "local"):
+        line = [*flags(tmp_path / mode, dp=mode, **private), "--resume_if_exists"]
+        Stop(monkeypatch, in_round=rounds + 1).during(lambda line=line: federate(*line))
+        capsys.readouterr()
+        assert federate(*line) == (0 if mode == "central" else 2)
+    assert "With --dp local a run can't go on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", ["--lr 0.5", "--seed 7", "--hosts 2", "--aggregator svd", "--max_train_samples 60"])
+def test_start_or_go_on_with_other_options_is_refused_and_nothing_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], other: str
+) -> None:
+    Stop(monkeypatch, in_round=2).during(lambda: federate(*flags(tmp_path / "run")))
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    error = mistake(capsys, *flags(tmp_path / "run"), "--resume_if_exists", *other.split())
+    assert f"began with {other.split()[0]} " in error
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_start_or_go_on_needs_a_name_and_contradicts_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = flags(tmp_path / "run")
+    assert "--overwrite" in mistake(capsys, *line, "--resume_if_exists", "--overwrite")
+    at = line.index("--name")
+    assert "--name" in mistake(capsys, *line[:at], *line[at + 2 :], "--resume_if_exists")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal here")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("runner", ["in_process", "simulator"])
+def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, runner: str, number: signal.Signals) -> None:
+    own = {"in_process": runner == "in_process", "simulator": runner == "simulator"}
+    line, temporary = flags(tmp_path / "run", **own), tmp_path / "tmp"
+    temporary.mkdir()
+    child = subprocess.Popen(
+        [sys.executable, str(JOB), *line], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TOY_STEP_SECONDS": "0.1", "TMPDIR": str(temporary)},
+    )  # fmt: skip
+    with child:
+        wait_for(lambda: (tmp_path / "run" / "state" / "server.safetensors").exists() or child.poll() is not None, 120)
+        child.send_signal(number)
+        _, error = child.communicate(timeout=60)
+    assert child.returncode == 128 + number
+    assert error.strip().count("\n") == 0, error
+    assert advice(error).endswith(f"federate --resume {tmp_path / 'run'}")
+    assert not processes_of(tmp_path / "run")
+    assert not list(temporary.iterdir())

@@ -33,7 +33,8 @@ from fedumm.federation.messages import (
     from_wire,
     to_wire,
 )
-from fedumm.federation.server import Server, uniform_sampler
+from fedumm.federation.sampling import uniform_sampler
+from fedumm.federation.server import Server
 from fedumm.federation.topology import balanced, natural
 from fedumm.report.run_folder import RunFolder, read_records
 from fedumm.training.results import Evaluation, Scores
@@ -193,7 +194,7 @@ def test_a_full_disk_is_one_clear_error_and_the_round_before_stays(
         real(path, content)
 
     monkeypatch.setattr(checkpoint, "_write", write)
-    with pytest.raises(FedummError, match=r"Round 2 can't be saved: .*No space left.* go on with --resume"):
+    with pytest.raises(FedummError, match=r"Round 2 can't be saved: .*No space left.* make room and go on"):
         run(tmp_path, lambda task: [good(task, c, float(task.round)) for c in CLIENTS], num_rounds=3)
     found = checkpoint.Checkpoint(tmp_path / "state").load()
     assert found is not None
@@ -494,7 +495,8 @@ MESSAGES: list[Message] = [
         [Update("site-1", 3, b"a", ["w"], 2, 1, 0.5, {"t2i": 0.5}, {"vqa": Evaluation(0.5, 2, {"x": (0.5, 2)})})],
         {"t2i": Evaluation(0.1, 9, {}, 5.5), "geneval": Evaluation(0.2, 8, {"colors": (0.2, 8)})},
     ),
-    HostReply([], {}, 1.5),
+    HostReply([], {}, 1.5, ["Out of memory"]),
+    HostReply([], {}, 1.5, [], 1e-7),
     HostError("no", "trace"),
 ]
 
@@ -507,12 +509,17 @@ def test_messages_survive_the_wire(message: Message) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        {}, {"kind": "Nonsense"}, {"kind": "RoundTask"}, {"kind": "HostReply", "updates": [{}], "test": {}},
-        {"kind": "HostReply", "updates": None, "test": {}}, {"kind": "HostError", "message": "a", "extra": 1},
-        {"kind": "HostReply", "updates": [{"round": 2}], "test": {}, "seconds": 1.0},
+        {}, {"kind": "Nonsense"}, {"kind": "RoundTask"}, {"kind": "HostError", "message": "a", "extra": 1},
+        {"kind": "HostReply", "updates": [{}], "test": {}, "notes": [], "folding_error": None},
+        {"kind": "HostReply", "updates": None, "test": {}, "notes": [], "folding_error": None},
+        {"kind": "HostReply", "updates": [{"round": 2}], "test": {}, "seconds": 1.0, "notes": [],
+         "folding_error": None},
+        {"kind": "HostReply", "updates": [], "test": {}, "seconds": 1.0, "notes": [3], "folding_error": None},
+        {"kind": "HostReply", "updates": [], "test": {}, "seconds": 1.0, "notes": 3, "folding_error": None},
         {**to_wire(MESSAGES[6]), "test": {"t2i": {"score": 1.0, "count": 2, "parts": {}}}},
         {"kind": "Ready", "spec": 3},
-        {"kind": "HostReply", "updates": [], "test": {}, "seconds": 10**400},
+        {"kind": "HostReply", "updates": [], "test": {}, "seconds": 10**400, "notes": [], "folding_error": None},
+        {"kind": "HostReply", "updates": [], "test": {}, "seconds": 1.0, "notes": [], "folding_error": "much"},
         {"kind": "Sizes", "clients": {"a": {"train": "x"}}, "method": "iid", "fingerprint": "f"},
         {"kind": "Sizes", "method": "iid", "fingerprint": "f",
          "clients": {"a": {"train": 1, "heldout": 1, "tasks": {"vqa": 1, "zzz": 0}, "labels": {}}}},

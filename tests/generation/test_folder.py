@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +30,16 @@ class Painter:
     def __init__(self, wrong: Sequence[str] = ()) -> None:
         self.wrong = wrong
         self.asked: list[tuple[str, int]] = []
-        self.sizes: list[int] = []
 
-    def __call__(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        self.asked += zip(captions, seeds, strict=True)
-        self.sizes.append(len(captions))
-        images = []
+    def __call__(self, captions: Sequence[str], seeds: Sequence[int]) -> Iterator[Image.Image]:
         for text, seed in zip(captions, seeds, strict=True):
+            self.asked.append((text, seed))
             rng, prompt = np.random.default_rng(seed), next(p for p in PROMPTS if p["prompt"] == text)
             while True:
                 composed = compose(rng, prompt["tag"], "new")
                 if caption(composed) == prompt:
                     break
-            images.append(Image.new("RGB", (64, 64), "white") if text in self.wrong else draw(composed.scene))
-        return images
+            yield Image.new("RGB", (64, 64), "white") if text in self.wrong else draw(composed.scene)
 
 
 def quiet(*_: object) -> None:
@@ -52,7 +48,7 @@ def quiet(*_: object) -> None:
 
 def test_the_layout_is_that_of_geneval(tmp_path: Path) -> None:
     folder = DrawnFolder(tmp_path / "out", PROMPTS, 2, SETTINGS)
-    assert folder.draw(Painter(), 3, 4, quiet) == 12
+    assert folder.draw(Painter(), 3, quiet) == 12
     for number, prompt in enumerate(PROMPTS):
         own = tmp_path / "out" / f"{number:05}"
         assert json.loads((own / "metadata.jsonl").read_text()) == prompt
@@ -62,7 +58,7 @@ def test_the_layout_is_that_of_geneval(tmp_path: Path) -> None:
 def test_verdicts_and_their_summary_are_written(tmp_path: Path) -> None:
     wrong = PROMPTS[2]
     folder = DrawnFolder(tmp_path, PROMPTS, 2, SETTINGS)
-    folder.draw(Painter([wrong["prompt"]]), 3, 5, quiet)
+    folder.draw(Painter([wrong["prompt"]]), 3, quiet)
     result = folder.judge(ExactDetector(), quiet)
     assert {tag: share for tag, (share, _) in result.categories.items()} == {
         p["tag"]: float(p is not wrong) for p in PROMPTS
@@ -76,16 +72,11 @@ def test_verdicts_and_their_summary_are_written(tmp_path: Path) -> None:
     assert summary["categories"][wrong["tag"]] == {"correct": 0.0, "images": 2}
 
 
-def test_an_image_has_its_own_seed_whatever_the_batch(tmp_path: Path) -> None:
-    asked = []
-    for batch in (1, 4, 100):
-        painter = Painter()
-        DrawnFolder(tmp_path / str(batch), PROMPTS, 3, SETTINGS).draw(painter, 3, batch, quiet)
-        asked.append(painter.asked)
-        assert max(painter.sizes) <= batch
-    assert asked[0] == asked[1] == asked[2]
-    seeds = [seed for _, seed in asked[0]]
-    assert len(set(seeds)) == len(seeds)
+def test_an_image_has_its_own_seed(tmp_path: Path) -> None:
+    painter = Painter()
+    DrawnFolder(tmp_path, PROMPTS, 3, SETTINGS).draw(painter, 3, quiet)
+    seeds = [seed for _, seed in painter.asked]
+    assert len(set(seeds)) == len(seeds) == 18
     assert seeds[1] == Sample(0, 1).seed(3) != Sample(0, 1).seed(4)
 
 
@@ -94,22 +85,23 @@ def test_what_was_drawn_stays_and_what_is_missing_or_broken_is_drawn(tmp_path: P
         pass
 
     class Tired(Painter):
-        def __call__(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-            if len(self.sizes) == 2:
-                raise Stop
-            return super().__call__(captions, seeds)
+        def __call__(self, captions: Sequence[str], seeds: Sequence[int]) -> Iterator[Image.Image]:
+            for number, image in enumerate(super().__call__(captions, seeds)):
+                if number == 8:
+                    raise Stop
+                yield image
 
     with pytest.raises(Stop):
-        DrawnFolder(tmp_path, PROMPTS, 2, SETTINGS).draw(Tired(), 3, 4, quiet)
+        DrawnFolder(tmp_path, PROMPTS, 2, SETTINGS).draw(Tired(), 3, quiet)
     kept = tmp_path / "00000" / "samples" / "0000.png"
     before = kept.stat().st_mtime_ns
     (tmp_path / "00001" / "samples" / "0000.png").write_bytes(b"\x89PNG broken")
     again = DrawnFolder(tmp_path, PROMPTS, 2, SETTINGS)
     painter = Painter()
-    assert again.draw(painter, 3, 4, quiet) == 5
+    assert again.draw(painter, 3, quiet) == 5
     assert painter.asked[0] == (PROMPTS[1]["prompt"], Sample(1, 0).seed(3))
     assert kept.stat().st_mtime_ns == before
-    assert again.draw(painter, 3, 4, quiet) == 0
+    assert again.draw(painter, 3, quiet) == 0
 
 
 @pytest.mark.parametrize(

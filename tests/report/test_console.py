@@ -122,6 +122,14 @@ def test_what_happened_between_rounds_is_told(screen: Screen) -> None:
     ]
 
 
+def test_what_hosts_lost_is_told_where_it_is_more_than_rounding(screen: Screen) -> None:
+    screen.console.show({"event": "folded", "round": 2, "folding_error": 9e-5})
+    assert not screen.lines
+    screen.console.show({"event": "folded", "round": 3, "folding_error": 0.389})
+    (line,) = screen.lines
+    assert line.startswith("  round 3: 39 % of its result was lost on the hosts")
+
+
 def test_the_headings_are_printed_once(screen: Screen) -> None:
     for number in range(1, 6):
         screen.console.show({**ROUND, "round": number})

@@ -64,6 +64,7 @@ def losses(backbone: Backbone, rows: Any, config: CentralConfig) -> list[float]:
     return seen
 
 
+@pytest.mark.compat
 def test_gradient_checkpointing_changes_nothing(rows: Any) -> None:
     """Not even with dropout: its random numbers come again."""
     config = CentralConfig(model_backend="blip_vqa", batch_size=4, grad_accum=1, lr=1e-3)

@@ -60,6 +60,14 @@ def test_hosts_share_the_images_of_all_categories(backbone: Backbone, rows: Any)
     assert drawing_test(backbone, rows, config(geneval_prompts=1), 3, 4) is None, "fewer captions than hosts"
 
 
+@pytest.mark.parametrize(("given", "size"), [(0, 0), (3, 3), (64, 0)])
+def test_a_small_evaluation_batch_holds_for_drawing_too(backbone: Backbone, rows: Any, given: int, size: int) -> None:
+    """A large one is meant for scoring: images to draw keep to what fits."""
+    test = drawing_test(backbone, rows, config(eval_batch_size=given))
+    assert test is not None
+    assert test.size == size
+
+
 def test_scores_are_those_of_the_categories(backbone: Backbone, rows: Any) -> None:
     test = drawing_test(backbone, rows, config())
     assert test is not None

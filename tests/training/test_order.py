@@ -105,3 +105,20 @@ def test_evaluation_sees_every_sample_once(tasks: list[str], size: int) -> None:
     assert sorted(row for batch in batches for row in batch.rows) == list(range(len(tasks)))
     assert all({tasks[row] for row in b.rows} == {b.task} and len(b.rows) <= size for b in batches)
     assert isinstance(batches[0], Batch)
+
+
+@settings(deadline=None)
+@given(TASKS, st.integers(1, 20), st.integers(1, 99), st.integers(1, 8))
+def test_evaluation_batches_keep_to_their_tokens(tasks: list[str], most: int, budget: int, answer: int) -> None:
+    """Counted padded, and with the longest answer that may be given."""
+    data, options = Samples(tasks, [i * i % 31 + 1 for i in range(len(tasks))]), config(max_a_len=answer)
+    batches = evaluation_batches(data, options, most, budget)
+    assert [row for b in batches for row in b.rows] == [
+        row for b in evaluation_batches(data, options, most) for row in b.rows
+    ]
+    for batch in batches:
+        longest = max(data.lengths[row] for row in batch.rows) + answer
+        assert len(batch.rows) == 1 or len(batch.rows) * longest <= budget
+        assert len(batch.rows) <= most
+    bare: Any = type("Rows", (), {"__len__": lambda self: 50})()
+    assert [len(b.rows) for b in evaluation_batches(bare, config(task="vqa"), 20, 1)] == [20, 20, 10]

@@ -12,23 +12,36 @@ from typing import Any
 
 import torch
 
+from fedumm.adapters.origin import ORIGIN, Origin
 from fedumm.adapters.state import AdapterState
 from fedumm.adapters.wire import decode, encode
-from fedumm.errors import FedummError
+from fedumm.errors import FedummError, shown
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 CARD = "README.md"
 
 
-def save_folder(folder: Path, state: Mapping[str, torch.Tensor], adapter_config: Mapping[str, Any], card: str) -> None:
-    """Write weights, ``adapter_config.json`` and model card; the folder changes as a whole or not at all."""
+def save_folder(
+    folder: Path,
+    state: Mapping[str, torch.Tensor],
+    adapter_config: Mapping[str, Any],
+    card: str,
+    origin: Origin | None = None,
+) -> None:
+    """Write weights, ``adapter_config.json`` and model card; the folder changes as a whole or not at all.
+
+    Args:
+        origin: what the adapter's model is built from. Without it, whoever uses the folder has to know.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (draft / WEIGHTS).write_bytes(encode(state))
-        (draft / CONFIG).write_text(json.dumps(dict(adapter_config), indent=2, sort_keys=True) + "\n")
-        (draft / CARD).write_text(card)
+        config = json.dumps(dict(adapter_config), indent=2, sort_keys=True) + "\n"
+        texts = {CONFIG: config, CARD: card, **({ORIGIN: origin.text()} if origin else {})}
+        for name, text in texts.items():
+            (draft / name).write_text(text, encoding="utf-8")
         draft.chmod(0o755)
         _replace(draft, folder)
     finally:
@@ -57,12 +70,16 @@ def read_folder(folder: str | Path) -> tuple[AdapterState, dict[str, Any]]:
         FedummError: no such folder, or no adapter in it.
     """
     path = Path(folder)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise FedummError(f"Adapter folder not found: {folder}")
     try:
-        state, config = decode((path / WEIGHTS).read_bytes()), json.loads((path / CONFIG).read_text())
+        for name in (WEIGHTS, CONFIG):
+            # Opening another kind, such as a pipe, may wait for ever.
+            if (path / name).exists() and not (path / name).is_file():
+                raise ValueError(f"{name} is no file")
+        state, config = decode((path / WEIGHTS).read_bytes()), json.loads((path / CONFIG).read_bytes())
         if not isinstance(config, dict):
             raise ValueError(f"{CONFIG} holds no object")
         return state, config
-    except (OSError, ValueError) as error:
-        raise FedummError(f"{folder} does not hold an adapter ({WEIGHTS}, {CONFIG}): {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise FedummError(f"{folder} does not hold an adapter ({WEIGHTS}, {CONFIG}): {shown(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -10,7 +11,8 @@ from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 
-from fedumm.adapters.factors import factor_of
+from fedumm.adapters.factors import factor_of, modules_of
+from fedumm.adapters.folding import FoldedLinear, fold, product_rows, widen
 from fedumm.adapters.state import AdapterState, check_state, spec_of
 from fedumm.errors import FedummError
 
@@ -39,7 +41,6 @@ class AdapterSlot:
         """By their names in the adapter."""
         self.spec = spec_of({name: tensor.detach() for name, tensor in self.parameters.items()})
         self._model = model
-        self._exact: dict[str, torch.Tensor] = {}
         self._layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
 
     def get(self, only: Container[torch.Tensor] | None = None) -> AdapterState:
@@ -76,26 +77,47 @@ class AdapterSlot:
             for parameter in held:
                 parameter.requires_grad_(True)
 
-    @torch.no_grad()
-    def fold(self, change: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Add ``left @ right`` (``(out, q)`` and ``(q, in)``) to the frozen weight of each module.
+    def widen(self) -> None:
+        """Make LoRA's linear layers ready to grow: float32 (:class:`fedumm.adapters.folding.FoldedLinear`).
+
+        Before the first change, so that memory, speed and rounding are the same in all rounds.
+        """
+        for layer in self._layers:
+            base = layer.get_base_layer()
+            if type(base) is torch.nn.Linear:
+                widen(base)
+
+    def fold(self, change: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> float:
+        """Add ``left @ right`` (``(out, q)`` and ``(q, in)``) to the frozen weight of each module, from now on float32.
+
+        Returns:
+            Frobenius norm, over all modules, of what is lost of it: see :func:`fedumm.adapters.folding.fold`.
 
         Raises:
             FedummError: such a module is no linear layer with LoRA.
             ValueError: the shapes do not fit.
         """
+        lost = [0.0]
         for name, (left, right) in change.items():
             layer = self._model.get_submodule(name)
             base = layer.get_base_layer() if isinstance(layer, LoraLinear) else None
-            if not isinstance(base, torch.nn.Linear):
+            if not isinstance(base, torch.nn.Linear) or type(base) not in (torch.nn.Linear, FoldedLinear):
                 raise FedummError(f"the backbone can't be changed: {name} is no linear layer with plain weights.")
-            weight = base.weight
-            if (left.shape[0], right.shape[1]) != tuple(weight.shape) or left.shape[1] != right.shape[0]:
-                raise ValueError(f"a change of {name} has shapes {tuple(left.shape)} and {tuple(right.shape)}")
-            product = left.to(weight.device, torch.float32) @ right.to(weight.device, torch.float32)
-            if weight.dtype == torch.float32:
-                weight += product
-                continue
-            # Small changes would be rounded away, one after the other.
-            exact = self._exact.setdefault(name, weight.float())
-            weight.copy_(exact.add_(product))
+            lost.append(fold(base, left, right))
+        return math.hypot(*lost)
+
+    @torch.no_grad()
+    def delivered_norm(self, change: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> float:
+        """Frobenius norm, over all LoRA layers, of ``change + s B A`` with the adapter that is in now; in float64."""
+        squares = []
+        for module, names in modules_of(self.parameters).items():
+            a, b = (self.parameters[name] for name in names)
+            layer = self._model.get_submodule(module)
+            assert isinstance(layer, LoraLayer)
+            (scale,) = {*layer.scaling.values()}
+            left, right = scale * b.double(), a.double()
+            if module in change:
+                more, below = (t.to(left) for t in change[module])
+                left, right = torch.cat([left, more], 1), torch.cat([right, below])
+            squares += [float(rows.square().sum()) for rows in product_rows(left, right)]
+        return math.sqrt(math.fsum(squares))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
+
+from fedumm.adapters.folding import FoldedLinear
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Projection:
     b: torch.Tensor | None = None
     scaling: float = 1.0
     dropout: torch.nn.Module | None = None
+    folded: bool = False
+    """``weight`` is float32 and must not be rounded in a product (:mod:`fedumm.adapters.folding`)."""
 
     @property
     def drops(self) -> bool:
@@ -39,21 +43,26 @@ class Projection:
 def projection_of(layer: torch.nn.Module) -> Projection | None:
     """What ``layer`` computes; None for anything but a linear layer, or one with a plain LoRA adapter."""
     if isinstance(layer, torch.nn.Linear):
-        return Projection(layer.weight, layer.bias)
+        return _plain(layer)
     base = layer.base_layer if isinstance(layer, LoraLinear) else None
     if not isinstance(layer, LoraLayer) or not isinstance(base, torch.nn.Linear):
         return None
     if layer.disable_adapters and layer.merged:
         return None  # PEFT would unmerge
     if layer.disable_adapters or layer.merged:
-        return Projection(base.weight, base.bias)
+        return _plain(base)
     active = [name for name in layer.active_adapters if name in layer.lora_A]
     if not active:
-        return Projection(base.weight, base.bias)
+        return _plain(base)
     if len(active) > 1 or active[0] in layer.lora_variant or layer.lora_A[active[0]].bias is not None:
         return None
     a, b = layer.lora_A[active[0]], layer.lora_B[active[0]]
     if b.bias is not None:
         return None
-    dropout = layer.lora_dropout[active[0]]
-    return Projection(base.weight, base.bias, a.weight, b.weight, layer.scaling[active[0]], dropout)
+    return replace(
+        _plain(base), a=a.weight, b=b.weight, scaling=layer.scaling[active[0]], dropout=layer.lora_dropout[active[0]]
+    )
+
+
+def _plain(layer: torch.nn.Linear) -> Projection:
+    return Projection(layer.weight, layer.bias, folded=isinstance(layer, FoldedLinear))

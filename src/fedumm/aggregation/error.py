@@ -40,5 +40,9 @@ def aggregation_error(
             wanted.append(product_norm(*ideal))
     if not modules:
         return None
-    distance, norm = math.hypot(*missed), math.hypot(*wanted)
-    return distance / norm if norm else math.inf if distance else 0.0
+    return lost_share(math.hypot(*wanted), math.hypot(*missed))
+
+
+def lost_share(norm: float, lost: float) -> float:
+    """``lost / norm``: 0.0 where both are 0, infinity where only ``norm`` is."""
+    return lost / norm if norm else math.inf if lost else 0.0

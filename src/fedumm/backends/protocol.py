@@ -88,6 +88,15 @@ class HasTasks(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesPrecision(Protocol):
+    """A backend that may load its weights in another type than float32, and so must know of ``--precision``."""
+
+    def for_precision(self, precision: str) -> Backend:
+        """The backend for ``auto``, ``float32`` (its weights, too) or ``bfloat16``."""
+        ...
+
+
 class TaskDataset(Protocol):
     """A data set with samples of several tasks. A batch holds samples of one task.
 
@@ -178,10 +187,23 @@ class SampleScore(NamedTuple):
 class ScoresSamples(Protocol):
     """A backend that can score each sample by itself: then scores by answer type or the like are reported."""
 
-    def score_samples(
-        self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device
+    def score_batch(
+        self, model: torch.nn.Module, batch: Any, processor: Any, device: torch.device
     ) -> list[SampleScore]:
-        """The score of each sample in the order of ``dataloader``."""
+        """The score of each sample of ``batch``, in order."""
+        ...
+
+
+@runtime_checkable
+class HasKeyValueCache(Protocol):
+    """A backend whose model keeps keys and values of every token while it answers or draws.
+
+    They limit how many samples are scored at a time, where its data sets have ``lengths``
+    (see :class:`TaskDataset`), and how many are drawn, where it has ``drawn_tokens`` (:class:`DrawsTokens`).
+    """
+
+    def token_bytes(self, model: torch.nn.Module) -> int:
+        """Bytes of keys and values a token: 2 x layers x width of the keys x bytes a number."""
         ...
 
 
@@ -217,4 +239,15 @@ class DrawsImages(Protocol):
             guidance: of classifier-free guidance; 1: none; None: what suits the model.
             temperature: below 1, tokens are nearer to the likeliest ones.
         """
+        ...
+
+
+@runtime_checkable
+class DrawsTokens(Protocol):
+    """A backend that draws images token by token."""
+
+    def drawn_tokens(
+        self, model: torch.nn.Module, processor: Any, captions: Sequence[str], guidance: float | None
+    ) -> list[int]:
+        """Tokens that are in memory when each caption's image is finished; guidance reads everything twice."""
         ...

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks
+from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks, TakesPrecision
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError, did_you_mean
 
@@ -54,7 +55,7 @@ def check_backend_name(name: str) -> None:
 
 def check_backend_file(path: str) -> None:
     """Raise :class:`FedummError` if there is no such file, without running it."""
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise FedummError(f"--backend_file {path}: no such file.")
 
 
@@ -73,12 +74,14 @@ def get_backend(name: str) -> Backend:
 
 
 def backend_for(config: RunConfig) -> Backend:
-    """The backend of a run, for the run's tasks.
+    """The backend of a run, for the run's tasks and precision.
 
     Raises:
         FedummError: no such backend, or it can't do what ``--task`` or ``--lora_targets`` asks for.
     """
     backend = get_backend(config.model_backend)
+    if isinstance(backend, TakesPrecision):
+        backend = backend.for_precision(config.precision)
     if isinstance(backend, HasTasks):
         return backend.for_tasks(config.tasks, config.lora_targets)
     check_answers_only(config)

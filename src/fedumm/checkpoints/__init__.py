@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fedumm.errors import FedummError
 
 _FOLDER = Path(__file__).parent
+
+LONGEST_HUB_ID = 193
+"""``OWNER/NAME``, each of at most 96 characters."""
 
 NATIVE = {
     name: f"deepseek-community/{name.split('/')[1]}"
@@ -26,10 +30,11 @@ def resolve_checkpoint(backend: str, name: str) -> str:
         if not folder.is_dir():
             raise FedummError(f"No checkpoint 'tiny' ships for the backend {backend!r}.")
         return str(folder)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return str(path)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    # Unlike pathlib's, these say no to a name that can't be.
+    path = os.path.expanduser(name)
+    if os.path.isdir(path):
+        return path
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or len(name) > LONGEST_HUB_ID:
         raise FedummError(f"--model_name_or_path {name}: no such folder, and not a Hub id (owner/name) or 'tiny'.")
     if name in NATIVE:
         raise FedummError(old_layout(name, NATIVE[name]))

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedumm.errors import FedummError
+from fedumm.errors import FedummError, shown
 
 if TYPE_CHECKING:
+    from fedumm.adapters import AdapterState
+    from fedumm.adapters.origin import Origin
+    from fedumm.config import RunConfig
     from fedumm.training.backbone import Backbone
 
-_OF_RUN = ("model_backend", "model_name_or_path", "backend_file", "lora_targets")
+_GIVEN = ("model_backend", "model_name_or_path", "backend_file")
+_UNSUPPORTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias", "layer_replication")
+"""Settings of PEFT that change what an adapter does, and that no adapter of fedumm has."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -19,50 +28,139 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", default="", help="adapter folder of a run (empty: the model without one)")
     parser.add_argument("--model_backend", default="", help="backend (default: the one the adapter was trained with)")
     parser.add_argument("--model_name_or_path", default="", help="model (default: the one the adapter was trained on)")
-    parser.add_argument("--backend_file", default="", help="Python file that registers the backend")
+    parser.add_argument("--backend_file", default="", help="Python file that registers the backend; it is run")
     parser.add_argument("--gpu", default="", help="GPU id; cpu: none (default: the first, if there is one)")
 
 
 def load_adapted(given: argparse.Namespace) -> Backbone:
     """The model that the options name, with its adapter.
 
+    What the options leave out is taken from the adapter's folder, and told on stderr. No code is taken from there, and
+    nothing is fetched that only the folder names.
+
     Raises:
         FedummError: no model is named, or the adapter does not fit it.
     """
-    from fedumm.adapters.folder import read_folder
-    from fedumm.backends import load_backend_file
-    from fedumm.config import RunConfig
+    from fedumm.backends import get_backend, load_backend_file
     from fedumm.training.backbone import load_backbone, pick_device
 
-    state, peft = read_folder(given.adapter) if given.adapter else ({}, {})
-    options: dict[str, Any] = _run_options(Path(given.adapter)) if given.adapter else {}
-    options |= {name: getattr(given, name) for name in _OF_RUN[:3] if getattr(given, name)}
-    if "model_backend" not in options:
-        raise FedummError("Say which model to use: --adapter FOLDER of a run, or --model_backend.")
-    if peft:
-        options |= {"lora_r": peft["r"], "lora_alpha": peft["lora_alpha"]}
-    config = RunConfig(**options)
+    config, state = adapted_config(given)
+    device = pick_device(given.gpu)
     if config.backend_file:
         load_backend_file(config.backend_file)
-    backbone = load_backbone(config, pick_device(given.gpu))
-    if state:
+    default = getattr(get_backend(config.model_backend), "default_model", "")
+    if not given.model_name_or_path and config.model_name_or_path != default:
+        _check_named(config.model_name_or_path)
+    if given.adapter and not (given.model_backend and given.model_name_or_path):
+        model = config.model_name_or_path or default or "the default"
+        print(f"Model: {model} (backend {config.model_backend}), as the adapter says", file=sys.stderr)
+    backbone = load_backbone(config, device)
+    if given.adapter:
         try:
             backbone.put(state)
         except ValueError as error:
             raise FedummError(
-                f"{given.adapter} does not fit the model {config.model_name_or_path or 'default'!r}: {error}"
+                f"{given.adapter} does not fit the model {config.model_name_or_path or 'default'!r}: {shown(error)}"
             ) from error
     return backbone
 
 
-def _run_options(adapter: Path) -> dict[str, str]:
-    """Model options from the ``config.yaml`` of the run (or output) folder that holds ``adapter``."""
-    from fedumm.config import read_yaml
+def adapted_config(given: argparse.Namespace) -> tuple[RunConfig, AdapterState]:
+    """The options of the model, and the adapter's weights (none without ``--adapter``). No model is loaded.
 
-    for folder in list(adapter.resolve().parents)[:3]:
-        if (folder / "config.yaml").is_file():
-            values = read_yaml(folder / "config.yaml")
-            # Which layers have LoRA may depend on what was learnt.
-            names = (*_OF_RUN, "task") if values.get("lora_targets") == "all" else _OF_RUN
-            return {name: values[name] for name in names if values.get(name)}
-    return {}
+    Raises:
+        FedummError: no model is named, or the adapter's folder is damaged.
+    """
+    from fedumm.adapters.folder import read_folder
+    from fedumm.adapters.origin import ORIGIN
+    from fedumm.config import RunConfig
+
+    options: dict[str, Any] = {name: getattr(given, name) for name in _GIVEN if getattr(given, name)}
+    if not given.adapter:
+        if "model_backend" not in options:
+            raise FedummError("Say which model to use: --adapter FOLDER of a run, or --model_backend.")
+        return RunConfig(**options), {}
+    state, peft = read_folder(given.adapter)
+    options = _of_folder(given) | _of_peft(given.adapter, peft, state) | options
+    try:
+        return RunConfig(**options), state
+    except FedummError as error:
+        raise FedummError(f"{Path(given.adapter) / ORIGIN}: {shown(error)}") from error
+
+
+def _of_folder(given: argparse.Namespace) -> dict[str, Any]:
+    """What the adapter's folder tells of its model; with the backend from a file, only if the user names a backend."""
+    from fedumm.adapters.origin import ORIGIN, read_origin
+
+    origin = read_origin(Path(given.adapter))
+    if origin is None:
+        if given.model_backend:
+            return {}
+        raise FedummError(
+            f"{given.adapter} holds no {ORIGIN}, so it does not tell which model it belongs to. Add --model_backend, "
+            "and --model_name_or_path if that is not the backend's default."
+        )
+    if origin.backend_file and not (given.backend_file or given.model_backend):
+        raise FedummError(
+            f"{given.adapter} was trained with the backend {origin.model_backend!r} of a file "
+            f"{origin.backend_file!r}. Such a file is run only if you name it: --backend_file FILE."
+        )
+    return _model_options(origin)
+
+
+def _model_options(origin: Origin) -> dict[str, Any]:
+    names = ["model_backend", "model_name_or_path", "lora_targets", "lora_r", "lora_alpha"]
+    if origin.lora_targets == "all":
+        # Which layers have LoRA depends on what was learnt.
+        names.append("task")
+    return {name: getattr(origin, name) for name in names}
+
+
+def _of_peft(folder: str, peft: Mapping[str, Any], state: AdapterState) -> dict[str, Any]:
+    """Rank and alpha by ``adapter_config.json``, which is empty for a model without PEFT."""
+    from fedumm.adapters.factors import factor_of
+    from fedumm.adapters.folder import CONFIG
+
+    if not peft:
+        return {}
+    for name in _UNSUPPORTED:
+        if peft.get(name) not in (None, False, "none", {}, []):
+            raise FedummError(f"{folder}/{CONFIG} asks for {name}, which no adapter of fedumm has.")
+    rank, alpha = peft.get("r"), peft.get("lora_alpha")
+    for name, value in (("r", rank), ("lora_alpha", alpha)):
+        if type(value) is not int or not 0 < value < 10**8:
+            raise FedummError(f"{folder}/{CONFIG}: {name} is no positive whole number.")
+    # A layer of another rank would be made, of whatever size, before it is seen that the weights do not fit.
+    ranks = {t.shape[0] if t.dim() else 0 for name, t in state.items() if factor_of(name) == "A"}
+    if ranks != {rank}:
+        found = ", ".join(map(str, sorted(ranks)[:5])) or "no LoRA"
+        raise FedummError(f"{folder}/{CONFIG} says rank {rank}, and the weights beside it have {found}.")
+    return {"lora_r": rank, "lora_alpha": alpha}
+
+
+def _check_named(name: str) -> None:
+    """A model that only the adapter names must be on this machine.
+
+    Raises:
+        FedummError: it is not.
+    """
+    if name in ("", "tiny") or (os.path.isabs(name) and os.path.exists(name)) or _in_hub_cache(name):
+        return
+    if os.path.isabs(name):
+        raise FedummError(
+            f"The adapter was trained on the model in {name}, which is not there. Say where that is now: "
+            "--model_name_or_path FOLDER."
+        )
+    raise FedummError(
+        f"The adapter was trained on the model {name!r}, which is not on this machine. To fetch it, name it yourself: "
+        f"--model_name_or_path {shlex.quote(name)}"
+    )
+
+
+def _in_hub_cache(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except ValueError:  # not a name that the Hub could have
+        return False

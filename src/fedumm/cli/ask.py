@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from fedumm.cli.adapted import add_model_options, load_adapted
 from fedumm.cli.options import Parser
@@ -20,18 +20,18 @@ def main(argv: list[str], prog: str) -> int:
     parser.add_argument("question", help="question, in quotes")
     add_model_options(parser)
     args = parser.parse_args(argv)
-    if not Path(args.image).is_file():
+    if not os.path.isfile(args.image):
         raise FedummError(f"Image not found: {args.image}")
     if not args.question.strip():
         raise FedummError("The question is empty.")
 
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     from fedumm.backends.protocol import AnswersQuestions
 
     try:
         image = Image.open(args.image).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # each of Pillow's many readers has its own
         raise FedummError(f"{args.image} can't be read as an image: {error}") from error
     backbone = load_adapted(args)
     if not isinstance(backbone.backend, AnswersQuestions):

@@ -8,6 +8,7 @@ from fedumm.cli.adapted import add_model_options
 from fedumm.cli.drawing import add_drawing_options, check_drawing, drawer
 from fedumm.cli.options import Parser
 from fedumm.errors import FedummError
+from fedumm.output import check_file, replacing
 
 DESCRIPTION = """Draw images of captions.
 
@@ -31,27 +32,30 @@ def main(argv: list[str], prog: str) -> int:
         raise FedummError(f"--num must be positive, not {args.num}.")
     if out.suffix.lower() != ".png":
         raise FedummError(f"--out {out}: the name must end in .png.")
-    if not out.parent.is_dir():
-        raise FedummError(f"--out {out}: no such folder.")
+    check_file("out", out)
     if not all(caption.strip() for caption in args.captions):
         raise FedummError("An empty caption says nothing to draw.")
+
+    from PIL import Image
 
     from fedumm.generation.folder import Sample
     from fedumm.generation.grid import grid
     from fedumm.report.console import RunConsole
 
-    draw = drawer(args)
+    console = RunConsole()
+    draw = drawer(args, console.line)
     samples = [Sample(caption, number) for caption in range(len(args.captions)) for number in range(args.num)]
-    images = []
-    with RunConsole() as console:
-        for start in range(0, len(samples), args.batch_size):
-            console.progress("drawing", start, len(samples))
-            some = samples[start : start + args.batch_size]
-            images += draw([args.captions[s.prompt] for s in some], [s.seed(args.seed) for s in some])
+    images: list[Image.Image] = []
+    with console:
+        console.progress("drawing", 0, len(samples))
+        for image in draw([args.captions[s.prompt] for s in samples], [s.seed(args.seed) for s in samples]):
+            images.append(image)
+            console.progress("drawing", len(images), len(samples))
     # A row for each caption, unless there is one only.
     sheet = grid(images, args.num if len(args.captions) > 1 else 0)
     try:
-        sheet.save(out)
+        with replacing(out) as draft:
+            sheet.save(draft)
     except OSError as error:
         raise FedummError(f"--out {out} can't be written: {error}") from error
     print(f"{len(images)} image(s): {out}")

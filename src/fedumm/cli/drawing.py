@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fedumm.cli.adapted import load_adapted
@@ -17,34 +18,40 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=42, help="random seed (default: 42)")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance, 1: none (default: the checkpoint's)")
     parser.add_argument("--temperature", type=float, default=1.0, help="below 1: nearer to the likeliest (default: 1)")
-    parser.add_argument("--batch_size", type=int, default=16, help="images at a time (default: 16)")
+    parser.add_argument(
+        "--batch_size", type=int, default=0, help="images at a time (default: 0, as many as fit, at most 16)"
+    )
 
 
 def check_drawing(given: argparse.Namespace) -> None:
     """Raise :class:`FedummError` for values that make no sense."""
-    for name in ("temperature", "batch_size"):
-        if not 0 < getattr(given, name) < float("inf"):
-            raise FedummError(f"--{name} must be positive, not {getattr(given, name)}.")
+    if not 0 < given.temperature < float("inf"):
+        raise FedummError(f"--temperature must be positive, not {given.temperature}.")
     if given.guidance is not None and not 0 <= given.guidance < float("inf"):
         raise FedummError(f"--guidance must be 0 or more, not {given.guidance}.")
-    if given.seed < 0:
-        raise FedummError(f"--seed must be 0 or more, not {given.seed}.")
+    for name in ("seed", "batch_size"):
+        if getattr(given, name) < 0:
+            raise FedummError(f"--{name} must be 0 or more, not {getattr(given, name)}.")
 
 
-def drawer(given: argparse.Namespace) -> Draw:
+def drawer(given: argparse.Namespace, say: Callable[[str], None]) -> Draw:
     """The model that the options name, as a function from captions and seeds to images.
+
+    Args:
+        say: is given lines for the user.
 
     Raises:
         FedummError: its backend can't draw.
     """
     from fedumm.backends.protocol import DrawsImages
+    from fedumm.training.drawing import drawn
 
     backbone = load_adapted(given)
-    backend = backbone.backend
-    if not isinstance(backend, DrawsImages):
+    backbone.say = say
+    if not isinstance(backbone.backend, DrawsImages):
         raise FedummError("The backend of this model has no method 'draw': it can't draw.")
 
-    return lambda captions, seeds: backend.draw(
-        backbone.model, backbone.processor, captions, seeds, backbone.device,
+    return lambda captions, seeds: drawn(
+        backbone, captions, seeds, given.batch_size, "--batch_size",
         guidance=given.guidance, temperature=given.temperature,
     )  # fmt: skip

@@ -7,10 +7,11 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedumm.cli.adapted import add_model_options
+from fedumm.cli.adapted import adapted_config, add_model_options
 from fedumm.cli.drawing import add_drawing_options, check_drawing, drawer
 from fedumm.cli.options import Parser
 from fedumm.errors import FedummError
+from fedumm.output import check_folder
 
 if TYPE_CHECKING:
     from fedumm.metrics.geneval import GenEvalResult
@@ -21,7 +22,8 @@ DESCRIPTION = """Draw images of prompts and judge them by GenEval's rule. Stoppe
   fedumm geneval --adapter runs/demo/adapter/best --out drawn --prompts evaluation_metadata.jsonl"""
 
 _SHAPES_PROMPTS = 120
-_SAME = ("model_backend", "model_name_or_path", "seed", "guidance", "temperature")
+_MODEL = ("model_backend", "model_name_or_path", "lora_targets", "lora_r", "lora_alpha")
+_DRAWING = ("seed", "guidance", "temperature")
 
 
 def main(argv: list[str], prog: str) -> int:
@@ -50,8 +52,7 @@ def main(argv: list[str], prog: str) -> int:
         raise FedummError(f"--num_images must be positive, not {args.num_images}.")
     if args.num_prompts < 0:
         raise FedummError(f"--num_prompts must be 0 or more, not {args.num_prompts}.")
-    if args.adapter and not Path(args.adapter).is_dir():
-        raise FedummError(f"Adapter folder not found: {args.adapter}")
+    check_folder("out", args.out)
     _run(args)
     return 0
 
@@ -68,48 +69,37 @@ def _run(args: argparse.Namespace) -> None:
         prompts = shapes_prompts(args.num_prompts or _SHAPES_PROMPTS)
     else:
         prompts = read_prompts(args.prompts)[: args.num_prompts or None]
+    settings = _settings(args)
     detector = get_detector(
         args.detector or fitting(prompts), args.detector_weights, args.color_weights, str(pick_device(args.gpu))
     )
-    folder = DrawnFolder(Path(args.out), prompts, args.num_images, _settings(args))
+    folder = DrawnFolder(Path(args.out), prompts, args.num_images, settings)
     with RunConsole() as console:
         console.line(f"{len(prompts)} prompts, {args.num_images} image(s) each")
         # Everything may be there already: then no model is needed.
-        drawn = folder.draw(_Lazily(args), args.seed, args.batch_size, console.progress)
+        drawn = folder.draw(
+            lambda captions, seeds: drawer(args, console.line)(captions, seeds), args.seed, console.progress
+        )
         console.line(f"{drawn} image(s) drawn, {len(folder.samples) - drawn} were there")
         result = folder.judge(detector, console.progress)
     _show(result)
     print(f"Images and verdicts: {args.out} (results.jsonl, summary.json)")
 
 
-class _Lazily:
-    """The drawing model, loaded when the first image is asked for."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self._args, self._draw = args, None
-
-    def __call__(self, captions: Any, seeds: Any) -> Any:
-        self._draw = self._draw or drawer(self._args)  # type: ignore[assignment]
-        return self._draw(captions, seeds)  # type: ignore[misc]
-
-
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """What an image depends on."""
-    from fedumm.adapters.folder import WEIGHTS
+    from fedumm.adapters.wire import encode
 
-    digest = ""
-    if args.adapter:
-        try:
-            digest = hashlib.sha256((Path(args.adapter) / WEIGHTS).read_bytes()).hexdigest()
-        except OSError as error:
-            raise FedummError(f"{args.adapter} does not hold an adapter ({WEIGHTS}): {error}") from error
-    return {"adapter_sha256": digest, **{name: getattr(args, name) for name in _SAME}}
+    config, state = adapted_config(args)
+    digest = hashlib.sha256(encode(state)).hexdigest() if state else ""
+    model = {name: getattr(config, name) for name in _MODEL}
+    return {"adapter_sha256": digest, **model, **{name: getattr(args, name) for name in _DRAWING}}
 
 
 def _show(result: GenEvalResult) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from fedumm.report.console import Screen
     from fedumm.report.scores import CATEGORIES, percent
 
     table = Table("category", "right", "images", title="GenEval", title_justify="left")
@@ -118,4 +108,4 @@ def _show(result: GenEvalResult) -> None:
     table.add_section()
     images = sum(count for _, count in result.categories.values())
     table.add_row("overall (mean of categories)", percent(result.overall), f"{images:,}")
-    Console(highlight=False).print(table)
+    Screen().print(table)

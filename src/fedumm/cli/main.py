@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import io
 import os
+import select
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from fedumm.errors import FedummError, did_you_mean
+from fedumm.libraries import likely_cause, newer_than_tested
+from fedumm.stopping import exit_status, like_ctrl_c
 
 COMMANDS = {
     "federate": "Federated fine-tuning (the same as python job.py)",
@@ -30,24 +39,96 @@ def usage() -> str:
 
 def run(command: str, argv: Sequence[str], prog: str) -> int:
     """Run one command; a :class:`FedummError` becomes one message and status 2."""
-    try:
+    return _guarded(prog, lambda: _command(command, list(argv), prog))
+
+
+def _command(command: str, argv: list[str], prog: str) -> int:
+    for text in argv:
+        # Python keeps bytes that are no UTF-8 as characters that no file or screen takes.
+        if not _encodable(text):
+            raise FedummError(f"The argument {text!a} is not valid UTF-8. Rename the file, or choose another name.")
+    if newer := newer_than_tested():
+        print(f"{prog}: {newer}", file=sys.stderr)
+    with like_ctrl_c():
         module = importlib.import_module(f"fedumm.cli.{command}")
-        return int(module.main(list(argv), prog) or 0)
+        return int(module.main(argv, prog) or 0)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _guarded(prog: str, work: Callable[[], int]) -> int:
+    """The status of ``work``, once all that it printed is written: what can't be is no traceback at the very end."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a screen has no character for is shown by its number.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = _status(prog, work)
+        print(end="", flush=True)
+        return status
+    except BrokenPipeError as error:
+        if not any(map(_reader_gone, (sys.stdout, sys.stderr))):
+            return _unexpected(prog, error)
+        # head, less: nothing is left to say to it. The status is that of a program that SIGPIPE ended.
+        _drop(sys.stdout, sys.stderr)
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _unexpected(prog, error)
+        _drop(sys.stdout)
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        return _unexpected(prog, error)
+
+
+def _unexpected(prog: str, error: Exception) -> int:
+    """A fault of the program or of a library: its traceback, and what may be behind it."""
+    traceback.print_exception(error)
+    print(f"{prog}: unexpected {type(error).__name__}, see above.{likely_cause()}", file=sys.stderr)
+    return 1
+
+
+def _status(prog: str, work: Callable[[], int]) -> int:
+    try:
+        return work()
     except FedummError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "fedumm":
-            raise
+        if error.name is None or "." in error.name or error.name == "fedumm":
+            raise  # a part of a library, or of ours
         print(f"{prog}: {error}. Install what it needs with: {_install_command()}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"\n{prog}: stopped.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader of our output (head, less) has gone; nothing is left to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return exit_status(stop)
+    except SystemExit as done:
+        if not isinstance(done.code, int | None):
+            raise
+        return done.code or 0
+
+
+def _reader_gone(stream: TextIO) -> bool:
+    """Whether ``stream`` is a pipe that nobody reads any more."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+    except (AttributeError, OSError, ValueError):  # closed, or none
+        return False
+    return bool(poll.poll(0))
+
+
+def _drop(*streams: TextIO) -> None:
+    """Python would try once more to write what is left, when it ends."""
+    for stream in streams:
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _install_command() -> str:
@@ -60,6 +141,12 @@ def _install_command() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console command ``fedumm``."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if args and args[0] in COMMANDS:
+        return run(args[0], args[1:], f"fedumm {args[0]}")
+    return _guarded("fedumm", lambda: _without_command(args))
+
+
+def _without_command(args: list[str]) -> int:
     if not args or args[0] in {"-h", "--help"}:
         print(usage())
         return 0
@@ -68,10 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"fedumm {__version__}")
         return 0
-    if args[0] not in COMMANDS:
-        print(f"fedumm: unknown command {args[0]!r}.{did_you_mean(args[0], COMMANDS)}\n\n{usage()}", file=sys.stderr)
-        return 2
-    return run(args[0], args[1:], f"fedumm {args[0]}")
+    print(f"fedumm: unknown command {args[0]!r}.{did_you_mean(args[0], COMMANDS)}\n\n{usage()}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

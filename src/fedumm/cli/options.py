@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 from fedumm.backends.registry import ANSWER_ONLY, SHIPPED, check_answers_only, check_backend_file, check_backend_name
@@ -13,6 +13,7 @@ from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import EXECUTION, GROUPS, AnyConfig, RunConfig, field_type, from_mapping, read_yaml
 from fedumm.data.source import available_sources
 from fedumm.errors import FedummError, did_you_mean
+from fedumm.output import check_cache
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,6 +30,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage of forty options."""
         raise FedummError(f"{message}\nSee '{self.prog} --help'.")
+
+    def print_help(self, file: Any = None) -> None:
+        """Print; what can't be printed is an error, which ``argparse`` would pass over."""
+        print(self.format_help(), end="", file=file)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse; an unknown flag is an error that names the nearest known one."""
@@ -79,10 +84,9 @@ def with_absolute_paths(config: AnyConfig) -> AnyConfig:
     """Local files and folders by their full names: processes of a run work in other folders."""
     given = {name: getattr(config, name) for name in ("model_name_or_path", "dataset", "backend_file")}
     known = {"tiny", *available_sources()}
-    local = {n: v for n, v in given.items() if v and v not in known and Path(v).expanduser().exists()}
-    if config.data_path:
-        local["data_path"] = config.data_path
-    absolute: dict[str, Any] = {name: str(Path(value).expanduser().resolve()) for name, value in local.items()}
+    local = {n: v for n, v in given.items() if v and v not in known and os.path.exists(os.path.expanduser(v))}
+    local |= {name: getattr(config, name) for name in ("data_path", "feature_cache_dir") if getattr(config, name)}
+    absolute: dict[str, Any] = {name: os.path.realpath(os.path.expanduser(value)) for name, value in local.items()}
     return replace(config, **absolute)
 
 
@@ -96,3 +100,11 @@ def check_model(config: RunConfig) -> None:
         check_answers_only(config)
     if config.model_backend in SHIPPED and config.model_name_or_path:
         resolve_checkpoint(config.model_backend, config.model_name_or_path)
+
+
+def check_caches(config: RunConfig) -> None:
+    """Find a cache folder that can't be written to before any long work."""
+    if config.data_path:
+        check_cache("data_path", config.data_path)
+    if config.feature_cache_dir and config.feature_cache in ("auto", "disk"):
+        check_cache("feature_cache_dir", config.feature_cache_dir)

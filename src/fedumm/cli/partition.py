@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fedumm.cli.options import Parser
+from fedumm.cli.options import Parser, with_absolute_paths
 from fedumm.errors import FedummError
+from fedumm.output import check_cache, check_file
 
 DESCRIPTION = """Show how a data set would be split among clients, without loading a model.
 
@@ -41,16 +42,17 @@ def _show(args: object) -> int:
 
     given = vars(args)
     figure, show = Path(given.pop("figure")), given.pop("show")
-    config = FederateConfig(model_backend="januspro", max_eval_samples=2, **given)
-    if not figure.parent.is_dir():
-        raise FedummError(f"--figure {figure}: no such folder.")
+    config = with_absolute_paths(FederateConfig(model_backend="januspro", max_eval_samples=2, **given))
     if figure.suffix not in FORMATS:
         raise FedummError(f"--figure {figure}: the name must end in {', '.join(FORMATS)}.")
+    check_file("figure", figure)
+    if config.data_path:
+        check_cache("data_path", config.data_path)
 
-    from rich.console import Console
     from rich.table import Table
 
     from fedumm.federation.topology import client_names
+    from fedumm.report.console import Screen
     from fedumm.report.figures import save_partition_figure
     from fedumm.training.data import column_labels, label_column, load_splits, partition_for
 
@@ -64,7 +66,7 @@ def _show(args: object) -> int:
     for (name, share), row in zip(partition.shares.items(), counts, strict=True):
         table.add_row(name, *(f"{n:,}" for n in row), f"{len(share.train):,}", f"{len(share.heldout):,}")
     # In a file no line is too long.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = Screen(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     console.print(f"Figure: {figure}")
     return 0

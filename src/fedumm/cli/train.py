@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
-from fedumm.cli.options import Parser, add_options, check_model, config_from
+from fedumm.cli.options import Parser, add_options, check_caches, check_model, config_from
 from fedumm.config import CentralConfig, write_yaml
+from fedumm.stopping import exit_status
 
 DESCRIPTION = """Centralised baseline: the same training with all data in one place.
 
@@ -20,20 +22,29 @@ def main(argv: list[str], prog: str) -> int:
     add_options(parser, CentralConfig)
     config = config_from(parser.parse_args(argv), CentralConfig)
     check_model(config)
-    return _run(config, shlex.join([*prog.split(), *argv]))
+    check_caches(config)
+    try:
+        return _run(config, shlex.join([*prog.split(), *argv]))
+    except KeyboardInterrupt as stop:
+        print(f"\n{prog}: stopped. Nothing is saved before the end: the same command starts again.", file=sys.stderr)
+        return exit_status(stop)
 
 
 def _run(config: CentralConfig, command: str) -> int:
     from fedumm.adapters.folder import save_folder
+    from fedumm.adapters.origin import Origin
     from fedumm.backends import load_backend_file
     from fedumm.report.card import central_card
     from fedumm.report.console import RunConsole
     from fedumm.report.scores import NAMES, score_text
+    from fedumm.temporary import leave_room_for_sockets
     from fedumm.training.central import check_output, train_centrally
     from fedumm.training.scores import summary
 
     output = Path(config.output_dir)
     check_output(output)
+    if config.num_workers:
+        leave_room_for_sockets()
     if config.backend_file:
         load_backend_file(config.backend_file)
     console = RunConsole()
@@ -45,7 +56,7 @@ def _run(config: CentralConfig, command: str) -> int:
             lambda done, total, loss: console.progress(f"training  loss {loss:.3f}", done, total),
         )
     card = central_card(config, summary("test", result.after))
-    save_folder(output / "adapter", result.adapter, result.adapter_config, card)
+    save_folder(output / "adapter", result.adapter, result.adapter_config, card, Origin.of(config))
     write_yaml(config, output / "config.yaml", command)
     before, after = (summary("test", scores)["test_tasks"] for scores in (result.before, result.after))
     for task in after:

@@ -167,9 +167,9 @@ def _first_rows(repo_id: str, splits: Sequence[str], limit: int, cache_dir: str,
 
 def _with_content(image: dict[str, Any] | None) -> dict[str, Any] | None:
     """An image that is a file of its own on the Hub, with what is in it."""
-    from datasets.utils.file_utils import xopen
+    import fsspec
 
     if image is None or image["bytes"] is not None:
         return image
-    with xopen(image["path"], "rb") as file:
+    with fsspec.open(image["path"], "rb") as file:
         return {**image, "bytes": file.read()}

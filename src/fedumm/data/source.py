@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedumm.checkpoints import LONGEST_HUB_ID
 from fedumm.errors import FedummError, did_you_mean
 
 
@@ -86,12 +88,12 @@ def _source(name: str) -> Source:
         return _registered[name]
     if name in SHIPPED:
         return importlib.import_module(SHIPPED[name]).load  # type: ignore[no-any-return]
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = os.path.expanduser(name)
+    if os.path.isdir(path):
         from fedumm.data.folder import load_folder
 
-        return lambda request: load_folder(path, request)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        return lambda request: load_folder(Path(path), request)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or len(name) > LONGEST_HUB_ID:
         raise FedummError(
             f"--dataset {name}: not a folder, not a Hub id (owner/name), and not one of "
             f"{', '.join(available_sources())}.{did_you_mean(name, available_sources())}"

@@ -32,10 +32,10 @@ def image_keys(rows: Any, progress: Progress) -> list[str]:
 
 
 def _digest_file(path: str) -> str:
-    from datasets.utils.file_utils import xopen
+    import fsspec
 
     try:
-        with xopen(path, "rb") as file:
+        with fsspec.open(path, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
     except Exception:  # of whatever file system it is
         return _unknown()

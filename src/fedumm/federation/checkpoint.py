@@ -33,6 +33,10 @@ class Checkpoint:
         content = save({name: t.contiguous() for name, t in tensors.items()}, {_KEY: json.dumps(facts)})
         _write(self.folder / _STATE, content)
 
+    def exists(self) -> bool:
+        """Whether a round was finished."""
+        return (self.folder / _STATE).exists()
+
     def load(self) -> tuple[AdapterState, dict[str, Any]] | None:
         """The state, or None if no round was finished.
 
@@ -40,7 +44,7 @@ class Checkpoint:
             FedummError: the file is damaged.
         """
         path = self.folder / _STATE
-        if not path.exists():
+        if not self.exists():
             return None
         try:
             with safe_open(path, "pt") as file:

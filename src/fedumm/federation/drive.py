@@ -35,8 +35,7 @@ def drive(server: Server, send: Send) -> None:
             server.finish(task, replies)
         except OSError as error:
             raise FedummError(
-                f"Round {task.round} can't be saved: {error}. What was saved before it is whole: make room and go on "
-                "with --resume."
+                f"Round {task.round} can't be saved: {error}. What was saved before it is whole: make room and go on."
             ) from error
         except (ValueError, RuntimeError) as error:
             raise FedummError(
@@ -50,7 +49,7 @@ def _or_failure(task: RoundTask, host: str, answer: Message) -> Message:
     if isinstance(answer, HostReply):
         return answer
     why = answer.message if isinstance(answer, HostError) else f"{host} answered with {type(answer).__name__}"
-    return HostReply([Update(client, task.round, error=why) for client in task.assignments.get(host, [])])
+    return HostReply([Update(client, task.round, error=why) for client in task.clients(host)])
 
 
 def _answers(answers: dict[str, Message], kind: type[Answer]) -> dict[str, Answer]:

@@ -15,7 +15,10 @@ from fedumm.adapters import AdapterState, Spec, encode, spec_of
 from fedumm.adapters.codec import pack, unpack
 from fedumm.adapters.factors import at_rank, factor_of, spec_at_rank
 from fedumm.adapters.folder import save_folder
+from fedumm.adapters.origin import Origin
 from fedumm.aggregation import get_aggregator
+from fedumm.aggregation.base import Change
+from fedumm.aggregation.error import lost_share
 from fedumm.backends.protocol import Progress
 from fedumm.config import FederateConfig
 from fedumm.data import DataSplits
@@ -27,6 +30,7 @@ from fedumm.federation.memory import CONTROL, OWN, RESIDUAL, ClientMemory, part,
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.rules import check_rules
 from fedumm.federation.start import client_start, travelling, unpacked_change
+from fedumm.libraries import likely_cause
 from fedumm.privacy.mechanism import private_update
 from fedumm.report.card import own_card
 from fedumm.seeds import derive
@@ -34,7 +38,8 @@ from fedumm.training.backbone import Backbone, load_backbone, pick_device
 from fedumm.training.data import load_splits, partition_for
 from fedumm.training.drawing import DrawingTest, drawing_test
 from fedumm.training.drift import ControlVariates, GradientHook, Proximal
-from fedumm.training.local import cache_features, evaluate, train_epochs
+from fedumm.training.evaluation import evaluate
+from fedumm.training.local import cache_features, train_epochs
 from fedumm.training.pool import DatasetPool
 from fedumm.training.results import GENEVAL, Scores
 from fedumm.training.threads import thread_count
@@ -70,10 +75,12 @@ class Host:
         self._aggregator = get_aggregator(config.aggregator)
         self._dp = check_rules(config) if config.dp == "local" else None
         self._answered = 0
+        self._notes: list[str] = []
         self._memory = ClientMemory(folder)
         self._global: AdapterState = {}
         self._version = -1
         self._control: AdapterState = {}
+        self._folded: tuple[Change, float] | None = None
         self._clients: dict[str, _Client] = {}
         self._splits: DataSplits | None = None
         self._partition: Partition | None = None
@@ -96,7 +103,7 @@ class Host:
         except FedummError as error:
             return HostError(str(error))
         except Exception as error:
-            return HostError(f"{type(error).__name__}: {error}", traceback.format_exc())
+            return HostError(f"{type(error).__name__}: {error}", traceback.format_exc() + likely_cause())
 
     def _survey(self, survey: Survey) -> Sizes:
         torch.set_num_threads(thread_count(self.config, self._hosts))
@@ -122,8 +129,11 @@ class Host:
         device = pick_device(self.config.gpu, self._index)
         self.progress("loading the model", 0, 1)
         backbone = self._backbone = load_backbone(self.config, device)
+        if self._aggregator.changes_backbone:
+            backbone.widen()
+        backbone.say = self._notes.append
         for change in setup.changes:
-            backbone.slot.fold(unpacked_change(change))
+            self._fold(backbone, change)
         self._shares = {name: partition.shares[name] for name in setup.assignments[self.name]}
         first, step = setup.tests[self.name]
         test_rows = range(first, len(splits.eval), step)
@@ -165,33 +175,42 @@ class Host:
             raise FedummError(f"round {task.round} is not the next: its noise would be spent twice")
         self._answered = task.round
         begun = time.monotonic()
-        self._receive(backbone, task)
+        lost = self._receive(backbone, task)
         test = self._score_test(backbone, task.draw) if self._shares_all else {}
         updates = []
-        for client in task.assignments.get(self.name, []):
+        for client in task.clients(self.name):
             try:
                 updates.append(self._client_round(backbone, task, client))
             except _FAILURES as error:
                 updates.append(Update(client, task.round, error=f"{type(error).__name__}: {error}"))
-        return HostReply(updates, test, time.monotonic() - begun)
+        notes = self._notes.copy()
+        self._notes.clear()
+        return HostReply(updates, test, time.monotonic() - begun, notes, lost)
 
     @property
     def _shares_all(self) -> bool:
         """Otherwise there is no adapter that is everybody's."""
         return self._aggregator.shares == frozenset("AB")
 
-    def _receive(self, backbone: Backbone, task: RoundTask) -> None:
+    def _receive(self, backbone: Backbone, task: RoundTask) -> float | None:
+        """The share of what the last round delivered that this host's arithmetic lost; None if it changed no layer."""
         spec = backbone.slot.spec
         if task.base not in (-1, self._version):
             raise FedummError(f"it missed a round: it holds the result of {self._version}, not of {task.base}")
         if task.change:
-            backbone.slot.fold(unpacked_change(task.change))
+            self._fold(backbone, task.change)
         self._global = opened(task.adapter, self._global, spec)
         if task.control is not None:
             held = self._control or {name: torch.zeros_like(t) for name, t in self._global.items()}
             self._control = opened(task.control, held, spec)
         self._version = task.round - 1
         backbone.put_at_rank(self._global, self._global_scale)
+        folded, self._folded = self._folded, None
+        return lost_share(backbone.slot.delivered_norm(folded[0]), folded[1]) if folded else None
+
+    def _fold(self, backbone: Backbone, payload: bytes) -> None:
+        change = unpacked_change(payload)
+        self._folded = change, backbone.fold(change)
 
     @property
     def _global_scale(self) -> float | None:
@@ -234,6 +253,7 @@ class Host:
         before, seconds = self._score(backbone, client)
         if not task.train:
             self._save_own(backbone, client, memory)
+        if not task.train or client in task.scorers.get(self.name, []):
             return Update(client, task.round, before=before, seconds_eval=seconds)
         return self._train_client(backbone, start, memory, task, client, before, seconds)
 
@@ -309,7 +329,7 @@ class Host:
     def _save_own(self, backbone: Backbone, client: str, memory: AdapterState) -> None:
         """A client with factors of its own has an adapter of its own, which stays here."""
         if part(memory, OWN):
-            config = backbone.adapter_config()
             save_folder(
-                self._memory.folder / client / "adapter", backbone.adapter(), config, own_card(self.config, client)
-            )
+                self._memory.folder / client / "adapter", backbone.adapter(), backbone.adapter_config(),
+                own_card(self.config, client), Origin.of(self.config),
+            )  # fmt: skip

@@ -13,6 +13,7 @@ from fedumm.federation.messages import Message, from_wire, to_wire
 from fedumm.federation.server import Server
 from fedumm.federation.topology import assign, host_count
 from fedumm.report.run_folder import CLIENTS, RunFolder
+from fedumm.temporary import leave_room_for_sockets
 
 HostProgress = Callable[[str, int, int, str], None]
 
@@ -23,6 +24,8 @@ def run_in_process(config: FederateConfig, folder: RunFolder, progress: HostProg
     With the same seed, options and number of hosts the adapters are bit-identical to those of
     NVIDIA FLARE's simulator on the CPU.
     """
+    if config.num_workers:
+        leave_room_for_sockets()
     if config.backend_file:
         load_backend_file(config.backend_file)
     count = host_count(config)

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from fedumm.backends.registry import SHIPPED
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.checkpoint import Checkpoint
+from fedumm.federation.going_on import going_on, what_is_saved
 from fedumm.report.console import RunConsole
-from fedumm.report.run_folder import CLIENTS, STATE, RunFolder, create, folder_for, read_records, reopen
+from fedumm.report.run_folder import CLIENTS, METRICS, RunFolder, create, folder_for, lock_run, reopened
+from fedumm.shell import quoted
+from fedumm.stopping import exit_status
 
 
 def run(config: FederateConfig, command: str) -> int:
@@ -25,7 +25,19 @@ def run(config: FederateConfig, command: str) -> int:
 
         check_path(path)
         check_hub(config)
-    lock = _reopened(path, config, command) if config.resume else create(path, config, command)
+    lock = lock_run(path) if config.resume else create(path, config, command)
+    try:
+        if not config.resume:
+            return _carry_out(path, config, 0)
+        begun = going_on(path, config)
+        with reopened(path, config, begun):
+            return _carry_out(path, config, begun)
+    finally:
+        lock.release()
+
+
+def _carry_out(path: Path, config: FederateConfig, begun: int) -> int:
+    """The run itself; what it records comes after the first ``begun`` bytes of ``metrics.jsonl``."""
     summaries: list[dict[str, Any]] = []
     console = RunConsole()
 
@@ -47,30 +59,21 @@ def run(config: FederateConfig, command: str) -> int:
                 from fedumm.federation.flare.runner import run_simulator
 
                 run_simulator(path, show, console.progress)
-    except KeyboardInterrupt:
-        print(f"\nStopped. Finished rounds are kept in {path}; go on with --resume {path}.", file=sys.stderr)
-        return 130
-    finally:
-        lock.release()
+    except KeyboardInterrupt as stop:
+        print(f"\nStopped. {what_is_saved(path, config)}", file=sys.stderr)
+        return exit_status(stop)
+    except FedummError as error:
+        records = path / METRICS
+        if records.exists() and records.stat().st_size > begun:
+            raise FedummError(f"{error}\n{what_is_saved(path, config)}") from error
+        raise
     console.finished(
         path,
         summaries[-1] if summaries else None,
-        config.tasks if config.model_backend in SHIPPED else (),
+        config.tasks if config.model_backend in SHIPPED and not config.backend_file else (),
         own=(path / CLIENTS).is_dir() and any((path / CLIENTS).glob("*/adapter")),
     )
     return 0
-
-
-def _reopened(path: Path, config: FederateConfig, command: str) -> FileLock:
-    saved = Checkpoint(path / STATE).load()
-    if saved is None:
-        raise FedummError(f"No round of {path} was finished: there is nothing to go on from. Start again, --overwrite.")
-    _, facts = saved
-    if config.num_rounds < facts["round"]:
-        raise FedummError(f"{path} has done {facts['round']} rounds: --num_rounds can't be lower.")
-    if facts["round"] >= config.num_rounds and any(r["event"] == "summary" for r in read_records(path)):
-        raise FedummError(f"{path} is finished after {facts['round']} rounds. For more, add a higher --num_rounds.")
-    return reopen(path, config, command, facts["records"])
 
 
 def export(config: FederateConfig) -> int:
@@ -80,11 +83,18 @@ def export(config: FederateConfig) -> int:
             "--backend_file can't travel in a job: install the backend on every site as a package with an "
             "entry point in the group 'fedumm.backends'."
         )
-    from fedumm.federation.flare.recipe import FedummRecipe
+    from fedumm.federation.flare.recipe import FedummRecipe, is_our_job, job_name
 
-    recipe = FedummRecipe(config)
-    recipe.export(config.export_dir)
-    job = Path(config.export_dir) / recipe.name
-    print(f"Job for {config.num_clients} sites written to {job}. Submit it with:\n  nvflare job submit -j {job}")
+    job = Path(config.export_dir) / job_name(config)
+    if job.is_symlink() or (job.exists() and not is_our_job(job)):
+        raise FedummError(f"{job} is there and no job that fedumm exported. Choose another --export_dir or --name.")
+    if job.exists() and not config.overwrite:
+        raise FedummError(f"The job {job} exists. Choose another --name, or replace it with --overwrite.")
+    try:
+        FedummRecipe(config).export(config.export_dir)
+    except OSError as error:
+        raise FedummError(f"--export_dir {config.export_dir} can't be written to: {error}") from error
+    print(f"Job for {config.num_clients} sites written to {job}. Submit it with:")
+    print(f"  nvflare job submit -j {quoted(job)}")
     print("Every site needs fedumm installed, and 'fedumm.' in class_allow_list of its local/resources.json.")
     return 0

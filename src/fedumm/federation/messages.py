@@ -84,14 +84,14 @@ class Parcel:
 
 @dataclass(frozen=True)
 class RoundTask:
-    """Server to every host; ``assignments`` names the clients that train.
+    """Server to every host; ``assignments`` names the clients that train, ``scorers`` those that only score.
 
     ``adapter`` makes the global adapter of what the host holds, after the backbone has grown by ``change`` (empty,
     or a safetensors image). Each host scores it on its part of the common test set and on its clients' held-out
     rows, and, with ``train``, trains them from it: the LoRA factors in ``factors`` (``AB``, ``A`` or ``B``).
     ``control`` is SCAFFOLD's c in the same manner. With ``draw`` the host also draws its part of the captions
-    to draw. ``since`` gives, for clients of ``assignments``, the last round whose update was used: what a client
-    keeps to itself goes on from there. Clients that are not named begin. ``base`` is the number of rounds of which
+    to draw. ``since`` gives, for the clients that are named, the last round whose update was used: what a client
+    keeps to itself goes on from there. Those without one begin. ``base`` is the number of rounds of which
     the host must hold the result before, -1 where it need not hold any: one that missed a round would go on from
     another adapter than the server believes.
     """
@@ -106,6 +106,11 @@ class RoundTask:
     control: Parcel | None = None
     since: dict[str, int] = field(default_factory=dict)
     base: int = -1
+    scorers: dict[str, list[str]] = field(default_factory=dict)
+
+    def clients(self, host: str) -> list[str]:
+        """The clients of ``host`` that have something to do."""
+        return [*self.assignments.get(host, []), *self.scorers.get(host, [])]
 
     @property
     def size(self) -> int:
@@ -147,11 +152,18 @@ class Update:
 
 @dataclass(frozen=True)
 class HostReply:
-    """A host's answer to a :class:`RoundTask`; ``seconds`` is what it took the host to make."""
+    """A host's answer to a :class:`RoundTask`.
+
+    ``seconds`` is what it took the host to make; ``notes`` are lines for the user. ``folding_error`` is the share of
+    the result of the round before that the host's arithmetic lost when it took the change of the backbone in; None if
+    there was none.
+    """
 
     updates: list[Update]
     test: Scores = field(default_factory=dict)
     seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    folding_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +174,7 @@ class HostError:
     details: str = field(default="", repr=False)
 
 
+_MOST_NOTES, _LONGEST_NOTE = 20, 500
 Message = Survey | Sizes | Setup | Ready | RoundTask | HostReply | HostError
 _PLAIN: dict[str, Any] = {kind.__name__: kind for kind in (Survey, Sizes, Setup, Ready, RoundTask, HostError)}
 
@@ -181,7 +194,10 @@ def from_wire(data: dict[str, Any]) -> Message:
     try:
         if data.get("kind") == "HostReply":
             updates = [_update_or_error(u) for u in fields["updates"]]
-            return HostReply(updates, _scores(fields["test"]), float(fields["seconds"]))
+            lost = fields["folding_error"]
+            lost = None if lost is None else float(lost)
+            notes = [_line(note) for note in fields["notes"][:_MOST_NOTES]]
+            return HostReply(updates, _scores(fields["test"]), float(fields["seconds"]), notes, lost)
         if data.get("kind") == "Sizes":
             fields["clients"] = {str(name): _sizes(own) for name, own in fields["clients"].items()}
         if data.get("kind") == "RoundTask":
@@ -194,6 +210,11 @@ def from_wire(data: dict[str, Any]) -> Message:
         return message
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"not a message: {type(error).__name__} {error}") from error
+
+
+def _line(text: str) -> str:
+    """Of a text of somebody else's what may be shown: no control characters, and no book."""
+    return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_NOTE])
 
 
 def _sizes(data: Any) -> dict[str, Any]:

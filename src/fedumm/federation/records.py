@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedumm.features.report import CacheReport
 from fedumm.federation.checks import Accepted
-from fedumm.federation.messages import RoundTask, Update
-from fedumm.training.scores import combine, summary
+from fedumm.federation.messages import HostReply, RoundTask, Update
+from fedumm.training.results import Scores
+from fedumm.training.scores import combine, mean_score, summary
 
 
 def round_record(
@@ -28,10 +29,27 @@ def round_record(
         "clients": len(good),
         "train_loss": sum(u.train_loss * u.num_samples for u in good) / total if total else math.nan,
         "train_losses": _train_losses(good, tasks),
+        **summary("heldout_before", combine([u.before for u in good])),
         **summary("heldout_after", combine([u.after for u in good])),
         "bytes_down": task.size * len(host_seconds),
         "bytes_up": sum(u.size for u in good),
         "seconds_host": round(max(host_seconds, default=0.0), 3),
+    }
+
+
+def scores_record(scores: Mapping[str, Scores], missing: Sequence[str], test: Scores) -> dict[str, Any]:
+    """What a version of the global adapter reached.
+
+    Args:
+        scores: by client, on its held-out rows.
+        missing: who should have scored it, too.
+        test: on the common test set.
+    """
+    return {
+        **summary("heldout", combine(list(scores.values()))),
+        "heldout_clients": {client: mean_score(own) for client, own in scores.items()},
+        "heldout_missing": list(missing),
+        **summary("test", test),
     }
 
 
@@ -42,6 +60,14 @@ def _train_losses(good: Sequence[Update], tasks: Mapping[str, Mapping[str, int]]
         own = [(u.train_losses[task], tasks[u.client][task]) for u in good if task in u.train_losses]
         result[task] = sum(loss * count for loss, count in own) / sum(count for _, count in own)
     return result
+
+
+def folded_record(task: RoundTask, replies: Iterable[HostReply]) -> dict[str, Any] | None:
+    """What hosts lost of the change of the round before, the worst of them; None if none took one in."""
+    told = [reply.folding_error for reply in replies if reply.folding_error is not None]
+    # NaN fails the comparison as well.
+    good = [error for error in told if 0 <= error < math.inf]
+    return {"event": "folded", "round": task.round - 1, "folding_error": max(good)} if good else None
 
 
 def features(reports: Sequence[CacheReport], one_machine: bool) -> CacheReport:

@@ -7,9 +7,8 @@ the hosts and takes in their answers. Both runners drive this one object.
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -34,39 +33,16 @@ from fedumm.federation.checks import (
 )
 from fedumm.federation.combine import Combiner, News
 from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Sizes, Survey, Update
-from fedumm.federation.records import client_record, features, round_record
+from fedumm.federation.records import client_record, features, folded_record, round_record, scores_record
 from fedumm.federation.rules import check_rules
+from fedumm.federation.sampling import Sampler, panel_of, sampler_for
+from fedumm.federation.selection import Selection
 from fedumm.federation.start import client_start, scale_of
 from fedumm.federation.topology import balanced, natural
-from fedumm.privacy.plan import DPPlan
-from fedumm.privacy.sampling import poisson_sample
 from fedumm.report.card import Facts
 from fedumm.report.run_folder import STATE, RunFolder
-from fedumm.seeds import derive
 from fedumm.training.results import GENEVAL, Scores
-from fedumm.training.scores import combine, summary
-
-Sampler = Callable[[int, Sequence[str]], list[str]]
-"""From the round (1, 2, ...) and the roster to the clients that take part."""
-
-
-def uniform_sampler(count: int, seed: int) -> Sampler:
-    """``count`` clients drawn without replacement, in the roster's order; 0 takes all."""
-
-    def sample(round_number: int, roster: Sequence[str]) -> list[str]:
-        if not count:
-            return list(roster)
-        chosen = random.Random(derive(seed, "clients", round_number)).sample(list(roster), count)
-        return sorted(chosen, key=list(roster).index)
-
-    return sample
-
-
-def sampler_for(config: FederateConfig, dp: DPPlan | None) -> Sampler:
-    """Who takes part: with noise at the server each client by a secret draw of its own, which privacy gains from."""
-    if dp and dp.mode == "central" and dp.sampling < 1:
-        return lambda _, roster: poisson_sample(roster, dp.sampling)
-    return uniform_sampler(config.clients_per_round, config.seed)
+from fedumm.training.scores import combine
 
 
 class Server:
@@ -106,7 +82,7 @@ class Server:
         self._clients: dict[str, dict[str, Any]] = {}
         self._split = ("", "")
         self._scores: dict[int, dict[str, Any]] = {}
-        self._best: tuple[float, int] | None = None
+        self._selection = Selection(None)
         self._started = self._round_started = time.monotonic()
 
     @property
@@ -168,6 +144,9 @@ class Server:
         scale = scale_of(first.adapter_config, self.config)
         self._combiner = Combiner(self.config, first.spec, adapter, scale, self._dp)
         self._news = self._combiner.first()
+        if not self._dp:
+            # Choosing by scores that are not private would tell of them.
+            self._selection = Selection(panel_of(self._clients, self._per_round, self.config.seed))
         self.store.describe(*self._split, self._clients)
         if self._resume():
             return
@@ -178,6 +157,7 @@ class Server:
                 "clients": {
                     name: {k: c[k] for k in ("train", "heldout", "tasks")} for name, c in self._clients.items()
                 },
+                "panel": self._selection.panel,
                 "test_samples": sum(r.test_samples for r in answers.values()),
                 "trainable": first.trainable,
                 "total": first.total,
@@ -196,8 +176,8 @@ class Server:
         tensors, facts = saved
         if facts["fingerprint"] != self._split[1]:
             raise FedummError("The data are not those that this run began with: it can't go on.")
-        score, version = facts["best"]
-        self.round, self._best = facts["round"], (-math.inf if score is None else score, version)
+        self.round = facts["round"]
+        self._selection.load(facts["best"])
         self._scores = {int(version): scores for version, scores in facts["scores"].items()}
         self._counted, self._digests, self._records = facts["counted"], facts["digests"], facts["records"]
         self._started = time.monotonic() - facts["elapsed"]
@@ -207,12 +187,10 @@ class Server:
         return True
 
     def _save(self, finished: int) -> None:
-        assert self._best is not None
-        score, version = self._best
         facts = {
             "round": finished,
             "fingerprint": self._split[1],
-            "best": [None if score == -math.inf else score, version],
+            "best": self._selection.facts(),
             "scores": self._scores,
             "counted": self._counted,
             "digests": self._digests,
@@ -227,17 +205,35 @@ class Server:
             return None
         self.round += 1
         train = self.round <= self.config.num_rounds
-        chosen = set(self.sampler(self.round, self.roster) if train else self.roster)
-        assignments = {host: [c for c in own if c in chosen] for host, own in self.assignments.items()}
+        chosen = set(self.sampler(self.round, self.roster) if train else self._last_scorers())
+        scorers = set(self._selection.panel or ()) - chosen if train else set()
         self._round_started = time.monotonic()
         every = self.config.geneval_every
         draw = self.round == 1 or not train or (every > 0 and (self.round - 1) % every == 0)
         news, base = (self._news, self._base) if self._news else (self._rounds.nothing(), self.round - 1)
         factors = "".join(sorted(self._rounds.factors(self.round)))
-        since = {client: last for client, last in self._counted.items() if client in chosen}
+        since = {client: last for client, last in self._counted.items() if client in chosen | scorers}
         return RoundTask(
-            self.round, train, news.adapter, assignments, draw, factors, news.change, news.control, since, base
-        )
+            self.round, train, news.adapter, self._on_hosts(chosen), draw, factors, news.change, news.control, since,
+            base, self._on_hosts(scorers),
+        )  # fmt: skip
+
+    def _on_hosts(self, clients: Collection[str]) -> dict[str, list[str]]:
+        return {host: [c for c in own if c in clients] for host, own in self.assignments.items()}
+
+    def _named(self, clients: Mapping[str, Sequence[str]]) -> list[str]:
+        """The clients of all hosts, in the roster's order."""
+        return sorted((client for own in clients.values() for client in own), key=natural)
+
+    @property
+    def _per_round(self) -> int:
+        """Clients that train in a round."""
+        return self.config.clients_per_round or len(self.roster)
+
+    def _last_scorers(self) -> Sequence[str]:
+        """Who scores the last version. Clients with factors of their own save their adapters then."""
+        whole = self._rounds.aggregator.shares == frozenset("AB")
+        return self._selection.panel if self._selection.panel is not None and whole else self.roster
 
     def finish(self, task: RoundTask, answers: Mapping[str, HostReply]) -> None:
         """Check, score, average and save one round.
@@ -246,17 +242,20 @@ class Server:
             FedummError: too few usable updates, for the second time.
         """
         self._news = None
+        if folded := folded_record(task, answers.values()):
+            self.store.record(folded)
         updates: dict[str, Update] = {}
         for host, reply in answers.items():
+            for text in reply.notes:
+                self.store.record({"event": "note", "round": task.round, "host": host, "text": text})
             for update in reply.updates:
                 if update.client in self.assignments.get(host, ()):
                     updates.setdefault(update.client, update)
-        asked = [c for c in self.roster if any(c in own for own in task.assignments.values())]
+        asked = self._named(task.assignments)
         tests = [r.test for r in answers.values() if r.test.keys() <= {*self.config.tasks, GENEVAL}]
         test = combine([scores for scores in tests if good_scores(scores, self._unit)])
         if not task.train:
-            scored = [u for c in asked if (u := self._scored(task, c, updates.get(c)))]
-            self._score(task.round - 1, scored, test)
+            self._score(task, self._scored(task, asked, updates), test)
             # Should the run be given more rounds: the best one may be another now.
             self._save(task.round - 1)
             self.store.record({"event": "final", "round": task.round - 1, **self._scores[task.round - 1]})
@@ -267,7 +266,8 @@ class Server:
             self._repeat(task, len(good))
             return
         self._repeated = False
-        self._score(task.round - 1, [one.update for one in good], test)
+        trained = {one.update.client: one.update.before for one in good}
+        self._score(task, trained | self._scored(task, self._named(task.scorers), updates), test)
         self._aggregate(task, good, [reply.seconds for reply in answers.values()])
 
     def _repeat(self, task: RoundTask, found: int) -> None:
@@ -276,7 +276,7 @@ class Server:
         if self._repeated or self._dp:
             raise FedummError(
                 f"Round {task.round}: {found} usable update(s), and --min_clients {self.config.min_clients}. The "
-                "reasons are in metrics.jsonl. The last good state is kept: mend the cause and go on with --resume."
+                "reasons are in metrics.jsonl. The last good state is kept: mend the cause and go on."
             )
         self._repeated = True
         self.round -= 1
@@ -287,22 +287,17 @@ class Server:
         """Whether scores are shares of 1; a backend of a user's own may have another unit."""
         return self.config.model_backend in SHIPPED
 
-    def _score(self, version: int, updates: Sequence[Update], test: Scores) -> None:
-        heldout = combine([update.before for update in updates])
-        self._scores[version] = summary("heldout", heldout) | summary("test", test)
-        self._select(version)
-
-    def _select(self, version: int) -> None:
-        """Keep the present adapter as the best one if its held-out score is higher than any before."""
-        score = self._scores[version]["heldout"]
-        score = -math.inf if score is None or math.isnan(score) else score
-        if self._dp:
-            # Choosing by scores that are not private would tell of them.
-            score = -math.inf
-        # Without any score the latest adapter is as good a guess as there is.
-        if self._best is None or score > self._best[0] or score == -math.inf == self._best[0]:
-            self._best = (score, version)
+    def _score(self, task: RoundTask, scores: Mapping[str, Scores], test: Scores) -> None:
+        """Take in what clients say of the adapter that the round started from, and keep it if it is the best one."""
+        version, panel = task.round - 1, self._selection.panel
+        judges = self._named(task.assignments) if panel is None else panel
+        own = {client: scores[client] for client in judges if scores.get(client)}
+        missing = [client for client in judges if client not in own and self._clients[client]["heldout"]]
+        self._scores[version] = scores_record(own, missing, test)
+        if self._selection.offer(version, own):
             self._save_adapter("best", version, self._scores[version])
+        kept = {0, self._selection.version, version}
+        self._scores = {number: record for number, record in self._scores.items() if number in kept}
 
     def _save_adapter(self, which: str, version: int, scores: Mapping[str, Any]) -> None:
         state, config, cut = self._rounds.exported(self._adapter_config)
@@ -362,12 +357,16 @@ class Server:
                 problems[client] = f"its norm {own.norm:.3g} is above {limit:.3g}"
                 del good[client]
 
-    def _scored(self, task: RoundTask, client: str, update: Update | None) -> Update | None:
-        try:
-            return examine_scores(update, self._expected(task, client))
-        except RejectedError as error:
-            self.store.record(client_record(task, client, update, str(error), None))
-            return None
+    def _scored(self, task: RoundTask, clients: Sequence[str], updates: Mapping[str, Update]) -> dict[str, Scores]:
+        """What those say that had nothing to do but to score; a record is written of those who can't be believed."""
+        scores = {}
+        for client in clients:
+            update = updates.get(client)
+            try:
+                scores[client] = examine_scores(update, self._expected(task, client)).before
+            except RejectedError as error:
+                self.store.record(client_record(task, client, update, str(error), None))
+        return scores
 
     def _expected(self, task: RoundTask, client: str) -> Expected:
         config, facts, rounds = self.config, self._clients[client], self._rounds
@@ -388,14 +387,15 @@ class Server:
         if self._rounds.aggregator.changes_backbone:
             # Also an empty one: a try of this round that was cut off may have left another.
             self._checkpoint.save_change(task.round, news.change)
-        assert self._best is not None
         now = time.monotonic()
         self.store.record(
             round_record(task, [one.update for one in good], seconds, {n: c["tasks"] for n, c in self._clients.items()})
             | self._scores[task.round - 1]
             | {
                 "rounds": self.config.num_rounds,
-                "best_round": self._best[1],
+                "roster": len(self.roster),
+                "clients_per_round": self._per_round,
+                "best_round": self._selection.version,
                 **news.report,
                 "epsilon": self._epsilon(task.round),
                 "seconds": round(now - self._round_started, 3),
@@ -409,14 +409,14 @@ class Server:
 
     def close(self) -> None:
         """Write the closing summary."""
-        assert self._best is not None
-        best, last = self._best[1], max(self._scores)
+        best, last = self._selection.version, max(self._scores)
         if last:
             # Written before its score was known.
             self._save_adapter("last", last, self._scores[last])
         self.store.record(
             {
                 "event": "summary",
+                "roster": len(self.roster),
                 "untrained": {"round": 0, **self._scores[0]},
                 "best": {"round": best, **self._scores[best]},
                 "last": {"round": last, **self._scores[last]},

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from fedumm.seeds import derive
 
 SETTINGS, RESULTS, SUMMARY = "generation.json", "results.jsonl", "summary.json"
 
-Draw = Callable[[Sequence[str], Sequence[int]], list[Image.Image]]
-"""From captions and seeds to images."""
+Draw = Callable[[Sequence[str], Sequence[int]], Iterable[Image.Image]]
+"""From captions and seeds to images, in order; each is kept before the next one is asked for."""
 
 
 @dataclass(frozen=True)
@@ -95,20 +95,24 @@ class DrawnFolder:
             raise FedummError(f"--out {self.path} holds images of other prompts. Choose another folder.")
         _write(metadata, line)
 
-    def draw(self, draw: Draw, seed: int, batch_size: int, progress: Progress) -> int:
-        """Draw what is missing, and return how many images that were. What is there stays."""
+    def draw(self, draw: Draw, seed: int, progress: Progress) -> int:
+        """Draw what is missing, and return how many images that were. What is there stays.
+
+        ``draw`` is not called if nothing is missing.
+        """
         missing = [sample for sample in self.samples if not _readable(sample.path(self.path))]
         done = len(self.samples) - len(missing)
-        for start in range(0, len(missing), batch_size):
-            progress("drawing", done + start, len(self.samples))
-            some = missing[start : start + batch_size]
-            captions = [self.prompts[sample.prompt]["prompt"] for sample in some]
-            for sample, image in zip(some, draw(captions, [s.seed(seed) for s in some]), strict=True):
-                path = sample.path(self.path)
-                draft = path.with_suffix(".draft")
-                image.save(draft, "PNG")
-                os.replace(draft, path)
-        progress("drawing", len(self.samples), len(self.samples))
+        progress("drawing", done, len(self.samples))
+        if not missing:
+            return 0
+        captions = [self.prompts[sample.prompt]["prompt"] for sample in missing]
+        images = draw(captions, [sample.seed(seed) for sample in missing])
+        for number, (sample, image) in enumerate(zip(missing, images, strict=True), start=1):
+            path = sample.path(self.path)
+            draft = path.with_suffix(".draft")
+            image.save(draft, "PNG")
+            os.replace(draft, path)
+            progress("drawing", done + number, len(self.samples))
         return len(missing)
 
     def judge(self, detector: Detector, progress: Progress) -> GenEvalResult:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fedumm.config import CentralConfig, FederateConfig, RunConfig
-from fedumm.report.scores import NAMES, score_text
+from fedumm.errors import shown
+from fedumm.report.scores import NAMES, score_text, scorers_text
+from fedumm.shell import quoted
 
 Rows = list[tuple[str, str]]
 
@@ -40,14 +44,21 @@ def federated_card(
         ("Aggregation", aggregation_text(config)),
         *_fact_rows(config, facts),
         # Epsilon does not cover what clients' own data say of the adapter.
-        *([] if facts.epsilon is not None else _score_rows(scores, "heldout", "the clients' held-out data")),
+        *([] if facts.epsilon is not None else _score_rows(scores, "heldout", _heldout_of(config, scores))),
         *_score_rows(scores, "test", "the common test set"),
     ]
     text = (
         "Trained by federated averaging with FedUMM: the clients' data stayed with them, only adapters travelled.\n"
-        "The held-out score is the mean over all clients' examples; a dash means not evaluated yet."
+        "The held-out score is the mean over those clients' examples; a dash means not evaluated yet."
     )
-    return _card(config, f"Adapter of the run `{run}`", text, rows, ["federated-learning"])
+    return _card(config, f"Adapter of the run {_code(run)}", text, rows, ["federated-learning"])
+
+
+def _heldout_of(config: FederateConfig, scores: Mapping[str, Any]) -> str:
+    count = len(scores.get("heldout_clients", ())) or config.num_clients
+    if count == config.num_clients:
+        return "the clients' held-out data"
+    return f"the held-out data of {scorers_text([count], config.num_clients)}"
 
 
 def aggregation_text(config: FederateConfig) -> str:
@@ -100,11 +111,16 @@ def _score_rows(scores: Mapping[str, Any], name: str, where: str) -> Rows:
     ]
 
 
+def _code(text: str) -> str:
+    """``text`` as code in a cell of a table, which some of its characters would end."""
+    return f"`{shown(text).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
+
+
 def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str]) -> str:
     base = config.model_name_or_path or "the backend's default"
     all_rows = [
-        ("Base model", f"`{base}` (backend `{config.model_backend}`)"),
-        ("Data", f"`{config.dataset or 'the default of the backend'}`"),
+        ("Base model", f"{_code(base)} (backend {_code(config.model_backend)})"),
+        ("Data", _code(config.dataset or "the default of the backend")),
         *rows,
         ("Task", config.task if len(config.tasks) == 1 else f"{config.task}, questions to captions {config.task_mix}"),
         (
@@ -120,11 +136,11 @@ def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str])
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in all_rows)
     # Only a Hub id makes a link; a shipped checkpoint or a folder does not.
-    hub_id = base.count("/") == 1 and not base.startswith((".", "/", "~"))
-    base_line = f"base_model: {base}\n" if hub_id else ""
+    base_line = f"base_model: {base}\n" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", base) else ""
+    own = f" --backend_file {quoted(Path(config.backend_file).name)}" if config.backend_file else ""
     commands = {
-        "vqa": 'fedumm ask IMAGE "what color is the shape?" --adapter <this folder>',
-        "t2i": 'fedumm draw "a red circle" --adapter <this folder>',
+        "vqa": f'fedumm ask IMAGE "what color is the shape?" --adapter .{own}',
+        "t2i": f'fedumm draw "a red circle" --adapter .{own}',
     }
     usage = "\n".join(commands[task] for task in config.tasks)
     tag_lines = "\n".join(f"- {tag}" for tag in ["lora", "fedumm", *tags])
@@ -141,6 +157,8 @@ library_name: peft
 | | |
 |---|---|
 {table}
+
+In this folder:
 
 ```
 {usage}

@@ -13,17 +13,39 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from fedumm.features.report import CacheReport
-from fedumm.report.scores import NAMES, percent, score_text, scores_text
+from fedumm.report.scores import NAMES, percent, score_text, scorers_text, scores_text
+from fedumm.shell import quoted
 
 _COLUMNS = {
     "round": 7, "clients": 7, "train loss": 10, "held-out": 9, "after local": 11, "common test": 11,
     "MB down": 8, "MB up": 8, "seconds": 8, "time left": 9,
 }  # fmt: skip
+_SAMPLED = {
+    "round": 7, "clients": 7, "train loss": 10, "held-out": 8, "before": 8, "after": 8, "common test": 11,
+    "MB down": 7, "MB up": 6, "seconds": 7, "time left": 9,
+}  # fmt: skip
+"""Where others than those who score every round train in each. With an extra column, 120 wide."""
+
 _EXTRAS = {"aggregation_error": "agg. error", "epsilon": "epsilon"}
 """Columns of runs that have such numbers."""
 
 _SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "common test"}
+_SAMPLED_SCORES = {"heldout": "held-out", "heldout_before": "before", "heldout_after": "after", "test": "common test"}
 _PLAIN_EVERY = 30.0
+
+_ROUNDING = 1e-4
+"""The share of a round's result that float32 weights may lose: they are thousands of times as large."""
+
+
+class Screen(Console):
+    """Rich's console, without its colours for numbers; a reader that has gone is an error, and not an exit."""
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__(width=width, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich while it handles a :class:`BrokenPipeError`: the command line knows what to do."""
+        raise
 
 
 class RunConsole:
@@ -31,15 +53,17 @@ class RunConsole:
     elsewhere (a log file) it is a plain line now and then.
 
     ``held-out`` and ``common test`` score the global adapter that the round starts from,
-    ``after local`` the clients' own adapters after their training.
+    ``after local`` the clients' own adapters after their training. Where a few clients are drawn for a round, lines
+    above the table say which numbers are whose.
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or Screen()
         self._live = self.console.is_terminal
         self._bars: dict[str, TaskID] = {}
         self._last_plain = time.monotonic()
-        self._header, self._widths = False, dict(_COLUMNS)
+        self._header, self._widths, self._scores = False, dict(_COLUMNS), _SCORES
+        self._wide: dict[str, int] = {}
         self._setup_seconds = 0.0
         self._progress = Progress(
             TextColumn("  {task.description}"), BarColumn(bar_width=30),
@@ -105,7 +129,8 @@ class RunConsole:
             having = [c["tasks"][task] for c in r["clients"].values() if task in c["tasks"]]
             self.line(f"{task}: {sum(having):,} training samples on {len(having)} client(s)")
         if "t2i" in tasks:
-            self._widths |= {name: 10 * len(tasks) + 2 for name in (*_SCORES.values(), "train loss")}
+            names = *_SCORES.values(), *_SAMPLED_SCORES.values(), "train loss"
+            self._wide = dict.fromkeys(names, 10 * len(tasks) + 2)
 
     def _row(self, cells: Mapping[str, str]) -> None:
         self.line("  ".join(cells[name].rjust(width) for name, width in self._widths.items()))
@@ -114,25 +139,39 @@ class RunConsole:
         if r["left_out"]:
             self.line(f"  round {r['round']}: {r['client']} left out: {r['left_out']}")
 
+    def _note(self, r: Mapping[str, Any]) -> None:
+        self.line(f"  round {r['round']}: {r['host']}: {r['text']}")
+
     def _repeat(self, r: Mapping[str, Any]) -> None:
         self.line(f"  round {r['round']}: {r['usable']} usable update(s) of the {r['needed']} that it needs: once more")
 
     def _resumed(self, r: Mapping[str, Any]) -> None:
         self.line(f"  going on after round {r['round']}")
 
+    def _begin_table(self, r: Mapping[str, Any]) -> None:
+        drawn, roster, widths = r["clients_per_round"], r["roster"], dict(_COLUMNS)
+        if drawn < roster and r.get("epsilon") is not None:
+            self.line("held-out, after local: the clients of the round; with privacy, no adapter is chosen by scores")
+        elif drawn < roster:
+            widths, self._scores = dict(_SAMPLED), _SAMPLED_SCORES
+            panel = scorers_text([len(r["heldout_clients"]) + len(r["heldout_missing"])], roster)
+            self.line(f"held-out: {panel}, the same in every round; the best adapter is chosen by it")
+            self.line(f"before, after: before and after local training, the {drawn} client(s) of the round")
+        widths |= {name: width for name, width in self._wide.items() if name in widths}
+        self._widths = widths | {text: 10 for name, text in _EXTRAS.items() if r.get(name) is not None}
+        self._row({name: name for name in self._widths})
+        self._header = True
+
     def _round(self, r: Mapping[str, Any]) -> None:
         if not self._header:
-            extras = {text: 10 for name, text in _EXTRAS.items() if r.get(name) is not None}
-            self._widths = self._widths | extras
-            self._row({name: name for name in self._widths})
-            self._header = True
+            self._begin_table(r)
         left = (r["elapsed"] - self._setup_seconds) / r["round"] * (r["rounds"] - r["round"])
         losses = sorted(r["train_losses"].items(), reverse=True)
         loss = "  ".join("-" if value is None else f"{value:.4f}" for _, value in losses)
         self._row(
             {
                 "round": f"{r['round']}/{r['rounds']}", "clients": str(r["clients"]), "train loss": loss or "-",
-                **{column: scores_text(r, name) for name, column in _SCORES.items()},
+                **{column: scores_text(r, name) for name, column in self._scores.items()},
                 **{text: "-" if r.get(name) is None else f"{r[name]:.3g}" for name, text in _EXTRAS.items()},
                 "MB down": f"{r['bytes_down'] / 1e6:.2f}", "MB up": f"{r['bytes_up'] / 1e6:.2f}",
                 "seconds": f"{r['seconds']:.1f}", "time left": duration(left),
@@ -140,6 +179,16 @@ class RunConsole:
         )  # fmt: skip
         if drawn := r["test_tasks"].get("geneval"):
             self.line(f"{'':9}GenEval on {drawn['count']} images before it: {percent(drawn['score'])}")
+        if missing := r["heldout_missing"]:
+            scored = len(r["heldout_clients"])
+            self.line(f"{'':9}held-out without {len(missing)} of its {scored + len(missing)} clients in this round")
+
+    def _folded(self, r: Mapping[str, Any]) -> None:
+        if r["folding_error"] > _ROUNDING:
+            lost = f"{100 * r['folding_error']:.2g} % of its result was lost on the hosts"
+            self.line(
+                f"  round {r['round']}: {lost}, to the rounding of their weights; its error above is without that"
+            )
 
     def _summary(self, r: Mapping[str, Any]) -> None:
         rows = {
@@ -154,9 +203,15 @@ class RunConsole:
             if any(task in entry[f"{place}_tasks"] for entry in rows.values())
         ]
         headings = [f"{_SCORES[place]}\n{NAMES[task]}" for place, task in columns]
-        table = Table("adapter", *headings, title="Result", title_justify="left")
-        for name, entry in rows.items():
-            table.add_row(name, *(score_text(entry[f"{place}_tasks"].get(task)) for place, task in columns))
+        # Who scored them is in the title, if it is the same for all.
+        scorers = [entry["heldout_clients"].keys() for entry in rows.values()]
+        whose = [scorers_text([len(own)], r["roster"]) for own in scorers]
+        same = all(own == scorers[0] for own in scorers)
+        title = f"Result (held-out: {whose[0]})" if same and 0 < len(scorers[0]) < r["roster"] else "Result"
+        table = Table("adapter", *headings, title=title, title_justify="left")
+        for (name, entry), own in zip(rows.items(), whose, strict=True):
+            note = f"\n  held-out: {own}" if not same and entry["heldout_clients"] else ""
+            table.add_row(name + note, *(score_text(entry[f"{place}_tasks"].get(task)) for place, task in columns))
         self.console.print(table)
 
     def finished(
@@ -169,9 +224,9 @@ class RunConsole:
         best = folder / "clients" / "NAME" / "adapter" if own else folder / "adapter" / "best"
         self.line(f"Adapter:    {best}")
         if "vqa" in tasks:
-            self.line(f'Ask it:     fedumm ask IMAGE "what color is the shape?" --adapter {best}')
+            self.line(f'Ask it:     fedumm ask IMAGE "what color is the shape?" --adapter {quoted(best)}')
         if "t2i" in tasks:
-            self.line(f'Let it draw: fedumm draw "a red circle" --adapter {best}')
+            self.line(f'Let it draw: fedumm draw "a red circle" --adapter {quoted(best)}')
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 _ROUND = (
     "train_loss",
     "heldout",
+    "heldout_before",
     "heldout_after",
     "test",
     "bytes_down",
@@ -17,7 +18,7 @@ _ROUND = (
     "epsilon",
 )
 _CLIENT = ("train_loss", "heldout", "heldout_after", "num_samples")
-_SCORES = ("heldout", "heldout_after", "test")
+_SCORES = ("heldout", "heldout_before", "heldout_after", "test")
 
 
 class EventWriter:
@@ -26,7 +27,8 @@ class EventWriter:
     Of a run with several tasks also ``train_loss/<task>``, ``heldout/<task>`` and so on, and of image
     tokens ``heldout/t2i_loss``.
 
-    ``heldout`` and ``test`` of step r score the adapter that round r started from.
+    ``heldout`` and ``test`` of step r score the adapter that round r started from: on as many clients' held-out data
+    as ``heldout_clients`` says. ``heldout_before`` and ``heldout_after`` are the scores of those who trained.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,10 +44,14 @@ class EventWriter:
             for name in names:
                 self._add(f"{prefix}/{name}", record.get(name), record["round"])
             self._add_tasks(prefix, record, record["round"])
+        if kind == "folded":
+            self._add("round/folding_error", record["folding_error"], record["round"])
         if kind == "final":
             for name in ("heldout", "test"):
                 self._add(f"round/{name}", record[name], record["round"] + 1)
             self._add_tasks("round", record, record["round"] + 1)
+        if scorers := record.get("heldout_clients"):
+            self._add("round/heldout_clients", len(scorers), record["round"] + (kind == "final"))
         self._writer.flush()
 
     def _add(self, tag: str, value: Any, step: int) -> None:

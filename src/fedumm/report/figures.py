@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from fedumm.output import replacing
+from fedumm.report.scores import scorers_text
+
+Series = Mapping[str, Sequence[tuple[int, float]]]
 
 MAX_LABELS = 16
 MAX_BARS = 100
@@ -24,9 +28,8 @@ def _axes(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
 
 def _save(figure: Any, path: Path) -> None:
     """Whole or not at all."""
-    draft = path.with_name(f".draft-{path.name}")
-    figure.savefig(draft, dpi=150)
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=150)
 
 
 def label_table(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], list[list[int]]]:
@@ -77,7 +80,18 @@ def _palette(count: int) -> list[Any]:
     return [colors[(2 * i) % 20 + (2 * i) // 20 % 2] for i in range(count)]
 
 
-_WHERE = {"heldout": ("clients' held-out data", "tab:blue"), "test": ("common test set", "tab:green")}
+_COLORS = {"heldout": "tab:blue", "test": "tab:green"}
+
+
+def scored_on(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the curves of ``heldout`` and ``test`` are called."""
+    counts = {len(r["heldout_clients"]) for r in records if r.get("heldout_clients")}
+    roster = max((r["roster"] for r in records if "roster" in r), default=0)
+    whose = scorers_text(counts, roster) if counts and roster else "all clients"
+    return {
+        "heldout": "clients' held-out data" if whose == "all clients" else f"held-out data of {whose}",
+        "test": "common test set",
+    }
 
 
 def rounds_table(records: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
@@ -91,7 +105,7 @@ def rounds_table(records: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[i
         scored = {"round": -1, "final": 0}.get(record["event"])
         if scored is None:
             continue
-        for name in _WHERE:
+        for name in _COLORS:
             for task, entry in (record.get(f"{name}_tasks") or {}).items():
                 value = entry.get("loss", entry["score"])
                 if value is not None:
@@ -104,12 +118,12 @@ def rounds_table(records: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[i
 
 def save_rounds_figure(records: Sequence[Mapping[str, Any]], path: Path) -> dict[str, list[tuple[int, float]]]:
     """Scores and training loss by round, a panel for each task; round 0 is the untrained adapter."""
-    series = rounds_table(records)
+    series, names = rounds_table(records), scored_on(records)
     draws = any(name.endswith("/t2i") for name in series)
     panels = [_draw_answers] * (not draws or "train_loss/vqa" in series) + [_draw_images] * draws
     figure, axes = _axes(7 * len(panels), 4, len(panels))
     for draw, own in zip(panels, axes, strict=True):
-        draw(own, series)
+        draw(own, series, names)
         own.set_xlabel("round")
         own.xaxis.get_major_locator().set_params(integer=True)
         own.grid(alpha=0.3)
@@ -132,10 +146,10 @@ def _legend(*axes: Any) -> None:
         )  # fmt: skip
 
 
-def _draw_answers(axes: Any, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+def _draw_answers(axes: Any, series: Series, names: Mapping[str, str]) -> None:
     """Accuracy (left axis) and training loss (right axis)."""
-    for name, (text, color) in _WHERE.items():
-        _plot(axes, series.get(f"{name}/vqa", ()), "o-", 100, color=color, label=text)
+    for name, color in _COLORS.items():
+        _plot(axes, series.get(f"{name}/vqa", ()), "o-", 100, color=color, label=names[name])
     axes.set_ylabel("accuracy (%)")
     right = axes.twinx()
     _plot(right, series.get("train_loss/vqa", ()), "s--", color="tab:gray", label="training loss (right axis)")
@@ -144,10 +158,10 @@ def _draw_answers(axes: Any, series: Mapping[str, Sequence[tuple[int, float]]]) 
     _legend(axes, right)
 
 
-def _draw_images(axes: Any, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+def _draw_images(axes: Any, series: Series, names: Mapping[str, str]) -> None:
     """Cross-entropy of image tokens (left axis) and GenEval (right axis)."""
-    for name, (text, color) in _WHERE.items():
-        _plot(axes, series.get(f"{name}/t2i", ()), "o-", color=color, label=text)
+    for name, color in _COLORS.items():
+        _plot(axes, series.get(f"{name}/t2i", ()), "o-", color=color, label=names[name])
     _plot(axes, series.get("train_loss/t2i", ()), "s--", color="tab:gray", label="training loss")
     axes.set_ylabel("cross-entropy of image tokens (nats)")
     right = axes.twinx()

@@ -20,16 +20,18 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fedumm.config import FederateConfig, from_mapping, is_ours, read_yaml, write_yaml
+from fedumm.config import FederateConfig, command_of, from_mapping, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
 from fedumm.report.card import Facts, federated_card
 
@@ -40,22 +42,29 @@ PARTITION = "partition.json"
 ROUNDS = "rounds.png"
 STATE = "state"
 CLIENTS = "clients"
-SHOWN_EVENTS = ("client", "round", "final")
+SHOWN_EVENTS = ("client", "round", "folded", "final")
 """Records that TensorBoard gets."""
 Record = dict[str, Any]
 
 
 def folder_for(config: FederateConfig) -> Path:
-    """``runs/NAME``, or ``--name`` itself if it is a path, or a name from the options and the time."""
+    """That of ``--name``, or one named after the options and the time."""
     if config.name:
         return folder_for_name(config.name)
     data = re.sub(r"[^\w.-]+", "-", config.dataset or "default").strip("-")
-    return RUNS / f"{config.model_backend}-{data}-k{config.num_clients}-{time.strftime('%Y%m%d-%H%M%S')}"
+    # Two runs may start within a second.
+    when = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    return RUNS / f"{config.model_backend}-{data}-k{config.num_clients}-{when}"
 
 
 def folder_for_name(name: str) -> Path:
-    """``runs/NAME``, or ``name`` itself if it is a path."""
-    return Path(name) if "/" in name or os.sep in name else RUNS / name
+    """The folder that ``--name`` and ``--resume`` mean: a path is a path, a bare name is ``runs/NAME``.
+
+    A path has a separator in it, as in ``./NAME``, or is ``.`` or ``..``.
+    """
+    if name in (".", "..") or any(separator in name for separator in filter(None, ("/", os.sep, os.altsep))):
+        return Path(name)
+    return RUNS / name
 
 
 class RunFolder:
@@ -132,9 +141,10 @@ class RunFolder:
     ) -> None:
         """Write ``adapter/best`` or ``adapter/last``, atomically."""
         from fedumm.adapters.folder import save_folder
+        from fedumm.adapters.origin import Origin
 
         card = federated_card(self.config, version, scores, self.path.name, facts)
-        save_folder(self.path / "adapter" / which, state, adapter_config, card)
+        save_folder(self.path / "adapter" / which, state, adapter_config, card, Origin.of(self.config))
 
     def finish(self) -> None:
         """Close the event file and draw the figure of rounds."""
@@ -178,25 +188,46 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
     return lock
 
 
-def reopen(path: Path, config: FederateConfig, command: str, records_bytes: int) -> FileLock:
-    """Lock a run folder to go on with it by ``config``; of ``metrics.jsonl`` the first ``records_bytes`` stay.
+def lock_run(path: Path) -> FileLock:
+    """Lock a run folder that is there for this process.
 
     Raises:
-        FedummError: another process is using it, or it can't be written to, or records are missing.
+        FedummError: another process is using it, or it can't be written to.
     """
     lock = FileLock(path / ".lock")
     try:
         lock.acquire(timeout=0)
-        if (path / METRICS).stat().st_size < records_bytes:
-            raise FedummError(f"{path / METRICS} is shorter than it was: this run can't go on.")
-        write_yaml(config, path / CONFIG, command)
-        os.truncate(path / METRICS, records_bytes)
-        (path / ROUNDS).unlink(missing_ok=True)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process.") from None
     except OSError as error:
         raise FedummError(f"Run folder {path} can't be gone on with: {error}.") from error
     return lock
+
+
+@contextmanager
+def reopened(path: Path, config: FederateConfig, records_bytes: int) -> Iterator[None]:
+    """Go on with a locked run by ``config``; of ``metrics.jsonl`` the first ``records_bytes`` stay.
+
+    If the run is refused before it has recorded anything, its ``config.yaml`` is again what it was.
+
+    Raises:
+        FedummError: it can't be written to, or records are missing.
+    """
+    try:
+        if (path / METRICS).stat().st_size < records_bytes:
+            raise FedummError(f"{path / METRICS} is shorter than it was: this run can't go on.")
+        before = (path / CONFIG).read_text(encoding="utf-8")
+        os.truncate(path / METRICS, records_bytes)
+        (path / ROUNDS).unlink(missing_ok=True)
+        write_yaml(config, path / CONFIG, command_of(before))
+    except OSError as error:
+        raise FedummError(f"Run folder {path} can't be gone on with: {error}.") from error
+    try:
+        yield
+    except FedummError:
+        if (path / METRICS).stat().st_size == records_bytes:
+            write_atomically(path / CONFIG, before)
+        raise
 
 
 def _contents(path: Path) -> list[Path]:

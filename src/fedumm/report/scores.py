@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 NAMES = {"vqa": "accuracy", "t2i": "image tokens", "geneval": "GenEval"}
@@ -36,3 +36,12 @@ def scores_text(record: Mapping[str, Any], name: str) -> str:
     """All tasks of ``name`` (``heldout``, ``test``, ...) but the images drawn, one after the other."""
     tasks: Mapping[str, Any] = record.get(f"{name}_tasks") or {}
     return "  ".join(score_text(tasks[task]) for task in ("vqa", "t2i") if task in tasks) or "-"
+
+
+def scorers_text(counts: Collection[int], roster: int) -> str:
+    """On whose held-out data scores were made, by the numbers of clients of each: ``27 of 30 clients``, or
+    ``2 to 3 of 3 clients``; of everybody always ``all clients``."""
+    fewest, most = min(counts), max(counts)
+    if fewest == roster:
+        return "all clients"
+    return f"{fewest} of {roster} clients" if fewest == most else f"{fewest} to {most} of {roster} clients"

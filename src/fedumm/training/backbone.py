@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,11 +23,16 @@ from fedumm.errors import FedummError
 from fedumm.seeds import derive
 
 
+def _print(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 @dataclass
 class Backbone:
     """Backend, model with LoRA layers, processor and device.
 
-    ``dtype`` is that of the arithmetic (``torch.autocast``); weights stay as they are.
+    ``dtype`` is that of the arithmetic (``torch.autocast``); weights stay as they are. ``say`` is given lines for
+    the user; ``limits`` holds the most samples at a time, by kind of work, for which memory has not run out.
     """
 
     backend: Backend
@@ -34,6 +41,8 @@ class Backbone:
     device: torch.device
     dtype: torch.dtype = torch.float32
     compiled: bool = False
+    say: Callable[[str], None] = _print
+    limits: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.slot = AdapterSlot(self.model)
@@ -67,6 +76,21 @@ class Backbone:
     def put(self, state: AdapterState) -> None:
         """Replace the adapter."""
         self.slot.put(state)
+
+    def widen(self) -> None:
+        """Make the frozen weights ready to grow; see :meth:`fedumm.adapters.model.AdapterSlot.widen`."""
+        # In TF32, which some containers for GPUs turn on, products would round them again.
+        torch.set_float32_matmul_precision("highest")
+        self.slot.widen()
+
+    def fold(self, change: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> float:
+        """Let the frozen weights grow; see :meth:`fedumm.adapters.model.AdapterSlot.fold`.
+
+        Returns:
+            Frobenius norm of what the products of this run (in ``dtype``) lose of it.
+        """
+        with self.autocast():
+            return self.slot.fold(change)
 
     def put_at_rank(self, state: AdapterState, scale: float | None) -> None:
         """Replace the adapter by one of this or a lower rank, whose B A is multiplied with ``scale`` (None: as it is).
@@ -102,7 +126,7 @@ def pick_device(gpu: str, host: int = 0) -> torch.device:
     if gpu == "cpu" or (not gpu and not there):
         return torch.device("cpu")
     wanted = gpu.split(",") if gpu else [str(i) for i in range(there)]
-    if not all(w.strip().isdigit() and int(w) < there for w in wanted):
+    if not all(w.strip().isdecimal() and int(w) < there for w in wanted):
         raise FedummError(f"--gpu {gpu}: this machine has {there} usable GPU(s). Use --gpu cpu to run without.")
     return torch.device("cuda", int(wanted[host % len(wanted)]))
 
@@ -120,12 +144,18 @@ def pick_dtype(precision: str, device: torch.device, model: torch.nn.Module) -> 
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
-def _checkpoint_gradients(model: torch.nn.Module, backend: str) -> None:
-    """Activation checkpointing (Chen et al., 2016); dropout repeats its random numbers."""
+def checkpoint_gradients(model: torch.nn.Module, backend: str) -> None:
+    """Activation checkpointing (Chen et al., 2016); dropout repeats its random numbers.
+
+    Raises:
+        FedummError: the model can't do that.
+    """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if not getattr(base, "supports_gradient_checkpointing", False):
         raise FedummError(f"--gradient_checkpointing: the model of the backend {backend!r} can't do that.")
-    base.activation_checkpointing_enable()
+    # Its name since transformers 5.23, and the one before.
+    enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+    enable()
     # Makes embeddings want gradients, for a kind of checkpointing that is not used here.
     base.disable_input_require_grads()
 
@@ -139,7 +169,7 @@ def load_backbone(config: RunConfig, device: torch.device) -> Backbone:
     )
     model.eval()
     if config.gradient_checkpointing:
-        _checkpoint_gradients(model, config.model_backend)
+        checkpoint_gradients(model, config.model_backend)
     if config.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++", "cl"))):
         raise FedummError("--compile needs a C++ compiler, and there is none (CXX, c++, g++, clang++).")
     dtype = pick_dtype(config.precision, device, model)

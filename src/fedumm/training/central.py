@@ -14,11 +14,13 @@ from fedumm.adapters.folder import WEIGHTS
 from fedumm.backends.protocol import Progress
 from fedumm.config import CentralConfig, is_ours
 from fedumm.errors import FedummError
+from fedumm.output import check_folder
 from fedumm.seeds import derive
 from fedumm.training.backbone import load_backbone, pick_device
 from fedumm.training.data import load_splits
 from fedumm.training.drawing import drawing_test
-from fedumm.training.local import TrainProgress, cache_features, evaluate, train_epochs
+from fedumm.training.evaluation import evaluate
+from fedumm.training.local import TrainProgress, cache_features, train_epochs
 from fedumm.training.results import GENEVAL, Scores, describe
 from fedumm.training.threads import thread_count
 
@@ -49,6 +51,7 @@ def train_centrally(
     splits = load_splits(config)
     say(f"Train: {len(splits.train)}, Eval: {len(splits.eval)}")
     backbone = load_backbone(config, device)
+    backbone.say = say
     say(f"trainable: {backbone.trainable:,} / {backbone.total:,} ({100 * backbone.trainable / backbone.total:.4f}%)")
     train, test = (
         backbone.backend.build_dataset(rows, backbone.processor, config.max_q_len, config.max_a_len)
@@ -83,15 +86,9 @@ def train_centrally(
 
 def check_output(folder: Path) -> None:
     """Raise :class:`FedummError` before any work if ``folder`` can't be written to or is not ours to."""
+    check_folder("output_dir", folder)
     adapter, options = folder / "adapter", folder / "config.yaml"
     if (adapter.exists() and not (adapter / WEIGHTS).exists()) or (options.exists() and not is_ours(options)):
         raise FedummError(
             f"--output_dir {folder} holds a federated run, or files of another program. Choose another folder."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise FedummError(f"--output_dir {folder} can't be written to: {error}") from error

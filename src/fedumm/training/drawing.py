@@ -1,49 +1,95 @@
-"""A few captions drawn and judged while a model is being trained."""
+"""Drawing captions, as many at a time as fit into memory; a few of them judged while a model is being trained."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedumm.backends.protocol import DrawsImages, Progress
+from fedumm.backends.protocol import DrawsImages, DrawsTokens, Progress
 from fedumm.config import RunConfig
 from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone
+from fedumm.training.evaluation import OPTION
+from fedumm.training.fitting import DRAWING, ends_when_full, fitting, halve, token_budget
 from fedumm.training.results import Evaluation
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from fedumm.detectors import Detector
 
-_BATCH = 16
+MOST_IMAGES = 16
+"""Most images that are drawn at a time, if nothing else is asked for."""
+
+
+def drawn(
+    backbone: Backbone,
+    captions: Sequence[str],
+    seeds: Sequence[int],
+    size: int = 0,
+    option: str = OPTION,
+    *,
+    guidance: float | None = None,
+    temperature: float = 1.0,
+) -> Iterator[Image.Image]:
+    """The images of ``captions``, in order. Where memory runs out, they are drawn again in halves.
+
+    Args:
+        size: so many at a time; 0: up to :data:`MOST_IMAGES` within :func:`token_budget`.
+        option: what sets ``size``, for the user.
+        guidance, temperature: see :class:`fedumm.backends.protocol.DrawsImages`.
+
+    Raises:
+        FedummError: there is no memory for a single image.
+    """
+    backend = backbone.backend
+    assert isinstance(backend, DrawsImages)
+    tokens, budget = [0] * len(captions), None
+    if isinstance(backend, DrawsTokens) and not size:
+        tokens = backend.drawn_tokens(backbone.model, backbone.processor, captions, guidance)
+        budget = token_budget(backbone)
+    start, size = 0, size or MOST_IMAGES
+    while start < len(captions):
+        most = min(size, backbone.limits.get(DRAWING, size))
+        stop = start + fitting(tokens[start : start + most], most, budget)
+        images: list[Image.Image] | None = None
+        with ends_when_full(), backbone.autocast():
+            images = backend.draw(
+                backbone.model, backbone.processor, captions[start:stop], seeds[start:stop], backbone.device,
+                guidance=guidance, temperature=temperature,
+            )  # fmt: skip
+        if images is None:
+            halve(backbone, DRAWING, stop - start, option)
+            continue
+        yield from images
+        start = stop
 
 
 @dataclass(frozen=True)
 class DrawingTest:
-    """Captions as prompts of GenEval, a seed for each image, and the detector that looks at the images."""
+    """Captions as prompts of GenEval, a seed for each image, and the detector that looks at the images.
+
+    ``size`` is for :func:`drawn`.
+    """
 
     prompts: Sequence[dict[str, Any]]
     seeds: Sequence[int]
     detector: Detector
+    size: int = 0
 
     def score(self, backbone: Backbone, progress: Progress) -> Evaluation:
         """Share of images that show what their captions say, also by category."""
         from fedumm.generation import score_images
 
-        backend = backbone.backend
-        assert isinstance(backend, DrawsImages)
         right: dict[str, list[bool]] = {}
-        for start in range(0, len(self.prompts), _BATCH):
-            progress("drawing", start, len(self.prompts))
-            some = self.prompts[start : start + _BATCH]
-            texts = [prompt["prompt"] for prompt in some]
-            with backbone.autocast():
-                images = backend.draw(
-                    backbone.model, backbone.processor, texts, self.seeds[start : start + _BATCH], backbone.device
-                )
-            for prompt, verdict in zip(some, score_images(images, some, self.detector), strict=True):
-                right.setdefault(prompt["tag"], []).append(verdict.correct)
+        progress("drawing", 0, len(self.prompts))
+        images = drawn(backbone, [prompt["prompt"] for prompt in self.prompts], self.seeds, self.size)
+        for done, (prompt, image) in enumerate(zip(self.prompts, images, strict=True), start=1):
+            (verdict,) = score_images([image], [prompt], self.detector)
+            right.setdefault(prompt["tag"], []).append(verdict.correct)
+            progress("drawing", done, len(self.prompts))
         parts = {tag: (sum(own) / len(own), len(own)) for tag, own in sorted(right.items())}
         return Evaluation(sum(share for share, _ in parts.values()) / len(parts), len(self.prompts), parts)
 
@@ -75,4 +121,6 @@ def drawing_test(backbone: Backbone, rows: Any, config: RunConfig, first: int = 
     if not numbers:
         return None
     seeds = [derive(config.seed, "drawing", number) for number in numbers]
-    return DrawingTest([everything[number] for number in numbers], seeds, detector_for(everything))
+    # Larger ones are for scoring, of which one sample takes less.
+    size = config.eval_batch_size if config.eval_batch_size < MOST_IMAGES else 0
+    return DrawingTest([everything[number] for number in numbers], seeds, detector_for(everything), size)

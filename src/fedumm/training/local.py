@@ -1,17 +1,17 @@
-"""Training and evaluating one client's data on a backbone."""
+"""Training one client's data on a backbone."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from fedumm.backends.protocol import HasFrozenStages, MergesBatches, Progress, SampleScore, ScoresSamples
+from fedumm.backends.protocol import HasFrozenStages, MergesBatches, Progress
 from fedumm.config import RunConfig
 from fedumm.features import cache
 from fedumm.features.cache import CacheOptions, default_folder
@@ -19,24 +19,25 @@ from fedumm.features.report import CacheReport
 from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone
 from fedumm.training.drift import GradientHook
-from fedumm.training.order import Batch, epoch_steps, evaluation_batches, tasks_of
-from fedumm.training.results import Evaluation, Scores, TrainResult
+from fedumm.training.order import Batch, epoch_steps, tasks_of
+from fedumm.training.results import TrainResult
 
 TrainProgress = Callable[[int, int, float], None]
 """Called after each optimiser step with samples done, samples in all, and the mean loss so far."""
 
 
-def _is_cached(backbone: Backbone, dataset: Any) -> bool:
-    """A Hugging Face data set has features too, of another kind."""
+def is_cached(backbone: Backbone, dataset: Any) -> bool:
+    """Whether images come as features; a Hugging Face data set has features too, of another kind."""
     return isinstance(backbone.backend, HasFrozenStages) and bool(dataset.cached)
 
 
-def _loader(backbone: Backbone, dataset: Any, batches: Iterable[Batch], config: RunConfig) -> DataLoader[Any]:
+def loader(backbone: Backbone, dataset: Any, batches: Iterable[Batch], config: RunConfig) -> DataLoader[Any]:
+    """``batches`` of ``dataset``, collated, in order."""
     return DataLoader(
         dataset,
         batch_sampler=[batch.rows for batch in batches],
         collate_fn=backbone.backend.collate_fn,
-        num_workers=0 if _is_cached(backbone, dataset) else config.num_workers,
+        num_workers=0 if is_cached(backbone, dataset) else config.num_workers,
         pin_memory=backbone.device.type == "cuda",
     )
 
@@ -89,7 +90,7 @@ def train_epochs(
         model.train()
         epoch_loss = 0.0
         plan = epoch_steps(dataset, config, merge, derive(seed, "order", epoch))
-        loaded = iter(_loader(backbone, dataset, chain.from_iterable(plan), config))
+        loaded = iter(loader(backbone, dataset, chain.from_iterable(plan), config))
         done = 0
         for batches in plan:
             for batch, loss in zip(batches, _step(backbone, optimizer, loaded, batches, hooks), strict=True):
@@ -151,31 +152,3 @@ def cache_features(
         )
         reports.append(cache.cache_features(stage, parts, options, backbone.device, progress))
     return reports
-
-
-def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Scores:
-    """Score the backbone with its present adapter, task by task."""
-    model, backend = backbone.model, backbone.backend
-    model.eval()
-    size = config.eval_batch_size or config.batch_size * (32 if _is_cached(backbone, dataset) else 8)
-    batches = evaluation_batches(dataset, config, size)
-    loader = _loader(backbone, dataset, batches, config)
-    with backbone.autocast():
-        if not isinstance(backend, ScoresSamples):
-            score = float(backend.evaluate(model, loader, backbone.processor, backbone.device))
-            return {config.tasks[0]: Evaluation(score, len(dataset), {})}
-        samples = iter(backend.score_samples(model, loader, backbone.processor, backbone.device))
-    by_task: dict[str, list[SampleScore]] = {}
-    for batch in batches:
-        by_task.setdefault(batch.task, []).extend(islice(samples, len(batch.rows)))
-    return {task: _evaluation(own) for task, own in by_task.items()}
-
-
-def _evaluation(samples: Sequence[SampleScore]) -> Evaluation:
-    by_name: dict[str, list[float]] = {}
-    for sample in samples:
-        by_name.setdefault(sample.part, []).append(sample.score)
-    parts = {name: (sum(own) / len(own), len(own)) for name, own in sorted(by_name.items()) if name}
-    losses = [sample.loss for sample in samples if sample.loss is not None]
-    loss = sum(losses) / len(losses) if losses else None
-    return Evaluation(sum(sample.score for sample in samples) / len(samples), len(samples), parts, loss)

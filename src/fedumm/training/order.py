@@ -10,6 +10,7 @@ import torch
 
 from fedumm.config import RunConfig
 from fedumm.seeds import derive
+from fedumm.training.fitting import fitting
 
 _MERGED_SAMPLES = 64
 _MERGED_TOKENS = 8192
@@ -88,13 +89,24 @@ def _batches(
             own = own[count:]
 
 
-def evaluation_batches(dataset: Any, config: RunConfig, size: int) -> list[Batch]:
-    """Every sample once, in batches of ``size`` of one task and about one length: less padding to compute."""
+def evaluation_batches(dataset: Any, config: RunConfig, most: int, budget: int | None = None) -> list[Batch]:
+    """Every sample once, in batches of one task and about one length: less padding to compute.
+
+    Args:
+        most: most samples in a batch.
+        budget: most tokens in it, padding and the longest answer included, where samples' lengths are known.
+    """
     tasks = tasks_of(dataset, config)
     lengths = dataset.lengths if hasattr(dataset, "lengths") else [0] * len(tasks)
+    budget = budget if hasattr(dataset, "lengths") else None
     order = sorted(range(len(tasks)), key=lambda row: (tasks[row], lengths[row]))
     batches = []
     for task in dict.fromkeys(tasks[row] for row in order):
         own = [row for row in order if tasks[row] == task]
-        batches += [Batch(task, own[i : i + size]) for i in range(0, len(own), size)]
+        tokens = [lengths[row] + config.max_a_len for row in own]
+        start = 0
+        while start < len(own):
+            count = fitting(tokens[start : start + most], most, budget)
+            batches.append(Batch(task, own[start : start + count]))
+            start += count
     return batches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fedumm.backends.registry import SHIPPED, backend_for
@@ -40,5 +41,5 @@ def _check_data(dataset: str, config: RunConfig) -> None:
     if dataset == "vqav2":
         hub.check_split(vqav2.TRAIN, config.data_path)
         hub.check_split(vqav2.EVAL, config.data_path)
-    elif dataset not in available_sources() and not Path(dataset).is_dir() and dataset.count("/") == 1:
+    elif dataset not in available_sources() and not os.path.isdir(dataset) and dataset.count("/") == 1:
         hub.check_split(dataset, config.data_path)

@@ -30,15 +30,17 @@ def _mean(values: Sequence[tuple[float, int]]) -> tuple[float, int]:
     return sum(value * count for value, count in values) / total, total
 
 
-def summary(name: str, scores: Scores) -> dict[str, Any]:
-    """``name``: the mean over tasks, or None; ``name_tasks``: each task's score, count, loss and parts.
+def mean_score(scores: Scores) -> float | None:
+    """The mean over tasks, or None without any. Images drawn have no part in it."""
+    learnt = [e.score for task, e in scores.items() if task != GENEVAL]
+    return sum(learnt) / len(learnt) if learnt else None
 
-    Images drawn have their own entry there, but no part in the mean.
-    """
+
+def summary(name: str, scores: Scores) -> dict[str, Any]:
+    """``name``: the :func:`mean_score`; ``name_tasks``: each task's score, count, loss and parts."""
     tasks = {
         task: {"score": e.score, "count": e.count, "parts": {part: score for part, (score, _) in e.parts.items()}}
         | ({} if e.loss is None else {"loss": e.loss})
         for task, e in scores.items()
     }
-    learnt = [e.score for task, e in scores.items() if task != GENEVAL]
-    return {name: sum(learnt) / len(learnt) if learnt else None, f"{name}_tasks": tasks}
+    return {name: mean_score(scores), f"{name}_tasks": tasks}

@@ -64,20 +64,18 @@ class BlipVqaBackend:
         decoded: list[str] = processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [answer.strip() for answer in decoded]
 
-    def score_samples(
-        self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device
+    def score_batch(
+        self, model: torch.nn.Module, batch: dict[str, Any], processor: Any, device: torch.device
     ) -> list[SampleScore]:
         """VQA score (0..1) of each greedy answer, and its answer type."""
-        scores: list[SampleScore] = []
-        for batch in dataloader:
-            answers = self._predict(model, batch, processor, dataloader.dataset.max_a_len)
-            types = batch.get("answer_type", [""] * len(answers))
-            scores += map(SampleScore, map(vqa_score, answers, batch["references"]), types)
-        return scores
+        answers = self._predict(model, batch, processor, batch["max_a_len"])
+        types = batch.get("answer_type", [""] * len(answers))
+        return list(map(SampleScore, map(vqa_score, answers, batch["references"]), types))
 
     def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device) -> float:
         """VQA accuracy (0..1) of greedy answers."""
-        scores = [sample.score for sample in self.score_samples(model, dataloader, processor, device)]
+        batches = (self.score_batch(model, batch, processor, device) for batch in dataloader)
+        scores = [sample.score for batch in batches for sample in batch]
         return sum(scores) / len(scores)
 
     def frozen_stages(self, model: torch.nn.Module, processor: Any) -> list[FrozenStage]:

@@ -71,6 +71,7 @@ class BlipVqaDataset(Dataset[dict[str, Any]]):
             "decoder_input_ids": [self.start_id, *self.answers[row][:-1]],
             "labels": self.answers[row],
             "references": self.references[row],
+            "max_a_len": self.max_a_len,
             **{name: values[row] for name, values in self.types.items()},
         }
         if self.features is not None:
@@ -115,5 +116,6 @@ def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
         "attention_mask": pad([[1] * len(q) for q in questions], 0),
         "decoder_input_ids": pad([item["decoder_input_ids"] for item in batch], 0),
         "labels": pad([item["labels"] for item in batch], -100),
+        "max_a_len": batch[0]["max_a_len"],
         **{name: [item[name] for item in batch] for name in lists},
     }

@@ -14,16 +14,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+import transformers
 from peft import PeftModel
-from transformers import BlipForQuestionAnswering, BlipProcessor
-from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
+from transformers import BlipForQuestionAnswering, BlipImageProcessorPil, BlipProcessor
 from transformers.utils import logging
 
 from fedumm.adapters.lora import with_lora
-from fedumm.backends.blip_vqa.attention import attend_from_the_query_side
+from fedumm.backends.blip_vqa.attention import attend_from_the_query_side, encode_one_token, evaluating
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.data.hub_access import check_reachable, explain_hub_error
 from fedumm.errors import FedummError
+from fedumm.libraries import TESTED, likely_cause
 
 DEFAULT_MODEL = "Salesforce/blip-vqa-base"
 LORA_TARGETS = r".*\btext_(encoder|decoder)\..*\.(query|key|value)"
@@ -41,10 +42,12 @@ def load_pretrained(model_name_or_path: str) -> tuple[BlipForQuestionAnswering, 
         check_reachable("model", where)
     try:
         processor = BlipProcessor.from_pretrained(where)
+        # The same pixels on every machine, whether or not torchvision is there.
+        processor.image_processor = BlipImageProcessorPil.from_pretrained(where)
         model = BlipForQuestionAnswering.from_pretrained(where, dtype=torch.float32)
     except Exception as error:
         if Path(where).is_dir():
-            raise FedummError(f"{where} does not hold a BLIP VQA model: {error}") from error
+            raise FedummError(f"{where} does not hold a BLIP VQA model: {error}{likely_cause()}") from error
         raise explain_hub_error("model", where, error, "") from error
     mask_cross_attention(model)
     attend_from_the_query_side(model)
@@ -54,9 +57,12 @@ def load_pretrained(model_name_or_path: str) -> tuple[BlipForQuestionAnswering, 
 def mask_cross_attention(model: BlipForQuestionAnswering) -> None:
     """Make cross-attention heed its mask.
 
-    ``transformers`` (seen in 5.23) hands the mask of padded question tokens to BLIP's cross-attention
+    ``transformers`` (seen in 5.20 to 5.24) hands the mask of padded question tokens to BLIP's cross-attention
     as ``attention_mask``, which that looks for under ``encoder_attention_mask``: the answer then
     depends on how far its question was padded. BLIP itself masks.
+
+    Raises:
+        FedummError: it still depends on it: ``transformers`` does that in another way by now.
     """
 
     def rename(module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -64,9 +70,25 @@ def mask_cross_attention(model: BlipForQuestionAnswering) -> None:
             kwargs["encoder_attention_mask"] = kwargs.get("attention_mask")
         return args, kwargs
 
-    for module in model.modules():
-        if isinstance(module, BlipTextSelfAttention):
+    for name, module in model.named_modules():
+        if name.endswith(".crossattention.self"):
             module.register_forward_pre_hook(rename, with_kwargs=True)
+    if not _heeds_padding(model):
+        raise FedummError(
+            f"BLIP's answers depend on how their questions are padded with transformers {transformers.__version__}: "
+            f"take the version that this was tested with, pip install transformers=={TESTED['transformers']}"
+        )
+
+
+@torch.no_grad()
+def _heeds_padding(model: BlipForQuestionAnswering) -> bool:
+    """Whether the decoder says the same of one question token, padded or not."""
+    state = encode_one_token(model)
+    start, mask = (torch.tensor([row], device=state.device) for row in ([1], [1, 0]))
+    with evaluating(model):
+        alone = decoder_logits(model, start, state, mask[:, :1])
+        padded = decoder_logits(model, start, torch.cat([state, 100 * state], 1), mask)
+    return torch.allclose(alone, padded, rtol=1e-3, atol=1e-3)
 
 
 def add_lora(model: BlipForQuestionAnswering, r: int, alpha: int, dropout: float) -> PeftModel:
@@ -105,9 +127,17 @@ def encode_question(
 
 
 def decoder_logits(
-    model: torch.nn.Module, decoder_input_ids: torch.Tensor, question: torch.Tensor, attention_mask: torch.Tensor
+    model: torch.nn.Module,
+    decoder_input_ids: torch.Tensor,
+    question: torch.Tensor,
+    attention_mask: torch.Tensor,
+    last: int = 0,
 ) -> torch.Tensor:
-    """``(batch, n, vocabulary)``: what follows each prefix of ``decoder_input_ids``, given the question."""
+    """``(batch, n, vocabulary)``: what follows each prefix of ``decoder_input_ids``, given the question.
+
+    Args:
+        last: only the longest so many prefixes; 0: all.
+    """
     logits: torch.Tensor = (
         base_of(model)
         .text_decoder(
@@ -115,6 +145,7 @@ def decoder_logits(
             encoder_hidden_states=question,
             encoder_attention_mask=attention_mask,
             use_cache=False,
+            logits_to_keep=last,
         )
         .logits
     )
@@ -170,7 +201,7 @@ def generate_answers(
     tokens = torch.full_like(input_ids[:, :1], base.decoder_start_token_id)
     ended = torch.zeros_like(tokens[:, 0], dtype=torch.bool)
     for _ in range(max_new_tokens):
-        logits = decoder_logits(model, tokens, question, attention_mask)
+        logits = decoder_logits(model, tokens, question, attention_mask, last=1)
         chosen = logits[:, -1].argmax(-1).masked_fill(ended, text.pad_token_id)
         tokens = torch.cat([tokens, chosen[:, None]], dim=1)
         ended |= chosen == text.sep_token_id

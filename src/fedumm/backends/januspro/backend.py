@@ -38,10 +38,12 @@ class JanusProBackend:
     Args:
         tasks: what to learn: ``vqa``, ``t2i`` or both.
         lora_targets: ``attention`` or ``all``.
+        precision: ``float32`` takes the weights in it; otherwise they are of the checkpoint's type (on a CPU float32).
     """
 
     tasks: tuple[str, ...] = ("vqa",)
     lora_targets: str = "attention"
+    precision: str = "auto"
 
     name = "januspro"
     loss_is_sample_mean = True
@@ -51,11 +53,15 @@ class JanusProBackend:
         """The same for other tasks or layers."""
         return replace(self, tasks=tuple(tasks), lora_targets=lora_targets)
 
+    def for_precision(self, precision: str) -> JanusProBackend:
+        """The same with weights in another type."""
+        return replace(self, precision=precision)
+
     def build_model_and_processor(
         self, model_name_or_path: str, lora_r: int, lora_alpha: int, lora_dropout: float, device: torch.device
     ) -> tuple[torch.nn.Module, Any]:
         """A PEFT model around ``JanusForConditionalGeneration``, and its ``JanusProcessor``."""
-        base, processor = load_pretrained(model_name_or_path, device)
+        base, processor = load_pretrained(model_name_or_path, device, self.precision)
         processor.context = base.config.text_config.max_position_embeddings
         targets = janus.lora_targets(self.lora_targets == "all", "t2i" in self.tasks)
         return with_lora(base, lora_r, lora_alpha, lora_dropout, targets).to(device), processor
@@ -89,30 +95,29 @@ class JanusProBackend:
         return janus.image_losses(model, ids.to(device), batch["prompt_mask"].to(device), image).mean()
 
     @torch.inference_mode()
-    def score_samples(
-        self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device
+    def score_batch(
+        self, model: torch.nn.Module, batch: Batch, processor: Any, device: torch.device
     ) -> list[SampleScore]:
         """Of a greedy answer its VQA score; of a caption its image's nats a token, and the part saved of guessing's."""
-        prompts, codes = Prompts(processor), janus.codebook_size(model)
-        scores: list[SampleScore] = []
-        for batch in dataloader:
-            ids, mask = batch["prompt_ids"].to(device), batch["prompt_mask"].to(device)
-            image = self._image(model, batch, device)
-            if batch["task"] == "vqa":
-                said = generate_answers(model, ids, mask, image, prompts.eos_id, batch["max_a_len"])
-                values = map(vqa_score, map(prompts.text, said), batch["references"])
-                scores += map(SampleScore, values, batch["types"])
-            else:
-                nats = janus.image_losses(model, ids, mask, image).tolist()
-                scores += [
-                    SampleScore(1 - n / math.log(codes), t, n) for n, t in zip(nats, batch["types"], strict=True)
-                ]
-        return scores
+        ids, mask = batch["prompt_ids"].to(device), batch["prompt_mask"].to(device)
+        image = self._image(model, batch, device)
+        if batch["task"] == "vqa":
+            prompts = Prompts(processor)
+            said = generate_answers(model, ids, mask, image, prompts.eos_id, batch["max_a_len"])
+            values = map(vqa_score, map(prompts.text, said), batch["references"])
+            return list(map(SampleScore, values, batch["types"]))
+        nats, codes = janus.image_losses(model, ids, mask, image).tolist(), janus.codebook_size(model)
+        return [SampleScore(1 - n / math.log(codes), t, n) for n, t in zip(nats, batch["types"], strict=True)]
 
     def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device) -> float:
         """The mean of all samples' scores."""
-        scores = [sample.score for sample in self.score_samples(model, dataloader, processor, device)]
+        batches = (self.score_batch(model, batch, processor, device) for batch in dataloader)
+        scores = [sample.score for batch in batches for sample in batch]
         return sum(scores) / len(scores)
+
+    def token_bytes(self, model: torch.nn.Module) -> int:
+        """See :func:`fedumm.backends.januspro.model.token_bytes`."""
+        return janus.token_bytes(model)
 
     def frozen_stages(self, model: torch.nn.Module, processor: Any) -> list[FrozenStage]:
         """Tower and aligner, to understand with; the VQ-VAE's encoder, for what is to be drawn."""
@@ -125,7 +130,7 @@ class JanusProBackend:
             partial(janus.encode_for_understanding, model),
             json.dumps(settings, sort_keys=True, default=str),
         )
-        settings = {"images": images.to_dict(), "crop": "centre", "vq": config.vq_config.to_dict()}
+        settings = {"images": images.to_dict(), "crop": "centre", "vq": config.vq_config.to_dict(), "in": "float32"}
         drawing = FrozenStage(
             CODES,
             parts.vqmodel,
@@ -145,6 +150,13 @@ class JanusProBackend:
         said = generate_answers(model, ids.to(device), mask.to(device), features, prompts.eos_id, _MAX_ANSWER)
         return prompts.text(said[0])
 
+    def drawn_tokens(
+        self, model: torch.nn.Module, processor: Any, captions: Sequence[str], guidance: float | None
+    ) -> list[int]:
+        """Prompt and image, both twice where guidance compares them with the same without the caption."""
+        prompts, times = Prompts(processor), 1 if _guidance(model, guidance) == 1 else 2
+        return [times * (len(prompts.caption(caption)) + prompts.image_tokens) for caption in captions]
+
     @torch.inference_mode()
     def draw(
         self,
@@ -162,8 +174,6 @@ class JanusProBackend:
         By default its strength is that of the checkpoint's ``generation_config.json``, or 5.
         """
         prompts = Prompts(processor)
-        if guidance is None:
-            guidance = janus.base_of(model).generation_config.guidance_scale or 5.0
         if any(not caption.strip() for caption in captions):
             raise FedummError("An empty caption says nothing to draw.")
         texts = [prompts.caption(caption) for caption in captions]
@@ -181,7 +191,7 @@ class JanusProBackend:
             without.to(device),
             prompts.image_tokens,
             uniform_numbers(seeds, prompts.image_tokens),
-            guidance,
+            _guidance(model, guidance),
             temperature,
         )
         return janus.to_images(janus.decode_codes(model, codes), processor.image_processor)
@@ -206,3 +216,7 @@ class JanusProBackend:
         """Columns that the data set reads."""
         own = {"vqa": ["question", "multiple_choice_answer", "answers"], "t2i": ["caption"]}
         return ["image", *(column for task in self.tasks for column in own[task])]
+
+
+def _guidance(model: torch.nn.Module, given: float | None) -> float:
+    return float(janus.base_of(model).generation_config.guidance_scale or 5.0) if given is None else given

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import DynamicCache
@@ -27,9 +29,10 @@ def generate_answers(
         image_embeds: ``(batch, image tokens, width)``.
     """
     base = base_of(model)
-    states, cache = question_states(
+    cache = DynamicCache(config=base.config.text_config)
+    states = question_states(
         model, input_ids, image_embeds, attention_mask=attention_mask,
-        position_ids=positions(attention_mask), use_cache=True,
+        position_ids=positions(attention_mask), **kept_in(cache, base.model),
     )  # fmt: skip
     answers: list[list[int]] = [[] for _ in input_ids]
     running, mask = [True] * len(answers), attention_mask
@@ -42,11 +45,10 @@ def generate_answers(
         if step + 1 == max_new_tokens or not any(running):
             break
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-        output = base.model.language_model(
+        states = base.model.language_model(
             input_ids=chosen[:, None], attention_mask=mask, position_ids=positions(mask)[:, -1:],
-            past_key_values=cache, use_cache=True,
-        )  # fmt: skip
-        states, cache = output.last_hidden_state, output.past_key_values
+            **kept_in(cache, base.model.language_model),
+        ).last_hidden_state  # fmt: skip
     return answers
 
 
@@ -84,7 +86,7 @@ def generate_codes(
     for step in range(count):
         states = base.model.language_model(
             inputs_embeds=embeds, attention_mask=mask, position_ids=positions(mask)[:, -embeds.shape[1] :],
-            past_key_values=cache, use_cache=True,
+            **kept_in(cache, base.model.language_model),
         ).last_hidden_state  # fmt: skip
         logits = base.model.generation_head(states[:, -1]).float()
         if guided:
@@ -96,6 +98,13 @@ def generate_codes(
         embeds = image_inputs(model, ids[:, :0], fed[:, None])
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
     return torch.stack(codes, 1)
+
+
+def kept_in(cache: DynamicCache, module: torch.nn.Module) -> dict[str, Any]:
+    """Arguments that make ``module`` keep keys and values in ``cache``: called so since transformers 5.24, and
+    ``past_key_values`` before."""
+    name = "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
+    return {name: cache, "use_cache": True}
 
 
 def _draw(logits: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import json
+import logging as python_logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import JanusForConditionalGeneration, JanusProcessor
-from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+from transformers import JanusForConditionalGeneration, JanusImageProcessorPil, JanusProcessor
 from transformers.utils import logging
 
 from fedumm.backends.januspro.prompts import Prompts
 from fedumm.checkpoints import NATIVE, old_layout, resolve_checkpoint
 from fedumm.data.hub_access import check_reachable, explain_hub_error
 from fedumm.errors import FedummError
+from fedumm.libraries import likely_cause
 
 DEFAULT_MODEL = "deepseek-community/Janus-Pro-1B"
+_HEAD = "lm_head.weight"
 
 
 def load_pretrained(
-    model_name_or_path: str, device: torch.device
+    model_name_or_path: str, device: torch.device, precision: str = "auto"
 ) -> tuple[JanusForConditionalGeneration, JanusProcessor]:
     """Model and processor from ``tiny``, a folder or the Hub; the default is Janus-Pro-1B.
 
-    The model is float32 on a CPU, where bfloat16 can be far slower, else of the checkpoint's type.
+    The model is float32 if ``precision`` is, and on a CPU, where bfloat16 can be far slower; else of the checkpoint's
+    type. The VQ-VAE is always float32: in bfloat16 one token in ten of an image would be another.
 
     Raises:
         FedummError: no such folder or repository, the Hub is out of reach, not a Janus, in the layout of the
-            ``janus`` package, without Janus's special tokens, or a context too short for an image.
+            ``janus`` package, without Janus's special tokens or some weights, or a context too short for an image.
     """
     logging.disable_progress_bar()  # one for a file that loads in seconds; downloads keep theirs
     where = resolve_checkpoint("januspro", model_name_or_path or DEFAULT_MODEL)
@@ -39,16 +44,56 @@ def load_pretrained(
         check_reachable("model", where)
     try:
         processor = _load_processor(where)
-        dtype = torch.float32 if device.type == "cpu" else "auto"
-        model = JanusForConditionalGeneration.from_pretrained(where, dtype=dtype)
+        model = _load_model(where, torch.float32 if precision == "float32" or device.type == "cpu" else "auto")
     except FedummError:
         raise
     except Exception as error:
         if local:
-            raise FedummError(f"{where} does not hold a Janus in the layout of transformers: {error}") from error
+            raise FedummError(
+                f"{where} does not hold a Janus in the layout of transformers: {error}{likely_cause()}"
+            ) from error
         raise explain_hub_error("model", where, error, "") from error
+    model.model.vqmodel.float()
+    _set_padding(processor.tokenizer, model.generation_config, where)
     _check_fit(model.config, Prompts(processor), where)
     return model, processor
+
+
+def _load_model(where: str, dtype: torch.dtype | str) -> JanusForConditionalGeneration:
+    """With a head of its own if the checkpoint has one.
+
+    Janus's configuration says by default that there is none. The library, which then finds one, keeps it with a
+    warning, and would still overwrite it with the embeddings when it next ties weights.
+    """
+
+    def load(tied: bool) -> tuple[JanusForConditionalGeneration, set[str]]:
+        model, report = JanusForConditionalGeneration.from_pretrained(
+            where, dtype=dtype, tie_word_embeddings=tied, output_loading_info=True
+        )
+        model.config.text_config.tie_word_embeddings = tied
+        return model, set(report["missing_keys"])
+
+    model, missing = load(tied=False)
+    if missing == {_HEAD}:
+        model, missing = load(tied=True)
+    if missing:
+        raise FedummError(f"{where} lacks {len(missing)} of a Janus's weights, among them {min(missing)}.")
+    return model
+
+
+def _set_padding(tokenizer: Any, generation: Any, where: str) -> None:
+    """The published tokenizer names no padding token, the settings for generation do."""
+    pad = generation.pad_token_id
+    if pad is None:
+        pad = (getattr(generation, "generation_kwargs", None) or {}).get("pad_token_id")
+    if pad is None or tokenizer.pad_token_id is not None:
+        return
+    if not 0 <= pad < len(tokenizer):
+        raise FedummError(
+            f"{where}: padding is token {pad} in generation_config.json, and the tokenizer has {len(tokenizer)}. "
+            "The files are of different checkpoints."
+        )
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
 
 
 def _check_layout(folder: Path) -> None:
@@ -63,7 +108,8 @@ def _check_layout(folder: Path) -> None:
 
 def _load_processor(where: str) -> Any:
     try:
-        processor = JanusProcessor.from_pretrained(where)
+        with _quiet_about_tokenizers():
+            processor = JanusProcessor.from_pretrained(where)
     except AttributeError as error:
         raise FedummError(
             f"The tokenizer of {where} lacks Janus's special tokens (image_token, boi_token, eoi_token): {error}. "
@@ -72,6 +118,25 @@ def _load_processor(where: str) -> Any:
     # The same pixels on every machine, whether or not torchvision is there.
     processor.image_processor = JanusImageProcessorPil.from_pretrained(where)
     return processor
+
+
+@contextmanager
+def _quiet_about_tokenizers() -> Iterator[None]:
+    """Without the advice to edit ``tokenizer_config.json``.
+
+    The published one names ``LlamaTokenizer`` for a tokenizer of another kind (bytes). ``transformers`` notices, takes
+    the right class, and says at each load what its owner should write there.
+    """
+    speaker = python_logging.getLogger("transformers.models.auto.tokenization_auto")
+
+    def other(record: python_logging.LogRecord) -> bool:
+        return "is ByteLevel; loading" not in record.getMessage()
+
+    speaker.addFilter(other)
+    try:
+        yield
+    finally:
+        speaker.removeFilter(other)
 
 
 def _check_fit(config: Any, prompts: Prompts, where: str) -> None:

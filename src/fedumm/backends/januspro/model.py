@@ -15,6 +15,9 @@ from PIL import Image
 from transformers import JanusForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from fedumm.backends.januspro.logits import cross_entropies
+from fedumm.precision import full_float32
+
 _ATTENTION = "q_proj|k_proj|v_proj"
 _LANGUAGE = r".*\blanguage_model\..*\.({})"
 _GENERATION = r"|.*\bgeneration_aligner\.(fc1|hidden_layers\.\d+)|.*\bgeneration_head\.(proj_out|vision_head)"
@@ -48,31 +51,44 @@ def encode_for_understanding(model: torch.nn.Module, pixel_values: torch.Tensor)
     return features
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 @torch.no_grad()
 def encode_for_generation(model: torch.nn.Module, pixel_values: torch.Tensor) -> torch.Tensor:
     """Frozen VQ-VAE: ``(batch, 3, side, side)`` -> codes ``(batch, image tokens)``, row by row, int32.
+
+    In float32 throughout, whatever the rest of the model is in: these are what is to be learnt.
 
     The nearest code is the one of the smallest angle: Janus normalises both sides to unit length (van den
     Oord et al., 2017, with Yu et al., 2021), which the library's ``encode`` leaves out.
     """
     vq = base_of(model).model.vqmodel
-    latents = vq.quant_conv(vq.encoder(pixel_values.to(vq.quant_conv.weight.dtype))).float()
-    codebook = F.normalize(vq.quantize.embedding.weight.float(), dim=-1)
-    # The length of a latent does not change which code is nearest.
-    nearest = torch.einsum("bdhw,nd->bhwn", latents, codebook).argmax(-1)
+    with full_float32(pixel_values.device):
+        latents = vq.quant_conv(vq.encoder(pixel_values.float()))
+        codebook = F.normalize(vq.quantize.embedding.weight, dim=-1)
+        # The length of a latent does not change which code is nearest.
+        nearest = torch.einsum("bdhw,nd->bhwn", latents, codebook).argmax(-1)
     return nearest.flatten(1).to(torch.int32)
 
 
 @torch.no_grad()
 def decode_codes(model: torch.nn.Module, codes: torch.Tensor) -> torch.Tensor:
     """Frozen VQ-VAE: codes ``(batch, image tokens)`` -> pixels ``(batch, 3, side, side)``, float32, about -1..1."""
-    pixels: torch.Tensor = base_of(model).model.vqmodel.decode(codes.long()).float()
+    with full_float32(codes.device):
+        pixels: torch.Tensor = base_of(model).model.vqmodel.decode(codes.long())
     return pixels
 
 
 def codebook_size(model: torch.nn.Module) -> int:
     """How many codes there are."""
     return int(base_of(model).config.vq_config.num_embeddings)
+
+
+def token_bytes(model: torch.nn.Module) -> int:
+    """Bytes of keys and values that the language model keeps of a token, all layers together."""
+    base = base_of(model)
+    text = base.config.text_config
+    numbers: int = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
+    return numbers * base.get_input_embeddings().weight.element_size()  # type: ignore[no-any-return]
 
 
 def to_images(pixels: torch.Tensor, processor: Any) -> list[Image.Image]:
@@ -86,8 +102,8 @@ def to_images(pixels: torch.Tensor, processor: Any) -> list[Image.Image]:
 
 def question_states(
     model: torch.nn.Module, input_ids: torch.Tensor, image_embeds: torch.Tensor, **options: Any
-) -> tuple[torch.Tensor, Any]:
-    """Last hidden states ``(batch, length, width)``, and the cache of keys and values if ``use_cache`` asks for it.
+) -> torch.Tensor:
+    """Last hidden states ``(batch, length, width)``.
 
     Args:
         input_ids: ``(batch, length)``, with placeholders for the image's tokens.
@@ -95,7 +111,8 @@ def question_states(
     """
     features = BaseModelOutputWithPooling(pooler_output=image_embeds)
     output = base_of(model).model(input_ids=input_ids, mm_encoder_outputs={"image": features}, **options)
-    return output.last_hidden_state, output.past_key_values
+    states: torch.Tensor = output.last_hidden_state
+    return states
 
 
 def answer_loss(
@@ -109,10 +126,10 @@ def answer_loss(
 
     Padding on the right needs no mask: no token attends to what follows it.
     """
-    states, _ = question_states(model, input_ids, image_embeds, use_cache=False)
+    states = question_states(model, input_ids, image_embeds, use_cache=False)
     said = labels != -100
-    logits = base_of(model).lm_head(states[said])
-    losses = F.cross_entropy(logits.float(), labels[said], reduction="none")
+    base = base_of(model)
+    losses = cross_entropies(base.lm_head, states[said], labels[said], base.config.text_config.vocab_size)
     lengths = said.sum(1)
     return (losses / lengths.repeat_interleave(lengths)).sum() / len(labels)
 
@@ -147,6 +164,5 @@ def image_losses(
     states = base.model.language_model(
         inputs_embeds=embeds, attention_mask=mask, position_ids=positions(mask), use_cache=False
     ).last_hidden_state
-    logits = base.model.generation_head(states[:, -codes.shape[1] :])
-    losses: torch.Tensor = F.cross_entropy(logits.float().transpose(1, 2), codes, reduction="none")
-    return losses.mean(1)
+    states = states[:, -codes.shape[1] :]
+    return cross_entropies(base.model.generation_head, states, codes, codebook_size(model)).mean(1)

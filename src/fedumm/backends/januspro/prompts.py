@@ -9,9 +9,13 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from transformers.models.janus.processing_janus import DEFAULT_SYSTEM_PROMPT
-
 from fedumm.errors import FedummError
+
+SYSTEM = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+    "provides, and assist the user with a variety of tasks using natural language.\n\n"
+)
+"""What Janus was told before each question, where its processor's settings ask for it."""
 
 
 class Prompts:
@@ -57,7 +61,7 @@ class Prompts:
     def _question(self, text: str) -> tuple[int, ...]:
         """The prompt for an answer, with one placeholder token for the image; :meth:`with_image` widens it."""
         chat = self._chat({"type": "image"}, {"type": "text", "text": text})
-        system = DEFAULT_SYSTEM_PROMPT if self._processor.use_default_system_prompt else ""
+        system = SYSTEM if self._processor.use_default_system_prompt else ""
         ids = self._ids(system + chat)
         if ids.count(self.image_id) != 1:
             raise FedummError(f"A question must not contain the token {self._processor.image_token}: {text!r}.")

@@ -20,6 +20,8 @@ from fedumm.errors import FedummError
 from fedumm.federation.flare.host_process import SOCKETS
 from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, alive
 from fedumm.report.run_folder import METRICS, ROUNDS, RunFolder, read_config
+from fedumm.stopping import undisturbed
+from fedumm.temporary import base_for_sockets, survives_splitting
 
 LOG = "flare.log"
 _EVERY = 0.2
@@ -40,7 +42,7 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
     shutil.rmtree(folder / PROGRESS, ignore_errors=True)
     children: list[subprocess.Popen[bytes]] = []
     # Not in the run folder: sockets are made in it, and the names of those are limited to 107 bytes.
-    temporary = tempfile.mkdtemp(prefix="fedumm-")
+    temporary = tempfile.mkdtemp(prefix="fedumm-", dir=base_for_sockets())
     environment = {
         **os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TMPDIR": temporary, SOCKETS: temporary,
     }  # fmt: skip
@@ -60,21 +62,25 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
                 )
         _follow(children, folder, show, progress)
     finally:
-        for child in children:
-            end_tree(child.pid)
-            child.wait()
-        for used in (temporary, folder / PROGRESS):
-            shutil.rmtree(used, ignore_errors=True)
+        with undisturbed():
+            for child in children:
+                end_tree(child.pid)
+                child.wait()
+            for used in (temporary, folder / PROGRESS):
+                shutil.rmtree(used, ignore_errors=True)
         if not (folder / ROUNDS).exists():
             # The process that would have drawn it was ended.
             RunFolder(folder, read_config(folder)).finish()
 
 
 def check_path(folder: Path) -> None:
-    """Raise :class:`FedummError` for a path that FLARE's simulator can't work in: it splits commands at spaces."""
-    for path in (str(folder.resolve()), sys.executable):
-        if len(path.split()) > 1:
-            raise FedummError(f"NVIDIA FLARE's simulator takes no path with a space: {path}. Use another --name.")
+    """Raise :class:`FedummError` for a path that FLARE's simulator, which splits commands as a shell, breaks."""
+    for path, way_out in ((str(folder.resolve()), "another --name"), (sys.executable, "a Python in another folder")):
+        if not survives_splitting(path):
+            raise FedummError(
+                f"NVIDIA FLARE's simulator takes no path with a space, a quote, a backslash or a #: {path}. "
+                f"Use {way_out}, or --in_process."
+            )
 
 
 def _follow(children: list[subprocess.Popen[bytes]], folder: Path, show: Show, progress: ShowProgress) -> None:

@@ -1,0 +1,93 @@
+"""``--resume`` and ``--resume_if_exists``: which run goes on, and with which options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from fedumm.config import EXECUTION, OF_ONE_RUN, FederateConfig, from_mapping, is_ours, read_yaml
+from fedumm.errors import FedummError
+from fedumm.report.run_folder import CONFIG, folder_for, folder_for_name
+
+RUNNERS = ("simulator", "in_process", "export_dir")
+
+_PART_OF_THE_RESULT = {"threads", "hosts"}
+_FOLDERS = {"data_path", "feature_cache_dir"}
+_FREE = {f.name for f in fields(FederateConfig) if f.metadata["group"] == EXECUTION} - _PART_OF_THE_RESULT | _FOLDERS
+"""Options that may change when a run goes on: where and how it is run. More rounds may follow, too."""
+
+
+def resumed(flags: Mapping[str, Any]) -> FederateConfig:
+    """The options that the run of ``flags["resume"]`` began with, and those of ``flags`` that change no result.
+
+    Raises:
+        FedummError: there is no run, or a flag would change it.
+    """
+    given = {name: value for name, value in flags.items() if name != "resume"}
+    path = folder_for_name(flags["resume"]).resolve()
+    if not (path / CONFIG).is_file():
+        raise FedummError(f"--resume {path}: there is no run in that folder.")
+    for name in given:
+        if name not in (_FREE - set(OF_ONE_RUN)) | {"num_rounds"}:
+            raise FedummError(f"--{name} can't be changed when a run goes on; --num_rounds can, and how it is run.")
+    values = read_yaml(path / CONFIG)
+    _check_privacy(values, given.get("num_rounds", values.get("num_rounds")))
+    if any(name in given for name in RUNNERS):
+        values = {name: value for name, value in values.items() if name not in RUNNERS}
+    config = from_mapping(FederateConfig, {**values, **given, "resume": str(path), "name": str(path)})
+    if config.export_dir:
+        raise FedummError("--resume is for runs on this machine: --simulator or --in_process.")
+    return config
+
+
+def _check_privacy(values: Mapping[str, Any], num_rounds: Any) -> None:
+    from fedumm.federation.going_on import LOCAL_NOISE
+
+    if values.get("dp") == "local":
+        raise FedummError(f"With --dp local a run can't go on: {LOCAL_NOISE}.")
+    if values.get("dp_epsilon") and num_rounds != values.get("num_rounds"):
+        raise FedummError("--num_rounds can't be changed: the noise was chosen for --dp_epsilon after all rounds.")
+
+
+def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
+    """``config`` as it is to be run: from the start, also where no round was finished, or from where it stopped.
+
+    None: the run is finished.
+
+    Raises:
+        FedummError: the folder holds a run with other options, or one that can't go on.
+    """
+    _check_use(config)
+    path = folder_for(config).resolve()
+    config = replace(config, name=str(path), resume_if_exists=False)
+    if not is_ours(path / CONFIG):
+        return config
+    values = read_yaml(path / CONFIG)
+    _check_same(path, from_mapping(FederateConfig, values, str(path / CONFIG)), config)
+    from fedumm.federation.going_on import has_begun, has_rounds, is_finished
+
+    if is_finished(path, config.num_rounds):
+        return None
+    if has_rounds(path) or (config.dp == "local" and has_begun(path)):
+        _check_privacy(values, config.num_rounds)
+        return replace(config, resume=str(path))
+    return replace(config, overwrite=True)
+
+
+def _check_use(config: FederateConfig) -> None:
+    if not config.name:
+        raise FedummError("--resume_if_exists needs the --name of the run to start or to go on with.")
+    if config.overwrite:
+        raise FedummError("--resume_if_exists keeps what --overwrite would delete: use one of them.")
+    if config.export_dir:
+        raise FedummError("--resume_if_exists is for runs on this machine: --simulator or --in_process.")
+
+
+def _check_same(path: Path, begun: FederateConfig, config: FederateConfig) -> None:
+    names = [f.name for f in fields(config) if f.name not in _FREE | {"num_rounds"}]
+    other = [name for name in names if getattr(begun, name) != getattr(config, name)]
+    if other:
+        told = ", ".join(f"--{name} {getattr(begun, name)!r}, not {getattr(config, name)!r}" for name in other)
+        raise FedummError(f"The run in {path} began with {told}. Give it the options that it had, or another --name.")

@@ -1,0 +1,93 @@
+"""Scoring a backbone on a data set, as many samples at a time as fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fedumm.backends.protocol import SampleScore, ScoresSamples
+from fedumm.config import RunConfig
+from fedumm.errors import FedummError
+from fedumm.training.backbone import Backbone
+from fedumm.training.fitting import ends_when_full, halve, token_budget
+from fedumm.training.local import is_cached, loader
+from fedumm.training.order import Batch, evaluation_batches
+from fedumm.training.results import Evaluation, Scores
+
+OPTION = "--eval_batch_size"
+
+
+def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Scores:
+    """Score the backbone with its present adapter, task by task.
+
+    A batch for which memory runs out is tried again in halves: scores are the same, to rounding.
+
+    Raises:
+        FedummError: there is no memory for a single sample.
+    """
+    backbone.model.eval()
+    most = config.eval_batch_size or config.batch_size * (32 if is_cached(backbone, dataset) else 8)
+    batches = evaluation_batches(dataset, config, most, None if config.eval_batch_size else token_budget(backbone))
+    if not isinstance(backbone.backend, ScoresSamples):
+        return {config.tasks[0]: Evaluation(_score(backbone, dataset, batches, config), len(dataset), {})}
+    by_task: dict[str, list[SampleScore]] = {}
+    for batch, scores in _score_batches(backbone, dataset, batches, config):
+        by_task.setdefault(batch.task, []).extend(scores)
+    return {task: _evaluation(own) for task, own in by_task.items()}
+
+
+def _within_limits(backbone: Backbone, batches: Sequence[Batch]) -> list[Batch]:
+    """``batches`` cut to sizes that memory has not run out with."""
+    cut = []
+    for batch in batches:
+        most = backbone.limits.get(batch.task, len(batch.rows))
+        cut += [Batch(batch.task, batch.rows[i : i + most]) for i in range(0, len(batch.rows), most)]
+    return cut
+
+
+def _score(backbone: Backbone, dataset: Any, batches: Sequence[Batch], config: RunConfig) -> float:
+    """The backend's own mean. It is one call for all batches, so all are scored again where one does not fit."""
+    while True:
+        batches = _within_limits(backbone, batches)
+        with ends_when_full(), backbone.autocast():
+            loaded = loader(backbone, dataset, batches, config)
+            return float(backbone.backend.evaluate(backbone.model, loaded, backbone.processor, backbone.device))
+        halve(backbone, batches[0].task, max(len(batch.rows) for batch in batches), OPTION)
+
+
+def _score_batches(
+    backbone: Backbone, dataset: Any, batches: Sequence[Batch], config: RunConfig
+) -> list[tuple[Batch, list[SampleScore]]]:
+    scored: list[tuple[Batch, list[SampleScore]]] = []
+    waiting = _within_limits(backbone, batches)
+    while waiting:
+        done = _score_until_full(backbone, loader(backbone, dataset, waiting, config))
+        scored += zip(waiting, done, strict=False)
+        waiting = waiting[len(done) :]
+        if waiting:
+            halve(backbone, waiting[0].task, len(waiting[0].rows), OPTION)
+            waiting = _within_limits(backbone, waiting)
+    for batch, scores in scored:
+        if len(batch.rows) != len(scores):
+            raise FedummError(f"The backend's score_batch gave {len(scores)} scores for {len(batch.rows)} samples.")
+    return scored
+
+
+def _score_until_full(backbone: Backbone, loaded: Any) -> list[list[SampleScore]]:
+    """The scores of each batch, up to the first for which memory does not suffice."""
+    backend, done = backbone.backend, list[list[SampleScore]]()
+    assert isinstance(backend, ScoresSamples)
+    with ends_when_full(), backbone.autocast():
+        for batch in loaded:
+            done.append(backend.score_batch(backbone.model, batch, backbone.processor, backbone.device))
+    return done
+
+
+def _evaluation(samples: Sequence[SampleScore]) -> Evaluation:
+    by_name: dict[str, list[float]] = {}
+    for sample in samples:
+        by_name.setdefault(sample.part, []).append(sample.score)
+    parts = {name: (sum(own) / len(own), len(own)) for name, own in sorted(by_name.items()) if name}
+    losses = [sample.loss for sample in samples if sample.loss is not None]
+    loss = sum(losses) / len(losses) if losses else None
+    return Evaluation(sum(sample.score for sample in samples) / len(samples), len(samples), parts, loss)
