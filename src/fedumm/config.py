@@ -281,6 +281,9 @@ class FederateConfig(RunConfig):
     simulator: bool = option(EXECUTION, "Run with NVFlare simulator (single machine)", False)
     in_process: bool = option(EXECUTION, "Run in this process, without NVFlare", False)
     export_dir: str = option(EXECUTION, "Export job config for production deployment", "")
+    use_env_script: bool = option(
+        EXECUTION, "Run each host in its backend's own environment (conda or venv), through scripts/launch_*.sh", False
+    )
     hosts: int = option(
         EXECUTION,
         "Processes that serve the clients, one backbone each (0: one per GPU, or 1; a small model: one per core)",
@@ -311,6 +314,11 @@ class FederateConfig(RunConfig):
             raise FedummError(f"--hosts {self.hosts} is more than --num_clients {self.num_clients}.")
         if self.min_clients > (self.clients_per_round or self.num_clients):
             raise FedummError(f"--min_clients {self.min_clients} is more than take part in a round.")
+        if self.use_env_script and self.in_process:
+            raise FedummError(
+                "--use_env_script starts processes in other environments, and --in_process is this one alone: use "
+                "--simulator or --export_dir."
+            )
         if self.krum_f and (self.clients_per_round or self.num_clients) < 2 * self.krum_f + 3:
             raise FedummError(f"--krum_f {self.krum_f} needs at least {2 * self.krum_f + 3} clients in a round.")
 

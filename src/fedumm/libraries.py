@@ -17,9 +17,14 @@ TESTED = {
 """The newest of each, as in ``constraints.txt``: of the libraries whose changes have broken programs before."""
 
 
+def installed_versions() -> dict[str, str]:
+    """The version of each library of :data:`TESTED`; empty if it is not there."""
+    return {name: _installed(name) for name in TESTED}
+
+
 def newer_than_tested() -> str:
     """One sentence on installed libraries that are newer than :data:`TESTED`; empty if none is. Imports none."""
-    found = {name: _installed(name) for name in TESTED}
+    found = installed_versions()
     newer = [name for name, own in found.items() if _numbers(own) > _numbers(TESTED[name])]
     texts = [f"{name} {found[name]} (tested: {TESTED[name]})" for name in newer]
     return f"Newer than this version of fedumm was tested with: {', '.join(texts)}." if texts else ""

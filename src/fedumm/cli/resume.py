@@ -35,7 +35,7 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
     values = read_yaml(path / CONFIG)
     _check_privacy(values, given.get("num_rounds", values.get("num_rounds")))
     if any(name in given for name in RUNNERS):
-        values = {name: value for name, value in values.items() if name not in RUNNERS}
+        values = {name: value for name, value in values.items() if name not in (*RUNNERS, "use_env_script")}
     config = from_mapping(FederateConfig, {**values, **given, "resume": str(path), "name": str(path)})
     if config.export_dir:
         raise FedummError("--resume is for runs on this machine: --simulator or --in_process.")

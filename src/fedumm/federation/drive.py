@@ -29,6 +29,7 @@ def drive(server: Server, send: Send) -> None:
     while (task := server.next_task()) is not None:
         answers = send(task)
         if not server.balance:
+            server.lost({host for host, answer in answers.items() if not isinstance(answer, HostReply)})
             answers = {host: _or_failure(task, host, answer) for host, answer in answers.items()}
         replies = _answers(answers, HostReply)
         try:

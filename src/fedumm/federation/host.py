@@ -30,7 +30,7 @@ from fedumm.federation.memory import CONTROL, OWN, RESIDUAL, ClientMemory, part,
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.rules import check_rules
 from fedumm.federation.start import client_start, travelling, unpacked_change
-from fedumm.libraries import likely_cause
+from fedumm.libraries import installed_versions, likely_cause
 from fedumm.privacy.mechanism import private_update
 from fedumm.report.card import own_card
 from fedumm.seeds import derive
@@ -65,16 +65,18 @@ class Host:
     Args:
         folder: for what clients keep from round to round.
         index: which of ``hosts`` on this machine it is.
+        answered: the last round that a host before it, which has died, has answered.
     """
 
     def __init__(
-        self, name: str, config: FederateConfig, progress: Progress, folder: Path, index: int = 0, hosts: int = 1
-    ) -> None:
+        self, name: str, config: FederateConfig, progress: Progress, folder: Path, index: int = 0, hosts: int = 1,
+        answered: int = 0,
+    ) -> None:  # fmt: skip
         self.name, self.config, self.progress = name, config, progress
         self._index, self._hosts = index, hosts
         self._aggregator = get_aggregator(config.aggregator)
         self._dp = check_rules(config) if config.dp == "local" else None
-        self._answered = 0
+        self._answered = answered
         self._notes: list[str] = []
         self._memory = ClientMemory(folder)
         self._global: AdapterState = {}
@@ -149,6 +151,7 @@ class Host:
             test_samples=len(test_rows),
             cache=cached,
             device=str(device),
+            versions=installed_versions(),
         )
 
     def _prepare(self, backbone: Backbone, splits: DataSplits, test_rows: range) -> list[CacheReport]:

@@ -20,10 +20,12 @@ def run(config: FederateConfig, command: str) -> int:
     """Run in process or in FLARE's simulator, with the run folder and the screen."""
     path = folder_for(config)
     if config.simulator:
+        from fedumm.federation.flare.environment import check_environment
         from fedumm.federation.flare.runner import check_path
         from fedumm.training.preflight import check_hub
 
         check_path(path)
+        check_environment(config)
         check_hub(config)
     lock = lock_run(path) if config.resume else create(path, config, command)
     try:

@@ -54,7 +54,10 @@ class Setup:
 
 @dataclass(frozen=True)
 class Ready:
-    """A host's answer to :class:`Setup`: the model is there; ``adapter`` is empty unless asked for."""
+    """A host's answer to :class:`Setup`: the model is there; ``adapter`` is empty unless asked for.
+
+    ``versions`` are those of the libraries that results depend on.
+    """
 
     spec: Spec
     adapter_config: dict[str, Any]
@@ -64,6 +67,7 @@ class Ready:
     test_samples: int
     cache: list[CacheReport]
     device: str
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -205,6 +209,8 @@ def from_wire(data: dict[str, Any]) -> Message:
             fields["control"] = Parcel(**fields["control"]) if fields["control"] else None
         if data.get("kind") == "Ready":
             fields["cache"] = [CacheReport(**report) for report in fields["cache"]]
+            versions = list(fields["versions"].items())[:_MOST_NOTES]
+            fields["versions"] = {_line(name): _line(version) for name, version in versions}
             fields["spec"] = {k: (tuple(int(n) for n in shape), str(d)) for k, (shape, d) in fields["spec"].items()}
         message: Message = _PLAIN[data["kind"]](**fields)
         return message

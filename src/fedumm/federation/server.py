@@ -75,7 +75,7 @@ class Server:
         self._adapter_config: dict[str, Any] = {}
         self._news: News | None = None
         self._base = -1
-        self._repeated = False
+        self._repeated = self._some_hold_nothing = False
         self._counted: dict[str, int] = {}
         self._digests: dict[str, str] = {}
         self._records = 0
@@ -153,7 +153,10 @@ class Server:
         self.store.record(
             {
                 "event": "setup",
-                "hosts": {host: {"clients": self.assignments[host], "device": r.device} for host, r in answers.items()},
+                "hosts": {
+                    host: {"clients": self.assignments[host], "device": r.device, "versions": r.versions}
+                    for host, r in answers.items()
+                },
                 "clients": {
                     name: {k: c[k] for k in ("train", "heldout", "tasks")} for name, c in self._clients.items()
                 },
@@ -210,13 +213,24 @@ class Server:
         self._round_started = time.monotonic()
         every = self.config.geneval_every
         draw = self.round == 1 or not train or (every > 0 and (self.round - 1) % every == 0)
-        news, base = (self._news, self._base) if self._news else (self._rounds.nothing(), self.round - 1)
+        news, base = self._told()
         factors = "".join(sorted(self._rounds.factors(self.round)))
         since = {client: last for client, last in self._counted.items() if client in chosen | scorers}
         return RoundTask(
             self.round, train, news.adapter, self._on_hosts(chosen), draw, factors, news.change, news.control, since,
             base, self._on_hosts(scorers),
         )  # fmt: skip
+
+    def lost(self, hosts: Collection[str]) -> None:
+        """Hosts that gave no answer: they may have been started again, and hold nothing."""
+        self._some_hold_nothing |= bool(hosts)
+
+    def _told(self) -> tuple[News, int]:
+        """What all hosts have to be told, and the round whose result they must hold for it; -1: any, or nothing."""
+        if self._some_hold_nothing and not self._rounds.aggregator.changes_backbone:
+            self._some_hold_nothing = False
+            return self._rounds.everything(), -1
+        return (self._news, self._base) if self._news else (self._rounds.nothing(), self.round - 1)
 
     def _on_hosts(self, clients: Collection[str]) -> dict[str, list[str]]:
         return {host: [c for c in own if c in clients] for host, own in self.assignments.items()}

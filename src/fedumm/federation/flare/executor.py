@@ -5,28 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nvflare.apis.event_type import EventType
 from nvflare.apis.executor import Executor
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
-from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.flare.carrier import TASK, pack, unpack
+from fedumm.federation.flare.site_host import SiteHost
 from fedumm.federation.messages import HostError
-from fedumm.report.run_folder import CLIENTS
-
-
-class _AbortedError(Exception):
-    """FLARE asked this process to stop what it is doing."""
 
 
 class HostExecutor(Executor):  # type: ignore[misc]
     """Keeps one host, with its backbone, for the whole job.
 
-    On a real site that is a :class:`fedumm.federation.host.Host` in this process; in a simulation it
-    runs beside FLARE (:mod:`fedumm.federation.flare.host_process`), and this process needs no torch.
+    On a real site that runs in a child of this process (:mod:`fedumm.federation.flare.site_host`), in a simulation
+    beside FLARE (:mod:`fedumm.federation.flare.host_process`): this process needs no torch.
 
     Args:
         run_config: the run's options.
@@ -60,12 +56,11 @@ class HostExecutor(Executor):  # type: ignore[misc]
 
             leave_with_launcher()
             return RemoteHost(name)
-        from fedumm.federation.host import Host
-
         workspace = fl_ctx.get_engine().get_workspace()
-        folder = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / "fedumm" / CLIENTS
-        return Host(name, FederateConfig(**self.run_config), self._progress, folder)
+        folder = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / "fedumm"
+        return SiteHost(name, self.run_config, folder, lambda: self._abort.triggered)
 
-    def _progress(self, text: str, done: int, total: int) -> None:
-        if self._abort.triggered:
-            raise _AbortedError
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """End the child with the job."""
+        if event_type == EventType.END_RUN and isinstance(self._host, SiteHost):
+            self._host.close()

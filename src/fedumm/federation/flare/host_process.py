@@ -19,11 +19,12 @@ from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
 from typing import Any
 
-from fedumm.backends.registry import SHIPPED, load_backend_file
+from fedumm.backends.registry import SHIPPED
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
+from fedumm.federation.flare.serving import answer_messages
 from fedumm.federation.flare.watch import PROGRESS, leave_with_launcher
-from fedumm.federation.messages import HostError, Message, from_wire, to_wire
+from fedumm.federation.messages import Message, from_wire, to_wire
 from fedumm.report.run_folder import CLIENTS, read_config, write_atomically
 
 SOCKETS = "FEDUMM_HOST_SOCKETS"
@@ -120,29 +121,16 @@ def _serve(name: str, index: int, count: int, folder: Path) -> None:
     leave_with_launcher()
     progress = _ProgressFile(folder / PROGRESS / f"{name}.json")
     progress("starting", 0, 1)
+    config = read_config(folder)
+
+    def make_host() -> Any:
+        from fedumm.federation.host import Host
+
+        return Host(name, config, progress, folder / CLIENTS, index, count)
+
     # The end of FLARE's process, on the other side, is the end of this one.
     with contextlib.suppress(EOFError), Listener(str(_address(name)), "AF_UNIX") as listener:
-        _answer(listener.accept(), name, index, count, folder, progress)
-
-
-def _answer(
-    connection: Connection, name: str, index: int, count: int, folder: Path, progress: _ProgressFile
-) -> None:  # fmt: skip
-    from fedumm.federation.host import Host
-
-    config = read_config(folder)
-    host: Host | None = None
-    while True:
-        message = from_wire(connection.recv())
-        try:
-            if host is None:
-                if config.backend_file:
-                    load_backend_file(config.backend_file)
-                host = Host(name, config, progress, folder / CLIENTS, index, count)
-            answer = host.handle(message)
-        except FedummError as error:
-            answer = HostError(str(error))
-        connection.send(to_wire(answer))
+        answer_messages(listener.accept(), config, make_host)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from fedumm.errors import FedummError
+from fedumm.federation.flare.environment import python_command
 from fedumm.federation.flare.host_process import SOCKETS
 from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, alive
 from fedumm.report.run_folder import METRICS, ROUNDS, RunFolder, read_config
@@ -43,13 +44,14 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
     children: list[subprocess.Popen[bytes]] = []
     # Not in the run folder: sockets are made in it, and the names of those are limited to 107 bytes.
     temporary = tempfile.mkdtemp(prefix="fedumm-", dir=base_for_sockets())
+    programs = {"simulate": [sys.executable], "host_process": python_command(read_config(folder))}
     environment = {
         **os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TMPDIR": temporary, SOCKETS: temporary,
     }  # fmt: skip
     try:
         with open(folder / LOG, "wb") as log:
-            for module in ("simulate", "host_process"):
-                command = [sys.executable, "-m", f"fedumm.federation.flare.{module}", str(folder)]
+            for module, python in programs.items():
+                command = [*python, "-m", f"fedumm.federation.flare.{module}", str(folder)]
                 children.append(
                     subprocess.Popen(
                         command,
