@@ -52,12 +52,20 @@ def of(folder: Path, event: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str], list[str]]:
-    """One simulated run of the toy backend on two hosts, its output, and who built a model."""
+    """One simulated run of the toy backend on two hosts, its output, and who built a model. In each round one of its
+    three clients only scores."""
     folder = tmp_path_factory.mktemp("flare") / "toy"
     builds = folder.with_name("builds.txt")
     result = subprocess.run(
         # FLARE's processes work in other folders: a path that is relative to this one must still be found.
-        command("simulator", folder, TOY_OPTIONS, hosts=2, backend_file=os.path.relpath(TOY, folder.parent)),
+        command(
+            "simulator",
+            folder,
+            TOY_OPTIONS,
+            hosts=2,
+            clients_per_round=2,
+            backend_file=os.path.relpath(TOY, folder.parent),
+        ),
         env={**os.environ, "TOY_BUILDS": str(builds)},
         cwd=folder.parent,
         capture_output=True,
@@ -69,11 +77,11 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
 
 def test_a_backend_file_federates_to_the_same_bits_as_in_process(toy_run: Any, run_toy: Run) -> None:
     folder, result, _ = toy_run
-    other, _ = run_toy("in_process", hosts=1)
+    other, _ = run_toy("in_process", hosts=1, clients_per_round=2)
     for which in ("best", "last"):
         assert weights(folder, which) == weights(other, which)
-    volatile = {"seconds", "seconds_train", "seconds_eval", "elapsed", "bytes_down"}
-    for event in ("client", "final"):
+    volatile = {"seconds", "seconds_train", "seconds_eval", "seconds_host", "elapsed", "bytes_down"}
+    for event in ("client", "round", "final"):
         a, b = ([{k: v for k, v in r.items() if k not in volatile} for r in of(f, event)] for f in (folder, other))
         assert a == b
     assert not result.stderr

@@ -23,7 +23,7 @@ from toy import lora_options, toy_config
 CASES: dict[str, dict[str, Any]] = {
     "fedavg": {},
     "fedadam": {"aggregator": "fedadam"},
-    "fedsa_lora": {"aggregator": "fedsa_lora"},
+    "fedsa_lora": {"aggregator": "fedsa_lora", "clients_per_round": 1},
     "scaffold": {"scaffold": True, "wire": "int8"},
     "flora": {"aggregator": "flora", "wire_down": "int8"},
     "residuals": {"wire": "int8", "top_k": 0.3, "clients_per_round": 2},
@@ -111,7 +111,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, runner: str) -> None:
     assert records(tmp_path / "killed")[1:] == records(tmp_path / "straight")[1:], "all but the set-up of the hosts"
 
 
-@pytest.mark.parametrize("options", [{}, {"aggregator": "flora", "wire": "int8"}])
+@pytest.mark.parametrize("options", [{"clients_per_round": 1}, {"aggregator": "flora", "wire": "int8"}])
 def test_a_finished_run_can_be_given_more_rounds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any]
 ) -> None:

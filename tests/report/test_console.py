@@ -31,6 +31,10 @@ ROUND: dict[str, Any] = {
     "round": 2,
     "rounds": 10,
     "clients": 4,
+    "roster": 4,
+    "clients_per_round": 4,
+    "heldout_clients": {"site-1": 0.5, "site-2": 0.5, "site-3": 0.5, "site-4": 0.5},
+    "heldout_missing": [],
     "train_loss": 1.23456,
     "train_losses": {"vqa": 1.23456},
     "heldout": 0.5,
@@ -109,6 +113,38 @@ def test_numbers_that_a_run_has_get_columns_of_their_own(screen: Screen) -> None
     header, *lines = screen.lines
     assert cells(header) == [*HEADINGS, "agg. error", "epsilon"]
     assert [cells(line)[-2:] for line in lines] == [["0.0123", "1.5"], ["-", "2.25"]]
+
+
+SAMPLED: dict[str, Any] = {
+    **ROUND, "clients": 2, "clients_per_round": 2, "heldout_clients": {"site-1": 0.5, "site-2": 0.5, "site-4": 0.5},
+    "heldout_before_tasks": {"vqa": {"score": 0.25, "count": 9, "parts": {}}}, "aggregation_error": 0.0123456,
+}  # fmt: skip
+
+
+def test_where_clients_are_drawn_each_number_says_whose_it_is(screen: Screen) -> None:
+    screen.console.show(SAMPLED)
+    panel, drawn, header, line = screen.lines
+    assert panel == "held-out: 3 of 4 clients, the same in every round; the best adapter is chosen by it"
+    assert drawn == "before, after: before and after local training, the 2 client(s) of the round"
+    assert cells(header)[2:7] == ["train loss", "held-out", "before", "after", "common test"]
+    assert cells(line)[2:7] == ["1.2346", "50.00 %", "25.00 %", "66.67 %", "12.50 %"]
+    assert len(header) == len(line) == 120
+    ends = [m.end() for m in re.finditer(r"\S+(?: \S+)*", header)]
+    assert ends == [m.end() for m in re.finditer(r"\S+(?: \S+)*", line)]
+
+
+def test_with_privacy_all_numbers_are_of_the_clients_drawn(screen: Screen) -> None:
+    screen.console.show({**SAMPLED, "epsilon": 1.5})
+    assert screen.lines[0] == (
+        "held-out, after local: the clients of the round; with privacy, no adapter is chosen by scores"
+    )
+    assert cells(screen.lines[1])[:6] == HEADINGS[:6]
+
+
+def test_a_score_without_some_of_its_clients_is_told(screen: Screen) -> None:
+    screen.console.show({**SAMPLED, "heldout_clients": {"site-1": 0.5}, "heldout_missing": ["site-2", "site-4"]})
+    assert screen.lines[0].startswith("held-out: 3 of 4 clients")
+    assert screen.lines[-1].strip() == "held-out without 2 of its 3 clients in this round"
 
 
 def test_what_happened_between_rounds_is_told(screen: Screen) -> None:
@@ -192,8 +228,8 @@ def test_other_records_print_nothing(event: str, screen: Screen) -> None:
     assert screen.text == ""
 
 
-def scored(number: int, **scores: dict[str, float]) -> dict[str, Any]:
-    """A closing record's entry: of ``t2i`` the loss."""
+def scored(number: int, clients: str = "ab", **scores: dict[str, float]) -> dict[str, Any]:
+    """A closing record's entry by clients of one letter: of ``t2i`` the loss."""
     tasks = {
         name: {
             task: {"score": value, "count": 3, "parts": {}} | ({"loss": value} if task == "t2i" else {})
@@ -201,7 +237,8 @@ def scored(number: int, **scores: dict[str, float]) -> dict[str, Any]:
         }
         for name, own in scores.items()
     }
-    return {"round": number, "heldout_tasks": {}, "test_tasks": {}} | {f"{n}_tasks": own for n, own in tasks.items()}
+    empty = {"heldout_tasks": {}, "test_tasks": {}, "heldout_clients": dict.fromkeys(clients, 0.5)}
+    return {"round": number, **empty} | {f"{n}_tasks": own for n, own in tasks.items()}
 
 
 def shown_table(screen: Screen) -> list[list[str]]:
@@ -232,7 +269,7 @@ def test_a_run_with_two_tasks_shows_both(screen: Screen) -> None:
     ends = [m.end() for m in re.finditer(r"\S+(?: \S+)*", header)]
     assert all(line[end - 1] != " " and line[end : end + 1] in ("", " ") for end in ends), "not under the headings"
     screen.console.finished(
-        Path("runs/x"), {"untrained": both, "best": {**both, "round": 1}, "last": {**both, "round": 1}}
+        Path("runs/x"), {"roster": 2, "untrained": both, "best": {**both, "round": 1}, "last": {**both, "round": 1}}
     )
     heading, *rows = shown_table(screen)
     assert heading == [
@@ -245,6 +282,7 @@ def test_a_run_with_two_tasks_shows_both(screen: Screen) -> None:
 def test_the_closing_table_has_the_scores_and_the_adapter_to_use(screen: Screen, tmp_path: Path) -> None:
     summary = {
         "event": "summary",
+        "roster": 2,
         "untrained": scored(0, heldout={"vqa": 0.1}),
         "best": scored(7, heldout={"vqa": 0.9}, test={"vqa": 0.8}),
         "last": scored(10, heldout={"vqa": 0.7}, test={"vqa": 0.6}),
@@ -260,6 +298,27 @@ def test_the_closing_table_has_the_scores_and_the_adapter_to_use(screen: Screen,
     assert screen.lines[-3].startswith(f"Run folder: {run} ")
     assert screen.lines[-2] == f"Adapter:    {run}/adapter/best"
     assert screen.lines[-1].endswith(f"--adapter {run}/adapter/best"), "a command must not be broken into lines"
+
+
+@pytest.mark.parametrize(
+    ("scorers", "title", "notes"),
+    [
+        (["abc", "abc", "abc"], "Result", ["", "", ""]),
+        (["ab", "ab", "ab"], "Result (held-out: 2 of 3 clients)", ["", "", ""]),
+        (["abc", "ab", "ab"], "Result", ["all clients", "2 of 3 clients", "2 of 3 clients"]),
+        (["ab", "ac", ""], "Result", ["2 of 3 clients", "2 of 3 clients", ""]),
+        (["", "", ""], "Result", ["", "", ""]),
+    ],
+)
+def test_the_closing_table_says_who_scored(screen: Screen, scorers: list[str], title: str, notes: list[str]) -> None:
+    rows = [scored(n, own, heldout={"vqa": 0.5} if own else {}, test={"vqa": 0.5}) for n, own in enumerate(scorers)]
+    screen.console.finished(Path("x"), {"roster": 3, "untrained": rows[0], "best": rows[1], "last": rows[2]})
+    assert screen.lines[0].strip() == title
+    names = [re.split("[│┃]", line)[1].strip() for line in screen.lines if re.search("[│┃]", line)][2:]
+    expected = []
+    for name, note in zip(["untrained", "best (after round 1)", "last (after round 2)"], notes, strict=True):
+        expected += [name, f"held-out: {note}"] if note else [name]
+    assert names == expected
 
 
 @pytest.mark.parametrize(

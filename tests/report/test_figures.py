@@ -157,6 +157,25 @@ def test_the_figure_of_rounds_shows_the_series(drawn: list[Any], tmp_path: Path)
     assert (tmp_path / "rounds.png").read_bytes().startswith(PNG)
 
 
+@pytest.mark.parametrize(
+    ("scorers", "name"),
+    [
+        (["abcd", "abcd"], "clients' held-out data"),
+        (["ab", "ab"], "held-out data of 2 of 4 clients"),
+        (["abcd", "ab"], "held-out data of 2 to 4 of 4 clients"),
+        (["", "abc"], "held-out data of 3 of 4 clients"),
+    ],
+)
+def test_the_curve_says_on_whose_data_it_was_measured(
+    scorers: list[str], name: str, drawn: list[Any], tmp_path: Path
+) -> None:
+    records = [
+        r | {"roster": 4, "heldout_clients": dict.fromkeys(own, 0.1)} for r, own in zip(DRAWN, scorers, strict=True)
+    ]
+    save_rounds_figure(records, tmp_path / "rounds.png")
+    assert sum(name in lines_of(own) for own in drawn[0].figure.axes) == 2, "questions and images"
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_what_was_drawn_has_a_panel_of_its_own(answers: bool, drawn: list[Any], tmp_path: Path) -> None:
     records = DRAWN if answers else [r | {"train_losses": {"t2i": 4.0}} if "train_losses" in r else r for r in DRAWN]

@@ -168,7 +168,7 @@ class TestCreate:
 RECORDS: list[dict[str, Any]] = [
     {"event": "client", "round": 1, "client": "site-1", "left_out": None, "train_loss": 0.5, "num_samples": 90},
     {"event": "round", "round": 1, "train_loss": math.nan, "heldout": 0.25, "bytes_up": math.inf},
-    {"event": "final", "round": 5, "heldout": 0.75, "test": None},
+    {"event": "final", "round": 5, "heldout": 0.75, "test": None, "heldout_clients": {"site-1": 0.7, "site-2": 0.8}},
     {"event": "summary", "text": "größer"},
 ]
 
@@ -218,6 +218,7 @@ class TestMetrics:
             "client/site-1/num_samples": [(1, 90.0)],
             # A round scores the adapter it starts from; the closing scores belong to the step after the last.
             "round/heldout": [(1, 0.25), (6, 0.75)],
+            "round/heldout_clients": [(6, 2.0)],
         }
 
 
@@ -295,6 +296,12 @@ class TestCard:
             "library_name": "peft",
             "tags": ["lora", "fedumm", "federated-learning"],
         }
+
+    def test_it_says_on_how_many_clients_it_was_scored(self) -> None:
+        names = [f"site-{n}" for n in range(1, 5)]
+        for count, where in ((4, "the clients' held-out data"), (3, "the held-out data of 3 of 4 clients")):
+            own = scores(heldout=0.5) | {"heldout_clients": dict.fromkeys(names[:count], 0.5)}
+            assert table_of(federated_card(config(), 2, own, "run"))[f"Accuracy on {where}"] == "50.00 %"
 
     def test_it_says_how_clients_were_aggregated_and_what_was_saved(self) -> None:
         chosen = config(
