@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from commands import results
+from fedumm.report.run_folder import read_records
 from needed import needed
+from processes import processes_of
 from slurm_cluster import PROGRAMS, SlurmCluster
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +57,8 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "project" / "logs").mkdir()
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
-    python.symlink_to(sys.executable)
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
     return tmp_path / "project"
 
 
@@ -67,13 +73,11 @@ class Jobs:
         own = {"PATH": f"{self.folder.parent / 'bin'}{os.pathsep}{self.slurm.env['PATH']}", "SCRATCH": "/no/scratch"}
         return self.slurm.submit(*SMALL, *sbatch, "scripts/slurm_run.sh", *argv, cwd=self.folder, **{**own, **env})
 
-    def until(self, number: str, *states: str) -> dict[str, str]:
-        """What Slurm says of the job when it is in one of ``states``."""
-        self.slurm.until(lambda: self.slurm.job(number)["JobState"] in states, 60)
+    def ended(self, number: str, seconds: float = 60) -> dict[str, str]:
+        """What Slurm says of the job when it is over."""
+        states = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+        self.slurm.until(lambda: self.slurm.job(number)["JobState"] in states, seconds)
         return self.slurm.job(number)
-
-    def ended(self, number: str) -> dict[str, str]:
-        return self.until(number, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
 
     def starts(self, count: int) -> list[dict[str, Any]]:
         """How the program was started, as soon as it was that often."""
@@ -191,3 +195,43 @@ def test_a_job_that_was_cancelled_stays_so(jobs: Jobs, how: tuple[str, ...]) -> 
     assert (job["JobState"], job["Restarts"]) == ("FAILED" if how else "CANCELLED", "0")
     if how:
         assert job["ExitCode"] == "143:0"
+
+
+RUN = (
+    "--model_name_or_path", "tiny", "--dataset", "easy_vqa", "--num_clients", "2", "--num_rounds", "6",
+    "--max_train_samples", "600", "--max_eval_samples", "40", "--lr", "1e-3", "--aggregator", "fedadam",
+    "--gpu", "cpu", "--threads", "1", "--hosts", "1",
+)  # fmt: skip
+
+
+@pytest.mark.timeout(500)
+def test_a_run_that_gives_way_in_mid_round_ends_with_the_same_bits(jobs: Jobs, tmp_path: Path) -> None:
+    """The real program, in FLARE's simulator: a job of a partition with priority cancels it, Slurm starts it again."""
+    shutil.copy(ROOT / "job.py", jobs.folder)
+    number = jobs.submit("blip_vqa", *RUN, FEDUMM_CACHE=str(tmp_path / "cache"))
+    folder = jobs.folder / "runs" / f"slurm-{number}"
+    jobs.slurm.until(lambda: rounds(folder) or jobs.slurm.job(number)["JobState"] == "FAILED", 180)
+    assert rounds(folder), jobs.log(number)
+    wanted = ("--partition=high", "--gres=gpu:2", "--output=/dev/null", "--wrap", "true")
+    jobs.ended(jobs.slurm.submit(*wanted, cwd=tmp_path))
+    jobs.slurm.start_now(number)
+    job = jobs.ended(number, 240)
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), jobs.log(number)
+    (resumed,) = [r["round"] for r in read_records(folder) if r["event"] == "resumed"]
+    assert 1 <= resumed < 6
+    assert rounds(folder) == [1, 2, 3, 4, 5, 6]
+    assert "Finished rounds are kept" in jobs.log(number)
+    assert not processes_of(folder)
+
+    straight = tmp_path / "straight"
+    command = [sys.executable, ROOT / "job.py", "--model_backend", "blip_vqa", *RUN, "--in_process", "--name", straight]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert results(folder) == results(straight)
+
+
+def rounds(folder: Path) -> list[int]:
+    """The finished rounds of a run."""
+    if not (folder / "metrics.jsonl").exists():
+        return []
+    return [record["round"] for record in read_records(folder) if record["event"] == "round"]
