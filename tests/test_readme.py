@@ -48,7 +48,7 @@ def test_each_command_has_good_options(command: list[str]) -> None:
 
 def test_the_scripts_and_the_console_command_are_shown() -> None:
     assert {c[1] for c in of_scripts()} == set(PROGRAMS)
-    assert {c[1] for c in commands() if c[:1] == ["fedumm"]} == {"partition", "ask", "draw", "geneval"}
+    assert {c[1] for c in commands() if c[:1] == ["fedumm"]} == {"partition", "ask", "draw", "geneval", "download"}
 
 
 def test_every_option_is_listed_and_every_listed_one_exists() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fedumm.cli.options import Parser, add_options, check_model, config_from
 from fedumm.config import FederateConfig
-from fedumm.errors import FedummError
 
 DESCRIPTION = """Fetch the model and the data of a run from the Hugging Face Hub. Nothing is trained.
 It takes the options of job.py, so that the line of the run will do:
@@ -33,15 +32,12 @@ def main(argv: list[str], prog: str) -> int:
 
     if config.backend_file:
         load_backend_file(config.backend_file)
-    try:
-        if model := model_on_hub(config):
-            fetch_model(model)
-            print(f"Model: {model}, in {constants.HF_HOME}")
-        else:
-            print("Model: nothing to download for this backend.")
-        splits = load_splits(config)
-    except OSError as error:
-        raise FedummError(f"It can't be written: {error}. See HF_HOME and --data_path.") from error
+    if model := model_on_hub(config):
+        fetch_model(model)
+        print(f"Model: {model}, in {constants.HF_HOME}")
+    else:
+        print("Model: nothing to download for this backend.")
+    splits = load_splits(config)
     print(f"Data: {len(splits.train):,} training and {len(splits.eval):,} evaluation samples")
     for folder in dict.fromkeys([constants.HF_HOME, *filter(None, [config.data_path])]):
         print(f"{folder}: {_size(Path(folder)) / 1e9:,.2f} GB")
