@@ -57,7 +57,20 @@ class Deployment:
 
     def run(self, job: Path) -> Path:
         """Submit a job, wait for its end, download it; returns the run folder."""
-        ident = str(self.nvflare("job", "submit", "-j", str(job))["job_id"])
+        return self.result(self.submit(job))
+
+    def submit(self, job: Path) -> str:
+        """Submit a job; returns its number."""
+        return str(self.nvflare("job", "submit", "-j", str(job))["job_id"])
+
+    def records(self, ident: str, event: str) -> list[dict[str, Any]]:
+        """Those of a running job at the server."""
+        files = list(self.workspace.rglob(f"{ident}/fedumm/metrics.jsonl"))
+        lines = [line for file in files for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [record for record in map(json.loads, lines) if record["event"] == event]
+
+    def result(self, ident: str) -> Path:
+        """Wait for a job's end and download it; returns the run folder."""
         self.nvflare("job", "wait", ident)
         self.nvflare("job", "download", ident, "-o", str(self.folder / "results"))
         return self.folder / "results" / ident / "workspace" / "fedumm"

@@ -29,7 +29,7 @@ def load_pretrained(
     """Model and processor from ``tiny``, a folder or the Hub; the default is Janus-Pro-1B.
 
     The model is float32 if ``precision`` is, and on a CPU, where bfloat16 can be far slower; else of the checkpoint's
-    type. The VQ-VAE is always float32: in bfloat16 one token in ten of an image would be another.
+    type. The VQ-VAE is always float32: in bfloat16 some tokens of an image would be others.
 
     Raises:
         FedummError: no such folder or repository, the Hub is out of reach, not a Janus, in the layout of the
