@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import JanusForConditionalGeneration
+from transformers import DynamicCache, JanusForConditionalGeneration
 from transformers.cache_utils import Cache
 
 from fedumm.backends.januspro import logits
 from fedumm.backends.januspro import model as janus
 from fedumm.backends.januspro.backend import JanusProBackend
 from fedumm.backends.januspro.dataset import collate
+from fedumm.backends.januspro.generate import kept_in
 from fedumm.config import CentralConfig
 from fedumm.data import DataRequest, load_data
 from fedumm.training.backbone import Backbone, load_backbone
@@ -132,7 +133,8 @@ def test_a_tokens_bytes_are_those_of_the_cache(backbone: Backbone, rows: Any) ->
     batch = collate([data[row] for row, task in enumerate(data.tasks) if task == "vqa"][:3])
     with torch.no_grad():
         image = janus.encode_for_understanding(backbone.model, batch["pixel_values"])
-        _, cache = janus.question_states(backbone.model, batch["input_ids"], image, use_cache=True)
+        cache, inner = DynamicCache(), janus.base_of(backbone.model).model
+        janus.question_states(backbone.model, batch["input_ids"], image, **kept_in(cache, inner))
     held = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
     assert held == batch["input_ids"].numel() * janus.token_bytes(backbone.model)
 
