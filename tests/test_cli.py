@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import fedumm
 from fedumm.cli.main import COMMANDS, main, run
 from fedumm.cli.options import Parser, add_options, config_from
 from fedumm.config import CentralConfig, FederateConfig
+from fedumm.stopping import StoppedError
 
 ROOT = Path(__file__).parents[1]
 GROUPS = ["Model:", "Federated Learning:", "Training:", "Data:", "Execution:"]
@@ -381,15 +383,23 @@ class TestRunners:
         assert run("federate", argv, "x") == 0
         assert started[0][1].model_backend == "mine"
 
-    def test_stopping_by_hand_is_no_traceback(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.parametrize(
+        ("stop", "status"),
+        [(KeyboardInterrupt(), 130), (StoppedError(signal.SIGTERM), 143), (StoppedError(signal.SIGINT), 130)],
+    )
+    def test_stopping_by_hand_is_one_line(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stop: BaseException, status: int
     ) -> None:
         def interrupted(*_: object) -> int:
-            raise KeyboardInterrupt
+            raise stop
 
         monkeypatch.setattr("fedumm.cli.train._run", interrupted)
-        assert run("train", BLIP.split(), "fedumm train") == 130
-        assert capsys.readouterr() == ("", "\nfedumm train: stopped.\n")
+        assert run("train", BLIP.split(), "fedumm train") == status
+        told = "\nfedumm train: stopped. Nothing is saved before the end: the same command starts again.\n"
+        assert capsys.readouterr() == ("", told)
+        monkeypatch.setattr("fedumm.cli.ask.main", interrupted)
+        assert run("ask", [], "fedumm ask") == status
+        assert capsys.readouterr() == ("", "\nfedumm ask: stopped.\n")
 
 
 def test_local_paths_are_kept_by_their_full_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,6 +423,7 @@ def test_local_paths_are_kept_by_their_full_names(tmp_path: Path, monkeypatch: p
 def test_the_simulator_refuses_a_path_with_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     from fedumm.errors import FedummError
+from fedumm.stopping import StoppedError
     from fedumm.federation.launch import run as launch
 
     with pytest.raises(FedummError, match="takes no path with a space"):
