@@ -423,7 +423,6 @@ def test_local_paths_are_kept_by_their_full_names(tmp_path: Path, monkeypatch: p
 def test_the_simulator_refuses_a_path_with_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     from fedumm.errors import FedummError
-from fedumm.stopping import StoppedError
     from fedumm.federation.launch import run as launch
 
     with pytest.raises(FedummError, match="takes no path with a space"):
