@@ -17,6 +17,9 @@ from fedumm.seeds import derive
 Sampler = Callable[[int, Sequence[str]], list[str]]
 """From the round (1, 2, ...) and the roster to the clients that take part."""
 
+_FEWEST = 8
+"""To score fewer rows than these takes as long: an answer is generated token by token, however many there are."""
+
 
 def uniform_sampler(count: int, seed: int) -> Sampler:
     """``count`` clients drawn without replacement, in the roster's order; 0 takes all."""
@@ -41,8 +44,8 @@ def panel_of(clients: Mapping[str, Mapping[str, Any]], drawn: int, seed: int) ->
     """The clients that score every version, in natural order.
 
     Everybody, if everybody trains in every round. Otherwise clients with held-out rows in an order that follows from
-    ``seed``: as many as have, together, no more held-out rows than ``drawn`` clients have training rows on average;
-    and never fewer than ``drawn``.
+    ``seed``: as many as have, together, no more held-out rows than ``drawn`` clients have training rows on average,
+    where one with fewer than 8 counts as one with 8; and never fewer than ``drawn``.
 
     Args:
         clients: by name, the numbers of rows in ``train`` and ``heldout``.
@@ -53,5 +56,6 @@ def panel_of(clients: Mapping[str, Mapping[str, Any]], drawn: int, seed: int) ->
         return roster
     order = [c for c in random.Random(derive(seed, "panel")).sample(roster, len(roster)) if clients[c]["heldout"]]
     room = drawn * sum(own["train"] for own in clients.values()) // len(roster)
-    fitting = bisect_right(list(accumulate(clients[c]["heldout"] for c in order)), room)
+    costs = accumulate(max(_FEWEST, clients[c]["heldout"]) for c in order)
+    fitting = bisect_right(list(costs), room)
     return sorted(order[: max(drawn, fitting)], key=natural)
