@@ -62,7 +62,8 @@ def locks() -> Iterator[list[FileLock]]:
 
 class TestFolderFor:
     @pytest.mark.parametrize(
-        ("name", "path"), [("demo", "runs/demo"), ("some/where", "some/where"), ("./demo", "demo"), ("/a/b", "/a/b")]
+        ("name", "path"),
+        [("demo", "runs/demo"), ("some/where", "some/where"), ("./demo", "demo"), ("/a/b", "/a/b"), ("..", "..")],
     )
     def test_a_name_is_below_runs_and_a_path_is_itself(self, name: str, path: str) -> None:
         assert folder_for(config(name=name)) == Path(path)
@@ -74,8 +75,12 @@ class TestFolderFor:
     def test_without_a_name_it_tells_model_data_clients_and_time(
         self, dataset: str, part: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """And two of one second are two."""
         monkeypatch.setattr("fedumm.report.run_folder.time.strftime", lambda _: "20260102-030405")
-        assert folder_for(config(dataset=dataset)) == Path("runs") / f"blip_vqa-{part}-k4-20260102-030405"
+        first, second = (folder_for(config(dataset=dataset)) for _ in range(2))
+        assert first.parent == Path("runs")
+        assert first.name.startswith(f"blip_vqa-{part}-k4-20260102-030405-")
+        assert first != second
 
 
 class TestCreate:
