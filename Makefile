@@ -8,6 +8,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
 NEWEST := .venv-newest/bin
+# Files of tests shared out to processes, one for each core up to four.
+SHARED := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-lowest test-newest test-pythons benchmarks clean
 
@@ -19,7 +21,7 @@ test: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest $(SHARED)
 
 test-lowest: .venv-lowest/.test
 	$(LOWEST)/pytest -m compat
@@ -28,7 +30,7 @@ test-lowest: .venv-lowest/.test
 test-newest:
 	$(PYTHON) -m venv --clear .venv-newest
 	$(NEWEST)/python -m pip install --quiet $(shell grep '^torch==' constraints.txt) --editable '.[dev]'
-	$(NEWEST)/pytest
+	$(NEWEST)/pytest $(SHARED)
 
 test-pythons:
 	$(PYTHON) scripts/test_pythons.py
