@@ -4,8 +4,8 @@
     python benchmarks/scale.py
 
 `tiny`, 36 questions of easy-VQA to a client, 4 rounds, one host and one thread, features cached before. Seconds per
-client-round are the host's in the last three rounds, scoring of 64 test questions included, divided by the 16; memory
-is the peak of all processes, and of FLARE's server process.
+client-round are the host's in the last three rounds, scoring of 64 test questions and by the panel (all 16 clients, or
+64 of more) included, divided by the 16; memory is the peak of all processes, and of FLARE's server process.
 """
 
 from __future__ import annotations
