@@ -111,7 +111,10 @@ def test_a_killed_run_goes_on(tmp_path: Path, runner: str) -> None:
     assert records(tmp_path / "killed")[1:] == records(tmp_path / "straight")[1:], "all but the set-up of the hosts"
 
 
-@pytest.mark.parametrize("options", [{"clients_per_round": 1}, {"aggregator": "flora", "wire": "int8"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"clients_per_round": 1, "seed": 4, "lr": 0.05, "dirichlet_alpha": 0.1}, {"aggregator": "flora", "wire": "int8"}],
+)
 def test_a_finished_run_can_be_given_more_rounds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any]
 ) -> None:

@@ -234,16 +234,16 @@ def test_a_site_that_is_lost_stops_no_selection_and_one_that_stays_alone_makes_n
 
 
 def test_an_update_that_is_left_out_takes_its_score_with_it(tmp_path: Path) -> None:
-    """site-4 sends NaN in round 2, where it calls the version worthless: not compared with what it said before."""
-    scores = {1: [0.5] * 4, 2: [0.6, 0.6, 0.6, 0.0], 3: [0.4] * 4}
+    """site-4, who finds all versions bad, is left out in round 2: that makes no version better than the one before."""
+    scores = {1: [0.9, 0.9, 0.9, 0.1], 2: [0.8, 0.8, 0.8, 0.0], 3: [0.5] * 4}
 
     def answer(task: RoundTask, client: str) -> Update:
         own = update(task, client, scores[task.round][int(client[-1]) - 1])
         return replace(own, train_loss=float("nan")) if (task.round, client) == (2, "site-4") else own
 
     records = run_sites(tmp_path / "run", answer)
-    assert [r["heldout"] for r in of(records, "round")] == pytest.approx([0.5, 0.6])
-    assert of(records, "summary")[0]["best"]["round"] == 1
+    assert [r["heldout"] for r in of(records, "round")] == pytest.approx([0.7, 0.8])
+    assert of(records, "summary")[0]["best"]["round"] == 0
 
 
 @pytest.mark.parametrize(
