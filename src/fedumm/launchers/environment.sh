@@ -61,12 +61,18 @@ _activate_conda() {
 
 # The first line of what the tool says about environment $1.
 _why_not() {
+  local told
   case $(environment_tool || echo none) in
     none) echo "FEDUMM_ENV_TOOL=$FEDUMM_ENV_TOOL is not there" ;;
     venv) case $1 in
       */*) echo "there is no virtual environment in that folder" ;;
       *) echo "it is not in $(environments_folder)" ;;
     esac ;;
-    *) { _activate_conda "$1" 2>&1 || true; } | grep -m 1 . || echo "it can't be activated" ;;
+    *)
+      # All of it first: a reader that has seen enough would end the tool in mid-sentence, which counts as a failure.
+      told=$(_activate_conda "$1" 2>&1 || true)
+      told=$(grep -m 1 . <<<"$told" || true)
+      if [ -n "$told" ]; then echo "$told"; else echo "it can't be activated"; fi
+      ;;
   esac
 }
