@@ -23,6 +23,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert found is not None
     assert found[1] == FACTS
     assert all(torch.equal(found[0][name], t) and found[0][name].dtype == t.dtype for name, t in TENSORS.items())
+    assert all(t.data_ptr() % 64 == 0 for t in found[0].values()), "products must not round otherwise after a resume"
 
 
 def test_changes_of_the_backbone_come_back_in_order_and_not_from_later_rounds(tmp_path: Path) -> None:
