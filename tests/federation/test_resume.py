@@ -96,6 +96,23 @@ def killed_in_round_two(folder: Path, step_seconds: float, **options: Any) -> No
     assert [r["round"] for r in read_records(folder) if r["event"] == "round"] == [1]
 
 
+def test_a_run_that_was_killed_while_it_saved_an_adapter_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two renames the best adapter is not in its place; and a half-written draft of the last one is there."""
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert federate(*flags(straight)) == 0
+    Stop(monkeypatch, in_round=3).during(lambda: federate(*flags(killed)))
+    os.rename(killed / "adapter" / "best", killed / "adapter" / ".best-old")
+    for draft in (".best-7f2k", ".last-x91"):
+        (killed / "adapter" / draft).mkdir()
+        (killed / "adapter" / draft / "README.md").write_text("half")
+    Stop(monkeypatch, in_round=3).during(lambda: federate("--resume", killed))
+    assert sorted(path.name for path in (killed / "adapter").iterdir()) == ["best", "last"]
+    assert federate("--resume", killed) == 0
+    assert results(killed) == results(straight)
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("runner", ["in_process", "simulator"])
 def test_a_killed_run_goes_on(tmp_path: Path, runner: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -48,9 +49,25 @@ def save_folder(
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def mend_folder(folder: Path) -> None:
+    """Clear away what a process that was killed in :func:`save_folder` has left; the last whole adapter stays.
+
+    For one process at a time. Folders only: what is a link is nobody's draft.
+    """
+    if not folder.exists() and _aside(folder).is_dir():
+        os.replace(_aside(folder), folder)
+    for draft in folder.parent.glob(f".{glob.escape(folder.name)}-*"):
+        if not draft.is_symlink():
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}-old")
+
+
 def _replace(draft: Path, folder: Path) -> None:
     """A folder cannot be renamed onto a full one: move the old one aside first."""
-    old = folder.with_name(f".{folder.name}-old")
+    old = _aside(folder)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)

@@ -219,6 +219,7 @@ def reopened(path: Path, config: FederateConfig, records_bytes: int) -> Iterator
         before = (path / CONFIG).read_text(encoding="utf-8")
         os.truncate(path / METRICS, records_bytes)
         (path / ROUNDS).unlink(missing_ok=True)
+        _mend_adapters(path)
         write_yaml(config, path / CONFIG, command_of(before))
     except OSError as error:
         raise FedummError(f"Run folder {path} can't be gone on with: {error}.") from error
@@ -228,6 +229,13 @@ def reopened(path: Path, config: FederateConfig, records_bytes: int) -> Iterator
         if (path / METRICS).stat().st_size == records_bytes:
             write_atomically(path / CONFIG, before)
         raise
+
+
+def _mend_adapters(path: Path) -> None:
+    from fedumm.adapters.folder import mend_folder
+
+    for folder in (path / "adapter" / "best", path / "adapter" / "last", *(path / CLIENTS).glob("*/adapter")):
+        mend_folder(folder)
 
 
 def _contents(path: Path) -> list[Path]:
