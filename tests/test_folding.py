@@ -252,7 +252,7 @@ def test_methods_that_change_no_weight_have_no_such_figure(tmp_path: Path) -> No
 
 def test_a_host_of_a_resumed_run_measures_the_last_change_again(tmp_path: Path) -> None:
     run = driven(tmp_path, "flora")
-    host = Host("host-1", run.config, lambda *_: None, tmp_path / "clients")
+    host = Host("host-1", run.config, lambda *_: None, tmp_path / "clients", simulated=True)
     host.handle(Survey(run.server.roster))
     changes = [task.change for task, _ in run.rounds if task.change]
     host.handle(Setup({"host-1": run.server.roster}, {"host-1": [0, 1]}, "host-1", changes))

@@ -72,7 +72,7 @@ class Driven:
         load_backend_file(config.backend_file)
         folder.mkdir()
         self.hosts = {
-            name: Host(name, config, lambda *_: None, folder / "clients", i, len(assignments))
+            name: Host(name, config, lambda *_: None, folder / "clients", i, len(assignments), simulated=True)
             for i, name in enumerate(assignments)
         }
         self.rounds: list[tuple[RoundTask, dict[str, Any]]] = []

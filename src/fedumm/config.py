@@ -226,9 +226,9 @@ class FederateConfig(RunConfig):
     )
     client_weights: str = option(
         AGGREGATION,
-        "What a client weighs: samples | equal | steps",
-        "samples",
-        bounds.one_of("samples", "equal", "steps"),
+        "What a client weighs: samples | equal | steps (auto: samples; with --dp equal)",
+        "auto",
+        bounds.one_of("auto", "samples", "equal", "steps"),
     )
     prox_mu: float = option(AGGREGATION, "FedProx: pull towards the global adapter", 0.0, bounds.non_negative)
     scaffold: bool = option(AGGREGATION, "SCAFFOLD: correct gradients by control variates", False)
@@ -329,6 +329,13 @@ class FederateConfig(RunConfig):
     def scale_of(self, client: str) -> float:
         """What ``client`` multiplies its B A with: alpha / rank."""
         return self.alphas[client] / self.ranks[client]
+
+    @property
+    def weights(self) -> str:
+        """What a client weighs: ``samples``, ``equal`` or ``steps``."""
+        if self.client_weights != "auto":
+            return self.client_weights
+        return "samples" if self.dp == "off" else "equal"
 
     @property
     def up(self) -> str:

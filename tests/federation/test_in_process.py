@@ -38,7 +38,7 @@ def drive_hosts(folder: Path, assignments: dict[str, list[str]], **options: Any)
     load_backend_file(str(TOY))
     folder.mkdir()
     hosts = {
-        name: Host(name, config, lambda *_: None, folder / "clients", i, len(assignments))
+        name: Host(name, config, lambda *_: None, folder / "clients", i, len(assignments), simulated=True)
         for i, name in enumerate(assignments)
     }
     seen: list[tuple[Message, Message]] = []
@@ -135,7 +135,10 @@ def test_a_site_that_fails_leaves_out_itself_alone_and_is_back_in_the_next_round
     folder = tmp_path / "run"
     folder.mkdir()
     sites = [f"site-{i}" for i in (1, 2, 3)]
-    hosts = {name: Host(name, config, lambda *_: None, folder / "clients", i, 3) for i, name in enumerate(sites)}
+    hosts = {
+        name: Host(name, config, lambda *_: None, folder / "clients", i, 3, simulated=True)
+        for i, name in enumerate(sites)
+    }
 
     def send(message: Message) -> dict[str, Message]:
         failing = isinstance(message, RoundTask) and message.round == 2
@@ -155,7 +158,7 @@ def test_with_noise_at_the_client_a_round_is_answered_once(tmp_path: Path) -> No
         tmp_path / "run", {"host-1": ["site-1", "site-2", "site-3"]}, dp="local", dp_noise_multiplier=1.0, num_rounds=1
     )
     config = toy_config(dp="local", dp_noise_multiplier=1.0, num_rounds=1)
-    host = Host("host-1", config, lambda *_: None, tmp_path / "clients")
+    host = Host("host-1", config, lambda *_: None, tmp_path / "clients", simulated=True)
     answers = [host.handle(message) for message, _ in seen]
     assert isinstance(answers[2], HostReply)
     again = host.handle(seen[2][0])

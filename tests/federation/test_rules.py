@@ -24,7 +24,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"krum_keep": 2, "aggregator": "median"}, "--krum_keep means nothing to --aggregator median, but to krum"),
     ({"server_beta2": 0.5, "aggregator": "fedadagrad"}, "--server_beta2 means nothing to --aggregator fedadagrad"),
     ({"dp_epsilon": 1.0}, "--dp_epsilon needs --dp"),
-    ({"dp": "central", "dp_noise_multiplier": 1.0}, "add --client_weights equal"),
+    ({"dp": "central", "dp_noise_multiplier": 1.0, "client_weights": "samples"}, "leave it out, or say equal"),
+    ({"dp": "local", "dp_noise_multiplier": 1.0, "aggregator": "fedsa_lora"}, "factors that clients keep .* without"),
     ({"dp": "central", "dp_noise_multiplier": 1.0, "client_weights": "equal", "min_clients": 2}, "--min_clients means"),
     (
         {

@@ -20,6 +20,7 @@ from fedumm.config import FederateConfig
 from fedumm.features.report import CacheReport
 from fedumm.federation import server as server_module
 from fedumm.federation.drive import drive
+from fedumm.federation.first import adapter_digest
 from fedumm.federation.memory import OWN, part
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.sampling import panel_of
@@ -164,7 +165,9 @@ def run_sites(folder: Path, answer: Answer, sites: int = 4, **options: Any) -> l
         if isinstance(message, Survey):
             return Sizes(dict.fromkeys(names, each), "iid", "print")
         if isinstance(message, Setup):
-            return Ready(spec_of(START), {}, 3, 10, encode(START), 0, [CacheReport()], "cpu")
+            return Ready(
+                spec_of(START), {}, 3, 10, encode(START), 0, [CacheReport()], "cpu", digest=adapter_digest(START)
+            )
         assert isinstance(message, RoundTask)
         try:
             return HostReply([answer(message, client) for client in message.clients(name)])

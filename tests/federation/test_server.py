@@ -19,6 +19,7 @@ from fedumm.adapters.folder import read_folder
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
 from fedumm.federation.drive import drive
+from fedumm.federation.first import adapter_digest
 from fedumm.federation.messages import (
     HostError,
     HostReply,
@@ -76,7 +77,11 @@ def run(
         if isinstance(message, Survey):
             return {"host-1": Sizes(clients, "iid", "print")}
         if isinstance(message, Setup):
-            return {"host-1": Ready(spec_of(start), {}, 3, 10, encode(start), 0, [CacheReport()], "cpu")}
+            return {
+                "host-1": Ready(
+                    spec_of(start), {}, 3, 10, encode(start), 0, [CacheReport()], "cpu", digest=adapter_digest(start)
+                )
+            }
         assert isinstance(message, RoundTask)
         return {"host-1": HostReply(reply(message), tests(message))}
 
@@ -185,7 +190,7 @@ def test_a_full_disk_is_one_clear_error_and_the_round_before_stays(
 ) -> None:
     from fedumm.federation import checkpoint
 
-    real, written = checkpoint._write, list[Path]()
+    real, written = checkpoint.write_durably, list[Path]()
 
     def write(path: Path, content: bytes) -> None:
         written.append(path)
@@ -193,7 +198,7 @@ def test_a_full_disk_is_one_clear_error_and_the_round_before_stays(
             raise OSError(28, "No space left on device")
         real(path, content)
 
-    monkeypatch.setattr(checkpoint, "_write", write)
+    monkeypatch.setattr(checkpoint, "write_durably", write)
     with pytest.raises(FedummError, match=r"Round 2 can't be saved: .*No space left.* make room and go on"):
         run(tmp_path, lambda task: [good(task, c, float(task.round)) for c in CLIENTS], num_rounds=3)
     found = checkpoint.Checkpoint(tmp_path / "state").load()
@@ -429,9 +434,9 @@ def test_a_damaged_first_adapter_is_refused(tmp_path: Path) -> None:
 def test_hosts_with_another_adapter_are_refused(tmp_path: Path) -> None:
     server = two_hosts(tmp_path)
     server.setup({"host-1": sizes(), "host-2": sizes()})
-    first = Ready(spec_of(START), {}, 3, 9, encode(START), 0, [CacheReport()], "cpu")
+    first = Ready(spec_of(START), {}, 3, 9, encode(START), 0, [CacheReport()], "cpu", digest=adapter_digest(START))
     second = Ready({"w": ((4,), "float32")}, {}, 4, 9, b"", 0, [CacheReport()], "cpu")
-    with pytest.raises(FedummError, match="host-2 has an adapter of another shape"):
+    with pytest.raises(FedummError, match="host-1, host-2 differ in the adapter's shape"):
         server.start({"host-1": first, "host-2": second})
 
 

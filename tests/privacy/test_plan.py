@@ -74,11 +74,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {**CENTRAL, "client_weights": "samples"},
-        "--client_weights samples lets a client count for more: add --client_weights equal.",
+        "--client_weights samples lets a client count for more: leave it out, or say equal.",
     ),
     (
         {**CENTRAL, "client_weights": "steps"},
-        "--client_weights steps lets a client count for more: add --client_weights equal.",
+        "--client_weights steps lets a client count for more: leave it out, or say equal.",
+    ),
+    (
+        {**LOCAL, "client_weights": "samples"},
+        "--client_weights samples tells how much data a client has: leave it out, or say equal.",
     ),
     (
         {**CENTRAL, "dp_delta": 0.1},
@@ -114,7 +118,8 @@ def test_an_aggregator_that_is_no_mean_is_refused() -> None:
         {**CENTRAL, "dp_delta": 1e-12},
         {**CENTRAL, "clients_per_round": 3, "dp_delta": 1e-9},
         {**LOCAL, "dp_delta": 0.5},
-        {**LOCAL, "client_weights": "samples"},
+        {**CENTRAL, "client_weights": "auto"},
+        {**LOCAL, "client_weights": "auto"},
     ],
 )
 def test_what_keeps_the_guarantee_is_not_refused(options: dict[str, Any]) -> None:

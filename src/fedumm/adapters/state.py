@@ -12,6 +12,9 @@ AdapterState = dict[str, torch.Tensor]
 Spec = dict[str, tuple[tuple[int, ...], str]]
 """Parameter name to shape and dtype name: what every update must look like."""
 
+LARGEST = 2.0**20
+"""No adapter has values of a larger magnitude, and above it exact sums would end."""
+
 
 def spec_of(state: Mapping[str, torch.Tensor]) -> Spec:
     """Names, shapes and dtypes of ``state``."""

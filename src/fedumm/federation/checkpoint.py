@@ -31,7 +31,7 @@ class Checkpoint:
         """Replace the state; ``facts`` are JSON values."""
         self.folder.mkdir(exist_ok=True)
         content = save({name: t.contiguous() for name, t in tensors.items()}, {_KEY: json.dumps(facts)})
-        _write(self.folder / _STATE, content)
+        write_durably(self.folder / _STATE, content)
 
     def exists(self) -> bool:
         """Whether a round was finished."""
@@ -57,7 +57,7 @@ class Checkpoint:
     def save_change(self, round_number: int, payload: bytes) -> None:
         """Keep what the backbone grew by in a round."""
         self.folder.mkdir(exist_ok=True)
-        _write(self._change(round_number), payload)
+        write_durably(self._change(round_number), payload)
 
     def changes(self, rounds: int) -> list[bytes]:
         """Those of the first ``rounds`` rounds, in order.
@@ -75,7 +75,8 @@ class Checkpoint:
         return self.folder / f"change-{round_number:06d}"
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace ``path`` as a whole; what is written is on the disk when this returns."""
     draft = path.with_name(f".{path.name}.draft")
     with open(draft, "wb") as file:
         file.write(content)

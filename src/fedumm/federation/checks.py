@@ -15,6 +15,7 @@ import torch
 
 from fedumm.adapters import AdapterState, Spec
 from fedumm.adapters.codec import unpack
+from fedumm.adapters.state import LARGEST
 from fedumm.federation.link import unpacked_update
 from fedumm.federation.messages import Update
 from fedumm.training.results import GENEVAL, Evaluation, Scores
@@ -24,9 +25,6 @@ OUTLIER = 10.0
 
 CONTROL_OUTLIER = 100.0
 """The same for changes of control variates: gradients, which differ more between clients than AdamW's steps do."""
-
-_LARGEST = 2.0**20
-"""No adapter has such values, and above it exact sums would end."""
 
 MOST_SAMPLES = 10**9
 """No client has more."""
@@ -47,7 +45,8 @@ class Expected:
     and sent; ``start`` is what it started from. ``train`` and ``heldout`` are its numbers of rows, ``tasks`` those
     of its training rows by task, ``steps`` the optimiser steps that they make. ``scored`` are the tasks of the run,
     ``unit`` says that scores are shares, ``control`` that SCAFFOLD's control variates come along. ``previous`` is the
-    :func:`digest` of the client's last update that counted.
+    :func:`digest` of the client's last update that counted. A ``private`` client (``--dp local``) says nothing of its
+    losses.
     """
 
     round: int
@@ -64,6 +63,7 @@ class Expected:
     unit: bool = False
     control: bool = False
     previous: str = ""
+    private: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def examine(update: Update | None, expected: Expected) -> Accepted:
         raise RejectedError(f"it claims {update.steps} steps, its samples make {expected.steps}")
     if strange := sorted(update.train_losses.keys() - expected.tasks.keys()):
         raise RejectedError(f"it claims to have trained {strange[0]}, for which it has no data")
-    if not all(map(math.isfinite, (update.train_loss, *update.train_losses.values()))):
+    if not expected.private and not all(map(math.isfinite, (update.train_loss, *update.train_losses.values()))):
         raise RejectedError("its training loss is NaN or infinite: lower --lr")
     state = _decoded(update, expected)
     _check_names(state, update, expected)
@@ -187,7 +187,7 @@ def _check_names(state: Mapping[str, torch.Tensor], update: Update, expected: Ex
 def _check_values(state: Mapping[str, torch.Tensor]) -> None:
     for name, tensor in state.items():
         # NaN fails the comparison as well.
-        if not bool((tensor.abs() <= _LARGEST).all()):
+        if not bool((tensor.abs() <= LARGEST).all()):
             what = "huge" if bool(torch.isfinite(tensor).all()) else "NaN or infinite"
             raise RejectedError(f"{name} holds {what} values")
 

@@ -112,7 +112,7 @@ class Combiner:
         yield from self._parts(accepted)
 
     def _parts(self, accepted: Sequence[Accepted]) -> Iterator[Contribution]:
-        weight = _WEIGHTS[self.config.client_weights]
+        weight = _WEIGHTS[self.config.weights]
         for one in accepted:
             client = one.update.client
             scale = self.scale if self.config.equal_ranks else self.config.scale_of(client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections.abc import Sequence
@@ -25,11 +26,13 @@ from fedumm.data import DataSplits
 from fedumm.data.partition import ClientShare, Partition
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
+from fedumm.federation.first import adapter_digest
+from fedumm.federation.guard import Guard
 from fedumm.federation.link import opened, packed_update
 from fedumm.federation.memory import CONTROL, OWN, RESIDUAL, ClientMemory, part, remembered
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.rules import check_rules
-from fedumm.federation.start import client_start, travelling, unpacked_change
+from fedumm.federation.start import client_start, steps_of, travelling, unpacked_change
 from fedumm.libraries import installed_versions, likely_cause
 from fedumm.privacy.mechanism import private_update
 from fedumm.report.card import own_card
@@ -43,6 +46,8 @@ from fedumm.training.local import cache_features, train_epochs
 from fedumm.training.pool import DatasetPool
 from fedumm.training.results import GENEVAL, Scores
 from fedumm.training.threads import thread_count
+
+_LOG = logging.getLogger(__name__)
 
 _FAILURES = (FedummError, RuntimeError, OSError, ValueError, LookupError, TypeError, ArithmeticError)
 """What leaves out one client, and not the others of its host. That FLARE wants to stop is not among them."""
@@ -66,17 +71,22 @@ class Host:
         folder: for what clients keep from round to round.
         index: which of ``hosts`` on this machine it is.
         answered: the last round that a host before it, which has died, has answered.
+        simulated: all hosts are the user's own; otherwise this one is a site, whose only client it is itself.
+        record: with ``--dp local``, where the rounds that were answered are kept; by default in ``folder``.
+
+    Raises:
+        FedummError: ``name`` can't be one.
     """
 
     def __init__(
         self, name: str, config: FederateConfig, progress: Progress, folder: Path, index: int = 0, hosts: int = 1,
-        answered: int = 0,
+        answered: int = 0, simulated: bool = False, record: Path | None = None,
     ) -> None:  # fmt: skip
-        self.name, self.config, self.progress = name, config, progress
+        self._guard = Guard(name, config, simulated, record or folder / f"{name}@rounds.json", answered)
+        self.name, self.config, self.progress, self._simulated = name, config, progress, simulated
         self._index, self._hosts = index, hosts
         self._aggregator = get_aggregator(config.aggregator)
         self._dp = check_rules(config) if config.dp == "local" else None
-        self._answered = answered
         self._notes: list[str] = []
         self._memory = ClientMemory(folder)
         self._global: AdapterState = {}
@@ -108,6 +118,7 @@ class Host:
             return HostError(f"{type(error).__name__}: {error}", traceback.format_exc() + likely_cause())
 
     def _survey(self, survey: Survey) -> Sizes:
+        self._guard.survey(survey)
         torch.set_num_threads(thread_count(self.config, self._hosts))
         self.progress("loading the data", 0, 1)
         self._splits = load_splits(self.config)
@@ -125,6 +136,7 @@ class Host:
         return Sizes(clients, self._partition.method, self._partition.fingerprint)
 
     def _setup(self, setup: Setup) -> Ready:
+        self._guard.setup(setup)
         splits, partition = self._splits, self._partition
         if splits is None or partition is None:
             raise FedummError("a set-up was asked for before the survey")
@@ -148,6 +160,7 @@ class Host:
             trainable=backbone.trainable,
             total=backbone.total,
             adapter=encode(initial) if setup.initial_from == self.name else b"",
+            digest=adapter_digest(initial),
             test_samples=len(test_rows),
             cache=cached,
             device=str(device),
@@ -174,20 +187,22 @@ class Host:
         backbone = self._backbone
         if backbone is None:
             raise FedummError("a round was asked for before the set-up")
-        if self._dp and task.train and not self._answered < task.round <= self.config.num_rounds:
-            raise FedummError(f"round {task.round} is not the next: its noise would be spent twice")
-        self._answered = task.round
+        self._guard.task(task)
         begun = time.monotonic()
         lost = self._receive(backbone, task)
         test = self._score_test(backbone, task.draw) if self._shares_all else {}
         updates = []
-        for client in task.clients(self.name):
+        for client in dict.fromkeys(task.clients(self.name)):
             try:
                 updates.append(self._client_round(backbone, task, client))
             except _FAILURES as error:
-                updates.append(Update(client, task.round, error=f"{type(error).__name__}: {error}"))
+                updates.append(self._failed(backbone, task, client, error))
         notes = self._notes.copy()
         self._notes.clear()
+        if self._dp and not self._simulated:
+            # They may follow from the data, too.
+            _LOG.warning("\n".join(notes))
+            notes = []
         return HostReply(updates, test, time.monotonic() - begun, notes, lost)
 
     @property
@@ -203,9 +218,11 @@ class Host:
         if task.change:
             self._fold(backbone, task.change)
         self._global = opened(task.adapter, self._global, spec)
+        self._guard.adapter(self._global, spec)
         if task.control is not None:
             held = self._control or {name: torch.zeros_like(t) for name, t in self._global.items()}
             self._control = opened(task.control, held, spec)
+            self._guard.adapter(self._control, spec)
         self._version = task.round - 1
         backbone.put_at_rank(self._global, self._global_scale)
         folded, self._folded = self._folded, None
@@ -213,6 +230,7 @@ class Host:
 
     def _fold(self, backbone: Backbone, payload: bytes) -> None:
         change = unpacked_change(payload)
+        self._guard.change(change)
         self._folded = change, backbone.fold(change)
 
     @property
@@ -245,7 +263,8 @@ class Host:
 
     def _score(self, backbone: Backbone, client: str) -> tuple[Scores, float]:
         heldout, start = self._data(client).heldout, time.monotonic()
-        if heldout is None:
+        if heldout is None or self._dp:
+            # Of the client's data --dp local lets the noisy update out, and nothing else.
             return {}, 0.0
         self.progress(f"scoring {client}", 0, 1)
         return evaluate(backbone, heldout, self.config), time.monotonic() - start
@@ -291,10 +310,31 @@ class Host:
         control, own_control = self._pack_control(variates, memory) if variates else (b"", {})
         keep = remembered(memory, kept, own_control, residual)
         self._memory.save(client, task.round, keep, task.since.get(client, 0))
+        if self._dp:
+            return self._private(task, client, payload)
         return Update(
             client, task.round, payload, self._untrained(start, sent, task.factors), result.samples, result.steps,
             result.loss, result.losses, before, after, result.seconds, seconds + seconds_after, "", control,
         )  # fmt: skip
+
+    def _private(self, task: RoundTask, client: str, payload: bytes) -> Update:
+        """An update that tells nothing of the client's data beyond their number, which the survey told."""
+        rows = len(self._shares[client].train)
+        return Update(client, task.round, payload, [], rows, steps_of(self.config, rows))
+
+    def _failed(self, backbone: Backbone, task: RoundTask, client: str, error: Exception) -> Update:
+        """What is sent for a client that failed. With ``--dp local`` that is noise alone: that it failed may follow
+        from its data."""
+        why = f"{type(error).__name__}: {error}"
+        if not (self._dp and task.train):
+            return Update(client, task.round, error=why)
+        told = f"round {task.round}: {client} failed ({why}), and its update is noise alone"
+        self._notes.append(told) if self._simulated else _LOG.warning(told)
+        start = self._enter(backbone, client, {})
+        sent = {name: start[name] for name in travelling(start, self._shared(task.factors))}
+        payload, residual = self._pack(start, sent, {}, client)
+        self._memory.save(client, task.round, remembered({}, {}, {}, residual), task.since.get(client, 0))
+        return self._private(task, client, payload)
 
     def _travels(self, factor: str) -> bool:
         return factor in self._aggregator.shares

@@ -13,12 +13,16 @@ from fedumm.adapters import AdapterState, decode, encode
 OWN, CONTROL, RESIDUAL = "own/", "control/", "residual/"
 """Prefixes of the tensors' names: a client's own LoRA factors, SCAFFOLD's c_k, and lost roundings."""
 
+_FILES = "[0-9]" * 6 + ".safetensors"
+"""Nothing else is removed."""
+
 
 class ClientMemory:
     """A file for each client and round: what an update that did not count left behind is not gone on from.
 
     Args:
-        folder: made when there is something to keep.
+        folder: made when there is something to keep. Clients' names become folders in it: they are checked before
+            (:mod:`fedumm.federation.names`).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +43,7 @@ class ClientMemory:
             draft.write_bytes(encode(state))
             os.replace(draft, path)
         kept = {path, self._file(client, since)} if state else {self._file(client, since)}
-        for other in {*path.parent.glob("*.safetensors")} - kept:
+        for other in {*path.parent.glob(_FILES)} - kept:
             other.unlink()
 
     def _file(self, client: str, round_number: int) -> Path:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from fedumm.features.report import CacheReport
 from fedumm.training.results import Evaluation, Scores
@@ -56,6 +57,8 @@ class Setup:
 class Ready:
     """A host's answer to :class:`Setup`: the model is there; ``adapter`` is empty unless asked for.
 
+    ``digest`` tells the first adapter, which every host derives from the seed, from others.
+
     ``versions`` are those of the libraries that results depend on.
     """
 
@@ -68,6 +71,7 @@ class Ready:
     cache: list[CacheReport]
     device: str
     versions: dict[str, str] = field(default_factory=dict)
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,17 +209,40 @@ def from_wire(data: dict[str, Any]) -> Message:
         if data.get("kind") == "Sizes":
             fields["clients"] = {str(name): _sizes(own) for name, own in fields["clients"].items()}
         if data.get("kind") == "RoundTask":
-            fields["adapter"] = Parcel(**fields["adapter"])
-            fields["control"] = Parcel(**fields["control"]) if fields["control"] else None
+            fields["adapter"] = _parcel(fields["adapter"])
+            fields["control"] = _parcel(fields["control"]) if fields["control"] is not None else None
         if data.get("kind") == "Ready":
             fields["cache"] = [CacheReport(**report) for report in fields["cache"]]
             versions = list(fields["versions"].items())[:_MOST_NOTES]
             fields["versions"] = {_line(name): _line(version) for name, version in versions}
             fields["spec"] = {k: (tuple(int(n) for n in shape), str(d)) for k, (shape, d) in fields["spec"].items()}
         message: Message = _PLAIN[data["kind"]](**fields)
+        if isinstance(message, Survey | Setup | RoundTask):
+            for name, hint in get_type_hints(type(message)).items():
+                if not _is(getattr(message, name), hint):
+                    raise ValueError(f"{name} is not a {hint}")
         return message
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"not a message: {type(error).__name__} {error}") from error
+
+
+def _parcel(data: dict[str, Any]) -> Parcel:
+    parcel = Parcel(**data)
+    if type(parcel.mode) is not str or type(parcel.payload) is not bytes:
+        raise ValueError("not a parcel")
+    return parcel
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether ``value`` is of the type ``hint``: a class, a union, or a list or dictionary of such."""
+    kinds = get_args(hint)
+    if isinstance(hint, UnionType):
+        return any(_is(value, kind) for kind in kinds)
+    if get_origin(hint) is list:
+        return type(value) is list and all(_is(item, kinds[0]) for item in value)
+    if get_origin(hint) is dict:
+        return type(value) is dict and all(_is(k, kinds[0]) and _is(v, kinds[1]) for k, v in value.items())
+    return type(value) is hint
 
 
 def _line(text: str) -> str:

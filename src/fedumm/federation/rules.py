@@ -46,6 +46,11 @@ def _problems(config: FederateConfig) -> list[str]:
             f"--top_k holds back what is small for later rounds; after one of --aggregator {config.aggregator} the "
             "factors mean something else. Use --wire_up int8 or nf4."
         )
+    if config.dp != "off" and method.shares != frozenset("AB"):
+        problems.append(
+            f"--aggregator {config.aggregator} hands out factors that clients keep to themselves, without noise: with "
+            "--dp use another, such as ffa_lora."
+        )
     if config.export_rank and not method.changes_backbone:
         problems.append(f"--export_rank means nothing to --aggregator {config.aggregator}, which keeps --lora_r.")
     return problems

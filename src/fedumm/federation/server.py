@@ -32,12 +32,13 @@ from fedumm.federation.checks import (
     limits,
 )
 from fedumm.federation.combine import Combiner, News
+from fedumm.federation.first import adapter_digest, check_alike, own_adapter_config
 from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.records import client_record, features, folded_record, round_record, scores_record
 from fedumm.federation.rules import check_rules
 from fedumm.federation.sampling import Sampler, panel_of, sampler_for
 from fedumm.federation.selection import Selection
-from fedumm.federation.start import client_start, scale_of
+from fedumm.federation.start import client_start, scale_of, steps_of
 from fedumm.federation.topology import balanced, natural
 from fedumm.report.card import Facts
 from fedumm.report.run_folder import STATE, RunFolder
@@ -136,12 +137,10 @@ class Server:
         """
         first = answers[min(answers, key=natural)]
         caches = zip(*(ready.cache for ready in answers.values()), strict=False)
-        for host, ready in answers.items():
-            if ready.spec != first.spec:
-                raise FedummError(f"{host} has an adapter of another shape: its model or LoRA options differ.")
+        check_alike(answers, self.config)
         adapter = _first_adapter(first)
-        self._adapter_config = first.adapter_config
-        scale = scale_of(first.adapter_config, self.config)
+        self._adapter_config = own_adapter_config(answers, self.config)
+        scale = scale_of(self._adapter_config, self.config)
         self._combiner = Combiner(self.config, first.spec, adapter, scale, self._dp)
         self._news = self._combiner.first()
         if not self._dp:
@@ -306,7 +305,8 @@ class Server:
         version, panel = task.round - 1, self._selection.panel
         judges = self._named(task.assignments) if panel is None else panel
         own = {client: scores[client] for client in judges if scores.get(client)}
-        missing = [client for client in judges if client not in own and self._clients[client]["heldout"]]
+        asked = () if self.config.dp == "local" else judges
+        missing = [client for client in asked if client not in own and self._clients[client]["heldout"]]
         self._scores[version] = scores_record(own, missing, test)
         if self._selection.offer(version, own):
             self._save_adapter("best", version, self._scores[version])
@@ -384,13 +384,13 @@ class Server:
 
     def _expected(self, task: RoundTask, client: str) -> Expected:
         config, facts, rounds = self.config, self._clients[client], self._rounds
-        steps = config.local_epochs * -(-facts["train"] // (config.batch_size * config.grad_accum))
+        steps = steps_of(config, facts["train"])
         spec = rounds.spec if config.equal_ranks else spec_at_rank(rounds.spec, config.rank_of(client))
         return Expected(
             task.round, spec, rounds.names(task.round), client_start(rounds.adapter, config, client),
             facts["train"], facts["heldout"], facts["tasks"], steps, config.up, config.top_k,
             frozenset(config.tasks), self._unit,
-            config.scaffold, self._digests.get(client, ""),
+            config.scaffold, self._digests.get(client, ""), config.dp == "local",
         )  # fmt: skip
 
     def _aggregate(self, task: RoundTask, good: list[Accepted], seconds: list[float]) -> None:
@@ -451,4 +451,6 @@ def _first_adapter(ready: Ready) -> AdapterState:
         raise FedummError(f"The first adapter can't be read: {error}") from error
     if problem := check_state(state, ready.spec):
         raise FedummError(f"The first adapter is damaged: {problem}.")
+    if adapter_digest(state) != ready.digest:
+        raise FedummError("The first adapter is not the one that all hosts derive.")
     return state

@@ -25,6 +25,11 @@ def client_start(state: Mapping[str, torch.Tensor], config: FederateConfig, clie
     return at_rank(state, config.rank_of(client), config.alpha / config.rank / config.scale_of(client))
 
 
+def steps_of(config: FederateConfig, rows: int) -> int:
+    """Optimiser steps of a client with ``rows`` training rows in a round."""
+    return config.local_epochs * -(-rows // (config.batch_size * config.grad_accum))
+
+
 def scale_of(adapter_config: Mapping[str, Any], config: FederateConfig) -> float:
     """alpha / rank of the global adapter by its PEFT configuration; rank-stabilised LoRA has the root of the rank."""
     rank = adapter_config.get("r", config.rank)

@@ -82,6 +82,9 @@ def _breach(config: FederateConfig, linear: bool) -> str | None:
     """What would break the guarantee, and what to do."""
     if config.scaffold:
         return "--scaffold sends control variates, which --dp does not cover: leave it out."
+    if config.weights != "equal":
+        what = "tells how much data a client has" if config.dp == "local" else "lets a client count for more"
+        return f"--client_weights {config.client_weights} {what}: leave it out, or say equal."
     if config.dp == "local":  # what the server does with noisy updates reveals no more
         return None
     if not linear:
@@ -89,8 +92,6 @@ def _breach(config: FederateConfig, linear: bool) -> str | None:
             f"--aggregator {config.aggregator} is no plain mean, so that noise can't be fitted to one client's part: "
             "use --aggregator ffa_lora or fedavg, or --dp local."
         )
-    if config.client_weights != "equal":
-        return f"--client_weights {config.client_weights} lets a client count for more: add --client_weights equal."
     for name in ("max_update_norm", "over_norm", "min_clients"):
         if getattr(config, name) != next(f.default for f in fields(config) if f.name == name):
             return f"--{name} means nothing with --dp central: every update is clipped, and a round has whom it has."

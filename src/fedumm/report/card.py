@@ -64,7 +64,7 @@ def _heldout_of(config: FederateConfig, scores: Mapping[str, Any]) -> str:
 def aggregation_text(config: FederateConfig) -> str:
     """``fedavg``, with what else there is: weights, drift, wire."""
     extras = {
-        f"weights {config.client_weights}": config.client_weights != "samples",
+        f"weights {config.weights}": config.weights != "samples",
         f"FedProx {config.prox_mu:g}": config.prox_mu > 0,
         "SCAFFOLD": config.scaffold,
         f"wire {config.up} up, {config.down} down": (config.up, config.down) != ("float32", "float32"),

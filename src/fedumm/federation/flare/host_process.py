@@ -126,7 +126,7 @@ def _serve(name: str, index: int, count: int, folder: Path) -> None:
     def make_host() -> Any:
         from fedumm.federation.host import Host
 
-        return Host(name, config, progress, folder / CLIENTS, index, count)
+        return Host(name, config, progress, folder / CLIENTS, index, count, simulated=True)
 
     # The end of FLARE's process, on the other side, is the end of this one.
     with contextlib.suppress(EOFError), Listener(str(_address(name)), "AF_UNIX") as listener:
