@@ -13,6 +13,7 @@ from rich.console import Console
 
 from fedumm.report import console as console_module
 from fedumm.report.console import RunConsole, duration
+from fedumm.report.scores import epsilon_text
 
 HEADINGS = [
     "round",
@@ -152,7 +153,8 @@ def test_what_happened_between_rounds_is_told(screen: Screen) -> None:
     screen.console.show({"event": "repeat", "round": 3, "usable": 1, "needed": 2})
     screen.console.show({"event": "resumed", "round": 2, "elapsed": 9.0})
     assert screen.lines[-3:] == [
-        "privacy: the noise on a round's mean update has a norm of about 27.1; without it, that is at most 1",
+        "privacy: the noise on a round's mean update has a norm of about 27.1; without it, that is at most 1. Little "
+        "of it will be left: more clients, a lower --lora_r or --aggregator ffa_lora would help",
         "  round 3: 1 usable update(s) of the 2 that it needs: once more",
         "  going on after round 2",
     ]
@@ -372,3 +374,19 @@ class TestProgress:
         assert "host-2: training site-2" in shown
         assert "20/4,321" in shown
         assert len(re.findall("1.2346", shown)) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (8.0, "8"),
+        (8.391, "8.4"),
+        (0.12301, "0.124"),
+        (120.1, "121"),
+        (0.0, "0"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_epsilon_is_never_shown_smaller_than_it_is(value: float, text: str) -> None:
+    assert epsilon_text(value) == text
+    assert float(text) >= value

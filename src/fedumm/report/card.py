@@ -10,7 +10,7 @@ from typing import Any
 
 from fedumm.config import CentralConfig, FederateConfig, RunConfig
 from fedumm.errors import shown
-from fedumm.report.scores import NAMES, score_text, scorers_text
+from fedumm.report.scores import NAMES, epsilon_text, score_text, scorers_text
 from fedumm.shell import quoted
 
 Rows = list[tuple[str, str]]
@@ -47,8 +47,10 @@ def federated_card(
         *([] if facts.epsilon is not None else _score_rows(scores, "heldout", _heldout_of(config, scores))),
         *_score_rows(scores, "test", "the common test set"),
     ]
+    travelled = "noisy updates" if config.dp == "local" else "adapters, losses, scores"
     text = (
-        "Trained by federated averaging with FedUMM: the clients' data stayed with them, only adapters travelled.\n"
+        "Trained by federated averaging with FedUMM: the clients' images and texts stayed with them; "
+        f"{travelled} and numbers of rows travelled.\n"
         "The held-out score is the mean over those clients' examples; a dash means not evaluated yet."
     )
     return _card(config, f"Adapter of the run {_code(run)}", text, rows, ["federated-learning"])
@@ -77,7 +79,9 @@ def _fact_rows(config: FederateConfig, facts: Facts) -> Rows:
     rows = []
     if facts.epsilon is not None:
         what = "client-level" if config.dp == "central" else "each client against the server"
-        rows.append(("Differential privacy", f"epsilon {facts.epsilon:.3g}, delta {config.dp_delta:g} ({what})"))
+        rows.append(
+            ("Differential privacy", f"epsilon {epsilon_text(facts.epsilon)}, delta {config.dp_delta:g} ({what})")
+        )
     if facts.rank is not None:
         cut = f"; {100 * facts.cut:.2g} % of its energy was cut" if facts.cut else ""
         rows.append(("Saved at rank", f"{facts.rank}: what the backbone grew by is part of it{cut}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from fedumm.features.report import CacheReport
-from fedumm.report.scores import NAMES, percent, score_text, scorers_text, scores_text
+from fedumm.report.scores import NAMES, epsilon_text, percent, score_text, scorers_text, scores_text
 from fedumm.shell import quoted
 
 _COLUMNS = {
@@ -28,6 +28,10 @@ _SAMPLED = {
 
 _EXTRAS = {"aggregation_error": "agg. error", "epsilon": "epsilon"}
 """Columns of runs that have such numbers."""
+
+_EXTRAS_TEXT: dict[str, Callable[[float], str]] = {"aggregation_error": "{:.3g}".format, "epsilon": epsilon_text}
+
+_DROWNED = ". Little of it will be left: more clients, a lower --lora_r or --aggregator ffa_lora would help"
 
 _SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "common test"}
 _SAMPLED_SCORES = {"heldout": "held-out", "heldout_before": "before", "heldout_after": "after", "test": "common test"}
@@ -122,7 +126,7 @@ class RunConsole:
         if noise := r.get("noise"):
             self.line(
                 f"privacy: the noise on a round's mean update has a norm of about {noise['norm']:.3g}; without it, "
-                f"that is at most {noise['clip']:.3g}"
+                f"that is at most {noise['clip']:.3g}{_DROWNED if noise['norm'] > noise['clip'] else ''}"
             )
         tasks = sorted({task for c in r["clients"].values() for task in c["tasks"]}, reverse=True)
         for task in tasks if len(tasks) > 1 else ():
@@ -172,7 +176,7 @@ class RunConsole:
             {
                 "round": f"{r['round']}/{r['rounds']}", "clients": str(r["clients"]), "train loss": loss or "-",
                 **{column: scores_text(r, name) for name, column in self._scores.items()},
-                **{text: "-" if r.get(name) is None else f"{r[name]:.3g}" for name, text in _EXTRAS.items()},
+                **{text: "-" if r.get(name) is None else _EXTRAS_TEXT[name](r[name]) for name, text in _EXTRAS.items()},
                 "MB down": f"{r['bytes_down'] / 1e6:.2f}", "MB up": f"{r['bytes_up'] / 1e6:.2f}",
                 "seconds": f"{r['seconds']:.1f}", "time left": duration(left),
             }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
+from decimal import ROUND_CEILING, Context
 from typing import Any
 
 NAMES = {"vqa": "accuracy", "t2i": "image tokens", "geneval": "GenEval"}
@@ -17,6 +19,14 @@ CATEGORIES = {
     "color_attr": "colour attribution",
 }
 """GenEval's, for people."""
+
+
+_UP = Context(prec=3, rounding=ROUND_CEILING)
+
+
+def epsilon_text(value: float) -> str:
+    """Three digits, rounded up: a bound that is shown must hold."""
+    return f"{_UP.create_decimal(value).normalize():f}" if math.isfinite(value) else str(value)
 
 
 def percent(value: float | None) -> str:
