@@ -46,9 +46,9 @@ _HUGE = 2**63
 _LONGEST_FILE = 1_000_000
 
 
-def option(group: str, text: str, default: Any = MISSING, check: Check | None = None) -> Any:
-    """A dataclass field that is also a command-line flag of the same name."""
-    return field(default=default, metadata={"group": group, "help": text, "check": check})
+def option(group: str, text: str, default: Any = MISSING, check: Check | None = None, several: bool = False) -> Any:
+    """A dataclass field that is also a command-line flag of the same name; of ``several`` paths one that may repeat."""
+    return field(default=default, metadata={"group": group, "help": text, "check": check, "several": several})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +131,15 @@ class RunConfig:
     max_train_samples: int = option(DATA, "Limit training data (-1 = all)", -1, bounds.limit)
     max_eval_samples: int = option(DATA, "Limit eval data (-1 = all)", -1, bounds.limit)
     data_path: str = option(DATA, "Hugging Face cache directory", "")
+    image_root: str = option(
+        DATA,
+        "Folder that image files may lie in besides the data's own; again, or separated by ':', for more",
+        "",
+        several=True,
+    )
+    allow_remote_images: bool = option(
+        DATA, "Fetch images and data files that a data set names by an address (http, https, s3, gs, hf)", False
+    )
     seed: int = option(DATA, "Random seed", 42, bounds.seed)
 
     geneval_prompts: int = option(
@@ -157,6 +166,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         for f in fields(self):
             _check_field(f, getattr(self, f.name))
+
+    @property
+    def image_roots(self) -> tuple[str, ...]:
+        """The folders of ``image_root``."""
+        return tuple(filter(None, self.image_root.split(os.pathsep)))
 
     @property
     def ranks(self) -> ByClient:

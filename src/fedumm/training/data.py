@@ -25,6 +25,8 @@ def load_splits(config: RunConfig) -> DataSplits:
         max_eval_samples=config.max_eval_samples,
         columns=tuple(backend.keep_columns()),
         mix=config.mix,
+        image_roots=config.image_roots,
+        remote_images=config.allow_remote_images,
     )
     return load_data(config.dataset or backend.hf_dataset_name(), request)
 
