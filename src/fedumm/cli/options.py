@@ -73,6 +73,7 @@ class Joined(argparse.Action):
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
     ) -> None:
+        """Add one more."""
         before = getattr(namespace, self.dest, "")
         setattr(namespace, self.dest, os.pathsep.join(filter(None, [before, values])))
 
