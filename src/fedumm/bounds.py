@@ -74,8 +74,8 @@ def mix(value: str) -> str | None:
 
 
 def partition(value: str) -> str | None:
-    """Empty, or ``task:SHARE``."""
-    if not value:
+    """Empty, ``own``, or ``task:SHARE``."""
+    if value in ("", "own"):
         return None
     kind, _, part = value.partition(":")
     try:
@@ -83,7 +83,9 @@ def partition(value: str) -> str | None:
     except ValueError:
         good = False
     return (
-        None if good else "must be empty or task:SHARE with a SHARE of clients above 0 and at most 1, such as task:0.5"
+        None
+        if good
+        else "must be empty, own, or task:SHARE with a SHARE of clients above 0 and at most 1, such as task:0.5"
     )
 
 

@@ -38,7 +38,9 @@ def federated_card(
     split = (
         f"Dirichlet({config.dirichlet_alpha}) over {_plain(config.partition_by)}" if config.dirichlet_alpha else "IID"
     )
-    if config.partition:
+    if config.own_data:
+        split = "each with its own data"
+    elif config.partition:
         split += f", {config.partition}"
     rows = [
         ("Clients", f"{config.num_clients}, {split}, seed {config.seed}"),
