@@ -82,11 +82,8 @@ def partition(value: str) -> str | None:
         good = kind == "task" and 0 < float(part) <= 1
     except ValueError:
         good = False
-    return (
-        None
-        if good
-        else "must be empty, own, or task:SHARE with a SHARE of clients above 0 and at most 1, such as task:0.5"
-    )
+    form = "must be empty, own, or task:SHARE with a SHARE of clients above 0 and at most 1, such as task:0.5"
+    return None if good else form
 
 
 def by_client(value: int | str) -> str | None:

@@ -295,8 +295,8 @@ class FederateConfig(RunConfig):
 
     label_counts: str = option(
         PRIVACY,
-        "What the server is told of which client has which answers: names (in simulations; sites make it ranks) | ranks "
-        "(the most frequent first, no text) | none",
+        "What the server is told of which client has which answers: names (only in simulations) | ranks (the most "
+        "frequent first, no text) | none",
         "names",
         bounds.one_of("names", "ranks", "none"),
     )
@@ -353,8 +353,8 @@ class FederateConfig(RunConfig):
     def _check_own_data(self) -> None:
         if self.simulator or self.in_process:
             raise FedummError(
-                "--partition own is for real sites, each with data of its own (--export_dir). In a simulation, one data "
-                "set is split among the clients: leave --partition out."
+                "--partition own is for real sites, each with data of its own (--export_dir). In a simulation, one "
+                "data set is split among the clients: leave --partition out."
             )
         if self.dirichlet_alpha:
             raise FedummError("--partition own splits nothing: leave --dirichlet_alpha out.")

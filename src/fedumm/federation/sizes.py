@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fedumm.errors import FedummError
 from fedumm.federation.messages import Sizes
@@ -35,7 +36,7 @@ def joined(answers: Mapping[str, Sizes], assignments: Mapping[str, Sequence[str]
     Raises:
         FedummError: a host tells of others, or not of all of its own, or split them.
     """
-    clients = {}
+    clients: dict[str, dict[str, Any]] = {}
     for host, sizes in answers.items():
         if sizes.clients.keys() != set(assignments[host]) or sizes.method != "own":
             raise FedummError(f"{host} tells of other clients than its own, or splits their data.")

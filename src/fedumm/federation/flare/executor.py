@@ -14,10 +14,10 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from fedumm.errors import FedummError
+from fedumm.federation.admission import site_config
 from fedumm.federation.flare.carrier import TASK, pack, unpack
 from fedumm.federation.flare.site_host import SiteHost
 from fedumm.federation.messages import HostError
-from fedumm.federation.policy import site_config
 
 
 class HostExecutor(Executor):  # type: ignore[misc]
