@@ -14,7 +14,7 @@ from typing import Any
 
 from fedumm.config import FederateConfig, from_mapping
 from fedumm.errors import FedummError, shown
-from fedumm.federation.policy import FILE, MODES, MOST, SitePolicy, read_policy
+from fedumm.federation.policy import FILE, MODES, MOST, SitePolicy, is_hub_id, read_policy
 
 BUNDLED_DATA = ("easy_vqa", "shapes")
 BUNDLED_MODEL = "tiny"
@@ -65,11 +65,9 @@ def admitted(run_config: Mapping[str, Any], policy: SitePolicy) -> FederateConfi
 
 
 def _refusal(what: str, key: str, value: str) -> FedummError:
-    return FedummError(f"This site does not allow {what}. Its administrator can, in local/{FILE}: {_line(key, value)}")
-
-
-def _line(key: str, value: str) -> str:
-    return f"{key}: [{shown(value, 100)}]"
+    return FedummError(
+        f"This site does not allow {what}. Its administrator can, in local/{FILE}: {key}: [{shown(value, 100)}]"
+    )
 
 
 def _check_places(config: FederateConfig, policy: SitePolicy) -> None:
@@ -130,15 +128,9 @@ def _dataset(config: FederateConfig, policy: SitePolicy) -> str:
         return name
     if os.path.isabs(name):
         real = os.path.realpath(name)
-        if any(real.startswith(os.path.join(os.path.realpath(root), "")) for root in policy.data_roots):
+        if any(os.path.join(real, "").startswith(os.path.join(os.path.realpath(r), "")) for r in policy.data_roots):
             return real
-    what = f"the data set {shown(name, 100)}"
-    if name == "vqav2" or (name.count("/") == 1 and not os.path.isabs(name)):
-        raise _hub_refusal(what, "hub_datasets", name, policy)
-    raise FedummError(
-        f"This site does not have {what}. Its administrator says which one is meant, in local/{FILE}, below "
-        f"'datasets:', {shown(name, 100)}: /its/folder/on/this/site"
-    )
+    raise _unknown("data set", "datasets", name, policy)
 
 
 def _model(config: FederateConfig, policy: SitePolicy) -> str:
@@ -148,7 +140,7 @@ def _model(config: FederateConfig, policy: SitePolicy) -> str:
         return _there(place, "models", name)
     if name in ("", BUNDLED_MODEL) or name in policy.hub_models:
         return given
-    raise _hub_refusal(f"the model {shown(name, 100)}", "hub_models", name, policy)
+    raise _unknown("model", "models", name, policy)
 
 
 def _there(place: str, key: str, name: str) -> str:
@@ -158,9 +150,15 @@ def _there(place: str, key: str, name: str) -> str:
     return place
 
 
-def _hub_refusal(what: str, key: str, name: str, policy: SitePolicy) -> FedummError:
-    download = "" if policy.allow_download else ", and to download it: allow_download: true"
-    return FedummError(f"{_refusal(what, key, name)}{download}")
+def _unknown(kind: str, key: str, name: str, policy: SitePolicy) -> FedummError:
+    said = shown(name, 100)
+    if is_hub_id(name):
+        download = "" if policy.allow_download else ", and to download it: allow_download: true"
+        return FedummError(f"{_refusal(f'the {kind} {said}', f'hub_{key}', name)}{download}")
+    return FedummError(
+        f"This site does not have the {kind} {said}. Its administrator says which one is meant, in local/{FILE}, below "
+        f"'{key}:', {said}: /its/folder/on/this/site"
+    )
 
 
 def _backend(config: FederateConfig) -> Any:

@@ -90,7 +90,13 @@ def _numeric() -> list[str]:
     return [f.name for f in fields(FederateConfig) if field_type(FederateConfig, f.name) in kinds]
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether ``name`` is of the form ``OWNER/NAME``, or the one set that stands for two of them."""
+    return name == "vqav2" or (name.count("/") == 1 and name[:1] not in (".", "/", "~"))
+
+
 _NAMES = {"check": _list_of(bool, "names")}
+_HUB_IDS = {"check": _list_of(is_hub_id, "names on the Hub: OWNER/NAME")}
 _ROOTS = {"check": _list_of(_is_root, f"full paths without {os.pathsep!r}")}
 
 
@@ -123,10 +129,10 @@ class SitePolicy:
 
     datasets: dict[str, str] = field(default_factory=dict, metadata={"check": _places})
     data_roots: list[str] = field(default_factory=list, metadata=_ROOTS)
-    hub_datasets: list[str] = field(default_factory=list, metadata=_NAMES)
+    hub_datasets: list[str] = field(default_factory=list, metadata=_HUB_IDS)
     image_roots: list[str] = field(default_factory=list, metadata=_ROOTS)
     models: dict[str, str] = field(default_factory=dict, metadata={"check": _places})
-    hub_models: list[str] = field(default_factory=list, metadata=_NAMES)
+    hub_models: list[str] = field(default_factory=list, metadata=_HUB_IDS)
     allow_download: bool = field(default=False, metadata={"check": _flag})
     allow_remote_images: bool = field(default=False, metadata={"check": _flag})
     backends: list[str] = field(default_factory=lambda: ["blip_vqa", "januspro"], metadata=_NAMES)
