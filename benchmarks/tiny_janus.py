@@ -20,6 +20,7 @@ import torch
 
 from common import Table, main
 from fedumm.config import CentralConfig
+from fedumm.data.places import Places
 from fedumm.data.shapes.compose import CATEGORIES as TAGS
 from fedumm.data.shapes.compose import PARTS, caption, composed_at
 from fedumm.data.shapes.source import EVAL_SCENES, EVAL_SEED, scene_rows
@@ -40,7 +41,7 @@ _BATCH = 60
 def asked(backbone: Backbone, part: str) -> list[str]:
     """Accuracy on questions about scenes of ``part``, in all and by type of answer."""
     raw = scene_rows(EVAL_SEED, EVAL_SCENES, part, ("vqa",))
-    rows = task_rows(raw, CONFIG.mix, backbone.backend.keep_columns(), -1, "shapes", part)
+    rows = task_rows(raw, CONFIG.mix, backbone.backend.keep_columns(), -1, Places(), "shapes", part)
     data = backbone.backend.build_dataset(rows, backbone.processor, CONFIG.max_q_len, CONFIG.max_a_len)
     score = evaluate(backbone, data, CONFIG)["vqa"]
     print(part, score, flush=True)

@@ -74,17 +74,16 @@ def mix(value: str) -> str | None:
 
 
 def partition(value: str) -> str | None:
-    """Empty, or ``task:SHARE``."""
-    if not value:
+    """Empty, ``own``, or ``task:SHARE``."""
+    if value in ("", "own"):
         return None
     kind, _, part = value.partition(":")
     try:
         good = kind == "task" and 0 < float(part) <= 1
     except ValueError:
         good = False
-    return (
-        None if good else "must be empty or task:SHARE with a SHARE of clients above 0 and at most 1, such as task:0.5"
-    )
+    form = "must be empty, own, or task:SHARE with a SHARE of clients above 0 and at most 1, such as task:0.5"
+    return None if good else form
 
 
 def by_client(value: int | str) -> str | None:

@@ -46,9 +46,9 @@ _HUGE = 2**63
 _LONGEST_FILE = 1_000_000
 
 
-def option(group: str, text: str, default: Any = MISSING, check: Check | None = None) -> Any:
-    """A dataclass field that is also a command-line flag of the same name."""
-    return field(default=default, metadata={"group": group, "help": text, "check": check})
+def option(group: str, text: str, default: Any = MISSING, check: Check | None = None, several: bool = False) -> Any:
+    """A dataclass field that is also a command-line flag of the same name; of ``several`` paths one that may repeat."""
+    return field(default=default, metadata={"group": group, "help": text, "check": check, "several": several})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +131,15 @@ class RunConfig:
     max_train_samples: int = option(DATA, "Limit training data (-1 = all)", -1, bounds.limit)
     max_eval_samples: int = option(DATA, "Limit eval data (-1 = all)", -1, bounds.limit)
     data_path: str = option(DATA, "Hugging Face cache directory", "")
+    image_root: str = option(
+        DATA,
+        "Folder that image files may lie in besides the data's own; again, or separated by ':', for more",
+        "",
+        several=True,
+    )
+    allow_remote_images: bool = option(
+        DATA, "Fetch images and data files that a data set names by an address (http, https, s3, gs, hf)", False
+    )
     seed: int = option(DATA, "Random seed", 42, bounds.seed)
 
     geneval_prompts: int = option(
@@ -157,6 +166,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         for f in fields(self):
             _check_field(f, getattr(self, f.name))
+
+    @property
+    def image_roots(self) -> tuple[str, ...]:
+        """The folders of ``image_root``."""
+        return tuple(filter(None, self.image_root.split(os.pathsep)))
 
     @property
     def ranks(self) -> ByClient:
@@ -211,7 +225,8 @@ class FederateConfig(RunConfig):
     )
     partition: str = option(
         FEDERATION,
-        "task:SHARE: this share of the clients has questions only or captions only, in turn (empty: all have both)",
+        "own: real sites keep their own rows, nothing is split | task:SHARE: this share of the clients has questions "
+        "only or captions only, in turn (empty: all have both)",
         "",
         bounds.partition,
     )
@@ -278,6 +293,17 @@ class FederateConfig(RunConfig):
         PRIVACY, "Noise in units of --dp_clip, instead of --dp_epsilon", 0.0, bounds.non_negative
     )
 
+    label_counts: str = option(
+        PRIVACY,
+        "What the server is told of which client has which answers: names (only in simulations) | ranks (the most "
+        "frequent first, no text) | none",
+        "names",
+        bounds.one_of("names", "ranks", "none"),
+    )
+    min_label_count: int = option(
+        PRIVACY, "With ranks: answers that a client has fewer rows of are counted together", 5, bounds.positive
+    )
+
     simulator: bool = option(EXECUTION, "Run with NVFlare simulator (single machine)", False)
     in_process: bool = option(EXECUTION, "Run in this process, without NVFlare", False)
     export_dir: str = option(EXECUTION, "Export job config for production deployment", "")
@@ -299,9 +325,11 @@ class FederateConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.partition and len(self.tasks) == 1:
+        if self.own_data:
+            self._check_own_data()
+        if self.task_share and len(self.tasks) == 1:
             raise FedummError(f"--partition {self.partition} needs two tasks to deal out: use --task unified.")
-        if self.partition and self.keep_images_whole:
+        if self.task_share and self.keep_images_whole:
             raise FedummError(
                 f"--partition {self.partition} parts an image's caption from its questions, and --keep_images_whole "
                 "forbids that."
@@ -321,6 +349,20 @@ class FederateConfig(RunConfig):
             )
         if self.krum_f and (self.clients_per_round or self.num_clients) < 2 * self.krum_f + 3:
             raise FedummError(f"--krum_f {self.krum_f} needs at least {2 * self.krum_f + 3} clients in a round.")
+
+    def _check_own_data(self) -> None:
+        if self.simulator or self.in_process:
+            raise FedummError(
+                "--partition own is for real sites, each with data of its own (--export_dir). In a simulation, one "
+                "data set is split among the clients: leave --partition out."
+            )
+        if self.dirichlet_alpha:
+            raise FedummError("--partition own splits nothing: leave --dirichlet_alpha out.")
+
+    @property
+    def own_data(self) -> bool:
+        """Whether every client keeps its own rows."""
+        return self.partition == "own"
 
     def rank_of(self, client: str) -> int:
         """LoRA rank that ``client`` trains."""

@@ -12,6 +12,8 @@ from PIL import Image as Pillow
 
 from fedumm.data import DataRequest, DataSplits, load_data, read_image, register_source
 from fedumm.data.columns import canonical
+from fedumm.data.pictures import with_pictures
+from fedumm.data.places import Places
 from fedumm.errors import FedummError
 
 BLIP = ("image", "question", "multiple_choice_answer", "answers")
@@ -157,9 +159,11 @@ def test_a_row_without_answer_is_named(raw: Dataset) -> None:
 def test_a_column_of_file_names_is_read_as_images(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "one.png"
     file.write_bytes(png())
-    rows = canonical(table({"image": [str(file)], "answer": ["2"]}, image=Value(kind)), BLIP, "x")
+    raw = table({"image": [str(file)], "answer": ["2"]}, image=Value(kind))
+    rows = with_pictures(raw, [0], Places(tmp_path), "x")
     assert rows.features["image"] == Image()
     assert read_image(rows, 0).getpixel((0, 0)) == (255, 0, 0)
+    assert rows["answer"][:] == ["2"]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "CMYK"])
@@ -189,8 +193,11 @@ def test_a_broken_picture_is_named(kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    rows = canonical(table({"image": [str(tmp_path / "gone.png")], "answer": ["2"]}, image=TEXT), BLIP, "x")
+def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "gone.png"
+    file.write_bytes(png())
+    rows = with_pictures(table({"image": [str(file)], "answer": ["2"]}, image=TEXT), [0], Places(tmp_path), "x")
+    file.unlink()
     with pytest.raises(FedummError, match=r"^The image of row 0 can't be read: .*gone\.png"):
         read_image(rows, 0)
 

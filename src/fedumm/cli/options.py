@@ -59,11 +59,23 @@ def add_options(parser: argparse.ArgumentParser, config: type[RunConfig]) -> Non
         shown = "(required)" if f.default is MISSING else f"(default: {f.default!r})".replace("'", '"')
         groups[f.metadata["group"]].add_argument(
             f"--{f.name}",
+            action=Joined if f.metadata["several"] else "store",
             type=_number_or_text if kind == int | str else kind,
             metavar="INT" if kind == int | str else kind.__name__.upper(),
             default=argparse.SUPPRESS,
             help=f"{text} {shown}",
         )
+
+
+class Joined(argparse.Action):
+    """A flag that may be given again: what it gets is joined as in ``PATH``."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        """Add one more."""
+        before = getattr(namespace, self.dest, "")
+        setattr(namespace, self.dest, os.pathsep.join(filter(None, [before, values])))
 
 
 def _number_or_text(text: str) -> int | str:
@@ -87,6 +99,7 @@ def with_absolute_paths(config: AnyConfig) -> AnyConfig:
     local = {n: v for n, v in given.items() if v and v not in known and os.path.exists(os.path.expanduser(v))}
     local |= {name: getattr(config, name) for name in ("data_path", "feature_cache_dir") if getattr(config, name)}
     absolute: dict[str, Any] = {name: os.path.realpath(os.path.expanduser(value)) for name, value in local.items()}
+    absolute["image_root"] = os.pathsep.join(os.path.realpath(os.path.expanduser(root)) for root in config.image_roots)
     return replace(config, **absolute)
 
 
@@ -108,3 +121,6 @@ def check_caches(config: RunConfig) -> None:
         check_cache("data_path", config.data_path)
     if config.feature_cache_dir and config.feature_cache in ("auto", "disk"):
         check_cache("feature_cache_dir", config.feature_cache_dir)
+    for root in config.image_roots:
+        if not os.path.isdir(root):
+            raise FedummError(f"--image_root {root}: no such folder.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fedumm.cli.options import Parser, with_absolute_paths
+from fedumm.cli.options import Joined, Parser, with_absolute_paths
 from fedumm.errors import FedummError
 from fedumm.output import check_cache, check_file
 
@@ -29,6 +29,10 @@ def main(argv: list[str], prog: str) -> int:
     parser.add_argument("--keep_images_whole", action="store_true", help="all questions on an image to one client")
     parser.add_argument("--holdout", type=float, default=0.1, help="share of images held out (default: 0.1)")
     parser.add_argument("--max_train_samples", type=int, default=-1, help="limit (default: -1 = all)")
+    parser.add_argument(
+        "--image_root", action=Joined, default="", help="folder of image files besides the data's own; may be repeated"
+    )
+    parser.add_argument("--allow_remote_images", action="store_true", help="fetch images that the data name by address")
     parser.add_argument("--data_path", default="", help="Hugging Face cache directory")
     parser.add_argument("--seed", type=int, default=42, help="random seed (default: 42)")
     parser.add_argument("--figure", default="partition.png", help="file of the figure (default: partition.png)")

@@ -14,7 +14,7 @@ from fedumm.report.run_folder import CONFIG, folder_for, folder_for_name
 RUNNERS = ("simulator", "in_process", "export_dir")
 
 _PART_OF_THE_RESULT = {"threads", "hosts"}
-_FOLDERS = {"data_path", "feature_cache_dir"}
+_FOLDERS = {"data_path", "feature_cache_dir", "image_root"}
 _FREE = {f.name for f in fields(FederateConfig) if f.metadata["group"] == EXECUTION} - _PART_OF_THE_RESULT | _FOLDERS
 """Options that may change when a run goes on: where and how it is run. More rounds may follow, too."""
 

@@ -57,7 +57,7 @@ def canonical(rows: Any, columns: Sequence[str], name: str) -> Any:
     rows = rows.select_columns(kept)
     for column, values in derived.items():
         rows = rows.add_column(column, values)
-    return _with_images(rows)
+    return rows
 
 
 def canonical_captions(rows: Any, columns: Sequence[str], name: str) -> Any:
@@ -85,8 +85,7 @@ def canonical_captions(rows: Any, columns: Sequence[str], name: str) -> Any:
         first = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
         rows = rows if len(first) == len(rows) else rows.select(sorted(first.values()))
     prompts = rows["geneval"][:] if "geneval" in kept else [None] * len(rows)
-    rows = rows.add_column("answer_type", [json.loads(p)["tag"] if p else "caption" for p in prompts])
-    return _with_images(rows)
+    return rows.add_column("answer_type", [json.loads(p)["tag"] if p else "caption" for p in prompts])
 
 
 def _caption(entry: Any, row: int, name: str) -> str:
@@ -126,15 +125,6 @@ def _answer_type(answer: str) -> str:
     if answer.strip().lower() in {"yes", "no"}:
         return "yes/no"
     return "number" if answer.strip().replace(".", "", 1).isdigit() else "other"
-
-
-def _with_images(rows: Any) -> Any:
-    """An ``image`` column of file names is read as images."""
-    from datasets import Image, Value
-
-    if "image" in rows.column_names and rows.features["image"] in (Value("string"), Value("large_string")):
-        return rows.cast_column("image", Image())
-    return rows
 
 
 def read_image(rows: Any, row: int) -> Any:

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from fedumm.data.folder import EVAL_SPLITS, pick_split
 from fedumm.data.hub_access import check_reachable, explain_hub_error
+from fedumm.data.places import Places, check_card, check_files
 from fedumm.data.slices import SplitPart
 from fedumm.data.source import DataRequest, DataSplits
 from fedumm.errors import FedummError
@@ -33,7 +34,7 @@ def load_hub(repo_id: str, request: DataRequest) -> DataSplits:
 
     def part(split: str, others: Sequence[str], limit: int) -> Any:
         wanted = SplitPart.parse(split)
-        rows = load_split(repo_id, [wanted.name, *others], wanted.rows_to_read(limit), request.cache_dir)
+        rows = load_split(repo_id, [wanted.name, *others], wanted.rows_to_read(limit), request)
         return wanted.of(rows, limit)
 
     return DataSplits(
@@ -42,7 +43,7 @@ def load_hub(repo_id: str, request: DataRequest) -> DataSplits:
     )
 
 
-def load_split(repo_id: str, splits: Sequence[str], limit: int, cache_dir: str) -> Any:
+def load_split(repo_id: str, splits: Sequence[str], limit: int, request: DataRequest) -> Any:
     """The first of ``splits`` that ``repo_id`` has: all of it, or at least its first ``limit`` rows.
 
     With a limit only these rows are read from the Hub, without one only this split's files.
@@ -54,11 +55,24 @@ def load_split(repo_id: str, splits: Sequence[str], limit: int, cache_dir: str) 
         raise FedummError(f"--dataset {repo_id}: {GONE[repo_id]}")
     commit = check_reachable("dataset", repo_id)
     try:
-        return _load(repo_id, splits, limit, cache_dir, commit)
+        return _load(repo_id, splits, limit, request, commit)
     except FedummError:
         raise
     except Exception as error:
-        raise explain_hub_error("dataset", repo_id, error, cache_dir) from error
+        raise explain_hub_error("dataset", repo_id, error, request.cache_dir) from error
+
+
+def hub_places(repositories: Sequence[str], request: DataRequest) -> Places:
+    """Where files of data sets on the Hub may lie: in their repositories, and in the caches of the libraries."""
+    from datasets import config
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    downloads = Path(request.cache_dir, "downloads") if request.cache_dir else Path(config.DOWNLOADED_DATASETS_PATH)
+    kept = [Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="dataset")) for name in repositories]
+    own = [f"hf://datasets/{name}{end}" for name in repositories for end in "@/"]
+    own += [f"{constants.ENDPOINT}/datasets/{name}/resolve/" for name in repositories]
+    return request.places(caches=(downloads.expanduser() / "extracted", *kept), own=tuple(own))
 
 
 def check_split(repo_id: str, cache_dir: str) -> None:
@@ -80,16 +94,16 @@ def check_split(repo_id: str, cache_dir: str) -> None:
         raise explain_hub_error("dataset", repo_id, FileNotFoundError(repo_id), cache_dir)
 
 
-def _load(repo_id: str, splits: Sequence[str], limit: int, cache_dir: str, commit: str | None) -> Any:
+def _load(repo_id: str, splits: Sequence[str], limit: int, request: DataRequest, commit: str | None) -> Any:
     from datasets import config
 
-    cache = Path(cache_dir or config.HF_DATASETS_CACHE).expanduser() / "fedumm"
+    cache = Path(request.cache_dir or config.HF_DATASETS_CACHE).expanduser() / "fedumm"
     name = f"{repo_id.replace('/', '--')}-{'-'.join(dict.fromkeys(splits))}"
     version = commit[:12] if commit else "*"
     if kept := _kept(cache, name, limit, version):
         return _open(kept)
     if commit is None:
-        return _cached_by_datasets(repo_id, splits, cache_dir)
+        return _cached_by_datasets(repo_id, splits, request.cache_dir)
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f".{name}.lock"):
         kept = _kept(cache, name, limit, version)  # by another process meanwhile
@@ -97,7 +111,7 @@ def _load(repo_id: str, splits: Sequence[str], limit: int, cache_dir: str, commi
             kept = cache / f"{name}-{'all' if limit == -1 else limit}-{version}"
             draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=cache))
             try:
-                (_whole if limit == -1 else _first_rows)(repo_id, splits, limit, cache_dir, commit, draft / "rows")
+                (_whole if limit == -1 else _first_rows)(repo_id, splits, limit, request, commit, draft / "rows")
                 (draft / "rows").rename(kept)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -129,47 +143,75 @@ def _cached_by_datasets(repo_id: str, splits: Sequence[str], cache_dir: str) -> 
     return found[pick_split(list(found), splits, repo_id)]
 
 
-def _builder(repo_id: str, splits: Sequence[str], cache_dir: str, commit: str) -> tuple[Any, str]:
+def _builder(repo_id: str, splits: Sequence[str], request: DataRequest, commit: str) -> tuple[Any, str]:
     """What reads one split, and the split's name."""
     from datasets import load_dataset_builder
 
-    builder = load_dataset_builder(repo_id, cache_dir=cache_dir or None, revision=commit)
+    places, what = hub_places((repo_id,), request), f"--dataset {repo_id}"
+    check_card(_card(repo_id, commit), places, what)
+    builder = load_dataset_builder(repo_id, cache_dir=request.cache_dir or None, revision=commit)
     files = builder.config.data_files
     split = pick_split(list(files), splits, repo_id)
+    check_files(files[split], places, f"{what}: its list of data files")
     # A builder fetches all splits that it knows of: VQA v2's test images are larger than what is wanted.
     builder.config.data_files = type(files)({split: files[split]})
     return builder, split
 
 
-def _whole(repo_id: str, splits: Sequence[str], _: int, cache_dir: str, commit: str, folder: Path) -> None:
+def _card(repo_id: str, commit: str) -> Any:
+    from huggingface_hub import hf_hub_download, metadata_load
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return metadata_load(hf_hub_download(repo_id, "README.md", repo_type="dataset", revision=commit))
+    except EntryNotFoundError:
+        return None
+
+
+def _whole(repo_id: str, splits: Sequence[str], _: int, request: DataRequest, commit: str, folder: Path) -> None:
     """Download one split's files (``datasets`` keeps them under ``HF_HOME``) and write its rows to ``folder``."""
-    builder, _split = _builder(repo_id, splits, cache_dir, commit)
+    builder, _split = _builder(repo_id, splits, request, commit)
     builder.download_and_prepare(str(folder), verification_mode="no_checks")
 
 
-def _first_rows(repo_id: str, splits: Sequence[str], limit: int, cache_dir: str, commit: str, folder: Path) -> None:
+def _first_rows(
+    repo_id: str, splits: Sequence[str], limit: int, request: DataRequest, commit: str, folder: Path
+) -> None:
     """Read the first rows and write them to ``folder``; images stay as the bytes they are stored as."""
     from datasets import Image
     from datasets.arrow_writer import ArrowWriter
 
-    builder, split = _builder(repo_id, splits, cache_dir, commit)
+    builder, split = _builder(repo_id, splits, request, commit)
     rows = builder.as_streaming_dataset(split=split)
     features = rows.features
     images = [name for name, feature in (features or {}).items() if isinstance(feature, Image)]
     if images:
         rows = rows.decode(False)
     folder.mkdir()
+    places = hub_places((repo_id,), request)
     with ArrowWriter(path=str(folder / "rows.arrow"), features=features) as writer:
         for row in itertools.islice(rows, limit):
-            writer.write({**row, **{name: _with_content(row[name]) for name in images}})
+            writer.write(
+                {
+                    **row,
+                    **{
+                        name: _with_content(row[name], places, f"--dataset {repo_id}: the column {name}")
+                        for name in images
+                    },
+                }
+            )
         writer.finalize()
 
 
-def _with_content(image: dict[str, Any] | None) -> dict[str, Any] | None:
+def _with_content(image: dict[str, Any] | None, places: Places, what: str) -> dict[str, Any] | None:
     """An image that is a file of its own on the Hub, with what is in it."""
     import fsspec
 
-    if image is None or image["bytes"] is not None:
-        return image
+    if image is None:
+        return None
+    if image["bytes"] is not None:
+        # With a path, 'datasets' would take a file of that name on this machine instead, should there be one.
+        return {"bytes": image["bytes"], "path": None}
+    check_files([image["path"]], places, what)
     with fsspec.open(image["path"], "rb") as file:
-        return {**image, "bytes": file.read()}
+        return {"bytes": file.read(), "path": None}

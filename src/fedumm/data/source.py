@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.checkpoints import LONGEST_HUB_ID
+from fedumm.data.places import Places
 from fedumm.errors import FedummError, did_you_mean
 
 
@@ -23,6 +24,8 @@ class DataRequest:
         max_train_samples, max_eval_samples: keep the first so many rows; -1: all.
         columns: columns the backend reads; :mod:`fedumm.data.columns` derives some of them.
         mix: the tasks, each with its part of a limited number of rows.
+        image_roots: folders that files of the data may lie in, besides the data's own.
+        remote_images: whether files of the data may be fetched from the network.
     """
 
     cache_dir: str = ""
@@ -32,6 +35,20 @@ class DataRequest:
     max_eval_samples: int = -1
     columns: tuple[str, ...] = ()
     mix: Mapping[str, int] = field(default_factory=lambda: {"vqa": 1})
+    image_roots: tuple[str, ...] = ()
+    remote_images: bool = False
+
+    def places(self, base: Path | None = None, caches: tuple[Path, ...] = (), own: tuple[str, ...] = ()) -> Places:
+        """Where files of the data may lie, given the data set's own folder, caches and addresses.
+
+        Raises:
+            FedummError: a folder of ``image_roots`` is not there.
+        """
+        roots = tuple(Path(os.path.expanduser(root)) for root in self.image_roots)
+        for root in roots:
+            if not root.is_dir():
+                raise FedummError(f"--image_root {root}: no such folder.")
+        return Places(base, roots, caches, own, self.remote_images)
 
 
 @dataclass(frozen=True)
@@ -67,11 +84,13 @@ def load_data(name: str, request: DataRequest) -> DataSplits:
     """Rows of the source, folder or Hub data set ``name``.
 
     Raises:
-        FedummError: no such data set, it can't be reached, a column is missing, or no row is left.
+        FedummError: no such data set, it can't be reached, a column is missing, no row is left, or a row's image is a
+            file that is not there or may not be read.
     """
     from fedumm.data.tasks import task_rows
 
-    raw = _source(name)(request)
+    load, places = _source(name), _places(name, request)
+    raw = load(request)
     splits = {}
     for kind, rows, limit in (
         ("training", raw.train, request.max_train_samples),
@@ -79,7 +98,7 @@ def load_data(name: str, request: DataRequest) -> DataSplits:
     ):
         if not len(rows):
             raise FedummError(f"--dataset {name}: there are no {kind} rows.")
-        splits[kind] = task_rows(rows, request.mix, request.columns, limit, name, kind)
+        splits[kind] = task_rows(rows, request.mix, request.columns, limit, places, name, kind)
     return DataSplits(splits["training"], splits["evaluation"])
 
 
@@ -101,3 +120,18 @@ def _source(name: str) -> Source:
     from fedumm.data.hub import load_hub
 
     return lambda request: load_hub(name, request)
+
+
+def _places(name: str, request: DataRequest) -> Places:
+    """Where the files that rows of ``name`` call their images may lie."""
+    path = Path(os.path.expanduser(name))
+    if name in _registered or name in SHIPPED.keys() - {"vqav2"}:
+        return request.places()
+    if name not in SHIPPED and os.path.isdir(path):
+        from fedumm.data.folder import folder_places
+
+        return folder_places(path, request)
+    from fedumm.data import vqav2
+    from fedumm.data.hub import hub_places
+
+    return hub_places((vqav2.TRAIN, vqav2.EVAL) if name in SHIPPED else (name,), request)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedumm.data.columns import canonical, canonical_captions
+from fedumm.data.pictures import with_pictures, without_media
+from fedumm.data.places import Places
 from fedumm.errors import FedummError
 
 MARKS = {"vqa": "question", "t2i": "caption"}
@@ -14,25 +16,32 @@ MARKS = {"vqa": "question", "t2i": "caption"}
 _OWN = {"vqa": {"question", "multiple_choice_answer", "answers"}, "t2i": {"caption"}}
 
 
-def task_rows(raw: Any, mix: Mapping[str, int], columns: Sequence[str], limit: int, name: str, kind: str) -> Any:
+def task_rows(
+    raw: Any, mix: Mapping[str, int], columns: Sequence[str], limit: int, places: Places, name: str, kind: str
+) -> Any:
     """Rows of ``raw`` for the tasks of ``mix``, task after task, with canonical columns and a column ``task``.
 
     Args:
         mix: parts of each task in a limited number of rows.
         columns: what the backend reads; columns of one task need not be there for another.
         limit: most rows; -1: all.
+        places: where the files may lie that a column ``image`` names.
         name, kind: of the data set, for messages.
 
     Raises:
-        FedummError: a column is missing, or a task has no row.
+        FedummError: a column is missing, a task has no row, or a row's image is none that may be read.
     """
     from datasets import concatenate_datasets
 
-    parts = []
+    raw, parts = without_media(raw), []
     for task, most in _limits(limit, mix).items():
         foreign = {column for other, own in _OWN.items() if other != task for column in own}
         make = canonical_captions if task == "t2i" else canonical
-        rows = make(_first(raw, MARKS[task], most), [c for c in columns if c not in foreign], name)
+        chosen = _first(raw, MARKS[task], most)
+        rows = raw if len(chosen) == len(raw) else raw.select(chosen)
+        if "image" in columns:
+            rows = with_pictures(rows, chosen, places, f"--dataset {name}, {kind} rows")
+        rows = make(rows, [c for c in columns if c not in foreign], name)
         if not len(rows):
             raise FedummError(f"--dataset {name}: there are no {kind} rows with a {MARKS[task]}.")
         parts.append(rows.add_column("task", [task] * len(rows)))
@@ -50,13 +59,11 @@ def _limits(limit: int, mix: Mapping[str, int]) -> dict[str, int]:
     return limits
 
 
-def _first(raw: Any, mark: str, most: int) -> Any:
-    """The first ``most`` rows (-1: all) that have something in the column ``mark``, if there is such a column."""
+def _first(raw: Any, mark: str, most: int) -> Sequence[int]:
+    """Numbers of the first ``most`` rows (-1: all); if there is a column ``mark``, of those with something in it."""
     chosen: Sequence[int] = range(len(raw))
     if mark in raw.column_names:
         values = raw[mark][:]
         if any(value is None for value in values):
             chosen = [row for row, value in enumerate(values) if value is not None]
-    if 0 <= most < len(chosen):
-        chosen = chosen[:most]
-    return raw if len(chosen) == len(raw) else raw.select(chosen)
+    return chosen[:most] if 0 <= most < len(chosen) else chosen

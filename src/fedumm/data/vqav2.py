@@ -16,6 +16,6 @@ EVAL = "lmms-lab/VQAv2"
 def load(request: DataRequest) -> DataSplits:
     """Both splits, or their first rows."""
     return DataSplits(
-        load_split(TRAIN, ["train"], request.max_train_samples, request.cache_dir),
-        load_split(EVAL, ["validation"], request.max_eval_samples, request.cache_dir),
+        load_split(TRAIN, ["train"], request.max_train_samples, request),
+        load_split(EVAL, ["validation"], request.max_eval_samples, request),
     )

@@ -38,7 +38,7 @@ from fedumm.privacy.mechanism import private_update
 from fedumm.report.card import own_card
 from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone, load_backbone, pick_device
-from fedumm.training.data import load_splits, partition_for
+from fedumm.training.data import label_counts, load_splits, partition_for
 from fedumm.training.drawing import DrawingTest, drawing_test
 from fedumm.training.drift import ControlVariates, GradientHook, Proximal
 from fedumm.training.evaluation import evaluate
@@ -122,8 +122,9 @@ class Host:
         torch.set_num_threads(thread_count(self.config, self._hosts))
         self.progress("loading the data", 0, 1)
         self._splits = load_splits(self.config)
-        self._partition, labels = partition_for(self.config, self._splits.train, survey.roster)
-        counts, tasks = self._partition.counts(labels), self._partition.counts(self._splits.train["task"][:])
+        self._partition, labels = partition_for(self.config, self._splits.train, survey.roster, self.name)
+        counts = label_counts(self.config, self._partition, self._splits.train, labels)
+        tasks = self._partition.counts(self._splits.train["task"][:])
         clients = {
             name: {
                 "train": len(share.train),

@@ -30,7 +30,8 @@ class Sizes:
     """A host's answer to :class:`Survey`: who has how much.
 
     ``clients`` maps a name to ``train``, ``heldout`` (rows), ``tasks`` and ``labels`` (training rows by
-    task and by label); ``fingerprint`` must be the same on all hosts.
+    task and by label; empty where labels are not told). ``fingerprint`` must be the same on all hosts, and with
+    ``--partition own``, where each tells of its own clients only, in every run that goes on.
     """
 
     clients: dict[str, dict[str, Any]]

@@ -38,6 +38,7 @@ from fedumm.federation.records import client_record, features, folded_record, ro
 from fedumm.federation.rules import check_rules
 from fedumm.federation.sampling import Sampler, panel_of, sampler_for
 from fedumm.federation.selection import Selection
+from fedumm.federation.sizes import agreed, joined
 from fedumm.federation.start import client_start, scale_of, steps_of
 from fedumm.federation.topology import balanced, natural
 from fedumm.report.card import Facts
@@ -107,20 +108,18 @@ class Server:
         Raises:
             FedummError: hosts disagree on the data.
         """
-        first = next(iter(answers.values()))
-        for host, sizes in answers.items():
-            # Sizes decide what a client weighs: no host may tell others of its own or of anybody else's.
-            if (sizes.fingerprint, sizes.clients) != (first.fingerprint, first.clients):
-                raise FedummError(f"{host} has other data: all hosts must split the same data set.")
+        own = self.config.own_data
+        whole = joined(answers, self.assignments) if own else agreed(answers)
         for client in self.roster:
-            if not 0 < first.clients.get(client, {"train": 0})["train"] <= MOST_SAMPLES:
+            if not 0 < whole.clients.get(client, {"train": 0})["train"] <= MOST_SAMPLES:
                 raise FedummError(f"No good number of training samples of {client}.")
-        self._clients = {name: first.clients[name] for name in self.roster}
-        self._split = (first.method, first.fingerprint)
-        if self.balance:
+        self._clients = {name: whole.clients[name] for name in self.roster}
+        self._split = (whole.method, whole.fingerprint)
+        if self.balance and not own:
             self.assignments = balanced({n: c["train"] for n, c in self._clients.items()}, list(self.assignments))
         hosts = sorted(self.assignments, key=natural)
-        tests = {host: [i, len(hosts)] for i, host in enumerate(hosts)}
+        # Of one test set each scores a part, of its own all.
+        tests = {host: [0, 1] if own else [i, len(hosts)] for i, host in enumerate(hosts)}
         saved = self._checkpoint.load()
         changes = self._changes(saved[1]["round"]) if saved else []
         return Setup(self.assignments, tests, hosts[0], changes)

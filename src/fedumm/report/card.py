@@ -35,8 +35,12 @@ def federated_card(
     config: FederateConfig, version: int, scores: Mapping[str, Any], run: str, facts: Facts = Facts()
 ) -> str:
     """Card of the global adapter after ``version`` rounds."""
-    split = f"Dirichlet({config.dirichlet_alpha}) over {config.partition_by}" if config.dirichlet_alpha else "IID"
-    if config.partition:
+    split = (
+        f"Dirichlet({config.dirichlet_alpha}) over {_plain(config.partition_by)}" if config.dirichlet_alpha else "IID"
+    )
+    if config.own_data:
+        split = "each with its own data"
+    elif config.partition:
         split += f", {config.partition}"
     rows = [
         ("Clients", f"{config.num_clients}, {split}, seed {config.seed}"),
@@ -92,6 +96,7 @@ def _fact_rows(config: FederateConfig, facts: Facts) -> Rows:
 
 def own_card(config: FederateConfig, client: str) -> str:
     """Card of a client's own adapter, of a method that leaves part of it with the client."""
+    client = _plain(client)
     text = f"The adapter of {client}, of which {config.aggregator} shared one part; this one stays with the client."
     return _card(
         config, f"Adapter of {client}", text, [("Aggregation", aggregation_text(config))], ["federated-learning"]
@@ -120,6 +125,11 @@ def _code(text: str) -> str:
     return f"`{shown(text).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
 
 
+def _plain(text: str) -> str:
+    """``text`` as running text, of which nothing is a sign of Markdown or HTML."""
+    return re.sub(r"([\\`*_{}\[\]<>()#!|~&$])", r"\\\1", shown(text))
+
+
 def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str]) -> str:
     base = config.model_name_or_path or "the backend's default"
     all_rows = [
@@ -141,7 +151,7 @@ def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str])
     table = "\n".join(f"| {name} | {value} |" for name, value in all_rows)
     # Only a Hub id makes a link; a shipped checkpoint or a folder does not.
     base_line = f"base_model: {base}\n" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", base) else ""
-    own = f" --backend_file {quoted(Path(config.backend_file).name)}" if config.backend_file else ""
+    own = f" --backend_file {shown(quoted(Path(config.backend_file).name))}" if config.backend_file else ""
     commands = {
         "vqa": f'fedumm ask IMAGE "what color is the shape?" --adapter .{own}',
         "t2i": f'fedumm draw "a red circle" --adapter .{own}',

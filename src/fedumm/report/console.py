@@ -42,10 +42,11 @@ _ROUNDING = 1e-4
 
 
 class Screen(Console):
-    """Rich's console, without its colours for numbers; a reader that has gone is an error, and not an exit."""
+    """Rich's console, without its colours for numbers, and without its markup: what is shown has names and labels of
+    others in it. A reader that has gone is an error, and not an exit."""
 
     def __init__(self, width: int | None = None) -> None:
-        super().__init__(width=width, highlight=False)
+        super().__init__(width=width, highlight=False, markup=False, emoji=False)
 
     def on_broken_pipe(self) -> None:
         """Called by rich while it handles a :class:`BrokenPipeError`: the command line knows what to do."""
@@ -70,7 +71,7 @@ class RunConsole:
         self._wide: dict[str, int] = {}
         self._setup_seconds = 0.0
         self._progress = Progress(
-            TextColumn("  {task.description}"), BarColumn(bar_width=30),
+            TextColumn("  {task.description}", markup=False), BarColumn(bar_width=30),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"), TimeRemainingColumn(),
             console=self.console, transient=True, disable=not self._live,
         )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedumm.errors import shown as one_line
 from fedumm.output import replacing
 from fedumm.report.scores import scorers_text
 
@@ -13,6 +14,7 @@ Series = Mapping[str, Sequence[tuple[int, float]]]
 
 MAX_LABELS = 16
 MAX_BARS = 100
+LONGEST_LABEL = 40
 OTHER = "other"
 
 
@@ -54,23 +56,33 @@ def save_partition_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -
     figure, (axes,) = _axes(8, 1.6 + 0.32 * min(len(rows), MAX_BARS))
     palette = _palette(len(labels))
     left = [0] * len(rows)
-    for place, label in enumerate(labels):
+    for place in range(len(labels)):
         ends = [start + row[place] for start, row in zip(left, rows, strict=True)]
         if many:
-            axes.fill_betweenx(range(1, len(rows) + 1), left, ends, label=label, color=palette[place], step="mid")
+            axes.fill_betweenx(range(1, len(rows) + 1), left, ends, label=str(place), color=palette[place], step="mid")
         else:
             widths = [row[place] for row in rows]
-            axes.barh(list(counts), widths, left=left, label=label, color=palette[place], edgecolor="white", lw=0.4)
+            axes.barh(range(len(rows)), widths, left=left, label=str(place), color=palette[place], ec="white", lw=0.4)
         left = ends
     if many:
         axes.set_ylabel("client")
         axes.margins(y=0)
+    else:
+        axes.set_yticks(range(len(rows)), [_plain(client) for client in counts], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("training samples")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small")
+    legend = axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small")
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        # Given to the bars, a label that begins with '_' would be left out.
+        text.set(text=_plain(label), parse_math=False)
     _save(figure, path)
     return labels, rows
+
+
+def _plain(label: str) -> str:
+    """A label of the data as one short line: it may be a page long."""
+    return one_line(label, LONGEST_LABEL)
 
 
 def _palette(count: int) -> list[Any]:

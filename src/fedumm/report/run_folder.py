@@ -94,7 +94,7 @@ class RunFolder:
             "clients": clients,
         }
         write_atomically(self.path / PARTITION, json.dumps(content, indent=1) + "\n")
-        labels = {name: client["labels"] for name, client in clients.items()}
+        labels = {name: client["labels"] or {"all": client["train"]} for name, client in clients.items()}
         # Importing TensorBoard and matplotlib and drawing take seconds, in which clients can train.
         self._drawing = threading.Thread(target=self._draw_partition, args=(labels,))
         self._drawing.start()

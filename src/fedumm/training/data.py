@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fedumm.backends.registry import backend_for
 from fedumm.config import FederateConfig, RunConfig
 from fedumm.data import DataRequest, DataSplits, load_data
-from fedumm.data.partition import Partition, split_rows
+from fedumm.data.partition import RARE, Partition, split_rows
 from fedumm.errors import FedummError, did_you_mean
 
 ANSWER = "multiple_choice_answer"
@@ -25,6 +27,8 @@ def load_splits(config: RunConfig) -> DataSplits:
         max_eval_samples=config.max_eval_samples,
         columns=tuple(backend.keep_columns()),
         mix=config.mix,
+        image_roots=config.image_roots,
+        remote_images=config.allow_remote_images,
     )
     return load_data(config.dataset or backend.hf_dataset_name(), request)
 
@@ -62,8 +66,21 @@ def row_labels(config: FederateConfig, rows: Any) -> list[str]:
     return column_labels(rows, label_column(rows, config.partition_by))
 
 
-def partition_for(config: FederateConfig, rows: Any, clients: Sequence[str]) -> tuple[Partition, list[str]]:
-    """Each client's share of ``rows`` as ``config`` asks, and the label of each row that it went by."""
+def partition_for(
+    config: FederateConfig, rows: Any, clients: Sequence[str], own: str = ""
+) -> tuple[Partition, list[str]]:
+    """Each client's share of ``rows`` as ``config`` asks, and the label of each row that it went by.
+
+    Args:
+        own: with ``--partition own``, the client whose rows they all are: the others' are elsewhere.
+
+    Raises:
+        FedummError: they can't be split so, or belong to none of ``clients``.
+    """
+    if config.own_data:
+        if own not in clients:
+            raise FedummError("With --partition own every site has its own data: there is nothing to split here.")
+        clients = [own]
     if config.keep_images_whole and "image_id" not in rows.column_names:
         raise FedummError("--keep_images_whole needs a column image_id, which the data do not have.")
     labels = row_labels(config, rows)
@@ -78,4 +95,35 @@ def partition_for(config: FederateConfig, rows: Any, clients: Sequence[str]) -> 
         tasks=rows["task"][:] if len(config.tasks) > 1 else None,
         task_share=config.task_share,
     )
-    return partition, labels
+    return (replace(partition, method="own") if config.own_data else partition), labels
+
+
+def label_counts(
+    config: FederateConfig, partition: Partition, rows: Any, labels: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """What may be told of each client's training rows: how many there are of which label.
+
+    ``names``: of each of ``labels``, by which the rows were split. ``ranks``: of each answer, which is called by its
+    place among all rows' answers, the most frequent first. An answer's text, or a digest of it, which whoever guesses
+    the text can compute as well, is not in it. Answers that a client has few rows of are counted together. Nothing with
+    ``none``, and nothing with ``--partition own``, where each site's ranks would be its own.
+    """
+    if config.own_data or config.label_counts == "none":
+        return {client: {} for client in partition.shares}
+    if config.label_counts == "names":
+        return partition.counts(labels)
+    if not {ANSWER, "answer_type"} & set(rows.column_names):
+        return {client: {} for client in partition.shares}
+    answers = column_labels(rows, label_column(rows, "answer"))
+    order = sorted(Counter(answers).items(), key=lambda entry: (-entry[1], entry[0]))
+    ranks = {answer: place for place, (answer, _) in enumerate(order, start=1)}
+    return {
+        client: _frequent(Counter(ranks[answers[row]] for row in share.train), config.min_label_count)
+        for client, share in partition.shares.items()
+    }
+
+
+def _frequent(counts: Counter[int], at_least: int) -> dict[str, int]:
+    kept = {f"answer {rank}": count for rank, count in sorted(counts.items()) if count >= at_least}
+    rare = counts.total() - sum(kept.values())
+    return kept | ({RARE: rare} if rare else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from fedumm.errors import FedummError
+from fedumm.federation.admission import site_config
 from fedumm.federation.flare.carrier import TASK, pack, unpack
 from fedumm.federation.flare.site_host import SiteHost
 from fedumm.federation.messages import HostError
@@ -58,7 +60,8 @@ class HostExecutor(Executor):  # type: ignore[misc]
             return RemoteHost(name)
         workspace = fl_ctx.get_engine().get_workspace()
         folder = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / "fedumm"
-        return SiteHost(name, self.run_config, folder, lambda: self._abort.triggered)
+        config = site_config(self.run_config, workspace.get_site_config_dir())
+        return SiteHost(name, asdict(config), folder, lambda: self._abort.triggered)
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """End the child with the job."""

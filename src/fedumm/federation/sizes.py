@@ -1,0 +1,45 @@
+"""Who has how much: from all hosts' answers to the survey to one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedumm.errors import FedummError
+from fedumm.federation.messages import Sizes
+
+
+def agreed(answers: Mapping[str, Sizes]) -> Sizes:
+    """Of one data set that all hosts split: what each of them says.
+
+    Raises:
+        FedummError: they differ. Sizes decide what a client weighs: no host may tell others of its own or of anybody
+            else's.
+    """
+    first = next(iter(answers.values()))
+    for host, sizes in answers.items():
+        if (sizes.fingerprint, sizes.clients) != (first.fingerprint, first.clients):
+            raise FedummError(
+                f"{host} has other data: all hosts must split the same data set. Where every site has data of its own, "
+                "use --partition own."
+            )
+    return first
+
+
+def joined(answers: Mapping[str, Sizes], assignments: Mapping[str, Sequence[str]]) -> Sizes:
+    """Of data that are each host's own: each tells of its own clients, and of nobody else's.
+
+    The fingerprint is of all hosts' ones: a run that goes on must find the same data everywhere.
+
+    Raises:
+        FedummError: a host tells of others, or not of all of its own, or split them.
+    """
+    clients: dict[str, dict[str, Any]] = {}
+    for host, sizes in answers.items():
+        if sizes.clients.keys() != set(assignments[host]) or sizes.method != "own":
+            raise FedummError(f"{host} tells of other clients than its own, or splits their data.")
+        clients |= sizes.clients
+    prints = sorted((host, sizes.fingerprint) for host, sizes in answers.items())
+    return Sizes(clients, "own", hashlib.sha256(json.dumps(prints).encode()).hexdigest()[:16])
