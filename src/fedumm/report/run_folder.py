@@ -1,16 +1,17 @@
 """A run is a folder: options, partition, metrics, adapters, figures.
 
-====================  =======================================================
-``config.yaml``       every option; ``--config`` with it repeats the run
-``partition.json``    clients' sizes and labels (and ``partition.png``)
-``metrics.jsonl``     one JSON object a line: set-up, clients, rounds, summary
-``rounds.png``        score and loss by round
-``tensorboard/``      the same numbers as TensorBoard events
-``adapter/best``      PEFT folder of the round with the best held-out score
-``adapter/last``      PEFT folder after the last finished round
-``state/``            what ``--resume`` goes on from
-``clients/``          what clients keep from round to round, where the method asks for it
-====================  =======================================================
+======================  =======================================================
+``config.yaml``         every option; ``--config`` with it repeats the run
+``backend_file.sha256`` digest of the ``--backend_file``, if there was one
+``partition.json``      clients' sizes and labels (and ``partition.png``)
+``metrics.jsonl``       one JSON object a line: set-up, clients, rounds, summary
+``rounds.png``          score and loss by round
+``tensorboard/``        the same numbers as TensorBoard events
+``adapter/best``        PEFT folder of the round with the best held-out score
+``adapter/last``        PEFT folder after the last finished round
+``state/``              what ``--resume`` goes on from
+``clients/``            what clients keep from round to round, where the method asks for it
+======================  =======================================================
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from filelock import FileLock, Timeout
 
 from fedumm.config import FederateConfig, command_of, from_mapping, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
+from fedumm.report.backend_file import keep_digest
 from fedumm.report.card import Facts, federated_card
 
 RUNS = Path("runs")
@@ -184,6 +186,7 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
         raise FedummError(f"Run folder {path} exists. Choose another --name, or replace it with --overwrite.")
     for other in others:
         shutil.rmtree(other) if other.is_dir() and not other.is_symlink() else other.unlink()
+    keep_digest(path, config.backend_file)
     write_yaml(config, path / CONFIG, command)
     return lock
 

@@ -31,8 +31,11 @@ Show = Callable[[dict[str, Any]], None]
 ShowProgress = Callable[[str, int, int, str], None]
 
 
-def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
+def run_simulator(folder: Path, show: Show, progress: ShowProgress, backend_file: str = "") -> None:
     """Run to the end, showing each record of ``metrics.jsonl`` as it appears.
+
+    Args:
+        backend_file: what the user named; the run's processes are told of it here, and by no file.
 
     Raises:
         FedummError: the run failed, or one of its processes died.
@@ -47,11 +50,12 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
     programs = {"simulate": [sys.executable], "host_process": python_command(read_config(folder))}
     environment = {
         **os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TMPDIR": temporary, SOCKETS: temporary,
+        "PYTHONSAFEPATH": "1",  # python -m would import what lies in the folder that the user happens to be in
     }  # fmt: skip
     try:
         with open(folder / LOG, "wb") as log:
             for module, python in programs.items():
-                command = [*python, "-m", f"fedumm.federation.flare.{module}", str(folder)]
+                command = [*python, "-m", f"fedumm.federation.flare.{module}", str(folder), backend_file]
                 children.append(
                     subprocess.Popen(
                         command,
