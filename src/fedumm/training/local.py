@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from fedumm.backends.protocol import HasFrozenStages, MergesBatches, Progress
 from fedumm.config import RunConfig
 from fedumm.features import cache
-from fedumm.features.cache import CacheOptions, default_folder
+from fedumm.features.cache import CacheOptions, default_folder, is_named
 from fedumm.features.report import CacheReport
 from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone
@@ -149,6 +149,7 @@ def cache_features(
             memory_bytes=int(config.feature_cache_gb * 1e9) - used,
             folder=Path(config.feature_cache_dir).expanduser() if config.feature_cache_dir else default_folder(),
             dtype=getattr(torch, config.feature_dtype),
+            named=is_named(config.feature_cache_dir),
         )
         reports.append(cache.cache_features(stage, parts, options, backbone.device, progress))
     return reports
