@@ -26,7 +26,11 @@ COLOURS = list(range(100))
 @pytest.fixture
 def mask() -> Iterator[Callable[[int], None]]:
     before = os.umask(0o022)
-    yield lambda value: [os.umask(value)] and None
+
+    def set_to(value: int) -> None:
+        os.umask(value)
+
+    yield set_to
     os.umask(before)
 
 
@@ -234,7 +238,8 @@ def test_a_cache_of_a_group_has_its_folders_rights_and_the_whole_group_is_truste
 
 
 def test_the_user_names_a_folder_by_option_or_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_named("") and is_named("/x")
+    assert is_named("")
+    assert is_named("/x")
     monkeypatch.delenv("FEDUMM_CACHE")
     assert not is_named("")
     assert is_named("/x")

@@ -11,7 +11,7 @@ from fedumm.cli.options import with_absolute_paths
 from fedumm.config import CODE, EXECUTION, OF_ONE_RUN, FederateConfig, from_mapping, is_ours, read_yaml
 from fedumm.errors import FedummError
 from fedumm.report.backend_file import check_digest
-from fedumm.report.run_folder import CONFIG, folder_for, folder_for_name
+from fedumm.report.run_folder import CONFIG, check_run_folder, folder_for, folder_for_name
 
 RUNNERS = ("simulator", "in_process", "export_dir")
 
@@ -31,6 +31,7 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
     path = folder_for_name(flags["resume"]).resolve()
     if not (path / CONFIG).is_file():
         raise FedummError(f"--resume {path}: there is no run in that folder.")
+    check_run_folder(path)
     for name in given:
         if name not in (_FREE - set(OF_ONE_RUN)) | {"num_rounds", CODE}:
             raise FedummError(f"--{name} can't be changed when a run goes on; --num_rounds can, and how it is run.")
@@ -67,6 +68,7 @@ def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
     config = replace(config, name=str(path), resume_if_exists=False)
     if not is_ours(path / CONFIG):
         return config
+    check_run_folder(path)
     values = read_yaml(path / CONFIG)
     _check_same(path, from_mapping(FederateConfig, values, str(path / CONFIG)), config)
     check_digest(path, config.backend_file)

@@ -1,8 +1,8 @@
 """Whose files a cache takes. Features go into training unseen: who can write them chooses what a model sees.
 
-A cache is its owner's: folders and files of this user or of root, which nobody else can write to. A folder that the user
-names and that its group can write to, but not everybody, is shared: there the whole group is trusted, and what is made
-in it has the folder's own rights. Everything else is made by the umask, and never for others to write to.
+A cache is its owner's: folders and files of this user or of root, which nobody else can write to. A folder that the
+user names and that its group can write to, but not everybody, is shared: there the whole group is trusted, and what is
+made in it has the folder's own rights. Everything else is made by the umask, and never for others to write to.
 """
 
 from __future__ import annotations

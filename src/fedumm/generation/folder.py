@@ -23,6 +23,7 @@ from fedumm.detectors import Detector
 from fedumm.errors import FedummError
 from fedumm.generation.judging import score_images
 from fedumm.metrics.geneval import GenEvalResult, summarise
+from fedumm.output import check_plain
 from fedumm.seeds import derive
 
 SETTINGS, RESULTS, SUMMARY = "generation.json", "results.jsonl", "summary.json"
@@ -65,6 +66,7 @@ class DrawnFolder:
         self.samples = [Sample(p, n) for p in range(len(prompts)) for n in range(num_images)]
         try:
             path.mkdir(parents=True, exist_ok=True)
+            check_plain(path)
             self._claim({**settings, "num_images": num_images, "prompts": len(prompts)})
         except OSError as error:
             raise FedummError(f"--out {path} can't be written to: {error}") from error

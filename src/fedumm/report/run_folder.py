@@ -34,6 +34,7 @@ from filelock import FileLock, Timeout
 
 from fedumm.config import FederateConfig, command_of, from_mapping, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
+from fedumm.output import check_plain
 from fedumm.report.backend_file import keep_digest
 from fedumm.report.card import Facts, federated_card
 
@@ -44,6 +45,8 @@ PARTITION = "partition.json"
 ROUNDS = "rounds.png"
 STATE = "state"
 CLIENTS = "clients"
+LOG = "flare.log"
+LOCK = ".lock"
 SHOWN_EVENTS = ("client", "round", "folded", "final")
 """Records that TensorBoard gets."""
 Record = dict[str, Any]
@@ -173,8 +176,7 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
                 f"Run folder {path} exists. It holds files but no {CONFIG} of a run, so not even --overwrite "
                 "touches it. Choose another --name."
             )
-        lock = FileLock(path / ".lock")
-        lock.acquire(timeout=0)
+        lock = _locked(path)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process. Choose another --name.") from None
     except OSError as error:
@@ -195,15 +197,28 @@ def lock_run(path: Path) -> FileLock:
     """Lock a run folder that is there for this process.
 
     Raises:
-        FedummError: another process is using it, or it can't be written to.
+        FedummError: another process is using it, it holds links, or it can't be written to.
     """
-    lock = FileLock(path / ".lock")
+    check_run_folder(path)
     try:
-        lock.acquire(timeout=0)
+        return _locked(path)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process.") from None
     except OSError as error:
         raise FedummError(f"Run folder {path} can't be gone on with: {error}.") from error
+
+
+def check_run_folder(path: Path) -> None:
+    """Raise :class:`FedummError` if a run can't go on in ``path`` without being written to elsewhere."""
+    check_plain(path, (METRICS, LOG, LOCK))
+
+
+def _locked(path: Path) -> FileLock:
+    """Taking a lock empties its file, of whatever name."""
+    if (path / LOCK).is_symlink():
+        raise FedummError(f"{path / LOCK} is a link: what is written there could land outside {path}. Delete it.")
+    lock = FileLock(path / LOCK)
+    lock.acquire(timeout=0)
     return lock
 
 
@@ -242,7 +257,7 @@ def _mend_adapters(path: Path) -> None:
 
 
 def _contents(path: Path) -> list[Path]:
-    return [p for p in path.iterdir() if p.name != ".lock"]
+    return [p for p in path.iterdir() if p.name != LOCK]
 
 
 def read_config(path: Path) -> FederateConfig:

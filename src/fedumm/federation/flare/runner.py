@@ -20,11 +20,10 @@ from fedumm.errors import FedummError
 from fedumm.federation.flare.environment import python_command
 from fedumm.federation.flare.host_process import SOCKETS
 from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, alive
-from fedumm.report.run_folder import METRICS, ROUNDS, RunFolder, read_config
+from fedumm.report.run_folder import LOG, METRICS, ROUNDS, RunFolder, read_config
 from fedumm.stopping import undisturbed
 from fedumm.temporary import base_for_sockets, survives_splitting
 
-LOG = "flare.log"
 _EVERY = 0.2
 _FIGURE_GRACE = 20.0
 Show = Callable[[dict[str, Any]], None]
