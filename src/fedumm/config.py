@@ -416,18 +416,18 @@ def _coerce(f: Field[Any], value: Any) -> Any:
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Options from a YAML file of ``name: value`` lines; none of them may name code."""
-    import yaml
+    from fedumm.plain_yaml import load_plain
 
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(_LONGEST_FILE + 1)
         if len(text) > _LONGEST_FILE:
             raise ValueError(f"it is longer than {_LONGEST_FILE:,} characters")
-        content = yaml.safe_load(text)
+        content = load_plain(text)
     except FileNotFoundError:
         raise FedummError(f"Config file not found: {path}") from None
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
-        raise FedummError(f"Config file {path} can't be read as YAML: {error}") from None
+    except (OSError, ValueError) as error:
+        raise FedummError(f"Config file {path} can't be read as YAML: {shown(error)}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
