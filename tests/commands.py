@@ -13,6 +13,7 @@ from fedumm.cli.main import run as run_command
 from fedumm.report.run_folder import RunFolder, read_records
 from toy import LORA_TOY, PlainFolder, lora_options, toy_config
 
+BACKEND = ("--backend_file", str(LORA_TOY))
 JOB = Path(__file__).parent.parent / "job.py"
 OTHER = {"seconds", "seconds_train", "seconds_eval", "seconds_host", "elapsed", "bytes_down"}
 """Times; and hosts that begin anew are sent the whole adapter."""
@@ -38,6 +39,11 @@ def flags(folder: Path, **options: Any) -> list[str]:
 def federate(*argv: object) -> int:
     """The exit status of ``job.py``."""
     return run_command("federate", [str(arg) for arg in argv], "job.py")
+
+
+def go_on(folder: object, *more: object) -> int:
+    """The exit status of ``job.py --resume``, with the backend's file named again."""
+    return federate("--resume", folder, *BACKEND, *more)
 
 
 def results(folder: Path) -> dict[str, bytes]:

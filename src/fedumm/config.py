@@ -41,6 +41,9 @@ REPEAT = "# Repeat this run:"
 OF_ONE_RUN = ("name", "overwrite", "resume", "resume_if_exists")
 """Options that a repetition must not inherit: it has a run folder of its own."""
 
+CODE = "backend_file"
+"""The option that names code. No file holds it: whoever reads a file of options must not run what its author chose."""
+
 
 _HUGE = 2**63
 _LONGEST_FILE = 1_000_000
@@ -461,31 +464,36 @@ def _coerce(f: Field[Any], value: Any) -> Any:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Options from a YAML file of ``name: value`` lines."""
-    import yaml
+    """Options from a YAML file of ``name: value`` lines; none of them may name code."""
+    from fedumm.plain_yaml import load_plain
 
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(_LONGEST_FILE + 1)
         if len(text) > _LONGEST_FILE:
             raise ValueError(f"it is longer than {_LONGEST_FILE:,} characters")
-        content = yaml.safe_load(text)
+        content = load_plain(text)
     except FileNotFoundError:
         raise FedummError(f"Config file not found: {path}") from None
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
-        raise FedummError(f"Config file {path} can't be read as YAML: {error}") from None
+    except (OSError, ValueError) as error:
+        raise FedummError(f"Config file {path} can't be read as YAML: {shown(error)}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise FedummError(f"Config file {path} must hold lines of the form 'name: value'.")
+    if content.pop(CODE, None):
+        raise FedummError(
+            f"Config file {path} names a {CODE}, and code is run only if you name it yourself: take that line out, and "
+            f"add --{CODE} FILE to the command."
+        )
     return content
 
 
 def write_yaml(config: RunConfig, path: Path, command: str) -> None:
-    """Write every option but the run folder's, with the command that repeats the run as a comment."""
+    """Write every option but the run folder's and code, with the command that repeats the run as a comment."""
     import yaml
 
-    options = {name: value for name, value in asdict(config).items() if name not in OF_ONE_RUN}
+    options = {name: value for name, value in asdict(config).items() if name not in (*OF_ONE_RUN, CODE)}
     text = yaml.safe_dump(options, sort_keys=False)
     # A line break or control character in an argument would end the comment.
     comment = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in command)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import NoReturn
 
-from fedumm.errors import FedummError
+from fedumm.errors import FedummError, shown
 
 
 def check_folder(option: str, folder: str | Path) -> None:
@@ -56,6 +58,37 @@ def check_file(option: str, file: str | Path) -> None:
             probe.write(b"\0")
     except (OSError, ValueError) as error:
         raise FedummError(f"--{option} {path} can't be written: {_reason(error)}.") from error
+
+
+def check_plain(folder: str | Path, appended: Container[str] = ()) -> None:
+    """Raise :class:`FedummError` unless all below ``folder`` are folders and plain files of their own.
+
+    For a folder that is gone on with, and that may come from somebody else: what is written to a link lands elsewhere,
+    and reading from a pipe may wait for ever.
+
+    Args:
+        appended: names in ``folder`` of files that are written to as they are, and so must have no other name either.
+            Others are replaced as a whole.
+    """
+    for top, folders, files in os.walk(folder, onerror=_unreadable):
+        for name in (*folders, *files):
+            path = os.path.join(top, name)
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                kind = "a link"
+            elif not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
+                kind = "neither a file nor a folder"
+            elif status.st_nlink > 1 and stat.S_ISREG(status.st_mode) and top == str(folder) and name in appended:
+                kind = "a file with a second name"
+            else:
+                continue
+            raise FedummError(
+                f"{shown(path)} is {kind}: what is written there could land outside {folder}. Put a copy in its place."
+            )
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise FedummError(f"{error.filename} can't be read: {_reason(error)}.") from error
 
 
 @contextlib.contextmanager

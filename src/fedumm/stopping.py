@@ -31,12 +31,18 @@ def exit_status(stop: KeyboardInterrupt) -> int:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    # Batch systems ask again, and ask each process: an end that has begun clears up behind it, up to its last line.
+    for asked in SIGNALS:
+        signal.signal(asked, signal.SIG_IGN)
     raise StoppedError(number)
 
 
 @contextmanager
 def like_ctrl_c() -> Iterator[None]:
-    """Within it SIGTERM and SIGHUP raise :class:`StoppedError`, unless they are ignored (``nohup``)."""
+    """Within it SIGTERM and SIGHUP raise :class:`StoppedError`, unless they are ignored (``nohup``).
+
+    Once they have, they are ignored for good: the program is ending.
+    """
     with _handled({s: _raise for s in SIGNALS if signal.getsignal(s) == signal.SIG_DFL}):
         yield
 
@@ -58,5 +64,6 @@ def _handled(handlers: Mapping[int, Any]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            # None: set by another language than Python.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            if signal.getsignal(number) == handlers[number]:
+                # None: set by another language than Python.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)

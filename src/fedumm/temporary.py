@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shlex
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
 
 from fedumm.errors import FedummError
+from fedumm.stopping import undisturbed
 
 _ELSEWHERE = ("/tmp", "/var/tmp", "/dev/shm")
 _LONGEST = len("pymp-12345678/listener-12345678")
@@ -40,6 +43,25 @@ def leave_room_for_sockets() -> None:
         os.environ["TMPDIR"] = tempfile.tempdir = base_for_sockets()
 
 
+@contextlib.contextmanager
+def folder_for_sockets() -> Iterator[str]:
+    """A new folder in :func:`base_for_sockets`, for this user only; gone afterwards, whenever a signal comes."""
+    with _new_folder(base_for_sockets()) as path:
+        yield path
+
+
+@contextlib.contextmanager
+def _new_folder(base: str) -> Iterator[str]:
+    """Named before it is made: there is no moment at which it is there and nobody would remove it."""
+    path = os.path.join(base, f"fedumm-{secrets.token_hex(4)}")
+    try:
+        os.mkdir(path, 0o700)
+        yield path
+    finally:
+        with undisturbed():
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def survives_splitting(path: str) -> bool:
     """Whether NVIDIA FLARE's simulator leaves ``path`` whole, when it splits its commands as a shell does."""
     try:
@@ -56,10 +78,7 @@ def _candidates() -> Iterator[str]:
 
 def _takes_sockets(base: str) -> bool:
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="fedumm-", dir=base) as folder,
-            socket.socket(socket.AF_UNIX) as probe,
-        ):
+        with _new_folder(base) as folder, socket.socket(socket.AF_UNIX) as probe:
             probe.bind(os.path.join(folder, "s" * _LONGEST))
     except OSError:
         return False

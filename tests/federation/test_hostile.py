@@ -88,7 +88,7 @@ def test_bad_updates_leave_no_trace_but_their_reasons(
         f"job.py: Round {last}: 0 usable update(s), and --min_clients 2. The reasons are in metrics.jsonl. The last "
         "good state is kept: mend the cause and go on.\n"
         f"Finished rounds are kept in {tmp_path / 'bad'}; go on with: "
-        f"{command_line('federate', '--resume', tmp_path / 'bad')}\n"
+        f"{command_line('federate', '--resume', tmp_path / 'bad', '--backend_file', BACKEND)}\n"
     )
     found = left_out(tmp_path / "bad")
     assert all(f"  round {n}: {client} left out: {reason}" in out for n, client, reason in found)
@@ -98,7 +98,7 @@ def test_bad_updates_leave_no_trace_but_their_reasons(
         assert wanted in reason, f"round {number}"
     assert [r["round"] for r in read_records(tmp_path / "bad") if r["event"] == "repeat"] == [last]
 
-    assert hostile([], "--resume", tmp_path / "bad", "--in_process") == 0
+    assert hostile([], "--resume", tmp_path / "bad", "--backend_file", BACKEND, "--in_process") == 0
     assert results(tmp_path / "bad") == results(tmp_path / "clean")
     bad = {client for own in plan for client in own}
     assert without_lines_of(bad, tmp_path / "bad") == without_lines_of(bad, tmp_path / "clean")

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from commands import JOB, federate, flags, prepare, records, results
+from commands import BACKEND, JOB, federate, flags, go_on, prepare, records, results
 from fedumm.federation.checkpoint import Checkpoint
 from fedumm.federation.host import Host
 from fedumm.federation.messages import Message, RoundTask
 from fedumm.report.run_folder import create, read_records
 from processes import processes_of, wait_for
-from toy import lora_options, toy_config
+from toy import LORA_TOY, lora_options, toy_config
 
 CASES: dict[str, dict[str, Any]] = {
     "fedavg": {},
@@ -73,9 +73,9 @@ def test_a_run_stopped_twice_ends_like_one_that_was_not(
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     assert federate(*flags(straight, **CASES[case])) == 0
     Stop(monkeypatch, in_round=2).during(lambda: federate(*flags(stopped, **CASES[case])))
-    Stop(monkeypatch, while_saving=3).during(lambda: federate("--resume", stopped))
+    Stop(monkeypatch, while_saving=3).during(lambda: go_on(stopped))
     assert [r["round"] for r in read_records(stopped) if r["event"] == "round"] == [1, 2, 3], "written but not saved"
-    assert federate("--resume", stopped) == 0
+    assert go_on(stopped) == 0
     assert results(stopped) == results(straight)
     assert records(stopped) == records(straight)
     assert [r["round"] for r in read_records(stopped) if r["event"] == "resumed"] == [1, 2]
@@ -107,9 +107,9 @@ def test_a_run_that_was_killed_while_it_saved_an_adapter_goes_on_with_it(
     for draft in (".best-7f2k", ".last-x91"):
         (killed / "adapter" / draft).mkdir()
         (killed / "adapter" / draft / "README.md").write_text("half")
-    Stop(monkeypatch, in_round=3).during(lambda: federate("--resume", killed))
+    Stop(monkeypatch, in_round=3).during(lambda: go_on(killed))
     assert sorted(path.name for path in (killed / "adapter").iterdir()) == ["best", "last"]
-    assert federate("--resume", killed) == 0
+    assert go_on(killed) == 0
     assert results(killed) == results(straight)
 
 
@@ -122,7 +122,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, runner: str) -> None:
     if runner == "simulator":
         own["hosts"] = 2
     killed_in_round_two(tmp_path / "killed", 0.1, **options, **own)
-    assert federate("--resume", tmp_path / "killed") == 0
+    assert go_on(tmp_path / "killed") == 0
     assert federate(*flags(tmp_path / "straight", **options)) == 0
     assert results(tmp_path / "killed") == results(tmp_path / "straight")
     assert records(tmp_path / "killed")[1:] == records(tmp_path / "straight")[1:], "all but the set-up of the hosts"
@@ -138,11 +138,11 @@ def test_a_finished_run_can_be_given_more_rounds(
     assert federate(*flags(tmp_path / "straight", num_rounds=4, **options)) == 0
     assert federate(*flags(tmp_path / "longer", num_rounds=2, **options)) == 0
     capsys.readouterr()
-    assert federate("--resume", tmp_path / "longer") == 2
+    assert go_on(tmp_path / "longer") == 2
     assert capsys.readouterr().err == (
         f"job.py: {tmp_path / 'longer'} is finished after 2 rounds. For more, add a higher --num_rounds.\n"
     )
-    assert federate("--resume", tmp_path / "longer", "--num_rounds", 4) == 0
+    assert go_on(tmp_path / "longer", "--num_rounds", 4) == 0
     pairs = zip(results(tmp_path / "longer").items(), results(tmp_path / "straight").values(), strict=True)
     for (name, content), other in pairs:
         assert content == other or name.endswith("README.md"), "a card says of how many rounds, as was known"
@@ -170,7 +170,7 @@ def test_what_can_not_go_on_is_one_clear_error(tmp_path: Path, capsys: pytest.Ca
     assert "there is no run in that folder" in mistake(capsys, "--resume", tmp_path / "empty")
     config = toy_config(**lora_options())
     create(tmp_path / "young", config, "test").release()
-    assert f"No round of {tmp_path / 'young'} was finished" in mistake(capsys, "--resume", tmp_path / "young")
+    assert f"No round of {tmp_path / 'young'} was finished" in mistake(capsys, "--resume", tmp_path / "young", *BACKEND)
 
 
 @pytest.mark.parametrize(
@@ -199,11 +199,11 @@ def test_a_path_is_a_path_and_a_name_is_a_name(
         named[named.index("--name") + 1] = "./x" if folder == Path("x") else "x"
         Stop(monkeypatch, in_round=2).during(lambda named=named: federate(*named))
     before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
-    assert federate("--resume", "./x") == 0
+    assert go_on("./x") == 0
     assert [r["event"] for r in read_records(Path("x"))][-1] == "summary"
     assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == before
-    assert federate("--resume", "x") == 0
-    assert "finished after 3 rounds" in mistake(capsys, "--resume", tmp_path / "runs" / "x")
+    assert go_on("x") == 0
+    assert "finished after 3 rounds" in mistake(capsys, "--resume", tmp_path / "runs" / "x", *BACKEND)
 
 
 @pytest.mark.parametrize("runner", ["in_process", "simulator"])
@@ -217,7 +217,7 @@ def test_a_run_that_is_refused_keeps_its_options(
     Checkpoint(state.parent).save(tensors, facts | {"fingerprint": "of other data"})
     before = (tmp_path / "run" / "config.yaml").read_bytes()
     capsys.readouterr()
-    assert federate("--resume", tmp_path / "run", "--num_rounds", 9, f"--{runner}") == 2
+    assert go_on(tmp_path / "run", "--num_rounds", 9, f"--{runner}") == 2
     error = capsys.readouterr().err
     assert "data are not those that this run began with" in error
     assert "go on with" not in error
@@ -317,6 +317,6 @@ def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, runner: str, number: s
         _, error = child.communicate(timeout=60)
     assert child.returncode == 128 + number
     assert error.strip().count("\n") == 0, error
-    assert advice(error).endswith(f"federate --resume {tmp_path / 'run'}")
+    assert advice(error).endswith(f"federate --resume {tmp_path / 'run'} --backend_file {LORA_TOY}")
     assert not processes_of(tmp_path / "run")
     assert not list(temporary.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from fedumm.backends import load_backend_file
+from fedumm.backends import get_backend
 from fedumm.errors import FedummError
 from fedumm.federation.drive import drive
 from fedumm.federation.flare.site_host import LOG, SiteHost, StoppedHostError
@@ -25,10 +26,16 @@ SITES = {"site-1": ["site-1"], "site-2": ["site-2"]}
 
 
 @pytest.fixture(autouse=True)
-def _neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Backends' files find the modules beside them, in the children too."""
-    paths = [str(LORA_TOY.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package with the toy backend, which is how a site gets a backend of its own; here and in the children."""
+    package = tmp_path / "site" / "toys-1.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1\n")
+    (package / "entry_points.txt").write_text(f"[fedumm.backends]\nlora_toy = {LORA_TOY.stem}\n")
+    paths = [str(package.parent), str(LORA_TOY.parent)]
+    monkeypatch.setattr(sys, "path", [*paths, *sys.path])
+    monkeypatch.delitem(sys.modules, LORA_TOY.stem, raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])]))
 
 
 @pytest.fixture
@@ -40,7 +47,8 @@ def started() -> Iterator[list[SiteHost]]:
 
 
 def options(**more: Any) -> dict[str, Any]:
-    return asdict(toy_config(**lora_options(**{"num_clients": 2, "num_rounds": 3, "in_process": False, **more})))
+    own = {"num_clients": 2, "num_rounds": 3, "in_process": False, "backend_file": ""}
+    return asdict(toy_config(**lora_options(**{**own, **more})))
 
 
 def federated(folder: Path, given: dict[str, Any], ask: Callable[[str, Message], Message]) -> list[dict[str, Any]]:
@@ -68,7 +76,7 @@ def weights(folder: Path) -> bytes:
 def test_a_killed_process_costs_its_site_one_round(tmp_path: Path, started: list[SiteHost]) -> None:
     """With something that the server, and something that the site keeps from round to round."""
     given = options(scaffold=True, wire="int8")
-    load_backend_file(given["backend_file"])
+    get_backend(given["model_backend"])
     remote = SiteHost("site-2", given, tmp_path / "site-2", lambda: False)
     started.append(remote)
 
@@ -104,7 +112,7 @@ def test_a_killed_process_costs_its_site_one_round(tmp_path: Path, started: list
 def test_with_local_privacy_no_child_answers_a_round_again(tmp_path: Path, started: list[SiteHost]) -> None:
     """Each answer has noise of its own: two would tell more than one may."""
     given = options(dp="local", dp_noise_multiplier=1.0, client_weights="equal", aggregator="ffa_lora", num_clients=1)
-    load_backend_file(given["backend_file"])
+    get_backend(given["model_backend"])
     site = SiteHost("site-1", given, tmp_path / "site-1", lambda: False)
     started.append(site)
     asked: list[Message] = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,14 +36,15 @@ def save_folder(
         origin: what the adapter's model is built from. Without it, whoever uses the folder has to know.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    # Not by tempfile, whose folders are for this user only: here the umask decides.
+    draft = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}")
+    draft.mkdir()
     try:
         (draft / WEIGHTS).write_bytes(encode(state))
         config = json.dumps(dict(adapter_config), indent=2, sort_keys=True) + "\n"
         texts = {CONFIG: config, CARD: card, **({ORIGIN: origin.text()} if origin else {})}
         for name, text in texts.items():
             (draft / name).write_text(text, encoding="utf-8")
-        draft.chmod(0o755)
         _replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -54,7 +55,7 @@ def mend_folder(folder: Path) -> None:
 
     For one process at a time. Folders only: what is a link is nobody's draft.
     """
-    if not folder.exists() and _aside(folder).is_dir():
+    if not folder.exists() and _aside(folder).is_dir() and not _aside(folder).is_symlink():
         os.replace(_aside(folder), folder)
     for draft in folder.parent.glob(f".{glob.escape(folder.name)}-*"):
         if not draft.is_symlink():

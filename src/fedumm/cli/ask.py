@@ -6,7 +6,7 @@ import os
 
 from fedumm.cli.adapted import add_model_options, load_adapted
 from fedumm.cli.options import Parser
-from fedumm.errors import FedummError
+from fedumm.errors import FedummError, shown
 
 DESCRIPTION = """Ask a question about an image.
 
@@ -25,14 +25,13 @@ def main(argv: list[str], prog: str) -> int:
     if not args.question.strip():
         raise FedummError("The question is empty.")
 
-    from PIL import Image
-
     from fedumm.backends.protocol import AnswersQuestions
+    from fedumm.images import ImageError, open_image
 
     try:
-        image = Image.open(args.image).convert("RGB")
-    except Exception as error:  # each of Pillow's many readers has its own
-        raise FedummError(f"{args.image} can't be read as an image: {error}") from error
+        image = open_image(args.image)
+    except ImageError as error:
+        raise FedummError(f"{args.image} can't be read as an image: {shown(error)}") from error
     backbone = load_adapted(args)
     if not isinstance(backbone.backend, AnswersQuestions):
         raise FedummError("The backend of this model has no method 'answer'.")

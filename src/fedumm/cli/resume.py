@@ -7,9 +7,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from fedumm.config import EXECUTION, OF_ONE_RUN, FederateConfig, from_mapping, is_ours, read_yaml
+from fedumm.cli.options import with_absolute_paths
+from fedumm.config import CODE, EXECUTION, OF_ONE_RUN, FederateConfig, from_mapping, is_ours, read_yaml
 from fedumm.errors import FedummError
-from fedumm.report.run_folder import CONFIG, folder_for, folder_for_name
+from fedumm.report.backend_file import check_digest
+from fedumm.report.run_folder import CONFIG, check_run_folder, folder_for, folder_for_name
 
 RUNNERS = ("simulator", "in_process", "export_dir")
 
@@ -29,8 +31,9 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
     path = folder_for_name(flags["resume"]).resolve()
     if not (path / CONFIG).is_file():
         raise FedummError(f"--resume {path}: there is no run in that folder.")
+    check_run_folder(path)
     for name in given:
-        if name not in (_FREE - set(OF_ONE_RUN)) | {"num_rounds"}:
+        if name not in (_FREE - set(OF_ONE_RUN)) | {"num_rounds", CODE}:
             raise FedummError(f"--{name} can't be changed when a run goes on; --num_rounds can, and how it is run.")
     values = read_yaml(path / CONFIG)
     _check_privacy(values, given.get("num_rounds", values.get("num_rounds")))
@@ -39,7 +42,8 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
     config = from_mapping(FederateConfig, {**values, **given, "resume": str(path), "name": str(path)})
     if config.export_dir:
         raise FedummError("--resume is for runs on this machine: --simulator or --in_process.")
-    return config
+    check_digest(path, config.backend_file)
+    return with_absolute_paths(config)
 
 
 def _check_privacy(values: Mapping[str, Any], num_rounds: Any) -> None:
@@ -64,8 +68,10 @@ def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
     config = replace(config, name=str(path), resume_if_exists=False)
     if not is_ours(path / CONFIG):
         return config
+    check_run_folder(path)
     values = read_yaml(path / CONFIG)
     _check_same(path, from_mapping(FederateConfig, values, str(path / CONFIG)), config)
+    check_digest(path, config.backend_file)
     from fedumm.federation.going_on import has_begun, has_rounds, is_finished
 
     if is_finished(path, config.num_rounds):
@@ -86,7 +92,7 @@ def _check_use(config: FederateConfig) -> None:
 
 
 def _check_same(path: Path, begun: FederateConfig, config: FederateConfig) -> None:
-    names = [f.name for f in fields(config) if f.name not in _FREE | {"num_rounds"}]
+    names = [f.name for f in fields(config) if f.name not in _FREE | {"num_rounds", CODE}]
     other = [name for name in names if getattr(begun, name) != getattr(config, name)]
     if other:
         told = ", ".join(f"--{name} {getattr(begun, name)!r}, not {getattr(config, name)!r}" for name in other)

@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from fedumm.data.undecoded import picture
 from fedumm.errors import FedummError
 
 OTHER_NAMES = {"id_image": "image_id", "id_question": "question_id", "answer": "multiple_choice_answer"}
@@ -134,10 +135,7 @@ def read_image(rows: Any, row: int) -> Any:
         FedummError: it can't be read; the message names row and image.
     """
     try:
-        image = rows[row]["image"]
-        if image is None:
-            raise ValueError("there is none")
-        return image.convert("RGB")
+        return picture(rows, row)
     except Exception as error:  # decoders raise whatever they like on broken files
         known = rows.select_columns([c for c in ("image_id",) if c in rows.column_names])
         ident = f" (image_id {known[row]['image_id']})" if known.column_names else ""

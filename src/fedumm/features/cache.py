@@ -20,7 +20,8 @@ from fedumm.errors import FedummError
 from fedumm.features.encode import Encoder, Image, stage_key
 from fedumm.features.images import image_keys
 from fedumm.features.report import CacheReport
-from fedumm.features.store import DamagedError, ShardStore
+from fedumm.features.rights import Rights
+from fedumm.features.store import DamagedError, ShardStore, finite
 from fedumm.features.table import FeatureTable
 
 SHARD = 64
@@ -44,6 +45,7 @@ class CacheOptions:
         mode: auto, memory, disk or off.
         memory_bytes: most that ``auto`` and ``memory`` may take in memory.
         folder: where files go.
+        named: whether the user chose it; then its group may share it (:mod:`fedumm.features.rights`).
         dtype: ``torch.float32``, which is exact, or ``torch.float16``.
     """
 
@@ -51,12 +53,28 @@ class CacheOptions:
     memory_bytes: int
     folder: Path
     dtype: torch.dtype = torch.float32
+    named: bool = False
 
 
 def default_folder() -> Path:
-    """``FEDUMM_CACHE``, or ``fedumm`` in the user's cache directory."""
+    """``FEDUMM_CACHE``, or ``fedumm`` in the user's cache directory.
+
+    Raises:
+        FedummError: this user has no home, and none of the variables names a folder.
+    """
     own = os.environ.get("FEDUMM_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fedumm"
+    try:
+        return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fedumm"
+    except RuntimeError as error:
+        raise FedummError(
+            "This user has no home folder to keep features in: name one with --feature_cache_dir or FEDUMM_CACHE, or "
+            "use --feature_cache memory or off."
+        ) from error
+
+
+def is_named(feature_cache_dir: str) -> bool:
+    """Whether the user chose the folder of the cache."""
+    return bool(feature_cache_dir or os.environ.get("FEDUMM_CACHE"))
 
 
 def cache_features(
@@ -89,11 +107,11 @@ def cache_features(
     encoder = Encoder(stage, stage.dtype or options.dtype, device, images, progress)
     kept, note, (blocks, places) = _keep(encoder, options)
     if not kept:
-        return CacheReport(stage.name, note=note)
+        return CacheReport(stage.name, note=note, remade=encoder.remade)
     for dataset, own in zip(datasets, keys, strict=True):
         dataset.features = FeatureTable(blocks, [places[key] for key in own])
     size = sum(blocks[block][place].nbytes for block, place in (places[image.key] for image in images))
-    return CacheReport(stage.name, kept, size, len(images), encoder.computed, note)
+    return CacheReport(stage.name, kept, size, len(images), encoder.computed, note, encoder.remade)
 
 
 def _keep(encoder: Encoder, options: CacheOptions) -> tuple[str, str, tuple[Blocks, Places]]:
@@ -137,29 +155,38 @@ def _on_disk(encoder: Encoder, options: CacheOptions) -> tuple[Blocks, Places]:
     Raises:
         OSError: no room, or the folder can't be written to.
     """
-    store = ShardStore(options.folder / "features" / stage_key(encoder.stage, encoder.dtype, encoder.device))
-    known = store.find()
+    key = stage_key(encoder.stage, encoder.dtype, encoder.device)
+    rights = Rights.of(options.folder, options.named)
+    store = ShardStore(options.folder / "features" / key, options.folder, rights)
+    known = _known(encoder, store)
     _check_room(encoder, known, options)
     for _ in range(_ATTEMPTS):
         _complete(encoder, store, known)
-        known = store.find()
+        known = _known(encoder, store)
         used = dict.fromkeys(known[image.key][0] for image in encoder.images if image.key in known)
         blocks = _mapped(store, list(used), encoder)
         if len(blocks) == len(used) and all(image.key in known for image in encoder.images):
             number = {path: i for i, path in enumerate(used)}
             return blocks, {key: (number[path], place) for key, (path, place) in known.items() if path in number}
         # The damaged files are gone by now, and their images missing again.
-        known = store.find()
+        known = _known(encoder, store)
     raise OSError("files are damaged again as soon as they are written")
+
+
+def _known(encoder: Encoder, store: ShardStore) -> dict[str, tuple[Path, int]]:
+    known = store.find()
+    encoder.remade = store.removed
+    return known
 
 
 def _mapped(store: ShardStore, paths: Sequence[Path], encoder: Encoder) -> Blocks:
     blocks = []
+    shape = (store.shape() or encoder.shape()) if paths else ()
     for count, path in enumerate(paths, start=1):
         try:
-            blocks.append(store.open(path))
+            blocks.append(store.open(path, shape, encoder.dtype))
         except DamagedError:
-            path.unlink(missing_ok=True)
+            store.remove(path)
         encoder.progress("reading stored features", count, len(paths))
     return blocks
 
@@ -180,7 +207,9 @@ def _complete(encoder: Encoder, store: ShardStore, known: Container[str]) -> Non
     missing = [[image for image in group if image.key not in known] for group in _groups(encoder.images)]
     pending = [group for group in missing if group]
     if pending:
-        store.create({"stage": encoder.stage.name, "settings": encoder.stage.settings, "dtype": str(encoder.dtype)})
+        stage = encoder.stage
+        facts = {"stage": stage.name, "settings": stage.settings, "dtype": str(encoder.dtype)}
+        store.create({**facts, "shape": list(encoder.shape())})
     moved = time.monotonic()
     while pending:
         encoder.done = len(encoder.images) - sum(map(len, pending))
@@ -205,5 +234,8 @@ def _write(encoder: Encoder, store: ShardStore, group: Sequence[Image], alone: b
         return True
     with store.claim(path) as mine:
         if (mine or alone) and not path.exists():
-            store.write(path, keys, encoder.encode(group))
+            features = encoder.encode(group)
+            if not finite(features):
+                raise OSError(f"{encoder.stage.name}: numbers that are not finite in {encoder.dtype}")
+            store.write(path, keys, features)
         return mine or alone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -33,6 +34,7 @@ class Encoder:
     Attributes:
         computed: images encoded so far.
         done: the same for the progress shown, with those that others encoded.
+        remade: files that did not fit, and whose images were encoded again.
     """
 
     def __init__(
@@ -45,16 +47,19 @@ class Encoder:
     ) -> None:
         self.stage, self.dtype, self.device = stage, dtype, device
         self.images, self.progress = images, progress
-        self.computed = self.done = 0
-        self._image_bytes = 0
+        self.computed = self.done = self.remade = 0
+        self._shape: tuple[int, ...] | None = None
 
     @torch.no_grad()
+    def shape(self) -> tuple[int, ...]:
+        """That of one image's features."""
+        if self._shape is None:
+            self._shape = tuple(self.stage.encode(_pixels(self.images[:1]).to(self.device)).shape[1:])
+        return self._shape
+
     def image_bytes(self) -> int:
         """Size of one image's features."""
-        if not self._image_bytes:
-            features = self.stage.encode(_pixels(self.images[:1]).to(self.device))
-            self._image_bytes = features.numel() * self.dtype.itemsize
-        return self._image_bytes
+        return math.prod(self.shape()) * self.dtype.itemsize
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image]) -> torch.Tensor:

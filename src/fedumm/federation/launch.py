@@ -60,7 +60,7 @@ def _carry_out(path: Path, config: FederateConfig, begun: int) -> int:
             else:
                 from fedumm.federation.flare.runner import run_simulator
 
-                run_simulator(path, show, console.progress)
+                run_simulator(path, show, console.progress, config.backend_file)
     except KeyboardInterrupt as stop:
         print(f"\nStopped. {what_is_saved(path, config)}", file=sys.stderr)
         return exit_status(stop)

@@ -81,6 +81,7 @@ def features(reports: Sequence[CacheReport], one_machine: bool) -> CacheReport:
         total(report.images for report in reports),
         sum(report.computed for report in reports),
         next((report.note for report in reports if report.note), ""),
+        sum(report.remade for report in reports),
     )
 
 

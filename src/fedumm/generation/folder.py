@@ -20,9 +20,11 @@ from PIL import Image
 
 from fedumm.backends.protocol import Progress
 from fedumm.detectors import Detector
-from fedumm.errors import FedummError
+from fedumm.errors import FedummError, shown
 from fedumm.generation.judging import score_images
+from fedumm.images import ImageError, open_image
 from fedumm.metrics.geneval import GenEvalResult, summarise
+from fedumm.output import check_plain
 from fedumm.seeds import derive
 
 SETTINGS, RESULTS, SUMMARY = "generation.json", "results.jsonl", "summary.json"
@@ -65,6 +67,7 @@ class DrawnFolder:
         self.samples = [Sample(p, n) for p in range(len(prompts)) for n in range(num_images)]
         try:
             path.mkdir(parents=True, exist_ok=True)
+            check_plain(path)
             self._claim({**settings, "num_images": num_images, "prompts": len(prompts)})
         except OSError as error:
             raise FedummError(f"--out {path} can't be written to: {error}") from error
@@ -120,8 +123,7 @@ class DrawnFolder:
         lines, verdicts = [], []
         for done, sample in enumerate(self.samples, start=1):
             prompt, path = self.prompts[sample.prompt], sample.path(self.path)
-            with Image.open(path) as image:
-                (verdict,) = score_images([image.convert("RGB")], [prompt], detector)
+            (verdict,) = score_images([_opened(path)], [prompt], detector)
             name = path.relative_to(self.path).as_posix()
             lines.append(
                 {"filename": name, "tag": prompt["tag"], "prompt": prompt["prompt"], "correct": verdict.correct,
@@ -138,11 +140,19 @@ class DrawnFolder:
 
 def _readable(path: Path) -> bool:
     try:
-        with Image.open(path) as image:
-            image.verify()
-    except (OSError, SyntaxError):
+        open_image(path)
+    except ImageError:
         return False
     return True
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return open_image(path)
+    except ImageError as error:
+        raise FedummError(
+            f"{path} can't be read as an image: {shown(error)}. Delete it, and it is drawn again."
+        ) from None
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,16 +1,17 @@
 """A run is a folder: options, partition, metrics, adapters, figures.
 
-====================  =======================================================
-``config.yaml``       every option; ``--config`` with it repeats the run
-``partition.json``    clients' sizes and labels (and ``partition.png``)
-``metrics.jsonl``     one JSON object a line: set-up, clients, rounds, summary
-``rounds.png``        score and loss by round
-``tensorboard/``      the same numbers as TensorBoard events
-``adapter/best``      PEFT folder of the round with the best held-out score
-``adapter/last``      PEFT folder after the last finished round
-``state/``            what ``--resume`` goes on from
-``clients/``          what clients keep from round to round, where the method asks for it
-====================  =======================================================
+======================  =======================================================
+``config.yaml``         every option; ``--config`` with it repeats the run
+``backend_file.sha256`` digest of the ``--backend_file``, if there was one
+``partition.json``      clients' sizes and labels (and ``partition.png``)
+``metrics.jsonl``       one JSON object a line: set-up, clients, rounds, summary
+``rounds.png``          score and loss by round
+``tensorboard/``        the same numbers as TensorBoard events
+``adapter/best``        PEFT folder of the round with the best held-out score
+``adapter/last``        PEFT folder after the last finished round
+``state/``              what ``--resume`` goes on from
+``clients/``            what clients keep from round to round, where the method asks for it
+======================  =======================================================
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from filelock import FileLock, Timeout
 
 from fedumm.config import FederateConfig, command_of, from_mapping, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
+from fedumm.output import check_plain
+from fedumm.report.backend_file import keep_digest
 from fedumm.report.card import Facts, federated_card
 
 RUNS = Path("runs")
@@ -42,6 +45,8 @@ PARTITION = "partition.json"
 ROUNDS = "rounds.png"
 STATE = "state"
 CLIENTS = "clients"
+LOG = "flare.log"
+LOCK = ".lock"
 SHOWN_EVENTS = ("client", "round", "folded", "final")
 """Records that TensorBoard gets."""
 Record = dict[str, Any]
@@ -171,8 +176,7 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
                 f"Run folder {path} exists. It holds files but no {CONFIG} of a run, so not even --overwrite "
                 "touches it. Choose another --name."
             )
-        lock = FileLock(path / ".lock")
-        lock.acquire(timeout=0)
+        lock = _locked(path)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process. Choose another --name.") from None
     except OSError as error:
@@ -184,6 +188,7 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
         raise FedummError(f"Run folder {path} exists. Choose another --name, or replace it with --overwrite.")
     for other in others:
         shutil.rmtree(other) if other.is_dir() and not other.is_symlink() else other.unlink()
+    keep_digest(path, config.backend_file)
     write_yaml(config, path / CONFIG, command)
     return lock
 
@@ -192,15 +197,28 @@ def lock_run(path: Path) -> FileLock:
     """Lock a run folder that is there for this process.
 
     Raises:
-        FedummError: another process is using it, or it can't be written to.
+        FedummError: another process is using it, it holds links, or it can't be written to.
     """
-    lock = FileLock(path / ".lock")
+    check_run_folder(path)
     try:
-        lock.acquire(timeout=0)
+        return _locked(path)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process.") from None
     except OSError as error:
         raise FedummError(f"Run folder {path} can't be gone on with: {error}.") from error
+
+
+def check_run_folder(path: Path) -> None:
+    """Raise :class:`FedummError` if a run can't go on in ``path`` without being written to elsewhere."""
+    check_plain(path, (METRICS, LOG, LOCK))
+
+
+def _locked(path: Path) -> FileLock:
+    """Taking a lock empties its file, of whatever name."""
+    if (path / LOCK).is_symlink():
+        raise FedummError(f"{path / LOCK} is a link: what is written there could land outside {path}. Delete it.")
+    lock = FileLock(path / LOCK)
+    lock.acquire(timeout=0)
     return lock
 
 
@@ -239,7 +257,7 @@ def _mend_adapters(path: Path) -> None:
 
 
 def _contents(path: Path) -> list[Path]:
-    return [p for p in path.iterdir() if p.name != ".lock"]
+    return [p for p in path.iterdir() if p.name != LOCK]
 
 
 def read_config(path: Path) -> FederateConfig:

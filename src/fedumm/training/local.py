@@ -14,13 +14,14 @@ from torch.utils.data import DataLoader
 from fedumm.backends.protocol import HasFrozenStages, MergesBatches, Progress
 from fedumm.config import RunConfig
 from fedumm.features import cache
-from fedumm.features.cache import CacheOptions, default_folder
+from fedumm.features.cache import CacheOptions, default_folder, is_named
 from fedumm.features.report import CacheReport
 from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone
 from fedumm.training.drift import GradientHook
 from fedumm.training.order import Batch, epoch_steps, tasks_of
 from fedumm.training.results import TrainResult
+from fedumm.training.workers import WorkerLoader
 
 TrainProgress = Callable[[int, int, float], None]
 """Called after each optimiser step with samples done, samples in all, and the mean loss so far."""
@@ -33,11 +34,13 @@ def is_cached(backbone: Backbone, dataset: Any) -> bool:
 
 def loader(backbone: Backbone, dataset: Any, batches: Iterable[Batch], config: RunConfig) -> DataLoader[Any]:
     """``batches`` of ``dataset``, collated, in order."""
-    return DataLoader(
+    workers = 0 if is_cached(backbone, dataset) else config.num_workers
+    make = WorkerLoader if workers else DataLoader
+    return make(
         dataset,
         batch_sampler=[batch.rows for batch in batches],
         collate_fn=backbone.backend.collate_fn,
-        num_workers=0 if is_cached(backbone, dataset) else config.num_workers,
+        num_workers=workers,
         pin_memory=backbone.device.type == "cuda",
     )
 
@@ -149,6 +152,7 @@ def cache_features(
             memory_bytes=int(config.feature_cache_gb * 1e9) - used,
             folder=Path(config.feature_cache_dir).expanduser() if config.feature_cache_dir else default_folder(),
             dtype=getattr(torch, config.feature_dtype),
+            named=is_named(config.feature_cache_dir),
         )
         reports.append(cache.cache_features(stage, parts, options, backbone.device, progress))
     return reports

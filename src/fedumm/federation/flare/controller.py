@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ class ServerController(Controller):  # type: ignore[misc]
     def _own_folder(self, config: FederateConfig, fl_ctx: FLContext) -> Path:
         workspace = fl_ctx.get_engine().get_workspace()
         path = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / "fedumm"
-        create(path, config, "nvflare job submit")
+        # No file that a job names is opened, not even to know its digest.
+        create(path, replace(config, backend_file=""), "nvflare job submit")
         return path
 
     def _assignments(self, config: FederateConfig, fl_ctx: FLContext) -> dict[str, list[str]]:

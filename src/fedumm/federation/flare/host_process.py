@@ -1,4 +1,4 @@
-"""``python -m fedumm.federation.flare.host_process RUN_FOLDER``: the hosts of a simulated run.
+"""``python -m fedumm.federation.flare.host_process RUN_FOLDER BACKEND_FILE``: the hosts of a simulated run.
 
 Started beside FLARE, so that the libraries are imported while that starts. Where it can be, they are
 imported once and shared by the hosts, which are forked. Each host answers messages on a socket of its
@@ -19,7 +19,7 @@ from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
 from typing import Any
 
-from fedumm.backends.registry import SHIPPED
+from fedumm.backends.registry import SHIPPED, load_backend_file
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.flare.serving import answer_messages
@@ -80,7 +80,7 @@ class _ProgressFile:
             write_atomically(self._path, json.dumps(content))
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, backend_file: str) -> None:
     """Import the libraries, start the hosts, and end when one of them does."""
     from fedumm.federation.topology import assign, host_count
 
@@ -88,7 +88,7 @@ def main(folder: Path) -> None:
     count = host_count(config)
     context = _context(config)
     hosts: list[Any] = [
-        context.Process(target=_serve, args=(name, index, count, folder))
+        context.Process(target=_serve, args=(name, index, count, folder, backend_file))
         for index, name in enumerate(assign(config.num_clients, count))
     ]
     try:
@@ -117,7 +117,7 @@ def _context(config: FederateConfig) -> Any:
     return multiprocessing.get_context("fork")
 
 
-def _serve(name: str, index: int, count: int, folder: Path) -> None:
+def _serve(name: str, index: int, count: int, folder: Path, backend_file: str) -> None:
     leave_with_launcher()
     progress = _ProgressFile(folder / PROGRESS / f"{name}.json")
     progress("starting", 0, 1)
@@ -126,12 +126,14 @@ def _serve(name: str, index: int, count: int, folder: Path) -> None:
     def make_host() -> Any:
         from fedumm.federation.host import Host
 
+        if backend_file:
+            load_backend_file(backend_file)
         return Host(name, config, progress, folder / CLIENTS, index, count, simulated=True)
 
     # The end of FLARE's process, on the other side, is the end of this one.
     with contextlib.suppress(EOFError), Listener(str(_address(name)), "AF_UNIX") as listener:
-        answer_messages(listener.accept(), config, make_host)
+        answer_messages(listener.accept(), make_host)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

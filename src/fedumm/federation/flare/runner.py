@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,38 +19,45 @@ from fedumm.errors import FedummError
 from fedumm.federation.flare.environment import python_command
 from fedumm.federation.flare.host_process import SOCKETS
 from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, alive
-from fedumm.report.run_folder import METRICS, ROUNDS, RunFolder, read_config
+from fedumm.report.run_folder import LOG, METRICS, ROUNDS, RunFolder, read_config
 from fedumm.stopping import undisturbed
-from fedumm.temporary import base_for_sockets, survives_splitting
+from fedumm.temporary import folder_for_sockets, survives_splitting
 
-LOG = "flare.log"
 _EVERY = 0.2
 _FIGURE_GRACE = 20.0
 Show = Callable[[dict[str, Any]], None]
 ShowProgress = Callable[[str, int, int, str], None]
 
 
-def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
+def run_simulator(folder: Path, show: Show, progress: ShowProgress, backend_file: str = "") -> None:
     """Run to the end, showing each record of ``metrics.jsonl`` as it appears.
+
+    Args:
+        backend_file: what the user named; the run's processes are told of it here, and by no file.
 
     Raises:
         FedummError: the run failed, or one of its processes died.
         KeyboardInterrupt: passed on, after every process has ended.
     """
+    # Not in the run folder: sockets are made in it, and the names of those are limited to 107 bytes.
+    with folder_for_sockets() as temporary:
+        _simulate(folder, show, progress, backend_file, temporary)
+
+
+def _simulate(folder: Path, show: Show, progress: ShowProgress, backend_file: str, temporary: str) -> None:
     # A part of the run that was killed may have left these.
     (folder / ERROR).unlink(missing_ok=True)
     shutil.rmtree(folder / PROGRESS, ignore_errors=True)
     children: list[subprocess.Popen[bytes]] = []
-    # Not in the run folder: sockets are made in it, and the names of those are limited to 107 bytes.
-    temporary = tempfile.mkdtemp(prefix="fedumm-", dir=base_for_sockets())
     programs = {"simulate": [sys.executable], "host_process": python_command(read_config(folder))}
     environment = {
         **os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TMPDIR": temporary, SOCKETS: temporary,
+        "PYTHONSAFEPATH": "1",  # python -m would import what lies in the folder that the user happens to be in
     }  # fmt: skip
     try:
         with open(folder / LOG, "wb") as log:
             for module, python in programs.items():
-                command = [*python, "-m", f"fedumm.federation.flare.{module}", str(folder)]
+                command = [*python, "-m", f"fedumm.federation.flare.{module}", str(folder), backend_file]
                 children.append(
                     subprocess.Popen(
                         command,
@@ -68,8 +74,7 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
             for child in children:
                 end_tree(child.pid)
                 child.wait()
-            for used in (temporary, folder / PROGRESS):
-                shutil.rmtree(used, ignore_errors=True)
+            shutil.rmtree(folder / PROGRESS, ignore_errors=True)
         if not (folder / ROUNDS).exists():
             # The process that would have drawn it was ended.
             RunFolder(folder, read_config(folder)).finish()

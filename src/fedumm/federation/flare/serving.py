@@ -6,8 +6,6 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from fedumm.backends.registry import load_backend_file
-from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.messages import HostError, from_wire, to_wire
 
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from fedumm.federation.host import Host
 
 
-def answer_messages(connection: Connection[Any, Any], config: FederateConfig, make_host: Callable[[], Host]) -> None:
+def answer_messages(connection: Connection[Any, Any], make_host: Callable[[], Host]) -> None:
     """Answer what comes, with a host that is made when the first message does.
 
     Raises:
@@ -26,8 +24,6 @@ def answer_messages(connection: Connection[Any, Any], config: FederateConfig, ma
         message = from_wire(connection.recv())
         try:
             if host is None:
-                if config.backend_file:
-                    load_backend_file(config.backend_file)
                 host = make_host()
             answer = host.handle(message)
         except FedummError as error:

@@ -1,4 +1,4 @@
-"""``python -m fedumm.federation.flare.simulate RUN_FOLDER``: one run in FLARE's simulator.
+"""``python -m fedumm.federation.flare.simulate RUN_FOLDER BACKEND_FILE``: one run in FLARE's simulator.
 
 Started by :mod:`fedumm.federation.flare.runner` in a process of its own, so that FLARE's
 output goes to a file and everything it starts can be ended together.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
@@ -22,11 +23,11 @@ from fedumm.report.run_folder import read_config
 WORKSPACE = "flare"
 
 
-def main(folder: str) -> None:
-    """Build the recipe from the folder's ``config.yaml`` and run it."""
+def main(folder: str, backend_file: str) -> None:
+    """Build the recipe from the folder's ``config.yaml`` and run it. The backend's file is for model cards only."""
     leave_with_launcher()
     path = Path(folder).resolve()
-    config = read_config(path)
+    config = replace(read_config(path), backend_file=backend_file)
     hosts = host_count(config)
     recipe = FedummRecipe(config, path, hosts)
     workspace = path / WORKSPACE
@@ -41,4 +42,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

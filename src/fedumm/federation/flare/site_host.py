@@ -144,7 +144,7 @@ def main(descriptor: int) -> None:
             folder = Path(first["folder"]) / CLIENTS
             return Host(first["name"], config, lambda *_: None, folder, answered=first["answered"])
 
-        answer_messages(connection, config, make_host)
+        answer_messages(connection, make_host)
 
 
 if __name__ == "__main__":
