@@ -7,6 +7,7 @@ import os
 from fedumm.cli.adapted import add_model_options, load_adapted
 from fedumm.cli.options import Parser
 from fedumm.errors import FedummError
+from fedumm.texts import plain_lines
 
 DESCRIPTION = """Ask a question about an image.
 
@@ -36,5 +37,6 @@ def main(argv: list[str], prog: str) -> int:
     backbone = load_adapted(args)
     if not isinstance(backbone.backend, AnswersQuestions):
         raise FedummError("The backend of this model has no method 'answer'.")
-    print(backbone.backend.answer(backbone.model, backbone.processor, image, args.question, backbone.device))
+    answer = backbone.backend.answer(backbone.model, backbone.processor, image, args.question, backbone.device)
+    print(plain_lines(answer))
     return 0

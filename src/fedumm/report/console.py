@@ -15,6 +15,7 @@ from rich.table import Table
 from fedumm.features.report import CacheReport
 from fedumm.report.scores import NAMES, percent, score_text, scorers_text, scores_text
 from fedumm.shell import quoted
+from fedumm.texts import one_line
 
 _COLUMNS = {
     "round": 7, "clients": 7, "train loss": 10, "held-out": 9, "after local": 11, "common test": 11,
@@ -32,6 +33,9 @@ _EXTRAS = {"aggregation_error": "agg. error", "epsilon": "epsilon"}
 _SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "common test"}
 _SAMPLED_SCORES = {"heldout": "held-out", "heldout_before": "before", "heldout_after": "after", "test": "common test"}
 _PLAIN_EVERY = 30.0
+
+_LONGEST = 5000
+"""Characters of a line: our own sentences have their bounded texts of others in them, and paths."""
 
 _ROUNDING = 1e-4
 """The share of a round's result that float32 weights may lose: they are thousands of times as large."""
@@ -66,7 +70,7 @@ class RunConsole:
         self._wide: dict[str, int] = {}
         self._setup_seconds = 0.0
         self._progress = Progress(
-            TextColumn("  {task.description}"), BarColumn(bar_width=30),
+            TextColumn("  {task.description}", markup=False), BarColumn(bar_width=30),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"), TimeRemainingColumn(),
             console=self.console, transient=True, disable=not self._live,
         )  # fmt: skip
@@ -82,7 +86,7 @@ class RunConsole:
 
     def line(self, text: str) -> None:
         """Print one line above the bars."""
-        self.console.print(text, soft_wrap=True, markup=False)
+        self.console.print(one_line(text, _LONGEST), soft_wrap=True, markup=False)
 
     def progress(self, text: str, done: int, total: int, host: str = "") -> None:
         """Show what a host is doing now."""
@@ -90,9 +94,9 @@ class RunConsole:
             if host and "" in self._bars:
                 self._progress.remove_task(self._bars.pop(""))
             if host not in self._bars:
-                self._bars[host] = self._progress.add_task(text, total=total)
+                self._bars[host] = self._progress.add_task("", total=total)
             shown = f"{host}: {text}" if len(self._bars) > 1 else text
-            self._progress.update(self._bars[host], description=shown, completed=done, total=total)
+            self._progress.update(self._bars[host], description=one_line(shown), completed=done, total=total)
         elif time.monotonic() - self._last_plain > _PLAIN_EVERY:
             self._last_plain = time.monotonic()
             self.line(f"  ... {text}  {done:,}/{total:,}")
