@@ -50,8 +50,8 @@ def _show(args: object) -> int:
     if config.data_path:
         check_cache("data_path", config.data_path)
 
+    from rich.markup import escape
     from rich.table import Table
-    from rich.text import Text
 
     from fedumm.federation.topology import client_names
     from fedumm.report.console import Screen
@@ -64,7 +64,7 @@ def _show(args: object) -> int:
     labels, counts = save_partition_figure(partition.counts(shown), figure)
     table = Table(
         "client",
-        *(Text(one_line(label, 60)) for label in labels),
+        *(escape(one_line(label, 60)) for label in labels),
         "training",
         "held out",
         title=f"{partition.method}, by {show}",
