@@ -61,15 +61,15 @@ class RobustAggregator(Aggregator):
     def _has_quorum(self, name: str) -> bool:
         return 2 * sum(name in update for update in self._updates.values()) > len(self._updates)
 
-    @property
-    def kept_back(self) -> int:
-        """Tensors that somebody trained, and too few to move them."""
+    def kept_back(self) -> dict[str, float]:
+        """For the log: how many tensors somebody trained, and too few to move them; empty if there are none."""
         sent = {name for update in self._updates.values() for name in update}
-        return sum(not self._has_quorum(name) for name in sent)
+        count = sum(not self._has_quorum(name) for name in sent)
+        return {"kept_back": count} if count else {}
 
     def finish(self) -> Delivery:
-        """The centre of each tensor over all clients, and how many tensors were :attr:`kept_back`."""
-        return Delivery(self.centred(self.ordered()), report={"kept_back": self.kept_back})
+        """The centre of each tensor over all clients; reports how many tensors were :meth:`kept_back`."""
+        return Delivery(self.centred(self.ordered()), report=self.kept_back())
 
     @abstractmethod
     def centre(self, values: torch.Tensor) -> torch.Tensor:

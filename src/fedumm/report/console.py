@@ -183,6 +183,8 @@ class RunConsole:
         )  # fmt: skip
         if drawn := r["test_tasks"].get("geneval"):
             self.line(f"{'':9}GenEval on {drawn['count']} images before it: {percent(drawn['score'])}")
+        if kept := r.get("kept_back"):
+            self.line(f"{'':9}{kept} tensor(s) kept as they were: half of the clients or fewer trained them")
         if missing := r["heldout_missing"]:
             scored = len(r["heldout_clients"])
             self.line(f"{'':9}held-out without {len(missing)} of its {scored + len(missing)} clients in this round")

@@ -54,7 +54,7 @@ class Krum(RobustAggregator):
         if keep < count:
             scores = self._scores(updates, count - f - 2)
             updates = [updates[i] for i in sorted(range(count), key=lambda i: (scores[i], i))[:keep]]
-        return Delivery(self.centred(updates), report={"krum_f": f, "krum_kept": keep, "kept_back": self.kept_back})
+        return Delivery(self.centred(updates), report={"krum_f": f, "krum_kept": keep, **self.kept_back()})
 
     def _scores(self, updates: Sequence[AdapterState], neighbours: int) -> list[float]:
         squared = torch.zeros(len(updates), len(updates), dtype=torch.float64)
