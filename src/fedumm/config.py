@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from fedumm import bounds
 from fedumm.aggregation.registry import available_aggregators
 from fedumm.bounds import ByClient, Check
-from fedumm.errors import FedummError, did_you_mean, shown
+from fedumm.errors import FedummError, did_you_mean
+from fedumm.texts import one_line
 
 MODEL = "Model"
 FEDERATION = "Federated Learning"
@@ -434,7 +435,7 @@ def _check_field(f: Field[Any], value: Any) -> None:
 
 def _said(value: Any) -> str:
     """A value for a message: a few lines of YAML can stand for gigabytes."""
-    return shown(repr(value), 200) if isinstance(value, str) else reprlib.repr(value)
+    return one_line(repr(value), 200) if isinstance(value, str) else reprlib.repr(value)
 
 
 def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str = "config") -> AnyConfig:
@@ -442,7 +443,7 @@ def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str
     known = {f.name: f for f in fields(config)}
     for key in values:
         if key not in known:
-            raise FedummError(f"Unknown option {_said(key)} in {origin}.{did_you_mean(shown(key, 60), known)}")
+            raise FedummError(f"Unknown option {_said(key)} in {origin}.{did_you_mean(one_line(key, 60), known)}")
     for name, f in known.items():
         if name not in values and f.default is MISSING:
             raise FedummError(f"--{name} is required ({f.metadata['help']}).")
@@ -476,7 +477,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FedummError(f"Config file not found: {path}") from None
     except (OSError, ValueError) as error:
-        raise FedummError(f"Config file {path} can't be read as YAML: {shown(error)}") from None
+        raise FedummError(f"Config file {path} can't be read as YAML: {one_line(error)}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):

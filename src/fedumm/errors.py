@@ -13,12 +13,6 @@ class FedummError(Exception):
     """
 
 
-def shown(text: object, most: int = 500) -> str:
-    """Text from outside, for a message: one line, characters that could act on a screen by their numbers, and cut."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
-    return line if len(line) <= most else f"{line[:most]}..."
-
-
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the nearest of ``known``, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1)

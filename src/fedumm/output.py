@@ -10,7 +10,8 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from fedumm.errors import FedummError, shown
+from fedumm.errors import FedummError
+from fedumm.texts import one_line
 
 
 def check_folder(option: str, folder: str | Path) -> None:
@@ -83,7 +84,8 @@ def check_plain(folder: str | Path, appended: Container[str] = ()) -> None:
             else:
                 continue
             raise FedummError(
-                f"{shown(path)} is {kind}: what is written there could land outside {folder}. Put a copy in its place."
+                f"{one_line(path)} is {kind}: what is written there could land outside {folder}. Put a copy in its "
+                "place."
             )
 
 

@@ -96,7 +96,7 @@ def krum_by_definition(updates: list[AdapterState], start: AdapterState, f: int,
 
 @pytest.mark.parametrize(("count", "f", "keep"), [(3, 0, 1), (5, 1, 1), (7, 2, 1), (7, 1, 1), (7, 2, 3), (9, 3, 6)])
 def test_krum_by_its_definition(count: int, f: int, keep: int) -> None:
-    """Some clients leave a tensor out: it is as the round began, for distances, and is not averaged."""
+    """Some clients leave a tensor out: it is as the round began, for distances and in the mean."""
     start = client(99)
     for seed in range(20):
         updates = [client(100 * seed + k) for k in range(count)]
@@ -105,7 +105,7 @@ def test_krum_by_its_definition(count: int, f: int, keep: int) -> None:
         winners = [updates[i] for i in krum_by_definition(updates, start, f, keep)]
         assert result.report == {"krum_f": f, "krum_kept": keep}
         for name in SHAPES:
-            sent = [u[name].double().numpy() for u in winners if name in u] or [start[name].double().numpy()]
+            sent = [u.get(name, start[name]).double().numpy() for u in winners]
             np.testing.assert_allclose(result.adapter[name].numpy(), np.mean(sent, axis=0), rtol=1e-5, atol=1e-7)
 
 
@@ -221,3 +221,35 @@ def test_options_come_from_the_configuration() -> None:
     config = replace(FederateConfig(model_backend="toy", num_clients=7), trim_ratio=0.25, krum_f=2, krum_keep=3)
     krum = Krum.from_config(config)
     assert (TrimmedMean.from_config(config).trim_ratio, krum.f, krum.keep) == (0.25, 2, 3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_a_tensor_that_half_or_fewer_trained_stays_as_it_was(method: type[RobustAggregator], count: int) -> None:
+    """Said to have no use for it by the honest ones, it would be the liars' alone."""
+    start = client(99)
+    updates = [{n: t for n, t in client(k).items() if n != "head.bias" or k < count // 2} for k in range(count)]
+    updates[0]["head.bias"] = torch.full((4,), 1e4)
+    result = delivered(method(), updates, start)
+    assert torch.equal(result.adapter["head.bias"], start["head.bias"])
+    assert result.report["kept_back"] == 1
+    assert not torch.equal(result.adapter["0.lora_A.weight"], start["0.lora_A.weight"])
+
+
+@given(st.integers(3, 9), st.data())
+@settings(max_examples=50, deadline=None)
+def test_fewer_than_half_move_no_entry_of_the_median_beyond_the_others_whoever_trained_what(
+    count: int, data: st.DataObject
+) -> None:
+    """The others' values are where they left the tensor: at the start, if they did not train it."""
+    liars = data.draw(st.integers(0, (count - 1) // 2))
+    start = client(99)
+    honest = [
+        {n: t for n, t in client(k).items() if n == "0.lora_A.weight" or data.draw(st.booleans())}
+        for k in range(count - liars)
+    ]
+    bad = [{n: data.draw(st.floats(-1e6, 1e6)) * torch.ones_like(t) for n, t in start.items()} for _ in range(liars)]
+    result = delivered(Median(), [*bad, *honest], start).adapter
+    for name in SHAPES:
+        left = torch.stack([u.get(name, start[name]) for u in honest])
+        assert bool(((left.amin(0) - 1e-6 <= result[name]) & (result[name] <= left.amax(0) + 1e-6)).all())

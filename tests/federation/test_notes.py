@@ -60,7 +60,7 @@ def test_a_note_is_a_line_on_screen() -> None:
 
 @pytest.mark.parametrize(
     ("given", "taken"),
-    [(["a\x1b[2J\nb"], ["a [2J b"]), (["x" * 9999], ["x" * 500]), (["y"] * 99, ["y"] * 20)],
+    [(["a\x1b[2J\nb"], ["a\\x1b[2J\\nb"]), (["x" * 9999], ["x" * 497 + "..."]), (["y"] * 99, ["y"] * 20)],
     ids=["control characters", "long", "many"],
 )
 def test_notes_of_a_stranger_are_short_lines(given: list[str], taken: list[str]) -> None:

@@ -331,8 +331,15 @@ def test_a_task_counts_for_those_who_have_it(tmp_path: Path) -> None:
         }
         return [Update(**{**good(task, c, 1.0).__dict__, "before": held[c], "after": {}}) for c in CLIENTS]
 
-    drawn = Evaluation(0.0, 8, {"colors": (0.5, 6), "counting": (1.0, 2)})
-    run(tmp_path, reply, lambda task: {"geneval": drawn} if task.draw else {}, heldout=(40, 30), task="unified")
+    drawn = Evaluation(0.75, 8, {"colors": (0.5, 6), "counting": (1.0, 2)})
+    run(
+        tmp_path,
+        reply,
+        lambda task: {"geneval": drawn} if task.draw else {},
+        heldout=(40, 30),
+        task="unified",
+        geneval_prompts=8,
+    )
     rounds = [r for r in read_records(tmp_path) if r["event"] in ("round", "final")]
     for record in rounds:
         assert record["heldout"] == pytest.approx((1.0 + (0.5 * 10 + 0.1 * 30) / 40) / 2)

@@ -16,7 +16,8 @@ import torch
 from fedumm.adapters.origin import ORIGIN, Origin
 from fedumm.adapters.state import AdapterState
 from fedumm.adapters.wire import decode, encode
-from fedumm.errors import FedummError, shown
+from fedumm.errors import FedummError
+from fedumm.texts import one_line
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -100,4 +101,4 @@ def read_folder(folder: str | Path) -> tuple[AdapterState, dict[str, Any]]:
             raise ValueError(f"{CONFIG} holds no object")
         return state, config
     except (OSError, ValueError, RecursionError) as error:
-        raise FedummError(f"{folder} does not hold an adapter ({WEIGHTS}, {CONFIG}): {shown(error)}") from error
+        raise FedummError(f"{folder} does not hold an adapter ({WEIGHTS}, {CONFIG}): {one_line(error)}") from error

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from fedumm.config import RunConfig
-from fedumm.errors import FedummError, did_you_mean, shown
+from fedumm.errors import FedummError, did_you_mean
+from fedumm.texts import one_line
 
 ORIGIN = "fedumm.json"
 _LONGEST = 4096
@@ -74,7 +75,7 @@ def read_origin(folder: Path) -> Origin | None:
             raise ValueError(f"it is longer than {_MOST_BYTES:,} bytes")
         return _checked(json.loads(data))
     except (OSError, ValueError, RecursionError) as error:
-        raise FedummError(f"{path} does not tell which model the adapter belongs to: {shown(error)}.") from error
+        raise FedummError(f"{path} does not tell which model the adapter belongs to: {one_line(error)}.") from error
 
 
 def _checked(content: object) -> Origin:

@@ -17,7 +17,9 @@ class RobustAggregator(Aggregator):
     """Holds the round's updates and puts them in the order of the clients' names: memory grows with their number.
 
     Weights are checked but not used: a bad client would claim a large one. For the same reason a client counts
-    once a round.
+    once a round, and in every tensor: one that did not train a tensor left it where the round began. A tensor moves
+    only if more than half of the clients trained it (the quorum). Otherwise a client could say that it alone had use
+    for a tensor, and would be all of the "centre" there; or a few could, against fewer honest ones than they are.
     """
 
     linear: ClassVar[bool] = False
@@ -45,16 +47,29 @@ class RobustAggregator(Aggregator):
         return [update for _, update in sorted(self._updates.items())]
 
     def centred(self, updates: Sequence[AdapterState]) -> AdapterState:
-        """The :meth:`centre` of each tensor over those of ``updates`` that hold it; of others, the start."""
+        """The :meth:`centre` of each tensor over ``updates``, the start where one does not hold it; of a tensor
+        without a quorum among all updates, the start."""
         adapter: AdapterState = {}
         for name, start in self._start.items():
-            values = [update[name].double() for update in updates if name in update]
-            adapter[name] = self.centre(torch.stack(values)).to(start.dtype) if values else start.clone()
+            if not self._has_quorum(name):
+                adapter[name] = start.clone()
+                continue
+            values = [update.get(name, start).double() for update in updates]
+            adapter[name] = self.centre(torch.stack(values)).to(start.dtype)
         return adapter
 
+    def _has_quorum(self, name: str) -> bool:
+        return 2 * sum(name in update for update in self._updates.values()) > len(self._updates)
+
+    def kept_back(self) -> dict[str, float]:
+        """For the log: how many tensors somebody trained, and too few to move them; empty if there are none."""
+        sent = {name for update in self._updates.values() for name in update}
+        count = sum(not self._has_quorum(name) for name in sent)
+        return {"kept_back": count} if count else {}
+
     def finish(self) -> Delivery:
-        """The centre of each tensor over the clients that sent it."""
-        return Delivery(self.centred(self.ordered()))
+        """The centre of each tensor over all clients; reports how many tensors were :meth:`kept_back`."""
+        return Delivery(self.centred(self.ordered()), report=self.kept_back())
 
     @abstractmethod
     def centre(self, values: torch.Tensor) -> torch.Tensor:

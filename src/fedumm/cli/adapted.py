@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedumm.errors import FedummError, shown
+from fedumm.errors import FedummError
+from fedumm.texts import one_line
 
 if TYPE_CHECKING:
     from fedumm.adapters import AdapterState
@@ -53,14 +54,14 @@ def load_adapted(given: argparse.Namespace) -> Backbone:
         _check_named(config.model_name_or_path)
     if given.adapter and not (given.model_backend and given.model_name_or_path):
         model = config.model_name_or_path or default or "the default"
-        print(f"Model: {model} (backend {config.model_backend}), as the adapter says", file=sys.stderr)
+        print(f"Model: {one_line(model)} (backend {config.model_backend}), as the adapter says", file=sys.stderr)
     backbone = load_backbone(config, device)
     if given.adapter:
         try:
             backbone.put(state)
         except ValueError as error:
             raise FedummError(
-                f"{given.adapter} does not fit the model {config.model_name_or_path or 'default'!r}: {shown(error)}"
+                f"{given.adapter} does not fit the model {config.model_name_or_path or 'default'!r}: {one_line(error)}"
             ) from error
     return backbone
 
@@ -85,7 +86,7 @@ def adapted_config(given: argparse.Namespace) -> tuple[RunConfig, AdapterState]:
     try:
         return RunConfig(**options), state
     except FedummError as error:
-        raise FedummError(f"{Path(given.adapter) / ORIGIN}: {shown(error)}") from error
+        raise FedummError(f"{Path(given.adapter) / ORIGIN}: {one_line(error)}") from error
 
 
 def _of_folder(given: argparse.Namespace) -> dict[str, Any]:

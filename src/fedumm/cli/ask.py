@@ -6,7 +6,8 @@ import os
 
 from fedumm.cli.adapted import add_model_options, load_adapted
 from fedumm.cli.options import Parser
-from fedumm.errors import FedummError, shown
+from fedumm.errors import FedummError
+from fedumm.texts import one_line, plain_lines
 
 DESCRIPTION = """Ask a question about an image.
 
@@ -31,9 +32,10 @@ def main(argv: list[str], prog: str) -> int:
     try:
         image = open_image(args.image)
     except ImageError as error:
-        raise FedummError(f"{args.image} can't be read as an image: {shown(error)}") from error
+        raise FedummError(f"{args.image} can't be read as an image: {one_line(error)}") from error
     backbone = load_adapted(args)
     if not isinstance(backbone.backend, AnswersQuestions):
         raise FedummError("The backend of this model has no method 'answer'.")
-    print(backbone.backend.answer(backbone.model, backbone.processor, image, args.question, backbone.device))
+    answer = backbone.backend.answer(backbone.model, backbone.processor, image, args.question, backbone.device)
+    print(plain_lines(answer))
     return 0

@@ -12,6 +12,7 @@ from fedumm.cli.drawing import add_drawing_options, check_drawing, drawer
 from fedumm.cli.options import Parser
 from fedumm.errors import FedummError
 from fedumm.output import check_folder
+from fedumm.texts import one_line
 
 if TYPE_CHECKING:
     from fedumm.metrics.geneval import GenEvalResult
@@ -98,13 +99,14 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def _show(result: GenEvalResult) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from fedumm.report.console import Screen
     from fedumm.report.scores import CATEGORIES, percent
 
     table = Table("category", "right", "images", title="GenEval", title_justify="left")
     for tag, (share, count) in result.categories.items():
-        table.add_row(CATEGORIES.get(tag, tag), percent(share), f"{count:,}")
+        table.add_row(Text(CATEGORIES.get(tag) or one_line(tag, 60)), percent(share), f"{count:,}")
     table.add_section()
     images = sum(count for _, count in result.categories.values())
     table.add_row("overall (mean of categories)", percent(result.overall), f"{images:,}")

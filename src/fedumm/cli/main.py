@@ -19,6 +19,7 @@ from typing import TextIO
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.libraries import likely_cause, newer_than_tested
 from fedumm.stopping import exit_status, like_ctrl_c
+from fedumm.texts import plain_lines
 
 COMMANDS = {
     "federate": "Federated fine-tuning (the same as python job.py)",
@@ -98,7 +99,8 @@ def _status(prog: str, work: Callable[[], int]) -> int:
     try:
         return work()
     except FedummError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        # Of its lines; what a file or another party put into them acts on no screen.
+        print(f"{prog}: {plain_lines(error)}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if error.name is None or "." in error.name or error.name == "fedumm":

@@ -8,6 +8,7 @@ from pathlib import Path
 from fedumm.cli.options import Joined, Parser, with_absolute_paths
 from fedumm.errors import FedummError
 from fedumm.output import check_cache, check_file
+from fedumm.texts import one_line
 
 DESCRIPTION = """Show how a data set would be split among clients, without loading a model.
 
@@ -53,6 +54,7 @@ def _show(args: object) -> int:
     if config.data_path:
         check_cache("data_path", config.data_path)
 
+    from rich.markup import escape
     from rich.table import Table
 
     from fedumm.federation.topology import client_names
@@ -65,12 +67,17 @@ def _show(args: object) -> int:
     shown = column_labels(rows, label_column(rows, show, "--show"))
     labels, counts = save_partition_figure(partition.counts(shown), figure)
     table = Table(
-        "client", *labels, "training", "held out", title=f"{partition.method}, by {show}", title_justify="left"
+        "client",
+        *(escape(one_line(label, 60)) for label in labels),
+        "training",
+        "held out",
+        title=f"{partition.method}, by {show}",
+        title_justify="left",
     )
     for (name, share), row in zip(partition.shares.items(), counts, strict=True):
         table.add_row(name, *(f"{n:,}" for n in row), f"{len(share.train):,}", f"{len(share.heldout):,}")
     # In a file no line is too long.
     console = Screen(width=None if sys.stdout.isatty() else 160)
     console.print(table)
-    console.print(f"Figure: {figure}")
+    console.print(f"Figure: {figure}", markup=False)
     return 0

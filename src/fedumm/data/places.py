@@ -13,7 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fedumm.errors import FedummError, shown
+from fedumm.errors import FedummError
+from fedumm.texts import one_line
 
 _NETWORK = ("http", "https", "s3", "gs", "hf")
 """What ``--allow_remote_images`` allows. ``file:`` is not among them: a path is given as a path."""
@@ -89,7 +90,7 @@ class Places:
             raise FedummError(f"names {_quoted(address)}, which is neither a path nor an address on the network")
 
     def _named(self, before: str) -> str:
-        return before + " or ".join(shown(folder) for folder in self._begin) if self._begin else ""
+        return before + " or ".join(one_line(folder) for folder in self._begin) if self._begin else ""
 
 
 def is_address(name: str) -> bool:
@@ -140,4 +141,4 @@ def _real_folder(folder: str) -> str:
 
 
 def _quoted(name: str) -> str:
-    return f"'{shown(name, 200)}'"
+    return f"'{one_line(name, 200)}'"

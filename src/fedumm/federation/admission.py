@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.config import FederateConfig, from_mapping
-from fedumm.errors import FedummError, shown
+from fedumm.errors import FedummError
 from fedumm.federation.policy import FILE, MODES, MOST, SitePolicy, is_hub_id, read_policy
+from fedumm.texts import one_line
 
 BUNDLED_DATA = ("easy_vqa", "shapes")
 BUNDLED_MODEL = "tiny"
@@ -49,7 +50,7 @@ def admitted(run_config: Mapping[str, Any], policy: SitePolicy) -> FederateConfi
     _check_privacy(config, policy)
     columns = policy.partition_columns
     if config.partition_by not in columns:
-        raise _refusal(f"--partition_by {shown(config.partition_by, 60)}", "partition_columns", config.partition_by)
+        raise _refusal(f"--partition_by {one_line(config.partition_by, 60)}", "partition_columns", config.partition_by)
     own = {name: value for name in ("threads", "num_workers", "gpu") if (value := getattr(policy, name)) is not None}
     return replace(
         config,
@@ -66,7 +67,7 @@ def admitted(run_config: Mapping[str, Any], policy: SitePolicy) -> FederateConfi
 
 def _refusal(what: str, key: str, value: str) -> FedummError:
     return FedummError(
-        f"This site does not allow {what}. Its administrator can, in local/{FILE}: {key}: [{shown(value, 100)}]"
+        f"This site does not allow {what}. Its administrator can, in local/{FILE}: {key}: [{one_line(value, 100)}]"
     )
 
 
@@ -82,7 +83,7 @@ def _check_places(config: FederateConfig, policy: SitePolicy) -> None:
             f"local/{FILE}: allow_remote_images: true"
         )
     if config.model_backend not in policy.backends:
-        raise _refusal(f"the backend {shown(config.model_backend, 60)}", "backends", config.model_backend)
+        raise _refusal(f"the backend {one_line(config.model_backend, 60)}", "backends", config.model_backend)
 
 
 def _check_numbers(config: FederateConfig, policy: SitePolicy) -> None:
@@ -146,12 +147,12 @@ def _model(config: FederateConfig, policy: SitePolicy) -> str:
 def _there(place: str, key: str, name: str) -> str:
     if os.path.isabs(place) and not os.path.isdir(place):
         # Where it should be is nobody else's business.
-        raise FedummError(f"What this site's local/{FILE} calls {shown(name, 100)}, below '{key}:', is not there.")
+        raise FedummError(f"What this site's local/{FILE} calls {one_line(name, 100)}, below '{key}:', is not there.")
     return place
 
 
 def _unknown(kind: str, key: str, name: str, policy: SitePolicy) -> FedummError:
-    said = shown(name, 100)
+    said = one_line(name, 100)
     if is_hub_id(name):
         download = "" if policy.allow_download else ", and to download it: allow_download: true"
         return FedummError(f"{_refusal(f'the {kind} {said}', f'hub_{key}', name)}{download}")

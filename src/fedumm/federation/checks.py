@@ -18,19 +18,13 @@ from fedumm.adapters.codec import unpack
 from fedumm.adapters.state import LARGEST
 from fedumm.federation.link import unpacked_update
 from fedumm.federation.messages import Update
-from fedumm.training.results import GENEVAL, Evaluation, Scores
+from fedumm.federation.score_checks import loss_problem, score_problem
 
 OUTLIER = 10.0
 """An update is too large if it is this many times what the others' norms suggest."""
 
 CONTROL_OUTLIER = 100.0
 """The same for changes of control variates: gradients, which differ more between clients than AdamW's steps do."""
-
-MOST_SAMPLES = 10**9
-"""No client has more."""
-
-_HIGHEST = 1e6
-"""No score is larger, whatever its unit."""
 
 
 class RejectedError(Exception):
@@ -106,8 +100,8 @@ def examine(update: Update | None, expected: Expected) -> Accepted:
         raise RejectedError(f"it claims {update.steps} steps, its samples make {expected.steps}")
     if strange := sorted(update.train_losses.keys() - expected.tasks.keys()):
         raise RejectedError(f"it claims to have trained {strange[0]}, for which it has no data")
-    if not expected.private and not all(map(math.isfinite, (update.train_loss, *update.train_losses.values()))):
-        raise RejectedError("its training loss is NaN or infinite: lower --lr")
+    if not expected.private:
+        _check_losses(update, expected)
     state = _decoded(update, expected)
     _check_names(state, update, expected)
     _check_values(state)
@@ -117,6 +111,13 @@ def examine(update: Update | None, expected: Expected) -> Accepted:
     if norm and digest(update) == expected.previous:
         raise RejectedError("it is, byte for byte, the one that counted last")
     return Accepted(update, expected, norm, control_norm=control_norm)
+
+
+def _check_losses(update: Update, expected: Expected) -> None:
+    if not all(map(math.isfinite, (update.train_loss, *update.train_losses.values()))):
+        raise RejectedError("its training loss is NaN or infinite: lower --lr")
+    if problem := loss_problem({"": update.train_loss, **update.train_losses}, expected.unit):
+        raise RejectedError(problem)
 
 
 def digest(update: Update) -> str:
@@ -141,30 +142,9 @@ def examine_scores(update: Update | None, expected: Expected) -> Update:
             raise RejectedError(f"it has scores of {strange[0]}, which the run is not about")
         if scores and sum(own.count for own in scores.values()) != expected.heldout:
             raise RejectedError(f"its scores are not those of {expected.heldout} held-out samples")
-        if not good_scores(scores, expected.unit):
-            raise RejectedError("its scores are no scores")
+        if problem := score_problem(scores, expected.unit):
+            raise RejectedError(problem)
     return update
-
-
-def good_scores(scores: Scores, unit: bool) -> bool:
-    """Numbers that a score can be, of some samples and of no more in any part; of images drawn, by category.
-
-    With ``unit`` no score is above 1. (Below 0 a share of surprise spared can be.)
-    """
-    return all(_good_score(own, 1.0 if unit else _HIGHEST) for own in scores.values()) and all(
-        own.parts for task, own in scores.items() if task == GENEVAL
-    )
-
-
-def _good_score(own: Evaluation, highest: float) -> bool:
-    values = [own.score, *(score for score, _ in own.parts.values())]
-    counts = [own.count, *(count for _, count in own.parts.values())]
-    return (
-        # NaN fails the comparison as well.
-        all(-_HIGHEST <= value <= highest for value in values)
-        and math.isfinite(own.loss or 0.0)
-        and all(1 <= count <= min(own.count, MOST_SAMPLES) for count in counts)
-    )
 
 
 def _decoded(update: Update, expected: Expected) -> AdapterState:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from fedumm.errors import FedummError
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Sizes, Update
 from fedumm.federation.server import Server
+from fedumm.texts import one_line, plain_lines
 
 Send = Callable[[Message], dict[str, Message]]
 """Carries a message to every host and returns their answers by host name."""
@@ -50,14 +51,14 @@ def _or_failure(task: RoundTask, host: str, answer: Message) -> Message:
     if isinstance(answer, HostReply):
         return answer
     why = answer.message if isinstance(answer, HostError) else f"{host} answered with {type(answer).__name__}"
-    return HostReply([Update(client, task.round, error=why) for client in task.clients(host)])
+    return HostReply([Update(client, task.round, error=one_line(why)) for client in task.clients(host)])
 
 
 def _answers(answers: dict[str, Message], kind: type[Answer]) -> dict[str, Answer]:
     for host, answer in answers.items():
         if isinstance(answer, HostError):
-            details = f"\n{answer.details}" if answer.details else ""
-            raise FedummError(f"{host}: {answer.message}{details}")
+            details = f"\n{plain_lines(answer.details)}" if answer.details else ""
+            raise FedummError(f"{host}: {one_line(answer.message)}{details}")
         if not isinstance(answer, kind):
             raise FedummError(f"{host} answered with {type(answer).__name__} instead of {kind.__name__}.")
     return answers  # type: ignore[return-value]

@@ -12,7 +12,9 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from fedumm.features.report import CacheReport
-from fedumm.training.results import Evaluation, Scores
+from fedumm.federation.replies import REPLIES
+from fedumm.texts import one_line
+from fedumm.training.results import Scores
 
 if TYPE_CHECKING:
     from fedumm.adapters.state import Spec
@@ -183,40 +185,46 @@ class HostError:
     details: str = field(default="", repr=False)
 
 
-_MOST_NOTES, _LONGEST_NOTE = 20, 500
 Message = Survey | Sizes | Setup | Ready | RoundTask | HostReply | HostError
-_PLAIN: dict[str, Any] = {kind.__name__: kind for kind in (Survey, Sizes, Setup, Ready, RoundTask, HostError)}
+_PLAIN: dict[str, Any] = {kind.__name__: kind for kind in (Survey, Setup, RoundTask)}
+_REPLIES: dict[str, Any] = {kind.__name__: kind for kind in (Sizes, Ready, HostReply, HostError)}
 
 
 def to_wire(message: Message) -> dict[str, Any]:
-    """A plain dictionary with the message's kind under ``kind``."""
-    return {"kind": type(message).__name__, **asdict(message)}
+    """A plain dictionary with the message's kind under ``kind``. Its texts can be encoded, whatever was in them."""
+    content: dict[str, Any] = _encodable(asdict(message))
+    return {"kind": type(message).__name__, **content}
+
+
+def _encodable(value: Any) -> Any:
+    """Lone surrogates, which what carries messages stops at, by their numbers."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(name): _encodable(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_encodable(one) for one in value)
+    return value
 
 
 def from_wire(data: dict[str, Any]) -> Message:
-    """The inverse of :func:`to_wire`.
+    """The inverse of :func:`to_wire`, but for texts for people, which are made to be shown (:mod:`fedumm.texts`).
 
     Raises:
-        ValueError: unknown kind, unknown or missing fields, or fields of the wrong type.
+        ValueError: unknown kind, unknown or missing fields, or fields of the wrong type or size.
     """
-    fields = {k: v for k, v in data.items() if k != "kind"}
     try:
-        if data.get("kind") == "HostReply":
-            updates = [_update_or_error(u) for u in fields["updates"]]
-            lost = fields["folding_error"]
-            lost = None if lost is None else float(lost)
-            notes = [_line(note) for note in fields["notes"][:_MOST_NOTES]]
-            return HostReply(updates, _scores(fields["test"]), float(fields["seconds"]), notes, lost)
-        if data.get("kind") == "Sizes":
-            fields["clients"] = {str(name): _sizes(own) for name, own in fields["clients"].items()}
-        if data.get("kind") == "RoundTask":
+        fields = {k: v for k, v in data.items() if k != "kind"}
+        kind = data.get("kind")
+        if kind in REPLIES:
+            fields = REPLIES[kind](fields)
+            if kind == "HostReply":
+                fields["updates"] = [Update(**update) for update in fields["updates"]]
+            reply: Message = _REPLIES[kind](**fields)
+            return reply
+        if kind == "RoundTask":
             fields["adapter"] = _parcel(fields["adapter"])
             fields["control"] = _parcel(fields["control"]) if fields["control"] is not None else None
-        if data.get("kind") == "Ready":
-            fields["cache"] = [CacheReport(**report) for report in fields["cache"]]
-            versions = list(fields["versions"].items())[:_MOST_NOTES]
-            fields["versions"] = {_line(name): _line(version) for name, version in versions}
-            fields["spec"] = {k: (tuple(int(n) for n in shape), str(d)) for k, (shape, d) in fields["spec"].items()}
         message: Message = _PLAIN[data["kind"]](**fields)
         if isinstance(message, Survey | Setup | RoundTask):
             for name, hint in get_type_hints(type(message)).items():
@@ -224,7 +232,7 @@ def from_wire(data: dict[str, Any]) -> Message:
                     raise ValueError(f"{name} is not a {hint}")
         return message
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise ValueError(f"not a message: {type(error).__name__} {error}") from error
+        raise ValueError(f"not a message: {one_line(error)}") from error
 
 
 def _parcel(data: dict[str, Any]) -> Parcel:
@@ -244,50 +252,3 @@ def _is(value: Any, hint: Any) -> bool:
     if get_origin(hint) is dict:
         return type(value) is dict and all(_is(k, kinds[0]) and _is(v, kinds[1]) for k, v in value.items())
     return type(value) is hint
-
-
-def _line(text: str) -> str:
-    """Of a text of somebody else's what may be shown: no control characters, and no book."""
-    return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_NOTE])
-
-
-def _sizes(data: Any) -> dict[str, Any]:
-    counts = {kind: {str(name): int(count) for name, count in data[kind].items()} for kind in ("tasks", "labels")}
-    if min(counts["tasks"].values(), default=1) < 1:
-        raise ValueError("a task without rows")
-    return {"train": int(data["train"]), "heldout": int(data["heldout"]), **counts}
-
-
-def _scores(data: Any) -> Scores:
-    return {str(task): _evaluation(one) for task, one in data.items()}
-
-
-def _evaluation(data: Any) -> Evaluation:
-    parts = {str(k): (float(score), int(count)) for k, (score, count) in data["parts"].items()}
-    loss = None if data["loss"] is None else float(data["loss"])
-    return Evaluation(float(data["score"]), int(data["count"]), parts, loss)
-
-
-_KINDS = {
-    "client": str, "round": int, "adapter": bytes, "num_samples": int, "steps": int, "train_loss": float,
-    "seconds_train": float, "seconds_eval": float, "error": str, "control": bytes,
-}  # fmt: skip
-
-
-def _update_or_error(data: dict[str, Any]) -> Update:
-    """One client's malformed update is that client's failure, not its host's."""
-    try:
-        return _update(data)
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        return Update(str(data["client"]), 0, error=f"not an update: {type(error).__name__} {error}")
-
-
-def _update(data: dict[str, Any]) -> Update:
-    known = {name: _scores(data.get(name, {})) for name in ("before", "after")}
-    losses = {str(task): float(loss) for task, loss in data.get("train_losses", {}).items()}
-    untrained = [str(name) for name in data.get("untrained", [])]
-    update = Update(**{**data, **known, "train_losses": losses, "untrained": untrained})
-    for name, kind in _KINDS.items():
-        if type(getattr(update, name)) is not kind:
-            raise ValueError(f"{name} is not a {kind.__name__}")
-    return update

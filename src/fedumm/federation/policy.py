@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.config import FederateConfig, field_type, read_yaml
-from fedumm.errors import FedummError, did_you_mean, shown
+from fedumm.errors import FedummError, did_you_mean
+from fedumm.texts import one_line
 
 FILE = "fedumm.yaml"
 """Its name in the site's folder ``local``, where FLARE's provisioning writes only ``*.default`` and ``*.sample``."""
@@ -79,7 +80,7 @@ def _most(value: Any) -> str | None:
     for name, most in value.items():
         if name not in _numeric():
             hint = did_you_mean(str(name), _numeric())
-            return f"must name options with a number, and {shown(name, 60)!r} is none{hint}"
+            return f"must name options with a number, and {one_line(name, 60)!r} is none{hint}"
         if problem := _number(most):
             return f"({name}) {problem}"
     return None
@@ -155,7 +156,7 @@ class SitePolicy:
             value = getattr(self, f.name)
             unset = value is None and f.default is None
             if not unset and (problem := f.metadata["check"](value)):
-                raise FedummError(f"{f.name} {problem}, not {shown(repr(value), 100)}.")
+                raise FedummError(f"{f.name} {problem}, not {one_line(repr(value), 100)}.")
 
 
 def read_policy(folder: str | Path) -> SitePolicy:
@@ -172,7 +173,7 @@ def read_policy(folder: str | Path) -> SitePolicy:
         content = read_yaml(path)
         for key in content:
             if key not in known:
-                raise FedummError(f"there is no key {shown(key, 60)!r}.{did_you_mean(str(key), known)}")
+                raise FedummError(f"there is no key {one_line(key, 60)!r}.{did_you_mean(str(key), known)}")
         if content.get("dp_required") is False:  # what YAML reads a bare off as
             content["dp_required"] = MODES[0]
         return SitePolicy(**content)

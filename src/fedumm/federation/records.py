@@ -9,6 +9,7 @@ from typing import Any
 from fedumm.features.report import CacheReport
 from fedumm.federation.checks import Accepted
 from fedumm.federation.messages import HostReply, RoundTask, Update
+from fedumm.texts import one_line
 from fedumm.training.results import Scores
 from fedumm.training.scores import combine, mean_score, summary
 
@@ -89,7 +90,12 @@ def client_record(
     task: RoundTask, client: str, update: Update | None, problem: str | None, accepted: Accepted | None
 ) -> dict[str, Any]:
     """One client's part, counted or left out because of ``problem``; without an answer there is no more to tell."""
-    record: dict[str, Any] = {"event": "client", "round": task.round, "client": client, "left_out": problem}
+    record: dict[str, Any] = {
+        "event": "client",
+        "round": task.round,
+        "client": client,
+        "left_out": None if problem is None else one_line(problem),
+    }
     if update is None:
         return record
     return record | {

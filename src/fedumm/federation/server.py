@@ -20,7 +20,6 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.checkpoint import Checkpoint
 from fedumm.federation.checks import (
-    MOST_SAMPLES,
     Accepted,
     Expected,
     RejectedError,
@@ -28,7 +27,6 @@ from fedumm.federation.checks import (
     digest,
     examine,
     examine_scores,
-    good_scores,
     limits,
 )
 from fedumm.federation.combine import Combiner, News
@@ -37,13 +35,15 @@ from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Sizes
 from fedumm.federation.records import client_record, features, folded_record, round_record, scores_record
 from fedumm.federation.rules import check_rules
 from fedumm.federation.sampling import Sampler, panel_of, sampler_for
+from fedumm.federation.score_checks import MOST_SAMPLES, check_test_parts, common_test_problem
 from fedumm.federation.selection import Selection
-from fedumm.federation.sizes import agreed, joined
+from fedumm.federation.sizes import joined
 from fedumm.federation.start import client_start, scale_of, steps_of
+from fedumm.federation.survey import agreed
 from fedumm.federation.topology import balanced, natural
 from fedumm.report.card import Facts
 from fedumm.report.run_folder import STATE, RunFolder
-from fedumm.training.results import GENEVAL, Scores
+from fedumm.training.results import Scores
 from fedumm.training.scores import combine
 
 
@@ -83,6 +83,7 @@ class Server:
         self._records = 0
         self._clients: dict[str, dict[str, Any]] = {}
         self._split = ("", "")
+        self._test_rows: dict[str, int] = {}
         self._scores: dict[int, dict[str, Any]] = {}
         self._selection = Selection(None)
         self._started = self._round_started = time.monotonic()
@@ -142,6 +143,9 @@ class Server:
         scale = scale_of(self._adapter_config, self.config)
         self._combiner = Combiner(self.config, first.spec, adapter, scale, self._dp)
         self._news = self._combiner.first()
+        self._test_rows = {host: answers[host].test_samples for host in sorted(answers, key=natural)}
+        if not self.config.own_data:
+            check_test_parts(self._test_rows)
         if not self._dp:
             # Choosing by scores that are not private would tell of them.
             self._selection = Selection(panel_of(self._clients, self._per_round, self.config.seed))
@@ -264,8 +268,7 @@ class Server:
                 if update.client in self.assignments.get(host, ()):
                     updates.setdefault(update.client, update)
         asked = self._named(task.assignments)
-        tests = [r.test for r in answers.values() if r.test.keys() <= {*self.config.tasks, GENEVAL}]
-        test = combine([scores for scores in tests if good_scores(scores, self._unit)])
+        test = combine(self._tests(task, answers))
         if not task.train:
             self._score(task, self._scored(task, asked, updates), test)
             # Should the run be given more rounds: the best one may be another now.
@@ -281,6 +284,20 @@ class Server:
         trained = {one.update.client: one.update.before for one in good}
         self._score(task, trained | self._scored(task, self._named(task.scorers), updates), test)
         self._aggregate(task, good, [reply.seconds for reply in answers.values()])
+
+    def _tests(self, task: RoundTask, answers: Mapping[str, HostReply]) -> list[Scores]:
+        """The hosts' scores of the common test set that can be."""
+        good = []
+        for host, reply in answers.items():
+            first = list(self._test_rows).index(host)
+            images = len(range(first, self.config.geneval_prompts, len(self._test_rows))) if task.draw else 0
+            problem = common_test_problem(reply.test, self.config.tasks, self._test_rows[host], images, self._unit)
+            if problem:
+                text = f"its scores of the common test set are left out: {problem}"
+                self.store.record({"event": "note", "round": task.round, "host": host, "text": text})
+            else:
+                good.append(reply.test)
+        return good
 
     def _repeat(self, task: RoundTask, found: int) -> None:
         """Once more with the same clients, who may have failed for a passing reason; not a third time."""

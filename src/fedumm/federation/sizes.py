@@ -11,23 +11,6 @@ from fedumm.errors import FedummError
 from fedumm.federation.messages import Sizes
 
 
-def agreed(answers: Mapping[str, Sizes]) -> Sizes:
-    """Of one data set that all hosts split: what each of them says.
-
-    Raises:
-        FedummError: they differ. Sizes decide what a client weighs: no host may tell others of its own or of anybody
-            else's.
-    """
-    first = next(iter(answers.values()))
-    for host, sizes in answers.items():
-        if (sizes.fingerprint, sizes.clients) != (first.fingerprint, first.clients):
-            raise FedummError(
-                f"{host} has other data: all hosts must split the same data set. Where every site has data of its own, "
-                "use --partition own."
-            )
-    return first
-
-
 def joined(answers: Mapping[str, Sizes], assignments: Mapping[str, Sequence[str]]) -> Sizes:
     """Of data that are each host's own: each tells of its own clients, and of nobody else's.
 

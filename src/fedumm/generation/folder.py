@@ -20,12 +20,13 @@ from PIL import Image
 
 from fedumm.backends.protocol import Progress
 from fedumm.detectors import Detector
-from fedumm.errors import FedummError, shown
+from fedumm.errors import FedummError
 from fedumm.generation.judging import score_images
 from fedumm.images import ImageError, open_image
 from fedumm.metrics.geneval import GenEvalResult, summarise
 from fedumm.output import check_plain
 from fedumm.seeds import derive
+from fedumm.texts import one_line
 
 SETTINGS, RESULTS, SUMMARY = "generation.json", "results.jsonl", "summary.json"
 
@@ -151,7 +152,7 @@ def _opened(path: Path) -> Image.Image:
         return open_image(path)
     except ImageError as error:
         raise FedummError(
-            f"{path} can't be read as an image: {shown(error)}. Delete it, and it is drawn again."
+            f"{path} can't be read as an image: {one_line(error)}. Delete it, and it is drawn again."
         ) from None
 
 

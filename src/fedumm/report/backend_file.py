@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from fedumm.errors import FedummError, shown
+from fedumm.errors import FedummError
+from fedumm.texts import one_line
 
 DIGEST = "backend_file.sha256"
 """As ``sha256sum`` writes it: digest, two spaces, name."""
@@ -20,7 +21,7 @@ def keep_digest(folder: Path, backend_file: str) -> None:
         FedummError: it can't be read.
     """
     if backend_file:
-        line = f"{_digest(backend_file)}  {shown(Path(backend_file).name, 200)}\n"
+        line = f"{_digest(backend_file)}  {one_line(Path(backend_file).name, 200)}\n"
         (folder / DIGEST).write_text(line, encoding="utf-8")
 
 
@@ -49,10 +50,10 @@ def _kept(folder: Path) -> tuple[str, str]:
             return "", ""
         digest, _, name = path.read_text(encoding="utf-8")[:1000].strip().partition("  ")
     except (OSError, ValueError) as error:
-        raise FedummError(f"{path} can't be read: {shown(error)}.") from error
+        raise FedummError(f"{path} can't be read: {one_line(error)}.") from error
     if len(digest) != _HEX or not set(digest) <= set("0123456789abcdef"):
         raise FedummError(f"{path} holds no SHA-256: this run can't go on.")
-    return digest, shown(name, 200)
+    return digest, one_line(name, 200)
 
 
 def _digest(backend_file: str) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 from fedumm.features.report import CacheReport
 from fedumm.report.scores import NAMES, epsilon_text, percent, score_text, scorers_text, scores_text
 from fedumm.shell import quoted
+from fedumm.texts import one_line
 
 _COLUMNS = {
     "round": 7, "clients": 7, "train loss": 10, "held-out": 9, "after local": 11, "common test": 11,
@@ -36,6 +37,9 @@ _DROWNED = ". Little of it will be left: more clients, a lower --lora_r or --agg
 _SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "common test"}
 _SAMPLED_SCORES = {"heldout": "held-out", "heldout_before": "before", "heldout_after": "after", "test": "common test"}
 _PLAIN_EVERY = 30.0
+
+_LONGEST = 5000
+"""Characters of a line: our own sentences have their bounded texts of others in them, and paths."""
 
 _ROUNDING = 1e-4
 """The share of a round's result that float32 weights may lose: they are thousands of times as large."""
@@ -87,7 +91,7 @@ class RunConsole:
 
     def line(self, text: str) -> None:
         """Print one line above the bars."""
-        self.console.print(text, soft_wrap=True, markup=False)
+        self.console.print(one_line(text, _LONGEST), soft_wrap=True, markup=False)
 
     def progress(self, text: str, done: int, total: int, host: str = "") -> None:
         """Show what a host is doing now."""
@@ -95,9 +99,9 @@ class RunConsole:
             if host and "" in self._bars:
                 self._progress.remove_task(self._bars.pop(""))
             if host not in self._bars:
-                self._bars[host] = self._progress.add_task(text, total=total)
+                self._bars[host] = self._progress.add_task("", total=total)
             shown = f"{host}: {text}" if len(self._bars) > 1 else text
-            self._progress.update(self._bars[host], description=shown, completed=done, total=total)
+            self._progress.update(self._bars[host], description=one_line(shown), completed=done, total=total)
         elif time.monotonic() - self._last_plain > _PLAIN_EVERY:
             self._last_plain = time.monotonic()
             self.line(f"  ... {text}  {done:,}/{total:,}")
@@ -184,6 +188,8 @@ class RunConsole:
         )  # fmt: skip
         if drawn := r["test_tasks"].get("geneval"):
             self.line(f"{'':9}GenEval on {drawn['count']} images before it: {percent(drawn['score'])}")
+        if kept := r.get("kept_back"):
+            self.line(f"{'':9}{kept} tensor(s) kept as they were: half of the clients or fewer trained them")
         if missing := r["heldout_missing"]:
             scored = len(r["heldout_clients"])
             self.line(f"{'':9}held-out without {len(missing)} of its {scored + len(missing)} clients in this round")

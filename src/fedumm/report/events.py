@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fedumm.texts import tag
+
 _ROUND = (
     "train_loss",
     "heldout",
@@ -40,7 +42,7 @@ class EventWriter:
         """Add what ``record`` holds; other kinds of records are passed over."""
         kind = record["event"]
         if kind in {"round", "client"}:
-            names, prefix = (_ROUND, "round") if kind == "round" else (_CLIENT, f"client/{record['client']}")
+            names, prefix = (_ROUND, "round") if kind == "round" else (_CLIENT, f"client/{tag(record['client'])}")
             for name in names:
                 self._add(f"{prefix}/{name}", record.get(name), record["round"])
             self._add_tasks(prefix, record, record["round"])
@@ -63,11 +65,11 @@ class EventWriter:
             tasks = record.get(f"{name}_tasks") or {}
             for task, entry in tasks.items():
                 if len(tasks) > 1 or "loss" in entry:
-                    self._add(f"{prefix}/{name}/{task}", entry["score"], step)
-                    self._add(f"{prefix}/{name}/{task}_loss", entry.get("loss"), step)
+                    self._add(f"{prefix}/{name}/{tag(task)}", entry["score"], step)
+                    self._add(f"{prefix}/{name}/{tag(task)}_loss", entry.get("loss"), step)
         losses = record.get("train_losses") or {}
         for task, loss in losses.items() if len(losses) > 1 else ():
-            self._add(f"{prefix}/train_loss/{task}", loss, step)
+            self._add(f"{prefix}/train_loss/{tag(task)}", loss, step)
 
     def close(self) -> None:
         """Flush and close the event file."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedumm.errors import shown as one_line
 from fedumm.output import replacing
 from fedumm.report.scores import scorers_text
+from fedumm.texts import one_line
 
 Series = Mapping[str, Sequence[tuple[int, float]]]
 

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from fedumm.backends.protocol import DrawsImages, DrawsTokens, Progress
 from fedumm.config import RunConfig
+from fedumm.errors import FedummError
+from fedumm.metrics.geneval import CATEGORIES
 from fedumm.seeds import derive
+from fedumm.texts import one_line
 from fedumm.training.backbone import Backbone
 from fedumm.training.evaluation import OPTION
 from fedumm.training.fitting import DRAWING, ends_when_full, fitting, halve, token_budget
@@ -112,6 +115,9 @@ def drawing_test(backbone: Backbone, rows: Any, config: RunConfig, first: int = 
     from fedumm.detectors import detector_for
 
     tags = sorted(by_tag)
+    if strange := [tag for tag in tags if tag not in CATEGORIES]:
+        known = ", ".join(CATEGORIES)
+        raise FedummError(f"The data have captions of the category {one_line(strange[0], 60)}, GenEval has {known}.")
     everything = []
     for number in range(config.geneval_prompts if tags else 0):
         turn, place = divmod(number, len(tags))

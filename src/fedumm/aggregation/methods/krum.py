@@ -22,7 +22,7 @@ class Krum(RobustAggregator):
 
     A client's score is the sum of the squared distances from its update, as one vector, to the ``n - f - 2`` nearest
     others; the lowest scores win, of equal ones the first names. Tensors that a client did not send count as the
-    start of the round, where it left them; what no winner sent stays as it was.
+    start of the round, where it left them.
 
     Up to ``f`` bad clients of ``n >= 2 f + 3`` are withstood; a greater f is lowered to that, and ``keep`` to
     ``n - f``. Of fewer than three clients none can be told from the other: they are averaged. Weights are not used;
@@ -54,7 +54,7 @@ class Krum(RobustAggregator):
         if keep < count:
             scores = self._scores(updates, count - f - 2)
             updates = [updates[i] for i in sorted(range(count), key=lambda i: (scores[i], i))[:keep]]
-        return Delivery(self.centred(updates), report={"krum_f": f, "krum_kept": keep})
+        return Delivery(self.centred(updates), report={"krum_f": f, "krum_kept": keep, **self.kept_back()})
 
     def _scores(self, updates: Sequence[AdapterState], neighbours: int) -> list[float]:
         squared = torch.zeros(len(updates), len(updates), dtype=torch.float64)

@@ -8,7 +8,7 @@ from fedumm.aggregation.robust import RobustAggregator
 
 
 class Median(RobustAggregator):
-    """The median of each entry over the clients that sent it; of an even number, the mean of the middle two.
+    """The median of each entry over the clients; of an even number, the mean of the middle two.
 
     Fewer than half of the clients, whatever they send, cannot move an entry beyond the others' values. Of one or two
     clients it is the mean. Weights are not used; the server holds all updates of the round.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TrimmedMean(RobustAggregator):
-    """The mean of each entry over the clients that sent it, without its largest and its smallest values.
+    """The mean of each entry over the clients, without its largest and its smallest values.
 
     Of n values ``floor(trim_ratio n)`` are cut at each end, and of three or more at least one, so that a few clients
     are protected too: up to as many bad ones cannot move an entry beyond the others' values. One or two clients are

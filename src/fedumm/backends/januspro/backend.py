@@ -107,7 +107,9 @@ class JanusProBackend:
             values = map(vqa_score, map(prompts.text, said), batch["references"])
             return list(map(SampleScore, values, batch["types"]))
         nats, codes = janus.image_losses(model, ids, mask, image).tolist(), janus.codebook_size(model)
-        return [SampleScore(1 - n / math.log(codes), t, n) for n, t in zip(nats, batch["types"], strict=True)]
+        # Twice the surprise of a guess is as bad as any: the server takes no score below.
+        shares = [max(-1.0, 1 - n / math.log(codes)) for n in nats]
+        return list(map(SampleScore, shares, batch["types"], nats))
 
     def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device) -> float:
         """The mean of all samples' scores."""

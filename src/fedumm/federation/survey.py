@@ -1,0 +1,35 @@
+"""What hosts say of the data, which must be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedumm.errors import FedummError
+from fedumm.federation.messages import Sizes
+
+
+def agreed(answers: Mapping[str, Sizes]) -> Sizes:
+    """The answer that all hosts gave. Sizes decide what a client weighs: no host may tell others of its own or of
+    anybody else's.
+
+    Raises:
+        FedummError: they differ. Where more than half say the same, it names the others; else nobody, for one of two
+            may be the one that is wrong.
+    """
+    groups: list[tuple[Sizes, list[str]]] = []
+    for host, sizes in answers.items():
+        for first, own in groups:
+            if (first.fingerprint, first.clients) == (sizes.fingerprint, sizes.clients):
+                own.append(host)
+                break
+        else:
+            groups.append((sizes, [host]))
+    most, hosts = max(groups, key=lambda group: len(group[1]))
+    if len(groups) == 1:
+        return most
+    others = [host for host in answers if host not in hosts]
+    whose = ", ".join(others) if 2 * len(hosts) > len(answers) else f"One or another of {', '.join(answers)}"
+    raise FedummError(
+        f"{whose} has other data: all hosts must split the same data set. Where every site has data of "
+        "its own, use --partition own."
+    )
