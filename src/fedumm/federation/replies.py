@@ -229,7 +229,15 @@ _UPDATE = _record(
     }
 )
 _CACHE = _record(
-    {"name": _text, "kept": _one_of(*_KEPT), "bytes": _COUNT, "images": _COUNT, "computed": _COUNT, "note": _text}
+    {
+        "name": _text,
+        "kept": _one_of(*_KEPT),
+        "bytes": _COUNT,
+        "images": _COUNT,
+        "computed": _COUNT,
+        "note": _text,
+        "remade": _COUNT,
+    }
 )
 
 
