@@ -202,7 +202,7 @@ MISTAKES = {
     "deepseek-community/Janus-Pro-1B.",
     f"federate {JANUS} --task both --simulator": "--task must be one of vqa, t2i, unified, not 'both'.",
     f"federate {JANUS} --task_mix 5-4 --simulator": "--task_mix must be two positive numbers, such as 5:4, not '5-4'.",
-    f"federate {JANUS} --partition task:0 --task unified --simulator": "--partition must be empty or task:SHARE",
+    f"federate {JANUS} --partition task:0 --task unified --simulator": "--partition must be empty, own, or task:SHARE",
     f"federate {JANUS} --partition task:0.5 --simulator": "--partition task:0.5 needs two tasks to deal out",
     f"train {BLIP} --task unified": "--task unified: the backend 'blip_vqa' can only answer (--task vqa).",
     f"federate {BLIP} --lora_targets all --simulator": "--lora_targets all: the backend 'blip_vqa' leaves no choice.",

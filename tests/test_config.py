@@ -217,10 +217,11 @@ class TestYaml:
             read_yaml(tmp_path)
 
 
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 FEDERATE_VALUES = st.fixed_dictionaries(
-    {"model_backend": st.text(max_size=20)},
+    {"model_backend": NAMES},
     optional={
-        "name": st.text(max_size=20),
+        "name": NAMES,
         "dataset": st.sampled_from(["easy_vqa", "null", "true", "0,1", "1e3", "2024-01-01", "~", "a: b", "- a", "#x"]),
         "gpu": st.sampled_from(["0", "0,1", "cpu", "", "0x1", "1_000", "12:30:45"]),
         "lr": st.floats(min_value=0, exclude_min=True, allow_infinity=False),
