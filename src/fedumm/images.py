@@ -9,7 +9,7 @@ import io
 import warnings
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """As Pillow names them; MPO is how some cameras write JPEG."""
@@ -46,13 +46,13 @@ def load_image(source: str | Path | bytes) -> Image.Image:
             if image.width * image.height > MOST_PIXELS:
                 raise ImageError(f"it has {image.width:,} x {image.height:,} pixels, more than {MOST_PIXELS:,}")
             image.load()
-            oriented = image.getexif().get(Image.ExifTags.Base.Orientation) is not None
+            oriented = image.getexif().get(ExifTags.Base.Orientation) is not None
             return ImageOps.exif_transpose(image) if oriented else image
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(f"it has more than {MOST_PIXELS:,} pixels") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError(f"it is damaged, or of none of the kinds {', '.join(_formats())}") from error
     except Exception as error:  # each of Pillow's readers has its own
         raise ImageError(str(error) or type(error).__name__) from error
