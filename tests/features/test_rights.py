@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from features.test_cache import Pictures, Stage, check, fill, shards
 from fedumm.adapters.folder import save_folder
 from fedumm.errors import FedummError
-from fedumm.features.cache import is_named
+from fedumm.features.cache import default_folder, is_named
 
 COLOURS = list(range(100))
 
@@ -243,6 +243,20 @@ def test_the_user_names_a_folder_by_option_or_variable(monkeypatch: pytest.Monke
     monkeypatch.delenv("FEDUMM_CACHE")
     assert not is_named("")
     assert is_named("/x")
+
+
+def test_a_user_without_a_home_has_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers, where the number of the user has no name."""
+    for name in ("FEDUMM_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    data = Pictures([1, 2])
+    report = fill(default_folder(), data, mode="auto")
+    assert report.kept == "memory"
+    assert "this user has no home folder" in report.describe()
+    check(data)
+    with pytest.raises(FedummError, match=r"no home folder\. Choose another --feature_cache_dir"):
+        fill(default_folder(), Pictures([1]))
 
 
 def test_numbers_that_are_not_finite_are_not_kept_on_disk(tmp_path: Path) -> None:

@@ -12,7 +12,13 @@ from fedumm.errors import FedummError
 from fedumm.federation.checkpoint import Checkpoint
 
 TENSORS = {"held/w": torch.tensor([1.0, 2.0]), "aggregator/m": torch.tensor([[3.0]], dtype=torch.float64)}
-FACTS = {"round": 3, "best": [None, 2], "scores": {"0": {"heldout": 0.5}}}
+NO_SCORES: dict[str, Any] = {
+    "heldout": None, "heldout_tasks": {}, "heldout_clients": {}, "heldout_missing": [], "test": None, "test_tasks": {},
+}  # fmt: skip
+FACTS: dict[str, Any] = {
+    "round": 3, "fingerprint": "f", "best": {"version": 0, "scores": {"site-1": {"vqa": [0.5, 4]}}},
+    "scores": {"0": NO_SCORES}, "counted": {"site-1": 3}, "digests": {"site-1": "d"}, "elapsed": 1.5, "records": 99,
+}  # fmt: skip
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from typing import Any
 
 from fedumm.data.undecoded import picture
 from fedumm.errors import FedummError
+from fedumm.metrics.geneval import check_prompt
 
 OTHER_NAMES = {"id_image": "image_id", "id_question": "question_id", "answer": "multiple_choice_answer"}
 ANSWERS = ("multiple_choice_answer", "answers")
@@ -86,7 +87,16 @@ def canonical_captions(rows: Any, columns: Sequence[str], name: str) -> Any:
         first = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
         rows = rows if len(first) == len(rows) else rows.select(sorted(first.values()))
     prompts = rows["geneval"][:] if "geneval" in kept else [None] * len(rows)
-    return rows.add_column("answer_type", [json.loads(p)["tag"] if p else "caption" for p in prompts])
+    return rows.add_column("answer_type", [_tag(p, i, name) if p else "caption" for i, p in enumerate(prompts)])
+
+
+def _tag(text: str, row: int, name: str) -> str:
+    """Kind of a prompt of GenEval, which is the row's type."""
+    try:
+        tag: str = check_prompt(json.loads(text))["tag"]
+        return tag
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FedummError(f"--dataset {name}: geneval of row {row} is no prompt of GenEval: {error}.") from error
 
 
 def _caption(entry: Any, row: int, name: str) -> str:

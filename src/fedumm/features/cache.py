@@ -57,19 +57,11 @@ class CacheOptions:
 
 
 def default_folder() -> Path:
-    """``FEDUMM_CACHE``, or ``fedumm`` in the user's cache directory.
-
-    Raises:
-        FedummError: this user has no home, and none of the variables names a folder.
-    """
+    """``FEDUMM_CACHE``, or ``fedumm`` in the user's cache directory; with ``~`` in it for a user without a home."""
     own = os.environ.get("FEDUMM_CACHE")
-    try:
-        return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fedumm"
-    except RuntimeError as error:
-        raise FedummError(
-            "This user has no home folder to keep features in: name one with --feature_cache_dir or FEDUMM_CACHE, or "
-            "use --feature_cache memory or off."
-        ) from error
+    if own:
+        return Path(own)
+    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "fedumm"
 
 
 def is_named(feature_cache_dir: str) -> bool:
@@ -155,6 +147,8 @@ def _on_disk(encoder: Encoder, options: CacheOptions) -> tuple[Blocks, Places]:
     Raises:
         OSError: no room, or the folder can't be written to.
     """
+    if options.folder.parts[:1] == ("~",):
+        raise OSError("this user has no home folder")
     key = stage_key(encoder.stage, encoder.dtype, encoder.device)
     rights = Rights.of(options.folder, options.named)
     store = ShardStore(options.folder / "features" / key, options.folder, rights)

@@ -14,6 +14,8 @@ from safetensors.torch import save
 
 from fedumm.adapters import AdapterState
 from fedumm.errors import FedummError
+from fedumm.federation.facts import checked
+from fedumm.texts import one_line
 
 _STATE, _KEY = "server.safetensors", "fedumm"
 
@@ -41,7 +43,7 @@ class Checkpoint:
         """The state, or None if no round was finished.
 
         Raises:
-            FedummError: the file is damaged.
+            FedummError: the file is damaged, or its facts are not those of a server.
         """
         path = self.folder / _STATE
         if not self.exists():
@@ -50,9 +52,9 @@ class Checkpoint:
             with safe_open(path, "pt") as file:
                 # Copies, as of those that arrive: see fedumm.adapters.wire.decode.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-                return tensors, json.loads(file.metadata()[_KEY])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise FedummError(f"{path} is damaged ({error}): this run can't go on.") from error
+                return tensors, checked(json.loads(file.metadata()[_KEY]))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise FedummError(f"{path} is damaged ({one_line(error)}): this run can't go on.") from error
 
     def save_change(self, round_number: int, payload: bytes) -> None:
         """Keep what the backbone grew by in a round."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fedumm.adapters import AdapterState, Spec
+from fedumm.adapters.state import check_state
 from fedumm.aggregation import get_aggregator
 from fedumm.aggregation.base import Change, Contribution
 from fedumm.aggregation.error import aggregation_error
@@ -147,6 +148,18 @@ class Combiner:
                 self._grown[module] = LowRankSum(left.shape[0], right.shape[1])
             self._grown[module].add(left, right)
 
+    def _check(self, state: Mapping[str, torch.Tensor]) -> None:
+        wholes = [_HELD, *([_CONTROL] if self.config.scaffold else [])]
+        for prefix in (_HELD, _RESIDUAL, _CONTROL, _CONTROL_RESIDUAL):
+            own = part(state, prefix)
+            spec = self.spec if prefix in wholes else {name: self.spec[name] for name in own if name in self.spec}
+            if problem := check_state(own, spec):
+                raise ValueError(problem)
+        for key, tensor in part(state, _AGGREGATOR).items():
+            name = key.partition(".")[2]
+            if name not in self.spec or tuple(tensor.shape) != self.spec[name][0] or not torch.isfinite(tensor).all():
+                raise ValueError(f"the aggregator's {key} does not fit the adapter")
+
     def exported(self, adapter_config: Mapping[str, Any]) -> tuple[AdapterState, dict[str, Any], float]:
         """The global adapter, and what the backbone grew by, as one adapter for the backbone as it was.
 
@@ -168,7 +181,12 @@ class Combiner:
         )  # fmt: skip
 
     def load(self, state: Mapping[str, torch.Tensor], changes: Sequence[bytes]) -> None:
-        """Go on from :meth:`state`, and the changes of the backbone until then."""
+        """Go on from :meth:`state`, and the changes of the backbone until then.
+
+        Raises:
+            ValueError: they are of another adapter or aggregator, or hold NaN or infinite values.
+        """
+        self._check(state)
         self._link.held, self._link.residual = part(state, _HELD), part(state, _RESIDUAL)
         self._control.held, self._control.residual = part(state, _CONTROL), part(state, _CONTROL_RESIDUAL)
         self.aggregator.load(part(state, _AGGREGATOR))

@@ -46,8 +46,9 @@ def going_on(path: Path, config: FederateConfig) -> int:
     """How long ``metrics.jsonl`` was after the last finished round.
 
     Raises:
-        FedummError: no round was finished, or there is nothing left to do.
+        FedummError: no round was finished, there is nothing left to do, or what is there is damaged.
     """
+    _events(path)
     saved = Checkpoint(path / STATE).load()
     if saved is None:
         raise FedummError(f"No round of {path} was finished: there is nothing to go on from. Start again, --overwrite.")
@@ -72,4 +73,5 @@ def what_is_saved(path: Path, config: FederateConfig) -> str:
 
 
 def _events(path: Path) -> list[str]:
-    return [record["event"] for record in read_records(path)] if (path / METRICS).exists() else []
+    """Those of the run, not of its clients."""
+    return [record["event"] for record in read_records(path, clients=False)] if (path / METRICS).exists() else []

@@ -38,7 +38,7 @@ from fedumm.federation.sampling import Sampler, panel_of, sampler_for
 from fedumm.federation.score_checks import MOST_SAMPLES, check_test_parts, common_test_problem
 from fedumm.federation.selection import Selection
 from fedumm.federation.sizes import joined
-from fedumm.federation.start import client_start, scale_of, steps_of
+from fedumm.federation.start import client_start, scale_of, steps_of, unpacked_change
 from fedumm.federation.survey import agreed
 from fedumm.federation.topology import balanced, natural
 from fedumm.report.card import Facts
@@ -127,7 +127,17 @@ class Server:
 
     def _changes(self, rounds: int) -> list[bytes]:
         """What the backbone grew by in each of the first ``rounds`` rounds."""
-        return self._checkpoint.changes(rounds) if get_aggregator(self.config.aggregator).changes_backbone else []
+        if not get_aggregator(self.config.aggregator).changes_backbone:
+            return []
+        changes = self._checkpoint.changes(rounds)
+        for number, change in enumerate(changes, start=1):
+            try:
+                unpacked_change(change)
+            except ValueError as error:
+                raise FedummError(
+                    f"The change of round {number} is damaged ({error}): this run can't go on."
+                ) from error
+        return changes
 
     def start(self, answers: Mapping[str, Ready]) -> None:
         """Take in the hosts' answers to :meth:`setup`.
@@ -186,7 +196,10 @@ class Server:
         self._scores = {int(version): scores for version, scores in facts["scores"].items()}
         self._counted, self._digests, self._records = facts["counted"], facts["digests"], facts["records"]
         self._started = time.monotonic() - facts["elapsed"]
-        self._rounds.load(tensors, self._changes(self.round))
+        try:
+            self._rounds.load(tensors, self._changes(self.round))
+        except ValueError as error:
+            raise FedummError(f"The run's state does not fit its options ({error}): it can't go on.") from error
         self._news = self._rounds.everything()
         self.store.record({"event": "resumed", "round": self.round, "elapsed": facts["elapsed"]})
         return True

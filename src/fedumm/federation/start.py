@@ -61,7 +61,10 @@ def unpacked_change(payload: bytes) -> Change:
     if not payload:
         return {}
     head, _, body = payload.partition(b"\n")
-    spec = {name: (tuple(shape), dtype) for name, (shape, dtype) in json.loads(head).items()}
+    try:
+        spec = {name: (tuple(shape), dtype) for name, (shape, dtype) in json.loads(head).items()}
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise ValueError("it does not begin with shapes") from error
     state = unpack(body, spec)
     modules = sorted(name.removesuffix(_LEFT) for name in state if name.endswith(_LEFT))
     if {m + end for m in modules for end in (_LEFT, _RIGHT)} != state.keys():

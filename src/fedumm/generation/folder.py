@@ -77,8 +77,9 @@ class DrawnFolder:
         if (self.path / SETTINGS).exists():
             try:
                 old = json.loads((self.path / SETTINGS).read_text(encoding="utf-8"))
-            except ValueError:
+            except (ValueError, RecursionError):
                 old = {}
+            old = old if isinstance(old, dict) else {}
             other = sorted(name for name in {*old, *settings} if old.get(name) != settings.get(name))
             if other:
                 raise FedummError(
@@ -95,7 +96,7 @@ class DrawnFolder:
     def _claim_prompt(self, folder: Path, line: str) -> None:
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         metadata = folder / "metadata.jsonl"
-        if metadata.exists() and metadata.read_text(encoding="utf-8") != line:
+        if metadata.exists() and metadata.read_bytes() != line.encode():
             raise FedummError(f"--out {self.path} holds images of other prompts. Choose another folder.")
         _write(metadata, line)
 

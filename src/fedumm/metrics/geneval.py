@@ -170,7 +170,7 @@ def read_prompts(path: str | Path) -> list[dict[str, Any]]:
         if line.strip():
             try:
                 prompts.append(check_prompt(json.loads(line)))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise FedummError(f"Line {number} of {path} is no prompt of GenEval: {error}") from error
     if not prompts:
         raise FedummError(f"There is no prompt in {path}.")

@@ -148,6 +148,9 @@ class RunConsole:
         if r["left_out"]:
             self.line(f"  round {r['round']}: {r['client']} left out: {r['left_out']}")
 
+    def _warning(self, r: Mapping[str, Any]) -> None:
+        self.line(r["text"])
+
     def _note(self, r: Mapping[str, Any]) -> None:
         self.line(f"  round {r['round']}: {r['host']}: {r['text']}")
 

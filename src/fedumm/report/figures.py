@@ -106,6 +106,15 @@ def scored_on(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
+_OF_ROUNDS = ("event", "round", "roster", "heldout_tasks", "test_tasks", "train_losses")
+
+
+def for_rounds_figure(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the figure of rounds takes of a record: with a thousand clients a record holds a thousand scores."""
+    kept = {name: record[name] for name in _OF_ROUNDS if name in record}
+    return kept | {"heldout_clients": range(len(record.get("heldout_clients") or ()))}
+
+
 def rounds_table(records: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     """Series of (round, value) by name.
 

@@ -51,6 +51,9 @@ SHOWN_EVENTS = ("client", "round", "folded", "final")
 """Records that TensorBoard gets."""
 Record = dict[str, Any]
 
+_OF_A_CLIENT = b'{"event": "client",'
+"""How such a line begins: see :func:`fedumm.federation.records.client_record`."""
+
 
 def folder_for(config: FederateConfig) -> Path:
     """That of ``--name``, or one named after the options and the time."""
@@ -108,7 +111,10 @@ class RunFolder:
         importlib.import_module("torch.utils.tensorboard")
         from fedumm.report.figures import save_partition_figure
 
-        save_partition_figure(labels, self.path / "partition.png")
+        try:
+            save_partition_figure(labels, self.path / "partition.png")
+        except OSError as error:  # a full disk; what matters will say so by itself
+            self._warn(f"{self.path / 'partition.png'} is not drawn: {error}")
 
     def record(self, record: Record) -> None:
         """Append one line to ``metrics.jsonl``; NaN and infinity become null."""
@@ -152,15 +158,26 @@ class RunFolder:
         save_folder(self.path / "adapter" / which, state, adapter_config, card, Origin.of(self.config))
 
     def finish(self) -> None:
-        """Close the event file and draw the figure of rounds."""
-        from fedumm.report.figures import save_rounds_figure
+        """Close the event file and draw the figure of rounds.
+
+        What can't be written is told (a record ``warning``, which is in no file), and hides no other error.
+        """
+        from fedumm.report.figures import for_rounds_figure, save_rounds_figure
 
         if self._drawing:
             self._drawing.join()
-        if self._events:
-            self._events.close()
-        if (self.path / METRICS).exists():
-            save_rounds_figure(list(read_records(self.path)), self.path / ROUNDS)
+        try:
+            if self._events:
+                self._events.close()
+            if (self.path / METRICS).exists():
+                kept = [for_rounds_figure(record) for record in read_records(self.path, clients=False)]
+                save_rounds_figure(kept, self.path / ROUNDS)
+        except (OSError, FedummError) as error:
+            self._warn(f"{self.path / ROUNDS} is not drawn: {error}")
+
+    def _warn(self, text: str) -> None:
+        if self.on_record:
+            self.on_record({"event": "warning", "text": text})
 
 
 def create(path: Path, config: FederateConfig, command: str) -> FileLock:
@@ -232,8 +249,8 @@ def reopened(path: Path, config: FederateConfig, records_bytes: int) -> Iterator
         FedummError: it can't be written to, or records are missing.
     """
     try:
-        if (path / METRICS).stat().st_size < records_bytes:
-            raise FedummError(f"{path / METRICS} is shorter than it was: this run can't go on.")
+        if not _ends_a_line(path / METRICS, records_bytes):
+            raise FedummError(f"{path / METRICS} is shorter than it was, or another: this run can't go on.")
         before = (path / CONFIG).read_text(encoding="utf-8")
         os.truncate(path / METRICS, records_bytes)
         (path / ROUNDS).unlink(missing_ok=True)
@@ -247,6 +264,12 @@ def reopened(path: Path, config: FederateConfig, records_bytes: int) -> Iterator
         if (path / METRICS).stat().st_size == records_bytes:
             write_atomically(path / CONFIG, before)
         raise
+
+
+def _ends_a_line(path: Path, size: int) -> bool:
+    with open(path, "rb") as file:
+        file.seek(max(size - 1, 0))
+        return file.read(1) == b"\n"
 
 
 def _mend_adapters(path: Path) -> None:
@@ -265,12 +288,29 @@ def read_config(path: Path) -> FederateConfig:
     return from_mapping(FederateConfig, read_yaml(path / CONFIG), str(path / CONFIG))
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """The lines of ``metrics.jsonl``; a last line cut short by a crash is left out."""
-    with open(path / METRICS, encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
+def read_records(path: Path, clients: bool = True) -> Iterator[Record]:
+    """The lines of ``metrics.jsonl``, one after the other; a last line cut short by a crash is left out.
+
+    Args:
+        clients: whether to read those of each client and round, which are most of the file, as well.
+
+    Raises:
+        FedummError: a line is no record.
+    """
+    with open(path / METRICS, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n") and (clients or not line.startswith(_OF_A_CLIENT)):
+                yield _record(line, f"Line {number} of {path / METRICS}")
+
+
+def _record(line: bytes, what: str) -> Record:
+    try:
+        record = json.loads(line)
+        if isinstance(record, dict) and isinstance(record.get("event"), str):
+            return record
+    except (ValueError, RecursionError):
+        pass
+    raise FedummError(f"{what} is no record of a run.")
 
 
 def write_atomically(path: Path, text: str) -> None:

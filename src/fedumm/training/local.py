@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -150,7 +151,7 @@ def cache_features(
         options = CacheOptions(
             mode=config.feature_cache,
             memory_bytes=int(config.feature_cache_gb * 1e9) - used,
-            folder=Path(config.feature_cache_dir).expanduser() if config.feature_cache_dir else default_folder(),
+            folder=Path(os.path.expanduser(config.feature_cache_dir)) if config.feature_cache_dir else default_folder(),
             dtype=getattr(torch, config.feature_dtype),
             named=is_named(config.feature_cache_dir),
         )

@@ -11,6 +11,7 @@ import torch
 from fedumm.backends.blip_vqa import model as blip
 from fedumm.backends.blip_vqa.dataset import BlipVqaDataset, collate, pad
 from fedumm.backends.protocol import FrozenStage, SampleScore
+from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
 
 _TENSORS = ("input_ids", "attention_mask", "decoder_input_ids", "labels")
@@ -86,9 +87,15 @@ class BlipVqaBackend:
         return [FrozenStage("vision features", tower, partial(blip.encode_images, model), settings)]
 
     def answer(self, model: torch.nn.Module, processor: Any, image: Any, question: str, device: torch.device) -> str:
-        """Greedy answer to one question."""
-        pixels = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt").pixel_values
+        """Greedy answer to one question.
+
+        Raises:
+            FedummError: it is longer than the model reads.
+        """
         ids = pad(processor.tokenizer([question]).input_ids, 0)
+        if ids.shape[1] > (most := blip.base_of(model).config.text_config.max_position_embeddings):
+            raise FedummError(f"The question takes {ids.shape[1]:,} tokens, and the model reads {most:,} at most.")
+        pixels = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt").pixel_values
         batch = {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
         return self._predict(model, batch, processor, _MAX_ANSWER)[0]
 

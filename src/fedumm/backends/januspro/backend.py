@@ -144,11 +144,21 @@ class JanusProBackend:
 
     @torch.inference_mode()
     def answer(self, model: torch.nn.Module, processor: Any, image: Any, question: str, device: torch.device) -> str:
-        """Greedy answer to one question."""
+        """Greedy answer to one question.
+
+        Raises:
+            FedummError: with its image it is longer than the model reads.
+        """
         prompts = Prompts(processor)
+        prompt = prompts.with_image(prompts.question(question))
+        if len(prompt) + _MAX_ANSWER > processor.context:
+            raise FedummError(
+                f"The question, its image and an answer take {len(prompt) + _MAX_ANSWER:,} tokens, and the model reads "
+                f"{processor.context:,} at most."
+            )
         pixels = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt").pixel_values
         features = self._image(model, {"task": "vqa", "pixel_values": pixels}, device)
-        ids, mask = pad_left([prompts.with_image(prompts.question(question))])
+        ids, mask = pad_left([prompt])
         said = generate_answers(model, ids.to(device), mask.to(device), features, prompts.eos_id, _MAX_ANSWER)
         return prompts.text(said[0])
 

@@ -100,7 +100,7 @@ def _check_layout(folder: Path) -> None:
     """The first publication of Janus-Pro needs code that came with it."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return  # loading will say what is wrong
     if isinstance(config, dict) and config.get("model_type") == "multi_modality":
         raise FedummError(old_layout(str(folder), NATIVE.get(f"deepseek-ai/{folder.name}", DEFAULT_MODEL)))

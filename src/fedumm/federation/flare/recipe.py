@@ -43,7 +43,7 @@ def is_our_job(folder: Path) -> bool:
         named = json.loads((folder / "meta.json").read_bytes())["name"] == folder.name
         text = next(folder.glob("*/config/config_fed_server.json")).read_text(encoding="utf-8")
         return named and ServerController.__module__ in text
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, StopIteration):
         return False
 
 

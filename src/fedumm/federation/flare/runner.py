@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def _simulate(folder: Path, show: Show, progress: ShowProgress, backend_file: st
             shutil.rmtree(folder / PROGRESS, ignore_errors=True)
         if not (folder / ROUNDS).exists():
             # The process that would have drawn it was ended.
-            RunFolder(folder, read_config(folder)).finish()
+            RunFolder(folder, read_config(folder), show).finish()
 
 
 def check_path(folder: Path) -> None:
@@ -147,15 +147,16 @@ class _Tail:
     def __init__(self, path: Path) -> None:
         self.path, self._offset = path, 0
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
-            return []
+            return
         with open(self.path, "rb") as file:
             file.seek(self._offset)
-            data = file.read()
-        complete = data[: data.rfind(b"\n") + 1]
-        self._offset += len(complete)
-        return [json.loads(line) for line in complete.splitlines()]
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._offset += len(line)
+                yield json.loads(line)
 
 
 def end_tree(pid: int) -> None:
