@@ -13,6 +13,13 @@ class FedummError(Exception):
     """
 
 
+class PublicError(FedummError):
+    """One whose text a real site may tell the server: it quotes the message that is refused, and nothing of the site's.
+
+    Of any other error no more leaves a site than what kind it is (:mod:`fedumm.federation.withheld`).
+    """
+
+
 def shown(text: object, most: int = 500) -> str:
     """Text from outside, for a message: one line, characters that could act on a screen by their numbers, and cut."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +22,15 @@ from fedumm.backends.protocol import Progress
 from fedumm.config import FederateConfig
 from fedumm.data import DataSplits
 from fedumm.data.partition import ClientShare, Partition
-from fedumm.errors import FedummError
+from fedumm.errors import FedummError, PublicError
 from fedumm.features.report import CacheReport
 from fedumm.federation.link import opened, packed_update
 from fedumm.federation.memory import CONTROL, OWN, RESIDUAL, ClientMemory, part, remembered
-from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
+from fedumm.federation.messages import HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.rules import check_rules
 from fedumm.federation.start import client_start, travelling, unpacked_change
-from fedumm.libraries import installed_versions, likely_cause
+from fedumm.federation.withheld import whole, withheld, without_data
+from fedumm.libraries import installed_versions
 from fedumm.privacy.mechanism import private_update
 from fedumm.report.card import own_card
 from fedumm.seeds import derive
@@ -66,14 +66,16 @@ class Host:
         folder: for what clients keep from round to round.
         index: which of ``hosts`` on this machine it is.
         answered: the last round that a host before it, which has died, has answered.
+        simulated: its server is the same user's. If not, errors leave it without their texts
+            (:mod:`fedumm.federation.withheld`).
     """
 
     def __init__(
         self, name: str, config: FederateConfig, progress: Progress, folder: Path, index: int = 0, hosts: int = 1,
-        answered: int = 0,
+        answered: int = 0, simulated: bool = False,
     ) -> None:  # fmt: skip
         self.name, self.config, self.progress = name, config, progress
-        self._index, self._hosts = index, hosts
+        self._index, self._hosts, self._simulated = index, hosts, simulated
         self._aggregator = get_aggregator(config.aggregator)
         self._dp = check_rules(config) if config.dp == "local" else None
         self._answered = answered
@@ -95,17 +97,19 @@ class Host:
     def handle(self, message: Message) -> Message:
         """The answer to ``message``; an exception becomes a :class:`HostError`."""
         try:
-            if isinstance(message, Survey):
-                return self._survey(message)
-            if isinstance(message, Setup):
-                return self._setup(message)
-            if isinstance(message, RoundTask):
-                return self._round(message)
-            raise FedummError(f"unexpected message {type(message).__name__}")
-        except FedummError as error:
-            return HostError(str(error))
+            answer = self._answer(message)
         except Exception as error:
-            return HostError(f"{type(error).__name__}: {error}", traceback.format_exc() + likely_cause())
+            return whole(error, message) if self._simulated else withheld(error, message)
+        return answer if self._simulated else without_data(answer)
+
+    def _answer(self, message: Message) -> Message:
+        if isinstance(message, Survey):
+            return self._survey(message)
+        if isinstance(message, Setup):
+            return self._setup(message)
+        if isinstance(message, RoundTask):
+            return self._round(message)
+        raise PublicError(f"unexpected message {type(message).__name__}")
 
     def _survey(self, survey: Survey) -> Sizes:
         torch.set_num_threads(thread_count(self.config, self._hosts))

@@ -31,7 +31,7 @@ def run_in_process(config: FederateConfig, folder: RunFolder, progress: HostProg
     count = host_count(config)
     assignments = assign(config.num_clients, count)
     hosts = [
-        Host(name, config, partial(_forward, progress, name), folder.path / CLIENTS, index, count)
+        Host(name, config, partial(_forward, progress, name), folder.path / CLIENTS, index, count, simulated=True)
         for index, name in enumerate(assignments)
     ]
     server = Server(config, assignments, folder, balance=True)

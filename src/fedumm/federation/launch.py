@@ -85,7 +85,8 @@ def export(config: FederateConfig) -> int:
             "--backend_file can't travel in a job: install the backend on every site as a package with an "
             "entry point in the group 'fedumm.backends'."
         )
-    from fedumm.federation.flare.recipe import FedummRecipe, is_our_job, job_name
+    from fedumm.federation.flare.recipe import SERVER_CLASSES, SITE_CLASSES, FedummRecipe, is_our_job, job_name
+    from fedumm.federation.job_options import stays_here
 
     job = Path(config.export_dir) / job_name(config)
     if job.is_symlink() or (job.exists() and not is_our_job(job)):
@@ -98,5 +99,8 @@ def export(config: FederateConfig) -> int:
         raise FedummError(f"--export_dir {config.export_dir} can't be written to: {error}") from error
     print(f"Job for {config.num_clients} sites written to {job}. Submit it with:")
     print(f"  nvflare job submit -j {quoted(job)}")
-    print("Every site needs fedumm installed, and 'fedumm.' in class_allow_list of its local/resources.json.")
+    print("Server and sites need fedumm installed, and its class in class_allow_list of local/resources.json:")
+    print(f"  server: {', '.join(SERVER_CLASSES)}   sites: {', '.join(SITE_CLASSES)}")
+    if own := stays_here(config):
+        print(f"Not in the job, since each machine has its own: {', '.join(f'--{name}' for name in own)}.")
     return 0

@@ -22,13 +22,15 @@ from typing import Any
 from fedumm.backends.registry import SHIPPED
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
+from fedumm.federation.flare.framing import receive, send
 from fedumm.federation.flare.serving import answer_messages
 from fedumm.federation.flare.watch import PROGRESS, leave_with_launcher
 from fedumm.federation.messages import Message, from_wire, to_wire
+from fedumm.federation.withheld import whole
 from fedumm.report.run_folder import CLIENTS, read_config, write_atomically
 
 SOCKETS = "FEDUMM_HOST_SOCKETS"
-"""Environment variable with the folder of the sockets."""
+"""Environment variable with the folder of the sockets, which only this user may enter."""
 
 _PROGRESS_EVERY = 0.5
 _RETRY = 0.05
@@ -48,8 +50,8 @@ class RemoteHost:
             FedummError: its process died.
         """
         try:
-            self._connection.send(to_wire(message))
-            return from_wire(self._connection.recv())
+            send(self._connection, to_wire(message))
+            return from_wire(receive(self._connection))
         except (EOFError, OSError) as error:
             raise FedummError(f"the process of {self._name} died (out of memory?)") from error
 
@@ -126,11 +128,11 @@ def _serve(name: str, index: int, count: int, folder: Path) -> None:
     def make_host() -> Any:
         from fedumm.federation.host import Host
 
-        return Host(name, config, progress, folder / CLIENTS, index, count)
+        return Host(name, config, progress, folder / CLIENTS, index, count, simulated=True)
 
     # The end of FLARE's process, on the other side, is the end of this one.
     with contextlib.suppress(EOFError), Listener(str(_address(name)), "AF_UNIX") as listener:
-        answer_messages(listener.accept(), config, make_host)
+        answer_messages(listener.accept(), config, make_host, whole)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import psutil
 from fedumm.errors import FedummError
 from fedumm.federation.flare.environment import python_command
 from fedumm.federation.flare.host_process import SOCKETS
-from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, alive
+from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, RUN, alive
 from fedumm.report.run_folder import METRICS, ROUNDS, RunFolder, read_config
 from fedumm.stopping import undisturbed
 from fedumm.temporary import base_for_sockets, survives_splitting
@@ -46,7 +46,8 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
     temporary = tempfile.mkdtemp(prefix="fedumm-", dir=base_for_sockets())
     programs = {"simulate": [sys.executable], "host_process": python_command(read_config(folder))}
     environment = {
-        **os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TMPDIR": temporary, SOCKETS: temporary,
+        **os.environ, LAUNCHER: str(os.getpid()), RUN: str(folder.resolve()), "PYTHONUNBUFFERED": "1",
+        "TMPDIR": temporary, SOCKETS: temporary,
     }  # fmt: skip
     try:
         with open(folder / LOG, "wb") as log:

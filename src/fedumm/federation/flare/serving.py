@@ -8,28 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 from fedumm.backends.registry import load_backend_file
 from fedumm.config import FederateConfig
-from fedumm.errors import FedummError
-from fedumm.federation.messages import HostError, from_wire, to_wire
+from fedumm.federation.flare.framing import receive, send
+from fedumm.federation.messages import HostError, Message, from_wire, to_wire
 
 if TYPE_CHECKING:
     from fedumm.federation.host import Host
 
 
-def answer_messages(connection: Connection[Any, Any], config: FederateConfig, make_host: Callable[[], Host]) -> None:
+def answer_messages(
+    connection: Connection[Any, Any], config: FederateConfig, make_host: Callable[[], Host],
+    failed: Callable[[Exception, Message], HostError],
+) -> None:  # fmt: skip
     """Answer what comes, with a host that is made when the first message does.
+
+    Args:
+        failed: what is answered where no host can be made.
 
     Raises:
         EOFError: the other end was closed.
     """
     host: Host | None = None
     while True:
-        message = from_wire(connection.recv())
+        message = from_wire(receive(connection))
         try:
             if host is None:
                 if config.backend_file:
                     load_backend_file(config.backend_file)
                 host = make_host()
             answer = host.handle(message)
-        except FedummError as error:
-            answer = HostError(str(error))
-        connection.send(to_wire(answer))
+        except Exception as error:
+            answer = failed(error, message)
+        send(connection, to_wire(answer))

@@ -14,7 +14,7 @@ from pathlib import Path
 from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
 from nvflare.recipe.sim_env import SimEnv
 
-from fedumm.federation.flare.recipe import FedummRecipe
+from fedumm.federation.flare.recipe import SERVER_CLASSES, SITE_CLASSES, FedummRecipe
 from fedumm.federation.flare.watch import leave_with_launcher
 from fedumm.federation.topology import assign, host_count
 from fedumm.report.run_folder import read_config
@@ -28,13 +28,13 @@ def main(folder: str) -> None:
     path = Path(folder).resolve()
     config = read_config(path)
     hosts = host_count(config)
-    recipe = FedummRecipe(config, path, hosts)
+    recipe = FedummRecipe(config, hosts)
     workspace = path / WORKSPACE
     local = workspace / recipe.name / "local"
     # Of the part of the run that is gone on with.
     shutil.rmtree(workspace, ignore_errors=True)
     local.mkdir(parents=True)
-    allowed = {"format_version": 2, "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, "fedumm."]}
+    allowed = {"format_version": 2, "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, *SERVER_CLASSES, *SITE_CLASSES]}
     (local / "resources.json").write_text(json.dumps(allowed))
     clients = list(assign(config.num_clients, hosts))
     recipe.execute(SimEnv(clients=clients, num_threads=hosts, workspace_root=str(workspace), log_config="concise"))
