@@ -131,7 +131,7 @@ class Host:
     def _setup(self, setup: Setup) -> Ready:
         splits, partition = self._splits, self._partition
         if splits is None or partition is None:
-            raise FedummError("a set-up was asked for before the survey")
+            raise PublicError("a set-up was asked for before the survey")
         device = pick_device(self.config.gpu, self._index)
         self.progress("loading the model", 0, 1)
         backbone = self._backbone = load_backbone(self.config, device)
@@ -177,9 +177,9 @@ class Host:
     def _round(self, task: RoundTask) -> HostReply:
         backbone = self._backbone
         if backbone is None:
-            raise FedummError("a round was asked for before the set-up")
+            raise PublicError("a round was asked for before the set-up")
         if self._dp and task.train and not self._answered < task.round <= self.config.num_rounds:
-            raise FedummError(f"round {task.round} is not the next: its noise would be spent twice")
+            raise PublicError(f"round {task.round} is not the next: its noise would be spent twice")
         self._answered = task.round
         begun = time.monotonic()
         lost = self._receive(backbone, task)
@@ -203,7 +203,7 @@ class Host:
         """The share of what the last round delivered that this host's arithmetic lost; None if it changed no layer."""
         spec = backbone.slot.spec
         if task.base not in (-1, self._version):
-            raise FedummError(f"it missed a round: it holds the result of {self._version}, not of {task.base}")
+            raise PublicError(f"it missed a round: it holds the result of {self._version}, not of {task.base}")
         if task.change:
             self._fold(backbone, task.change)
         self._global = opened(task.adapter, self._global, spec)
