@@ -58,9 +58,13 @@ def _carry_out(path: Path, config: FederateConfig, begun: int) -> int:
 
                 run_in_process(config, RunFolder(path, config, show), console.progress)
             else:
-                from fedumm.federation.flare.runner import run_simulator
+                from fedumm.federation.flare.isolation import can_isolate
+                from fedumm.federation.flare.runner import run_simulator, warning
 
-                run_simulator(path, show, console.progress)
+                isolated = can_isolate()
+                if text := warning(isolated):
+                    console.line(text)
+                run_simulator(path, show, console.progress, isolated)
     except KeyboardInterrupt as stop:
         print(f"\nStopped. {what_is_saved(path, config)}", file=sys.stderr)
         return exit_status(stop)

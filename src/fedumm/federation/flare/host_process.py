@@ -24,7 +24,7 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.flare.framing import receive, send
 from fedumm.federation.flare.serving import answer_messages
-from fedumm.federation.flare.watch import PROGRESS, leave_with_launcher
+from fedumm.federation.flare.watch import PROGRESS, STARTING, leave_with_launcher
 from fedumm.federation.messages import Message, from_wire, to_wire
 from fedumm.federation.withheld import whole
 from fedumm.report.run_folder import CLIENTS, read_config, write_atomically
@@ -122,7 +122,7 @@ def _context(config: FederateConfig) -> Any:
 def _serve(name: str, index: int, count: int, folder: Path) -> None:
     leave_with_launcher()
     progress = _ProgressFile(folder / PROGRESS / f"{name}.json")
-    progress("starting", 0, 1)
+    progress(STARTING, 0, 1)
     config = read_config(folder)
 
     def make_host() -> Any:

@@ -16,10 +16,12 @@ from typing import Any
 
 import psutil
 
-from fedumm.errors import FedummError
+from fedumm.errors import FedummError, shown
 from fedumm.federation.flare.environment import python_command
 from fedumm.federation.flare.host_process import SOCKETS
-from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, RUN, alive
+from fedumm.federation.flare.isolation import other_users
+from fedumm.federation.flare.simulate import ISOLATED
+from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, RUN, STARTING, alive
 from fedumm.report.run_folder import METRICS, ROUNDS, RunFolder, read_config
 from fedumm.stopping import undisturbed
 from fedumm.temporary import base_for_sockets, survives_splitting
@@ -27,12 +29,28 @@ from fedumm.temporary import base_for_sockets, survives_splitting
 LOG = "flare.log"
 _EVERY = 0.2
 _FIGURE_GRACE = 20.0
+_LONGEST_START = 300.0
+"""Seconds in which FLARE asks a host that waits for its first question; a busy machine takes a minute."""
 Show = Callable[[dict[str, Any]], None]
 ShowProgress = Callable[[str, int, int, str], None]
 
 
-def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
+def warning(isolated: bool) -> str:
+    """What the user should know before a simulation on a machine that others use; empty if there is nothing."""
+    others = [] if isolated else other_users()
+    if not others:
+        return ""
+    return (
+        f"Others have processes on this machine ({shown(', '.join(others), 100)}), and NVIDIA FLARE's simulator takes "
+        "orders on local ports without a key: they could run code as you. --in_process gives the same result without."
+    )
+
+
+def run_simulator(folder: Path, show: Show, progress: ShowProgress, isolated: bool = False) -> None:
     """Run to the end, showing each record of ``metrics.jsonl`` as it appears.
+
+    Args:
+        isolated: FLARE's processes get a network of their own (:mod:`fedumm.federation.flare.isolation`).
 
     Raises:
         FedummError: the run failed, or one of its processes died.
@@ -44,15 +62,16 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress) -> None:
     children: list[subprocess.Popen[bytes]] = []
     # Not in the run folder: sockets are made in it, and the names of those are limited to 107 bytes.
     temporary = tempfile.mkdtemp(prefix="fedumm-", dir=base_for_sockets())
-    programs = {"simulate": [sys.executable], "host_process": python_command(read_config(folder))}
+    python = python_command(read_config(folder))
+    programs = {"simulate": ([sys.executable], [ISOLATED] if isolated else []), "host_process": (python, [])}
     environment = {
         **os.environ, LAUNCHER: str(os.getpid()), RUN: str(folder.resolve()), "PYTHONUNBUFFERED": "1",
         "TMPDIR": temporary, SOCKETS: temporary,
     }  # fmt: skip
     try:
         with open(folder / LOG, "wb") as log:
-            for module, python in programs.items():
-                command = [*python, "-m", f"fedumm.federation.flare.{module}", str(folder)]
+            for module, (python, flags) in programs.items():
+                command = [*python, "-m", f"fedumm.federation.flare.{module}", *flags, str(folder)]
                 children.append(
                     subprocess.Popen(
                         command,
@@ -90,6 +109,7 @@ def _follow(children: list[subprocess.Popen[bytes]], folder: Path, show: Show, p
     flare, hosts = children
     records = _Tail(folder / METRICS)
     finished_at: float | None = None
+    waiting = _Start()
     while flare.poll() is None and hosts.poll() is None:
         for record in records.read():
             show(record)
@@ -98,7 +118,9 @@ def _follow(children: list[subprocess.Popen[bytes]], folder: Path, show: Show, p
         _raise_error(folder)
         if finished_at is None:
             _raise_lost(folder, flare)
-            for host, state in _states(folder).items():
+            states = _states(folder)
+            waiting.check(states)
+            for host, state in states.items():
                 progress(state["text"], state["done"], state["total"], host)
         elif (folder / ROUNDS).exists() or time.monotonic() - finished_at > _FIGURE_GRACE:
             # All is written. FLARE would now sleep for some seconds before it ends.
@@ -134,6 +156,27 @@ def _raise_lost(folder: Path, flare: subprocess.Popen[bytes]) -> None:
             raise FedummError(
                 f"The process of {host} died while '{state['text']}' (out of memory?); see {folder / LOG}. "
                 "Finished rounds are kept."
+            )
+
+
+class _Start:
+    """Ends the wait for a question that does not come, since something else than FLARE answered its first call."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._over = False
+
+    def check(self, states: dict[str, dict[str, Any]]) -> None:
+        if self._over or not states:
+            return
+        idle = [host for host, state in states.items() if state["text"] == STARTING]
+        self._over = not idle
+        self._since = self._since or time.monotonic()
+        if not self._over and time.monotonic() - self._since > _LONGEST_START:
+            raise FedummError(
+                f"{', '.join(idle)}: NVIDIA FLARE's simulator asked nothing in {_LONGEST_START:g} s. It does not work "
+                "here, or another program of this machine connected to its ports first. --in_process gives the same "
+                "result without it."
             )
 
 

@@ -1,7 +1,7 @@
-"""``python -m fedumm.federation.flare.simulate RUN_FOLDER``: one run in FLARE's simulator.
+"""``python -m fedumm.federation.flare.simulate [--isolated] RUN_FOLDER``: one run in FLARE's simulator.
 
 Started by :mod:`fedumm.federation.flare.runner` in a process of its own, so that FLARE's
-output goes to a file and everything it starts can be ended together.
+output goes to a file and everything it starts can be ended together. With ``--isolated`` it has a network of its own.
 """
 
 from __future__ import annotations
@@ -11,19 +11,23 @@ import shutil
 import sys
 from pathlib import Path
 
-from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
-from nvflare.recipe.sim_env import SimEnv
-
-from fedumm.federation.flare.recipe import SERVER_CLASSES, SITE_CLASSES, FedummRecipe
+from fedumm.federation.flare.isolation import isolate
 from fedumm.federation.flare.watch import leave_with_launcher
-from fedumm.federation.topology import assign, host_count
-from fedumm.report.run_folder import read_config
 
 WORKSPACE = "flare"
+ISOLATED = "--isolated"
 
 
 def main(folder: str) -> None:
     """Build the recipe from the folder's ``config.yaml`` and run it."""
+    # Only now: a process with threads can't have a network of its own any more.
+    from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
+    from nvflare.recipe.sim_env import SimEnv
+
+    from fedumm.federation.flare.recipe import SERVER_CLASSES, SITE_CLASSES, FedummRecipe
+    from fedumm.federation.topology import assign, host_count
+    from fedumm.report.run_folder import read_config
+
     leave_with_launcher()
     path = Path(folder).resolve()
     config = read_config(path)
@@ -41,4 +45,6 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if ISOLATED in sys.argv:
+        isolate()
+    main(sys.argv[-1])

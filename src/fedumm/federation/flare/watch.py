@@ -13,6 +13,9 @@ PROGRESS = "progress"
 ERROR = "error.txt"
 """Left in the run folder for the launcher: what each process does now, and why the run was given up."""
 
+STARTING = "starting"
+"""What a host does until it is asked for the first time."""
+
 LAUNCHER = "FEDUMM_LAUNCHER_PID"
 RUN = "FEDUMM_SIMULATED_RUN"
 """Environment variables: the launcher's process, and the folder of the run that it simulates. No job can set them."""
