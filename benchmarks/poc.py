@@ -9,14 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fedumm.federation.flare.recipe import NO_LOGS, SERVER_CLASSES, SITE_CLASSES
+
 _SECONDS = 180
 
 
 class Deployment:
     """Provisioned in ``folder``, which is also its home, so that nothing of the user's is touched.
 
-    Used in a ``with`` block, in which it is up. ``fedumm.`` is put into ``class_allow_list`` of every
-    ``local/resources.json``, as the README tells real sites to.
+    Used in a ``with`` block, in which it is up. ``local/resources.json`` of server and sites admits what the README
+    tells them to, and nothing else.
     """
 
     def __init__(self, folder: Path, sites: int) -> None:
@@ -24,14 +26,14 @@ class Deployment:
         self._environment = {**os.environ, "HOME": str(folder), "NVFLARE_POC_WORKSPACE": str(self.workspace)}
         self.nvflare("poc", "prepare", "-n", str(sites), "--force")
         for site in ("server", *(f"site-{i}" for i in range(1, sites + 1))):
-            self._allow(next(self.workspace.rglob(f"{site}/local")))
+            self._allow(next(self.workspace.rglob(f"{site}/local")), site == "server")
 
-    def _allow(self, local: Path) -> None:
+    def _allow(self, local: Path, server: bool) -> None:
         """Every site has such a file, or the default to start from."""
         target = local / "resources.json"
         source = target if target.exists() else local / "resources.json.default"
         content = json.loads(source.read_text())
-        content["class_allow_list"].append("fedumm.")
+        content |= {"class_allow_list": SERVER_CLASSES} if server else {"class_allow_list": SITE_CLASSES, **NO_LOGS}
         target.write_text(json.dumps(content))
 
     def nvflare(self, *arguments: str) -> Any:

@@ -50,9 +50,17 @@ _HUGE = 2**63
 _LONGEST_FILE = 1_000_000
 
 
-def option(group: str, text: str, default: Any = MISSING, check: Check | None = None, several: bool = False) -> Any:
-    """A dataclass field that is also a command-line flag of the same name; of ``several`` paths one that may repeat."""
-    return field(default=default, metadata={"group": group, "help": text, "check": check, "several": several})
+def option(
+    group: str, text: str, default: Any = MISSING, check: Check | None = None, *, several: bool = False,
+    travels: bool = True,
+) -> Any:  # fmt: skip
+    """A dataclass field that is also a command-line flag of the same name; of ``several`` paths one that may repeat.
+
+    ``travels``: whether a job for real sites holds it. What is about one machine, its folders, processors and memory,
+    or about how the command is carried out there, does not: each site has a machine of its own.
+    """
+    metadata = {"group": group, "help": text, "check": check, "several": several, "travels": travels}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +71,7 @@ class RunConfig:
     model_name_or_path: str = option(
         MODEL, "Hugging Face model id, a local folder, or 'tiny' (shipped); empty: the backend's default", ""
     )
-    backend_file: str = option(MODEL, "Python file that registers a backend of your own", "")
+    backend_file: str = option(MODEL, "Python file that registers a backend of your own", "", travels=False)
     lora_targets: str = option(
         MODEL,
         "Layers with LoRA: attention (query, key, value) | all (of januspro: the language model's others too and, "
@@ -114,7 +122,7 @@ class RunConfig:
         TRAINING, "Save memory by computing activations again in the backward pass", False
     )
     compile: bool = option(TRAINING, "Compile the training step with torch.compile (needs a C++ compiler)", False)
-    num_workers: int = option(TRAINING, "Data loader worker processes", 0, bounds.non_negative)
+    num_workers: int = option(TRAINING, "Data loader worker processes", 0, bounds.non_negative, travels=False)
     feature_cache: str = option(
         TRAINING,
         "Where the frozen vision tower's outputs are kept, computed once per image: "
@@ -122,8 +130,12 @@ class RunConfig:
         "auto",
         bounds.one_of("auto", "memory", "disk", "off"),
     )
-    feature_cache_gb: float = option(TRAINING, "Most memory for that, in GB for each host", 4.0, bounds.positive)
-    feature_cache_dir: str = option(TRAINING, "Folder for that on disk (empty: fedumm in the user's cache folder)", "")
+    feature_cache_gb: float = option(
+        TRAINING, "Most memory for that, in GB for each host", 4.0, bounds.positive, travels=False
+    )
+    feature_cache_dir: str = option(
+        TRAINING, "Folder for that on disk (empty: fedumm in the user's cache folder)", "", travels=False
+    )
     feature_dtype: str = option(
         TRAINING,
         "Type in which they are kept: float32 (exact) | float16",
@@ -134,12 +146,13 @@ class RunConfig:
     dataset: str = option(DATA, "easy_vqa, vqav2, shapes, a Hub id or a folder (empty: the backend's default)", "")
     max_train_samples: int = option(DATA, "Limit training data (-1 = all)", -1, bounds.limit)
     max_eval_samples: int = option(DATA, "Limit eval data (-1 = all)", -1, bounds.limit)
-    data_path: str = option(DATA, "Hugging Face cache directory", "")
+    data_path: str = option(DATA, "Hugging Face cache directory", "", travels=False)
     image_root: str = option(
         DATA,
         "Folder that image files may lie in besides the data's own; again, or separated by ':', for more",
         "",
         several=True,
+        travels=False,
     )
     allow_remote_images: bool = option(
         DATA, "Fetch images and data files that a data set names by an address (http, https, s3, gs, hf)", False
@@ -159,12 +172,13 @@ class RunConfig:
         bounds.non_negative,
     )
 
-    gpu: str = option(EXECUTION, "GPU ids, for example 0,1 (empty: all there are; cpu: none)", "")
+    gpu: str = option(EXECUTION, "GPU ids, for example 0,1 (empty: all there are; cpu: none)", "", travels=False)
     threads: int = option(
         EXECUTION,
         "Torch threads of each host (0: 1 for a small model, else the cores divided by the hosts)",
         0,
         bounds.non_negative,
+        travels=False,
     )
 
     def __post_init__(self) -> None:
@@ -308,9 +322,9 @@ class FederateConfig(RunConfig):
         PRIVACY, "With ranks: answers that a client has fewer rows of are counted together", 5, bounds.positive
     )
 
-    simulator: bool = option(EXECUTION, "Run with NVFlare simulator (single machine)", False)
-    in_process: bool = option(EXECUTION, "Run in this process, without NVFlare", False)
-    export_dir: str = option(EXECUTION, "Export job config for production deployment", "")
+    simulator: bool = option(EXECUTION, "Run with NVFlare simulator (single machine)", False, travels=False)
+    in_process: bool = option(EXECUTION, "Run in this process, without NVFlare", False, travels=False)
+    export_dir: str = option(EXECUTION, "Export job config for production deployment", "", travels=False)
     use_env_script: bool = option(
         EXECUTION, "Run each host in its backend's own environment (conda or venv), through scripts/launch_*.sh", False
     )
@@ -319,12 +333,16 @@ class FederateConfig(RunConfig):
         "Processes that serve the clients, one backbone each (0: one per GPU, or 1; a small model: one per core)",
         0,
         bounds.non_negative,
+        travels=False,
     )
-    name: str = option(EXECUTION, "Run folder: runs/NAME, or a path (empty: a name with the time)", "")
-    overwrite: bool = option(EXECUTION, "Replace an existing run folder or exported job", False)
-    resume: str = option(EXECUTION, "Go on with the run in runs/NAME (or a path), with its options", "")
+    name: str = option(EXECUTION, "Run folder: runs/NAME, or a path (empty: a name with the time)", "", travels=False)
+    overwrite: bool = option(EXECUTION, "Replace an existing run folder or exported job", False, travels=False)
+    resume: str = option(EXECUTION, "Go on with the run in runs/NAME (or a path), with its options", "", travels=False)
     resume_if_exists: bool = option(
-        EXECUTION, "Go on with the run of --name if its folder holds one with these options, else start it", False
+        EXECUTION,
+        "Go on with the run of --name if its folder holds one with these options, else start it",
+        False,
+        travels=False,
     )
 
     def __post_init__(self) -> None:

@@ -13,6 +13,13 @@ class FedummError(Exception):
     """
 
 
+class PublicError(FedummError):
+    """One whose text a real site may tell the server: it quotes the message that is refused, and nothing of the site's.
+
+    Of any other error no more leaves a site than what kind it is (:mod:`fedumm.federation.withheld`).
+    """
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the nearest of ``known``, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1)

@@ -11,6 +11,8 @@ import pytest
 from fedumm.cli.main import main
 from fedumm.config import FederateConfig
 from fedumm.federation.flare.recipe import FedummRecipe, is_our_job, job_name
+from fedumm.federation.flare.watch import RUN
+from fedumm.report.run_folder import create
 
 EXPORT = ["federate", "--model_backend", "blip_vqa", "--export_dir"]
 
@@ -26,7 +28,7 @@ def tree(folder: str = ".") -> dict[str, bytes]:
 
 def test_a_job_is_replaced_only_when_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*EXPORT, "my jobs", "--num_rounds", "3"]) == 0
-    last = capsys.readouterr().out.splitlines()[-2]
+    (last,) = [line for line in capsys.readouterr().out.splitlines() if "nvflare job submit" in line]
     assert shlex.split(last) == ["nvflare", "job", "submit", "-j", "my jobs/fedumm-blip_vqa"]
     Path("my jobs/fedumm-blip_vqa/notes.txt").write_text("mine")
     before = tree()
@@ -93,7 +95,10 @@ def test_other_names_are_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["größe", "my backend", "a/b", "b" * 300])
-def test_any_backend_gives_a_name_that_flare_takes(backend: str) -> None:
+def test_any_backend_gives_a_name_that_flare_takes(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A simulated run's job has such a name, whatever the run folder is called."""
-    FedummRecipe(FederateConfig(model_backend=backend), Path("run"), 2)
+    config = FederateConfig(model_backend=backend)
+    create(Path("run"), config, "test").release()
+    monkeypatch.setenv(RUN, "run")
+    FedummRecipe(config, 2)
     assert job_name(FederateConfig(model_backend="a/b")) == "fedumm-a-b"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fedumm.backends import load_backend_file
+from fedumm.errors import FedummError
 from fedumm.report.run_folder import read_records
 from poc import Deployment
 from processes import wait_for
@@ -77,3 +81,25 @@ def test_a_killed_host_costs_its_site_one_round_and_not_the_job(tmp_path: Path, 
     assert "the process of site-2 died (SIGKILL" in left_out[0]["left_out"]
     assert [r["clients"] for r in records if r["event"] == "round"].count(1) == 1
     assert records[-1]["event"] == "summary"
+
+
+def test_a_job_that_names_another_callable_of_ours_runs_nothing(tmp_path: Path, deployment: Deployment) -> None:
+    """A file that comes as data of the job, and a function of ours that would run it."""
+    job(tmp_path, "--export_dir=jobs", "--name=attack")
+    data = tmp_path / "jobs" / "attack" / "app" / "config" / "data.py"
+    data.write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    attack = {"id": "x", "path": "fedumm.backends.registry.load_backend_file", "args": {"path": str(data)}}
+    for role in ("server", "client"):
+        file = data.with_name(f"config_fed_{role}.json")
+        content = json.loads(file.read_text())
+        content["components"] = [*content.get("components", []), attack]
+        file.write_text(json.dumps(content))
+    ident = deployment.submit(tmp_path / "jobs" / "attack")
+    with contextlib.suppress(RuntimeError):  # it failed
+        deployment.nvflare("job", "wait", ident)
+    assert not (tmp_path / "ran").exists()
+    logs = [path.read_text(errors="replace") for path in deployment.workspace.rglob("*log.txt") if path.is_file()]
+    assert any(ident in text and "load_backend_file' at config path" in text for text in logs)
+    with contextlib.suppress(FedummError):  # it registers no backend
+        load_backend_file(str(data))
+    assert (tmp_path / "ran").exists(), "it would have run"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import psutil
 import pytest
 
 from fedumm.backends import get_backend
+from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.drive import drive
 from fedumm.federation.flare.site_host import LOG, SiteHost, StoppedHostError
@@ -46,15 +46,15 @@ def started() -> Iterator[list[SiteHost]]:
         host.close()
 
 
-def options(**more: Any) -> dict[str, Any]:
+def options(**more: Any) -> FederateConfig:
     own = {"num_clients": 2, "num_rounds": 3, "in_process": False, "backend_file": ""}
-    return asdict(toy_config(**lora_options(**{**own, **more})))
+    return toy_config(**lora_options(**{**own, **more}))
 
 
-def federated(folder: Path, given: dict[str, Any], ask: Callable[[str, Message], Message]) -> list[dict[str, Any]]:
+def federated(folder: Path, given: FederateConfig, ask: Callable[[str, Message], Message]) -> list[dict[str, Any]]:
     """The records of a run of two sites, each asked with ``ask``."""
     folder.mkdir()
-    config = toy_config(**given)
+    config = given
 
     def send(message: Message) -> dict[str, Message]:
         answers: dict[str, Message] = {}
@@ -76,12 +76,12 @@ def weights(folder: Path) -> bytes:
 def test_a_killed_process_costs_its_site_one_round(tmp_path: Path, started: list[SiteHost]) -> None:
     """With something that the server, and something that the site keeps from round to round."""
     given = options(scaffold=True, wire="int8")
-    get_backend(given["model_backend"])
+    get_backend(given.model_backend)
     remote = SiteHost("site-2", given, tmp_path / "site-2", lambda: False)
     started.append(remote)
 
     def hosts(folder: Path) -> dict[str, Host]:
-        return {site: Host(site, toy_config(**given), lambda *_: None, folder / site) for site in SITES}
+        return {site: Host(site, given, lambda *_: None, folder / site) for site in SITES}
 
     killed = hosts(tmp_path / "beside") | {"site-2": remote}
 
@@ -112,7 +112,7 @@ def test_a_killed_process_costs_its_site_one_round(tmp_path: Path, started: list
 def test_with_local_privacy_no_child_answers_a_round_again(tmp_path: Path, started: list[SiteHost]) -> None:
     """Each answer has noise of its own: two would tell more than one may."""
     given = options(dp="local", dp_noise_multiplier=1.0, client_weights="equal", aggregator="ffa_lora", num_clients=1)
-    get_backend(given["model_backend"])
+    get_backend(given.model_backend)
     site = SiteHost("site-1", given, tmp_path / "site-1", lambda: False)
     started.append(site)
     asked: list[Message] = []
@@ -124,9 +124,8 @@ def test_with_local_privacy_no_child_answers_a_round_again(tmp_path: Path, start
         return {"site-1": site.handle(message)}
 
     (tmp_path / "run").mkdir()
-    config = toy_config(**given)
     with pytest.raises(FedummError, match="enough"):
-        drive(Server(config, {"site-1": ["site-1"]}, PlainFolder(tmp_path / "run", config)), ask)
+        drive(Server(given, {"site-1": ["site-1"]}, PlainFolder(tmp_path / "run", given)), ask)
     psutil.Process(site.pid).kill()
     with pytest.raises(FedummError, match="died"):
         site.handle(asked[-1])

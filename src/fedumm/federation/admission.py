@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.config import FederateConfig, from_mapping
-from fedumm.errors import FedummError
+from fedumm.errors import FedummError, PublicError
 from fedumm.federation.policy import FILE, MODES, MOST, SitePolicy, is_hub_id, read_policy
 from fedumm.texts import one_line
 
@@ -29,7 +29,8 @@ def site_config(run_config: Mapping[str, Any], folder: str | Path) -> FederateCo
     Where it allows no download, the Hugging Face libraries of this process and of its children take what they have.
 
     Raises:
-        FedummError: the site does not let the job do what it asks for.
+        PublicError: the site does not let the job do what it asks for.
+        FedummError: its own file can't be understood.
     """
     policy = read_policy(folder)
     config = admitted(run_config, policy)
@@ -42,9 +43,12 @@ def admitted(run_config: Mapping[str, Any], policy: SitePolicy) -> FederateConfi
     """The options of a job with this site's own values in them, if ``policy`` allows what it asks for.
 
     Raises:
-        FedummError: it does not; the message holds the line that would allow it, and nothing else of the policy.
+        PublicError: it does not; the message holds the line that would allow it, and nothing else of the policy.
     """
-    config = from_mapping(FederateConfig, run_config, "the job")
+    try:
+        config = from_mapping(FederateConfig, run_config, "the job")
+    except FedummError as error:  # it quotes the job alone
+        raise PublicError(str(error)) from error
     _check_places(config, policy)
     _check_numbers(config, policy)
     _check_privacy(config, policy)
@@ -65,20 +69,20 @@ def admitted(run_config: Mapping[str, Any], policy: SitePolicy) -> FederateConfi
     )
 
 
-def _refusal(what: str, key: str, value: str) -> FedummError:
-    return FedummError(
+def _refusal(what: str, key: str, value: str) -> PublicError:
+    return PublicError(
         f"This site does not allow {what}. Its administrator can, in local/{FILE}: {key}: [{one_line(value, 100)}]"
     )
 
 
 def _check_places(config: FederateConfig, policy: SitePolicy) -> None:
     if config.backend_file:
-        raise FedummError("A job brings no code: --backend_file is for runs on one machine.")
+        raise PublicError("A job brings no code: --backend_file is for runs on one machine.")
     for name in _OF_THE_SITE:
         if getattr(config, name):
-            raise FedummError(f"--{name} is a folder of another machine: a job must not have it, sites have their own.")
+            raise PublicError(f"--{name} is a folder of another machine: a job must not have it, sites have their own.")
     if config.allow_remote_images and not policy.allow_remote_images:
-        raise FedummError(
+        raise PublicError(
             "This site does not allow --allow_remote_images. Its administrator can, in "
             f"local/{FILE}: allow_remote_images: true"
         )
@@ -91,7 +95,7 @@ def _check_numbers(config: FederateConfig, policy: SitePolicy) -> None:
         asked = {"lora_r": config.ranks.highest, "lora_alpha": config.alphas.highest}.get(name, getattr(config, name))
         # Of samples -1 are all.
         if asked > most or (asked == -1 and name in ("max_train_samples", "max_eval_samples")):
-            raise FedummError(
+            raise PublicError(
                 f"This site does not allow --{name} {asked}: at most {most:g}. Its administrator can, in "
                 f"local/{FILE}, below 'most:', {name}: {asked}"
             )
@@ -100,7 +104,7 @@ def _check_numbers(config: FederateConfig, policy: SitePolicy) -> None:
 def _check_privacy(config: FederateConfig, policy: SitePolicy) -> None:
     floor = max(MODES.index(policy.dp_required), int(policy.min_noise_multiplier > 0 or policy.max_epsilon > 0))
     if MODES.index(config.dp) < floor:
-        raise FedummError(f"This site takes part with differential privacy only: --dp {' or '.join(MODES[floor:])}.")
+        raise PublicError(f"This site takes part with differential privacy only: --dp {' or '.join(MODES[floor:])}.")
     if not floor:
         return
     from fedumm.privacy.plan import plan_for
@@ -108,15 +112,15 @@ def _check_privacy(config: FederateConfig, policy: SitePolicy) -> None:
     plan = plan_for(config, linear=True)
     assert plan is not None
     if plan.noise_multiplier < policy.min_noise_multiplier:
-        raise FedummError(
+        raise PublicError(
             f"This site wants more noise: a --dp_noise_multiplier of {policy.min_noise_multiplier:g} or more, not "
             f"{plan.noise_multiplier:.4g}."
         )
     if config.dp_delta > policy.max_delta:
-        raise FedummError(f"This site wants a --dp_delta of {policy.max_delta:g} or less, not {config.dp_delta:g}.")
+        raise PublicError(f"This site wants a --dp_delta of {policy.max_delta:g} or less, not {config.dp_delta:g}.")
     epsilon = plan.accountant.epsilon(config.num_rounds) if policy.max_epsilon else 0.0
     if epsilon > policy.max_epsilon:
-        raise FedummError(
+        raise PublicError(
             f"This site wants an epsilon of {policy.max_epsilon:g} or less after all rounds, not {epsilon:.4g}."
         )
 
@@ -147,16 +151,16 @@ def _model(config: FederateConfig, policy: SitePolicy) -> str:
 def _there(place: str, key: str, name: str) -> str:
     if os.path.isabs(place) and not os.path.isdir(place):
         # Where it should be is nobody else's business.
-        raise FedummError(f"What this site's local/{FILE} calls {one_line(name, 100)}, below '{key}:', is not there.")
+        raise PublicError(f"What this site's local/{FILE} calls {one_line(name, 100)}, below '{key}:', is not there.")
     return place
 
 
-def _unknown(kind: str, key: str, name: str, policy: SitePolicy) -> FedummError:
+def _unknown(kind: str, key: str, name: str, policy: SitePolicy) -> PublicError:
     said = one_line(name, 100)
     if is_hub_id(name):
         download = "" if policy.allow_download else ", and to download it: allow_download: true"
-        return FedummError(f"{_refusal(f'the {kind} {said}', f'hub_{key}', name)}{download}")
-    return FedummError(
+        return PublicError(f"{_refusal(f'the {kind} {said}', f'hub_{key}', name)}{download}")
+    return PublicError(
         f"This site does not have the {kind} {said}. Its administrator says which one is meant, in local/{FILE}, below "
         f"'{key}:', {said}: /its/folder/on/this/site"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fedumm.errors import FedummError
+from fedumm.errors import PublicError
 from fedumm.federation.checkpoint import write_durably
 
 
@@ -28,22 +28,22 @@ class AnsweredRounds:
         """Put a round on record, before it is answered.
 
         Raises:
-            FedummError: it was answered before, or nobody can tell whether it was.
+            PublicError: it was answered before, or nobody can tell whether it was.
         """
         last = self._read()
         if round_number <= last:
-            raise FedummError(f"round {round_number} is not the next: its noise would be spent twice")
+            raise PublicError(f"round {round_number} is not the next: its noise would be spent twice")
         if last == 0 and round_number != 1:
-            raise FedummError(self._lost("it begins with no round"))
+            raise PublicError(self._lost("it begins with no round"))
         self._write(round_number)
 
     def _read(self) -> int:
         try:
             last = json.loads(self._path.read_text(encoding="utf-8"))["answered"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise FedummError(self._lost(type(error).__name__)) from error
+            raise PublicError(self._lost(type(error).__name__)) from error
         if type(last) is not int or last < 0:
-            raise FedummError(self._lost("no number of a round"))
+            raise PublicError(self._lost("no number of a round"))
         return last
 
     def _lost(self, why: str) -> str:

@@ -16,19 +16,19 @@ from fedumm.adapters.state import LARGEST
 from fedumm.aggregation import get_aggregator
 from fedumm.aggregation.base import Change
 from fedumm.config import FederateConfig
-from fedumm.errors import FedummError
+from fedumm.errors import PublicError
 from fedumm.federation.answered import AnsweredRounds
 from fedumm.federation.messages import RoundTask, Setup, Survey
 from fedumm.federation.names import check_name, check_names
 
 
 class Guard:
-    """Of one host, for a whole run. Every method raises :class:`FedummError` if what came is refused.
+    """Of one host, for a whole run. Every method raises :class:`PublicError` if what came is refused.
 
     Args:
         name: the host's.
         simulated: all hosts are this user's own. Otherwise the host is a site and serves itself alone.
-        record: where the rounds that were answered are kept; see :class:`AnsweredRounds`.
+        record: where the rounds that were answered are kept, of one run, a job of FLARE's; see :class:`AnsweredRounds`.
         answered: the last round that a host before this one, which has died, has answered.
     """
 
@@ -47,35 +47,35 @@ class Guard:
         fewest, most = self._config.min_clients, self._config.num_clients
         if not fewest <= len(survey.roster) <= most:
             # Fewer would share out the data among them: what few rows remain for one is then known from its update.
-            raise FedummError(f"a roster of {len(survey.roster)} clients, where the run has {fewest} to {most}")
+            raise PublicError(f"a roster of {len(survey.roster)} clients, where the run has {fewest} to {most}")
         if not self._simulated and self.name not in survey.roster:
-            raise FedummError(f"{self.name} is not on the roster")
+            raise PublicError(f"{self.name} is not on the roster")
         if self._survey not in (None, survey):
-            raise FedummError("another roster than before")
+            raise PublicError("another roster than before")
         self._survey = survey
 
     def setup(self, setup: Setup) -> None:
         """Nobody has two places, or another one later."""
         if self._survey is None:
-            raise FedummError("a set-up was asked for before the survey")
+            raise PublicError("a set-up was asked for before the survey")
         served = check_names(client for own in setup.assignments.values() for client in own)
         if (unknown := _not_among(served, self._survey.roster)) is not None:
-            raise FedummError(f"{unknown} is not on the roster")
+            raise PublicError(f"{unknown} is not on the roster")
         if self.name not in setup.assignments or setup.initial_from not in setup.assignments:
-            raise FedummError(f"{self.name} has no part in the run")
+            raise PublicError(f"{self.name} has no part in the run")
         if not self._simulated and setup.assignments[self.name] != [self.name]:
-            raise FedummError("a site serves itself, and nobody else")
+            raise PublicError("a site serves itself, and nobody else")
         # Where every host has data of its own, it scores all of its own test set.
         parts = 1 if self._config.own_data else len(setup.assignments)
         first, step = setup.tests.get(self.name, [0, 0])
         if not 0 <= first < step == parts:
-            raise FedummError("the test set is not shared out to the hosts")
+            raise PublicError("the test set is not shared out to the hosts")
         if setup.changes and not self._method.changes_backbone:
-            raise FedummError(f"--aggregator {self._config.aggregator} never changes the backbone")
+            raise PublicError(f"--aggregator {self._config.aggregator} never changes the backbone")
         if len(setup.changes) > self._config.num_rounds:
-            raise FedummError(f"{len(setup.changes)} changes of the backbone in {self._config.num_rounds} rounds")
+            raise PublicError(f"{len(setup.changes)} changes of the backbone in {self._config.num_rounds} rounds")
         if self._setup is not None and (setup.assignments, setup.tests) != (self._setup.assignments, self._setup.tests):
-            raise FedummError("another set-up than before")
+            raise PublicError("another set-up than before")
         self._setup = setup
         if self._answered:
             self._answered.begin()
@@ -86,26 +86,26 @@ class Guard:
         With ``--dp local`` a round is answered once, whatever becomes of the answer: it is on record from here on.
         """
         if self._setup is None:
-            raise FedummError("a round was asked for before the set-up")
+            raise PublicError("a round was asked for before the set-up")
         rounds = self._config.num_rounds
         if not 1 <= task.round <= rounds + 1 or task.train != (task.round <= rounds):
-            raise FedummError(f"round {task.round} is none of the {rounds} of this run")
+            raise PublicError(f"round {task.round} is none of the {rounds} of this run")
         if self._private and task.round <= self._last:
-            raise FedummError(f"round {task.round} is not the next: its noise would be spent twice")
+            raise PublicError(f"round {task.round} is not the next: its noise would be spent twice")
         if task.round < self._last:
-            raise FedummError(f"round {task.round} is not the next: round {self._last} was answered")
+            raise PublicError(f"round {task.round} is not the next: round {self._last} was answered")
         if (unknown := _not_among(task.clients(self.name), self._setup.assignments[self.name])) is not None:
-            raise FedummError(f"{ascii(unknown)[:80]} is no client of {self.name}")
+            raise PublicError(f"{ascii(unknown)[:80]} is no client of {self.name}")
         if any(not 0 <= last < task.round for last in task.since.values()):
-            raise FedummError("a client goes on from a round that was not")
+            raise PublicError("a client goes on from a round that was not")
         if task.factors != "".join(sorted(self._method.trains(task.round))):
-            raise FedummError(f"--aggregator {self._config.aggregator} does not train {task.factors} in this round")
+            raise PublicError(f"--aggregator {self._config.aggregator} does not train {task.factors} in this round")
         if task.change and not self._method.changes_backbone:
-            raise FedummError(f"--aggregator {self._config.aggregator} never changes the backbone")
+            raise PublicError(f"--aggregator {self._config.aggregator} never changes the backbone")
         if task.control is not None and not self._config.scaffold:
-            raise FedummError("control variates without --scaffold")
+            raise PublicError("control variates without --scaffold")
         if self._private and any(task.scorers.values()):
-            raise FedummError("with --dp local nobody is asked for scores alone")
+            raise PublicError("with --dp local nobody is asked for scores alone")
         if self._answered:
             self._answered.add(task.round)
         self._last = task.round
@@ -113,17 +113,17 @@ class Guard:
     def adapter(self, state: Mapping[str, torch.Tensor], spec: Spec) -> None:
         """What the server says the global adapter, or SCAFFOLD's c, is."""
         if problem := check_state(state, spec) or _huge(state):
-            raise FedummError(f"the server's adapter is none: {problem}")
+            raise PublicError(f"the server's adapter is none: {problem}")
 
     def change(self, change: Change) -> None:
         """What the backbone is to grow by."""
         tensors: AdapterState = {}
         for module, (left, right) in change.items():
             if left.dim() != 2 or right.dim() != 2 or left.shape[1] != right.shape[0]:
-                raise FedummError(f"the change of {ascii(module)[:80]} is no product of two matrices")
+                raise PublicError(f"the change of {ascii(module)[:80]} is no product of two matrices")
             tensors |= {f"{module} (left)": left, f"{module} (right)": right}
         if problem := _huge(tensors):
-            raise FedummError(f"the server's change of the backbone is none: {problem}")
+            raise PublicError(f"the server's change of the backbone is none: {problem}")
 
 
 def _not_among(names: Iterable[str], known: Collection[str]) -> str | None:

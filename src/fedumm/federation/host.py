@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +23,17 @@ from fedumm.backends.protocol import Progress
 from fedumm.config import FederateConfig
 from fedumm.data import DataSplits
 from fedumm.data.partition import ClientShare, Partition
-from fedumm.errors import FedummError
+from fedumm.errors import FedummError, PublicError
 from fedumm.features.report import CacheReport
 from fedumm.federation.first import adapter_digest
 from fedumm.federation.guard import Guard
 from fedumm.federation.link import opened, packed_update
 from fedumm.federation.memory import CONTROL, OWN, RESIDUAL, ClientMemory, part, remembered
-from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
+from fedumm.federation.messages import HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
 from fedumm.federation.rules import check_rules
 from fedumm.federation.start import client_start, steps_of, travelling, unpacked_change
-from fedumm.libraries import installed_versions, likely_cause
+from fedumm.federation.withheld import whole, withheld, without_data
+from fedumm.libraries import installed_versions
 from fedumm.privacy.mechanism import private_update
 from fedumm.report.card import own_card
 from fedumm.seeds import derive
@@ -71,8 +71,8 @@ class Host:
         folder: for what clients keep from round to round.
         index: which of ``hosts`` on this machine it is.
         answered: the last round that a host before it, which has died, has answered.
-        simulated: all hosts are the user's own; otherwise this one is a site, whose only client it is itself.
-        record: with ``--dp local``, where the rounds that were answered are kept; by default in ``folder``.
+        simulated: all hosts, and the server, are this user's own. Otherwise this one is a site: its only client is
+            itself, and errors leave it without their texts (:mod:`fedumm.federation.withheld`).
 
     Raises:
         FedummError: ``name`` can't be one.
@@ -80,11 +80,11 @@ class Host:
 
     def __init__(
         self, name: str, config: FederateConfig, progress: Progress, folder: Path, index: int = 0, hosts: int = 1,
-        answered: int = 0, simulated: bool = False, record: Path | None = None,
+        answered: int = 0, simulated: bool = False,
     ) -> None:  # fmt: skip
-        self._guard = Guard(name, config, simulated, record or folder / f"{name}@rounds.json", answered)
-        self.name, self.config, self.progress, self._simulated = name, config, progress, simulated
-        self._index, self._hosts = index, hosts
+        self._guard = Guard(name, config, simulated, folder / f"{name}@rounds.json", answered)
+        self.name, self.config, self.progress = name, config, progress
+        self._index, self._hosts, self._simulated = index, hosts, simulated
         self._aggregator = get_aggregator(config.aggregator)
         self._dp = check_rules(config) if config.dp == "local" else None
         self._notes: list[str] = []
@@ -105,17 +105,19 @@ class Host:
     def handle(self, message: Message) -> Message:
         """The answer to ``message``; an exception becomes a :class:`HostError`."""
         try:
-            if isinstance(message, Survey):
-                return self._survey(message)
-            if isinstance(message, Setup):
-                return self._setup(message)
-            if isinstance(message, RoundTask):
-                return self._round(message)
-            raise FedummError(f"unexpected message {type(message).__name__}")
-        except FedummError as error:
-            return HostError(str(error))
+            answer = self._answer(message)
         except Exception as error:
-            return HostError(f"{type(error).__name__}: {error}", traceback.format_exc() + likely_cause())
+            return whole(error, message) if self._simulated else withheld(error, message)
+        return answer if self._simulated else without_data(answer)
+
+    def _answer(self, message: Message) -> Message:
+        if isinstance(message, Survey):
+            return self._survey(message)
+        if isinstance(message, Setup):
+            return self._setup(message)
+        if isinstance(message, RoundTask):
+            return self._round(message)
+        raise PublicError(f"unexpected message {type(message).__name__}")
 
     def _survey(self, survey: Survey) -> Sizes:
         self._guard.survey(survey)
@@ -140,7 +142,7 @@ class Host:
         self._guard.setup(setup)
         splits, partition = self._splits, self._partition
         if splits is None or partition is None:
-            raise FedummError("a set-up was asked for before the survey")
+            raise PublicError("a set-up was asked for before the survey")
         device = pick_device(self.config.gpu, self._index)
         self.progress("loading the model", 0, 1)
         backbone = self._backbone = load_backbone(self.config, device)
@@ -187,7 +189,7 @@ class Host:
     def _round(self, task: RoundTask) -> HostReply:
         backbone = self._backbone
         if backbone is None:
-            raise FedummError("a round was asked for before the set-up")
+            raise PublicError("a round was asked for before the set-up")
         self._guard.task(task)
         begun = time.monotonic()
         lost = self._receive(backbone, task)
@@ -215,7 +217,7 @@ class Host:
         """The share of what the last round delivered that this host's arithmetic lost; None if it changed no layer."""
         spec = backbone.slot.spec
         if task.base not in (-1, self._version):
-            raise FedummError(f"it missed a round: it holds the result of {self._version}, not of {task.base}")
+            raise PublicError(f"it missed a round: it holds the result of {self._version}, not of {task.base}")
         if task.change:
             self._fold(backbone, task.change)
         self._global = opened(task.adapter, self._global, spec)

@@ -58,9 +58,13 @@ def _carry_out(path: Path, config: FederateConfig, begun: int) -> int:
 
                 run_in_process(config, RunFolder(path, config, show), console.progress)
             else:
-                from fedumm.federation.flare.runner import run_simulator
+                from fedumm.federation.flare.isolation import can_isolate
+                from fedumm.federation.flare.runner import run_simulator, warning
 
-                run_simulator(path, show, console.progress, config.backend_file)
+                isolated = can_isolate()
+                if text := warning(isolated):
+                    console.line(text)
+                run_simulator(path, show, console.progress, config.backend_file, isolated)
     except KeyboardInterrupt as stop:
         print(f"\nStopped. {what_is_saved(path, config)}", file=sys.stderr)
         return exit_status(stop)
@@ -85,7 +89,8 @@ def export(config: FederateConfig) -> int:
             "--backend_file can't travel in a job: install the backend on every site as a package with an "
             "entry point in the group 'fedumm.backends'."
         )
-    from fedumm.federation.flare.recipe import FedummRecipe, is_our_job, job_name
+    from fedumm.federation.flare.recipe import SERVER_CLASSES, SITE_CLASSES, FedummRecipe, is_our_job, job_name
+    from fedumm.federation.job_options import stays_here
 
     job = Path(config.export_dir) / job_name(config)
     if job.is_symlink() or (job.exists() and not is_our_job(job)):
@@ -98,5 +103,8 @@ def export(config: FederateConfig) -> int:
         raise FedummError(f"--export_dir {config.export_dir} can't be written to: {error}") from error
     print(f"Job for {config.num_clients} sites written to {job}. Submit it with:")
     print(f"  nvflare job submit -j {quoted(job)}")
-    print("Every site needs fedumm installed, and 'fedumm.' in class_allow_list of its local/resources.json.")
+    print("Server and sites need fedumm installed, and its class in class_allow_list of local/resources.json:")
+    print(f"  server: {', '.join(SERVER_CLASSES)}   sites: {', '.join(SITE_CLASSES)}")
+    if own := stays_here(config):
+        print(f"Not in the job, since each machine has its own: {', '.join(f'--{name}' for name in own)}.")
     return 0

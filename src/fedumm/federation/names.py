@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from fedumm.errors import FedummError
+from fedumm.errors import PublicError
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -14,10 +14,10 @@ def check_name(name: object) -> str:
     """``name``, if it can be one: 1 to 64 of the characters ``A-Z a-z 0-9 . _ -``, and not dots alone.
 
     Raises:
-        FedummError: it can't.
+        PublicError: it can't.
     """
     if not (isinstance(name, str) and _NAME.fullmatch(name) and name.strip(".")):
-        raise FedummError(f"no name of a site (1 to 64 of A-Z a-z 0-9 . _ -): {ascii(name)[:80]}")
+        raise PublicError(f"no name of a site (1 to 64 of A-Z a-z 0-9 . _ -): {ascii(name)[:80]}")
     return name
 
 
@@ -25,9 +25,9 @@ def check_names(names: Iterable[object]) -> list[str]:
     """Names of which none is there twice.
 
     Raises:
-        FedummError: one is, or is no name.
+        PublicError: one is, or is no name.
     """
     checked = [check_name(name) for name in names]
     if len(set(checked)) < len(checked):
-        raise FedummError("a client is named twice")
+        raise PublicError("a client is named twice")
     return checked

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from fedumm.adapters import AdapterState
+if TYPE_CHECKING:
+    from fedumm.adapters.state import AdapterState
 
 
 @dataclass(frozen=True)

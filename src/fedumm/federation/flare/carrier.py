@@ -10,6 +10,10 @@ TASK = "fedumm"
 _KEY = "message"
 
 
+class JobAbortedError(Exception):
+    """FLARE ended the job: on an administrator's word, or because a host was lost."""
+
+
 def pack(message: Message) -> Shareable:
     """``message`` as a FLARE shareable. The adapter in it stays bytes: nothing is pickled or converted."""
     shareable = Shareable()

@@ -22,13 +22,15 @@ from typing import Any
 from fedumm.backends.registry import SHIPPED, load_backend_file
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
+from fedumm.federation.flare.framing import receive, send
 from fedumm.federation.flare.serving import answer_messages
-from fedumm.federation.flare.watch import PROGRESS, leave_with_launcher
+from fedumm.federation.flare.watch import PROGRESS, STARTING, leave_with_launcher
 from fedumm.federation.messages import Message, from_wire, to_wire
+from fedumm.federation.withheld import whole
 from fedumm.report.run_folder import CLIENTS, read_config, write_atomically
 
 SOCKETS = "FEDUMM_HOST_SOCKETS"
-"""Environment variable with the folder of the sockets."""
+"""Environment variable with the folder of the sockets, which only this user may enter."""
 
 _PROGRESS_EVERY = 0.5
 _RETRY = 0.05
@@ -48,8 +50,8 @@ class RemoteHost:
             FedummError: its process died.
         """
         try:
-            self._connection.send(to_wire(message))
-            return from_wire(self._connection.recv())
+            send(self._connection, to_wire(message))
+            return from_wire(receive(self._connection))
         except (EOFError, OSError) as error:
             raise FedummError(f"the process of {self._name} died (out of memory?)") from error
 
@@ -120,7 +122,7 @@ def _context(config: FederateConfig) -> Any:
 def _serve(name: str, index: int, count: int, folder: Path, backend_file: str) -> None:
     leave_with_launcher()
     progress = _ProgressFile(folder / PROGRESS / f"{name}.json")
-    progress("starting", 0, 1)
+    progress(STARTING, 0, 1)
     config = read_config(folder)
 
     def make_host() -> Any:
@@ -132,7 +134,7 @@ def _serve(name: str, index: int, count: int, folder: Path, backend_file: str) -
 
     # The end of FLARE's process, on the other side, is the end of this one.
     with contextlib.suppress(EOFError), Listener(str(_address(name)), "AF_UNIX") as listener:
-        answer_messages(listener.accept(), make_host)
+        answer_messages(listener.accept(), make_host, whole)
 
 
 if __name__ == "__main__":

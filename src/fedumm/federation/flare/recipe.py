@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from nvflare.job_config.api import FedJob
 from nvflare.recipe.spec import Recipe
 
-from fedumm.config import OF_ONE_RUN, FederateConfig
+from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.flare.carrier import TASK
-from fedumm.federation.flare.controller import ServerController
-from fedumm.federation.flare.executor import HostExecutor
+from fedumm.federation.job_options import job_options
+from fedumm.flare import HostExecutor, ServerController
+
+SERVER_CLASSES = ("fedumm.flare.ServerController",)
+SITE_CLASSES = ("fedumm.flare.HostExecutor",)
+"""What a job's configurations name, and ``class_allow_list`` of the server and of a site must admit: exactly these."""
+
+NO_LOGS = {"allow_log_streaming": False}
+"""For a site: FLARE's own log streamer is a class of the job, and sends any file of the job's folder to the server."""
 
 _POLL = 0.05
 
@@ -42,7 +47,7 @@ def is_our_job(folder: Path) -> bool:
     try:
         named = json.loads((folder / "meta.json").read_bytes())["name"] == folder.name
         text = next(folder.glob("*/config/config_fed_server.json")).read_text(encoding="utf-8")
-        return named and ServerController.__module__ in text
+        return named and SERVER_CLASSES[0] in text
     except (OSError, ValueError, KeyError, TypeError, RecursionError, StopIteration):
         return False
 
@@ -50,27 +55,23 @@ def is_our_job(folder: Path) -> bool:
 class FedummRecipe(Recipe):  # type: ignore[misc]
     """A federated run as a FLARE recipe, for ``execute(env)`` or ``export(folder)``.
 
-    The job holds options only. Sites run the ``fedumm`` they have installed, so a site that lists
-    allowed classes (``class_allow_list`` in ``local/resources.json``) needs the entry ``fedumm.``.
+    The job holds options only. Server and sites run the ``fedumm`` that they have installed, and admit the classes of
+    :data:`SERVER_CLASSES` and :data:`SITE_CLASSES`.
 
     Args:
         config: the run's options.
-        run_dir: run folder of a simulated run; None for a job to be submitted.
-        num_hosts: simulated hosts; 0 for real sites, which host one client each.
+        num_hosts: simulated hosts, whose options are in the run's folder; 0 for real sites, which host one client each.
 
     Raises:
-        FedummError: the options' ``name`` can't be a job's.
+        FedummError: the options' ``name`` can't be a job's, or a path of this machine would have to travel.
     """
 
-    def __init__(self, config: FederateConfig, run_dir: Path | None = None, num_hosts: int = 0) -> None:
+    def __init__(self, config: FederateConfig, num_hosts: int = 0) -> None:
         job = FedJob(name=job_name(config), min_clients=num_hosts or config.num_clients)
         job.set_app_packages(["fedumm"])
-        arguments: dict[str, Any] = {
-            "run_config": {name: value for name, value in asdict(config).items() if name not in OF_ONE_RUN},
-            "num_hosts": num_hosts,
-        }
-        job.to_server(ServerController(run_dir=str(run_dir.resolve()) if run_dir else "", **arguments), id="fedumm")
+        options = {} if num_hosts else job_options(config)
+        job.to_server(ServerController(options), id="fedumm")
         job.to_server({"server": {"task_request_interval": _POLL}})
-        job.to_clients(HostExecutor(**arguments), tasks=[TASK])
+        job.to_clients(HostExecutor(options), tasks=[TASK])
         job.to_clients({"default_task_fetch_interval": _POLL})
         super().__init__(job)

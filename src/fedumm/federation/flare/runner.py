@@ -18,22 +18,42 @@ import psutil
 from fedumm.errors import FedummError
 from fedumm.federation.flare.environment import python_command
 from fedumm.federation.flare.host_process import SOCKETS
-from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, alive
+from fedumm.federation.flare.isolation import other_users
+from fedumm.federation.flare.simulate import ISOLATED
+from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, RUN, STARTING, alive
 from fedumm.report.run_folder import LOG, METRICS, ROUNDS, RunFolder, read_config
 from fedumm.stopping import undisturbed
 from fedumm.temporary import folder_for_sockets, survives_splitting
+from fedumm.texts import one_line
 
 _EVERY = 0.2
 _FIGURE_GRACE = 20.0
+_LONGEST_START = 300.0
+"""Seconds in which FLARE asks a host that waits for its first question; a busy machine takes a minute."""
 Show = Callable[[dict[str, Any]], None]
 ShowProgress = Callable[[str, int, int, str], None]
 
 
-def run_simulator(folder: Path, show: Show, progress: ShowProgress, backend_file: str = "") -> None:
+def warning(isolated: bool) -> str:
+    """What the user should know before a simulation on a machine that others use; empty if there is nothing."""
+    others = [] if isolated else other_users()
+    if not others:
+        return ""
+    return (
+        f"Others have processes on this machine ({one_line(', '.join(others), 100)}), and NVIDIA FLARE's simulator "
+        "takes orders on local ports without a key: they could run code as you. --in_process gives the same result "
+        "without."
+    )
+
+
+def run_simulator(
+    folder: Path, show: Show, progress: ShowProgress, backend_file: str = "", isolated: bool = False
+) -> None:
     """Run to the end, showing each record of ``metrics.jsonl`` as it appears.
 
     Args:
         backend_file: what the user named; the run's processes are told of it here, and by no file.
+        isolated: FLARE's processes get a network of their own (:mod:`fedumm.federation.flare.isolation`).
 
     Raises:
         FedummError: the run failed, or one of its processes died.
@@ -41,23 +61,28 @@ def run_simulator(folder: Path, show: Show, progress: ShowProgress, backend_file
     """
     # Not in the run folder: sockets are made in it, and the names of those are limited to 107 bytes.
     with folder_for_sockets() as temporary:
-        _simulate(folder, show, progress, backend_file, temporary)
+        _simulate(folder, show, progress, backend_file, isolated, temporary)
 
 
-def _simulate(folder: Path, show: Show, progress: ShowProgress, backend_file: str, temporary: str) -> None:
+def _simulate(
+    folder: Path, show: Show, progress: ShowProgress, backend_file: str, isolated: bool, temporary: str
+) -> None:
     # A part of the run that was killed may have left these.
     (folder / ERROR).unlink(missing_ok=True)
     shutil.rmtree(folder / PROGRESS, ignore_errors=True)
     children: list[subprocess.Popen[bytes]] = []
     programs = {"simulate": [sys.executable], "host_process": python_command(read_config(folder))}
+    flags = {"simulate": [ISOLATED] if isolated else [], "host_process": []}
     environment = {
-        **os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1", "TMPDIR": temporary, SOCKETS: temporary,
+        **os.environ, LAUNCHER: str(os.getpid()), RUN: str(folder.resolve()), "PYTHONUNBUFFERED": "1",
+        "TMPDIR": temporary, SOCKETS: temporary,
         "PYTHONSAFEPATH": "1",  # python -m would import what lies in the folder that the user happens to be in
     }  # fmt: skip
     try:
         with open(folder / LOG, "wb") as log:
             for module, python in programs.items():
-                command = [*python, "-m", f"fedumm.federation.flare.{module}", str(folder), backend_file]
+                program = [*python, "-m", f"fedumm.federation.flare.{module}"]
+                command = [*program, str(folder), backend_file, *flags[module]]
                 children.append(
                     subprocess.Popen(
                         command,
@@ -94,6 +119,7 @@ def _follow(children: list[subprocess.Popen[bytes]], folder: Path, show: Show, p
     flare, hosts = children
     records = _Tail(folder / METRICS)
     finished_at: float | None = None
+    waiting = _Start()
     while flare.poll() is None and hosts.poll() is None:
         for record in records.read():
             show(record)
@@ -102,7 +128,9 @@ def _follow(children: list[subprocess.Popen[bytes]], folder: Path, show: Show, p
         _raise_error(folder)
         if finished_at is None:
             _raise_lost(folder, flare)
-            for host, state in _states(folder).items():
+            states = _states(folder)
+            waiting.check(states)
+            for host, state in states.items():
                 progress(state["text"], state["done"], state["total"], host)
         elif (folder / ROUNDS).exists() or time.monotonic() - finished_at > _FIGURE_GRACE:
             # All is written. FLARE would now sleep for some seconds before it ends.
@@ -138,6 +166,27 @@ def _raise_lost(folder: Path, flare: subprocess.Popen[bytes]) -> None:
             raise FedummError(
                 f"The process of {host} died while '{state['text']}' (out of memory?); see {folder / LOG}. "
                 "Finished rounds are kept."
+            )
+
+
+class _Start:
+    """Ends the wait for a question that does not come, since something else than FLARE answered its first call."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._over = False
+
+    def check(self, states: dict[str, dict[str, Any]]) -> None:
+        if self._over or not states:
+            return
+        idle = [host for host, state in states.items() if state["text"] == STARTING]
+        self._over = not idle
+        self._since = self._since or time.monotonic()
+        if not self._over and time.monotonic() - self._since > _LONGEST_START:
+            raise FedummError(
+                f"{', '.join(idle)}: NVIDIA FLARE's simulator asked nothing in {_LONGEST_START:g} s. It does not work "
+                "here, or another program of this machine connected to its ports first. --in_process gives the same "
+                "result without it."
             )
 
 

@@ -6,26 +6,31 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from fedumm.errors import FedummError
-from fedumm.federation.messages import HostError, from_wire, to_wire
+from fedumm.federation.flare.framing import receive, send
+from fedumm.federation.messages import HostError, Message, from_wire, to_wire
 
 if TYPE_CHECKING:
     from fedumm.federation.host import Host
 
 
-def answer_messages(connection: Connection[Any, Any], make_host: Callable[[], Host]) -> None:
+def answer_messages(
+    connection: Connection[Any, Any], make_host: Callable[[], Host], failed: Callable[[Exception, Message], HostError]
+) -> None:
     """Answer what comes, with a host that is made when the first message does.
+
+    Args:
+        failed: what is answered where no host can be made.
 
     Raises:
         EOFError: the other end was closed.
     """
     host: Host | None = None
     while True:
-        message = from_wire(connection.recv())
+        message = from_wire(receive(connection))
         try:
             if host is None:
                 host = make_host()
             answer = host.handle(message)
-        except FedummError as error:
-            answer = HostError(str(error))
-        connection.send(to_wire(answer))
+        except Exception as error:
+            answer = failed(error, message)
+        send(connection, to_wire(answer))

@@ -1,7 +1,7 @@
-"""``python -m fedumm.federation.flare.simulate RUN_FOLDER BACKEND_FILE``: one run in FLARE's simulator.
+"""``python -m fedumm.federation.flare.simulate RUN_FOLDER BACKEND_FILE [--isolated]``: one run in FLARE's simulator.
 
 Started by :mod:`fedumm.federation.flare.runner` in a process of its own, so that FLARE's
-output goes to a file and everything it starts can be ended together.
+output goes to a file and everything it starts can be ended together. With ``--isolated`` it has a network of its own.
 """
 
 from __future__ import annotations
@@ -12,34 +12,40 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
-from nvflare.recipe.sim_env import SimEnv
-
-from fedumm.federation.flare.recipe import FedummRecipe
+from fedumm.federation.flare.isolation import isolate
 from fedumm.federation.flare.watch import leave_with_launcher
-from fedumm.federation.topology import assign, host_count
-from fedumm.report.run_folder import read_config
 
 WORKSPACE = "flare"
+ISOLATED = "--isolated"
 
 
 def main(folder: str, backend_file: str) -> None:
     """Build the recipe from the folder's ``config.yaml`` and run it. The backend's file is for model cards only."""
+    # Only now: a process with threads can't have a network of its own any more.
+    from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
+    from nvflare.recipe.sim_env import SimEnv
+
+    from fedumm.federation.flare.recipe import SERVER_CLASSES, SITE_CLASSES, FedummRecipe
+    from fedumm.federation.topology import assign, host_count
+    from fedumm.report.run_folder import read_config
+
     leave_with_launcher()
     path = Path(folder).resolve()
     config = replace(read_config(path), backend_file=backend_file)
     hosts = host_count(config)
-    recipe = FedummRecipe(config, path, hosts)
+    recipe = FedummRecipe(config, hosts)
     workspace = path / WORKSPACE
     local = workspace / recipe.name / "local"
     # Of the part of the run that is gone on with.
     shutil.rmtree(workspace, ignore_errors=True)
     local.mkdir(parents=True)
-    allowed = {"format_version": 2, "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, "fedumm."]}
+    allowed = {"format_version": 2, "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, *SERVER_CLASSES, *SITE_CLASSES]}
     (local / "resources.json").write_text(json.dumps(allowed))
     clients = list(assign(config.num_clients, hosts))
     recipe.execute(SimEnv(clients=clients, num_threads=hosts, workspace_root=str(workspace), log_config="concise"))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[3:] == [ISOLATED]:
+        isolate()
+    main(*sys.argv[1:3])

@@ -6,29 +6,40 @@ FLARE's process needs no torch, and the child may run in another environment (``
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from fedumm.config import FederateConfig
-from fedumm.errors import FedummError
+from fedumm.errors import PublicError
 from fedumm.federation.flare.environment import python_command
+from fedumm.federation.flare.framing import receive, send
 from fedumm.federation.flare.serving import answer_messages
 from fedumm.federation.flare.watch import LAUNCHER, leave_with_launcher
 from fedumm.federation.messages import HostError, Message, RoundTask, Setup, Survey, from_wire, to_wire
+from fedumm.federation.withheld import withheld
 from fedumm.report.run_folder import CLIENTS
 
 LOG = "host.log"
-"""What the host and its libraries print, in the job's folder at the site."""
+"""What the host and its libraries print, and what is behind the errors that the server is told of."""
 
 _POLL = 0.2
 _SECONDS_TO_END = 5.0
+
+
+def write_log(folder: Path, text: str) -> None:
+    """Add ``text`` to the log of this job."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(folder / LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
+        log.write(text)
 
 
 class StoppedHostError(Exception):
@@ -42,11 +53,11 @@ class SiteHost:
 
     Args:
         config: the run's options.
-        folder: the job's folder at the site, for what the client keeps and for the log.
+        folder: of this job at the site, for what the client keeps and for the log.
         stop: whether FLARE wants this process to stop.
     """
 
-    def __init__(self, name: str, config: dict[str, Any], folder: Path, stop: Callable[[], bool]) -> None:
+    def __init__(self, name: str, config: FederateConfig, folder: Path, stop: Callable[[], bool]) -> None:
         self._name, self._config, self._folder, self._stop = name, config, folder, stop
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
@@ -62,14 +73,15 @@ class SiteHost:
         """The host's answer.
 
         Raises:
-            FedummError: its process could not be started, or died.
+            PublicError: its process died.
+            FedummError: it could not be started.
             StoppedHostError: FLARE wants to stop.
         """
         if self._child is None:
             self._start()
             for known in self._before_rounds.values():
                 if isinstance(answer := self._ask(known), HostError):
-                    raise FedummError(answer.message)
+                    raise PublicError(answer.message)
         answer = self._ask(message)
         if isinstance(message, Survey | Setup):
             self._before_rounds[type(message)] = message
@@ -78,8 +90,8 @@ class SiteHost:
         return answer
 
     def _start(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        command = python_command(FederateConfig(**self._config))
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        command = python_command(self._config)
         ours, theirs = multiprocessing.Pipe()
         with open(self._folder / LOG, "ab") as log, theirs:
             self._child = subprocess.Popen(
@@ -92,21 +104,21 @@ class SiteHost:
             )
         self._connection = ours
         # With local privacy a round must not be answered twice, by no child.
-        first = {"name": self._name, "config": self._config, "folder": str(self._folder), "answered": self._answered}
+        first = {"name": self._name, "config": asdict(self._config), "folder": str(self._folder)}
         with contextlib.suppress(OSError):  # it died: the first question will say so
-            ours.send(first)
+            send(ours, {**first, "answered": self._answered})
 
     def _ask(self, message: Message) -> Message:
         assert self._connection is not None
         try:
-            self._connection.send(to_wire(message))
+            send(self._connection, to_wire(message))
             while not self._connection.poll(_POLL):
                 if self._stop():
                     self.close()
                     raise StoppedHostError
-            return from_wire(self._connection.recv())
+            return from_wire(receive(self._connection))
         except (EOFError, OSError) as error:
-            raise FedummError(self._obituary()) from error
+            raise PublicError(self._obituary()) from error
 
     def _obituary(self) -> str:
         status = self.close()
@@ -134,8 +146,9 @@ def main(descriptor: int) -> None:
     """The child: answer what comes on an inherited connection until that is closed."""
     connection: Connection[Any, Any] = Connection(descriptor)
     leave_with_launcher()
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     with contextlib.suppress(EOFError):
-        first = connection.recv()
+        first = receive(connection)
         config = FederateConfig(**first["config"])
 
         def make_host() -> Any:
@@ -144,7 +157,7 @@ def main(descriptor: int) -> None:
             folder = Path(first["folder"]) / CLIENTS
             return Host(first["name"], config, lambda *_: None, folder, answered=first["answered"])
 
-        answer_messages(connection, make_host)
+        answer_messages(connection, make_host, withheld)
 
 
 if __name__ == "__main__":

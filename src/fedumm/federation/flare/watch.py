@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 import psutil
 
@@ -12,8 +13,20 @@ PROGRESS = "progress"
 ERROR = "error.txt"
 """Left in the run folder for the launcher: what each process does now, and why the run was given up."""
 
+STARTING = "starting"
+"""What a host does until it is asked for the first time."""
+
 LAUNCHER = "FEDUMM_LAUNCHER_PID"
+RUN = "FEDUMM_SIMULATED_RUN"
+"""Environment variables: the launcher's process, and the folder of the run that it simulates. No job can set them."""
+
 _EVERY = 1.0
+
+
+def simulated_run() -> Path | None:
+    """The folder of the simulated run that this process is part of; None on a real server or site."""
+    folder = os.environ.get(RUN)
+    return Path(folder) if folder else None
 
 
 def leave_with_launcher() -> None:

@@ -1,0 +1,73 @@
+"""Which options a job for real sites holds: none of the exporter's machine, no path and no code."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import fields
+from typing import Any
+
+from fedumm.config import FederateConfig, from_mapping
+from fedumm.data.source import available_sources
+from fedumm.errors import FedummError
+from fedumm.texts import one_line
+
+_NAMES = ("model_name_or_path", "dataset")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_TRAVELLING = {f.name for f in fields(FederateConfig) if f.metadata["travels"]}
+
+
+def job_options(config: FederateConfig) -> dict[str, Any]:
+    """What of ``config`` a job holds.
+
+    Raises:
+        FedummError: the model or the data set is a path of this machine.
+    """
+    _check_names(config, "is a path of this machine, and a job is for others: name")
+    return {name: getattr(config, name) for name in sorted(_TRAVELLING)}
+
+
+def stays_here(config: FederateConfig) -> list[str]:
+    """Options that were given, change how a host works, and are not in the job: each site has its own."""
+    of_the_export = {"export_dir", "name", "overwrite", "resume_if_exists"}
+    return [
+        f.name
+        for f in fields(config)
+        if f.name not in _TRAVELLING | of_the_export and getattr(config, f.name) != f.default
+    ]
+
+
+def config_of_job(options: Any) -> FederateConfig:
+    """The options of a job that comes from somebody else.
+
+    Raises:
+        FedummError: they are not such as :func:`job_options` gives: another type, an option that is a machine's own, a
+            path, a value out of bounds.
+    """
+    if not isinstance(options, dict):
+        raise FedummError(f"The job's run_config is of type {type(options).__name__}, not a mapping of options.")
+    for f in fields(FederateConfig):
+        if f.name in options and f.name not in _TRAVELLING:
+            raise FedummError(f"The job sets --{f.name}, which is each machine's own: no job may.")
+    config = from_mapping(FederateConfig, options, "the job")
+    _check_names(config, "is no name. A job names")
+    for name in _NAMES:
+        # A folder beside FLARE's own would be taken for it.
+        if getattr(config, name) not in _shipped() and os.path.lexists(getattr(config, name)):
+            raise FedummError(f"--{name} {one_line(getattr(config, name))}: there is a file of that name here.")
+    return config
+
+
+def _shipped() -> set[str]:
+    return {"", "tiny", *available_sources()}
+
+
+def _check_names(config: FederateConfig, problem: str) -> None:
+    for name in _NAMES:
+        value = getattr(config, name)
+        if value not in _shipped() and not _NAME.fullmatch(value):
+            own = "the data set by one that fedumm ships, " if name == "dataset" else "the model by 'tiny', "
+            raise FedummError(
+                f"--{name} {one_line(value)} {problem} {own}a Hub id, or the name under which the sites' policies "
+                "have it."
+            )

@@ -1,0 +1,190 @@
+"""The two classes that NVIDIA FLARE builds by name: all that ``class_allow_list`` of a server or a site has to admit.
+
+Sites have these names in their configuration: they do not move. A job chooses their arguments, so the constructors
+take nothing but options (:mod:`fedumm.federation.job_options`), and where a simulated run lies is told by its launcher.
+Nothing else is defined here: an entry of that list that is cut short would admit it.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+from nvflare.apis.client import Client
+from nvflare.apis.controller_spec import ClientTask, Task
+from nvflare.apis.event_type import EventType
+from nvflare.apis.executor import Executor
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.impl.controller import Controller
+from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.signal import Signal
+
+from fedumm import errors
+from fedumm.federation import admission, job_options, messages, topology, withheld
+from fedumm.federation.flare import carrier, site_host, watch
+from fedumm.report import run_folder
+
+__all__ = ["HostExecutor", "ServerController"]
+
+_POLL = 0.05
+
+
+class HostExecutor(Executor):  # type: ignore[misc]
+    """Gives FLARE's tasks to one host, which it keeps, with its backbone, for the whole job.
+
+    On a real site the host runs in a child of this process (:mod:`fedumm.federation.flare.site_host`), in a simulation
+    beside FLARE (:mod:`fedumm.federation.flare.host_process`): this process needs no torch.
+
+    Args:
+        run_config: the options of the job; a simulated run has its own in its folder.
+
+    Raises:
+        FedummError: a job may not ask for this.
+    """
+
+    # Arguments are stored under their own names: FLARE's job export reads them back from there.
+    def __init__(self, run_config: dict[str, Any]) -> None:
+        super().__init__()
+        self.run_config = run_config
+        self._config = None if watch.simulated_run() else job_options.config_of_job(run_config)
+        self._host: Any = None
+        self._abort = Signal()
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        """Answer one message."""
+        if task_name != carrier.TASK:
+            return make_reply(ReturnCode.TASK_UNKNOWN)
+        self._abort = abort_signal
+        try:
+            if self._host is None:
+                self._host = self._make_host(fl_ctx)
+            return carrier.pack(self._host.handle(carrier.unpack(shareable)))
+        except Exception as error:
+            # FLARE would pass on no more than that there was one.
+            return carrier.pack(self._failure(error, fl_ctx))
+
+    def _make_host(self, fl_ctx: FLContext) -> Any:
+        name = fl_ctx.get_identity_name()
+        if self._config is None:
+            from fedumm.federation.flare.host_process import RemoteHost
+
+            watch.leave_with_launcher()
+            return RemoteHost(name)
+        own = fl_ctx.get_engine().get_workspace().get_site_config_dir()
+        config = admission.site_config(self.run_config, own)
+        return site_host.SiteHost(name, config, self._folder(fl_ctx), lambda: self._abort.triggered)
+
+    def _failure(self, error: Exception, fl_ctx: FLContext) -> messages.HostError:
+        if self._config is None:
+            return withheld.whole(error)
+        # Not into FLARE's log, which a site may send to the server.
+        site_host.write_log(self._folder(fl_ctx), traceback.format_exc())
+        return messages.HostError(withheld.told(error, "process"))
+
+    def _folder(self, fl_ctx: FLContext) -> Path:
+        """Beside the folders of FLARE's jobs: what is in those, a job may have sent to the server as a log."""
+        root = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
+        return root / "fedumm" / str(fl_ctx.get_job_id())
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """End the child with the job."""
+        if event_type == EventType.END_RUN and isinstance(self._host, site_host.SiteHost):
+            self._host.close()
+
+
+class ServerController(Controller):  # type: ignore[misc]
+    """Broadcasts what :class:`fedumm.federation.server.Server` says, and hands it the answers. It loads no model.
+
+    Args:
+        run_config: the options of the job; a simulated run has its own in its folder.
+
+    Raises:
+        FedummError: a job may not ask for this.
+    """
+
+    def __init__(self, run_config: dict[str, Any]) -> None:
+        super().__init__(task_check_period=_POLL)
+        self.run_config = run_config
+        self._run = watch.simulated_run()
+        self._config = run_folder.read_config(self._run) if self._run else job_options.config_of_job(run_config)
+        self._answers: dict[str, messages.Message] = {}
+
+    def set_communicator(self, communicator: Any) -> None:
+        """FLARE 2.9 sets ``task_check_period``, but its communicator reads ``_task_check_period``."""
+        super().set_communicator(communicator)
+        if hasattr(communicator, "_task_check_period"):
+            communicator._task_check_period = _POLL
+
+    def start_controller(self, fl_ctx: FLContext) -> None:
+        """End with the process that started the simulator, however that ended."""
+        watch.leave_with_launcher()
+
+    def stop_controller(self, fl_ctx: FLContext) -> None:
+        """Nothing is held."""
+
+    def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
+        """The whole run."""
+        # Not above: the process that only builds the job has no use for torch.
+        from fedumm.federation.drive import drive
+        from fedumm.federation.server import Server
+
+        path: Path = self._run or self._own_folder(fl_ctx)
+        folder = run_folder.RunFolder(path, self._config)
+        try:
+            server = Server(self._config, self._assignments(fl_ctx), folder, balance=bool(self._run))
+            drive(server, lambda message: self._send(message, list(server.assignments), abort_signal, fl_ctx))
+        except carrier.JobAbortedError:
+            self.log_info(fl_ctx, "the job was aborted")
+        except errors.FedummError as error:
+            run_folder.write_atomically(path / watch.ERROR, str(error))
+            self.system_panic(str(error), fl_ctx)
+        finally:
+            folder.finish()
+
+    def _own_folder(self, fl_ctx: FLContext) -> Path:
+        workspace = fl_ctx.get_engine().get_workspace()
+        path = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / "fedumm"
+        run_folder.create(path, self._config, "nvflare job submit")
+        return path
+
+    def _assignments(self, fl_ctx: FLContext) -> dict[str, list[str]]:
+        config = self._config
+        if self._run:
+            return topology.assign(config.num_clients, topology.host_count(config))
+        sites = sorted((client.name for client in fl_ctx.get_engine().get_clients()), key=topology.natural)
+        if len(sites) != config.num_clients:
+            raise errors.FedummError(
+                f"The job was exported for --num_clients {config.num_clients}, but {len(sites)} sites take part: "
+                f"{', '.join(sites)}."
+            )
+        return {site: [site] for site in sites}
+
+    def _send(
+        self, message: messages.Message, hosts: list[str], abort_signal: Signal, fl_ctx: FLContext
+    ) -> dict[str, messages.Message]:
+        self._answers = {}
+        task = Task(name=carrier.TASK, data=carrier.pack(message), result_received_cb=self._received)
+        self.broadcast_and_wait(task, fl_ctx, targets=hosts, min_responses=len(hosts), abort_signal=abort_signal)
+        if abort_signal.triggered:
+            raise carrier.JobAbortedError
+        lost = messages.HostError("no answer: the process died or the connection was lost")
+        return {host: self._answers.get(host, lost) for host in hosts}
+
+    def _received(self, client_task: ClientTask, fl_ctx: FLContext) -> None:
+        result, host = client_task.result, client_task.client.name
+        code = result.get_return_code()
+        try:
+            ok = code == ReturnCode.OK
+            answer = carrier.unpack(result) if ok else messages.HostError(f"NVIDIA FLARE reports {code}")
+        except Exception as error:
+            # FLARE would give up the task for everybody.
+            answer = messages.HostError(f"{type(error).__name__}: {error}")
+        self._answers[host] = answer
+        client_task.result = None
+
+    def process_result_of_unknown_task(
+        self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext
+    ) -> None:
+        """A late answer to a finished task is dropped."""
