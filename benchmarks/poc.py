@@ -44,14 +44,19 @@ class Deployment:
         """
         command = [str(Path(sys.executable).parent / "nvflare"), "--format", "json", *arguments]
         result = subprocess.run(
-            command, env=self._environment, capture_output=True, text=True, cwd=self.folder, timeout=_SECONDS
+            command, env=self._environment, capture_output=True, text=True, cwd=self.folder, timeout=2 * _SECONDS
         )
         if result.returncode:
             raise RuntimeError(f"{' '.join(command)}\n{result.stdout}{result.stderr}")
         return json.loads(result.stdout.splitlines()[-1]).get("data")
 
     def __enter__(self) -> Deployment:
-        self.nvflare("poc", "start")
+        try:
+            # On a busy machine the default of 30 seconds is too short, and what was started would go on for ever.
+            self.nvflare("poc", "start", "--timeout", str(_SECONDS))
+        except BaseException:
+            self.nvflare("poc", "stop")
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -182,13 +182,13 @@ def test_there_is_no_split_of_own_data_to_show(tmp_path: Path) -> None:
 # what is told of labels
 
 
-def counted(config: FederateConfig, answers: list[str]) -> dict[str, dict[str, int]]:
+def counted(config: FederateConfig, answers: list[str], simulated: bool = True) -> dict[str, dict[str, int]]:
     from datasets import Dataset
 
     ids = [f"patient-{row}" for row in range(len(answers))]
     rows = Dataset.from_dict({"multiple_choice_answer": answers, "question_id": ids})
     partition, labels = partition_for(config, rows, SITES)
-    return label_counts(config, partition, rows, labels)
+    return label_counts(config, partition, rows, labels, simulated)
 
 
 @given(st.lists(st.sampled_from(["no", "yes", "left", "right", "pneumonia"]), min_size=20, max_size=60),
@@ -214,6 +214,13 @@ def test_names_are_for_simulations_and_none_is_none() -> None:
     answers = ["yes", "no"] * 20
     assert {*counted(toy_config(num_clients=2), answers)["site-1"]} == {"yes", "no"}
     assert counted(toy_config(num_clients=2, label_counts="none"), answers) == {"site-1": {}, "site-2": {}}
+
+
+def test_a_site_tells_no_names_whatever_its_options() -> None:
+    """Also where nobody has looked at what the job asks for."""
+    config = toy_config(num_clients=2, label_counts="names", partition_by="question_id")
+    told = counted(config, ["yes"] * 30 + ["no"] * 10, simulated=False)
+    assert {label for own in told.values() for label in own} <= {"answer 1", "answer 2", RARE}
 
 
 def test_every_host_calls_an_answer_alike() -> None:

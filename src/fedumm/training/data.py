@@ -99,18 +99,19 @@ def partition_for(
 
 
 def label_counts(
-    config: FederateConfig, partition: Partition, rows: Any, labels: Sequence[str]
+    config: FederateConfig, partition: Partition, rows: Any, labels: Sequence[str], simulated: bool = True
 ) -> dict[str, dict[str, int]]:
     """What may be told of each client's training rows: how many there are of which label.
 
-    ``names``: of each of ``labels``, by which the rows were split. ``ranks``: of each answer, which is called by its
-    place among all rows' answers, the most frequent first. An answer's text, or a digest of it, which whoever guesses
-    the text can compute as well, is not in it. Answers that a client has few rows of are counted together. Nothing with
-    ``none``, and nothing with ``--partition own``, where each site's ranks would be its own.
+    ``names``: of each of ``labels``, by which the rows were split; only if all clients are ``simulated``, else as
+    ``ranks``: of each answer, which is called by its place among all rows' answers, the most frequent first. An
+    answer's text, or a digest of it, which whoever guesses the text can compute as well, is not in it. Answers that a
+    client has few rows of are counted together. Nothing with ``none``, and nothing with ``--partition own``, where each
+    site's ranks would be its own.
     """
     if config.own_data or config.label_counts == "none":
         return {client: {} for client in partition.shares}
-    if config.label_counts == "names":
+    if config.label_counts == "names" and simulated:
         return partition.counts(labels)
     if not {ANSWER, "answer_type"} & set(rows.column_names):
         return {client: {} for client in partition.shares}
