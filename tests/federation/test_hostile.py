@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commands import federate, flags, prepare, records, results
-from fedumm.federation.checks import Accepted, Expected, limits, norm_between
+from fedumm.federation.checks import Accepted, Expected, norm_between
 from fedumm.federation.combine import Combiner
 from fedumm.federation.host import Host
 from fedumm.federation.messages import Update
+from fedumm.federation.outliers import OUTLIER, limits
 from fedumm.federation.topology import client_names
 from fedumm.report.run_folder import read_records
 from fedumm.shell import command_line
@@ -141,7 +142,7 @@ def test_a_round_that_is_repeated_comes_out_as_if_nobody_had_failed(
 def test_an_update_is_no_longer_than_it_may_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over: str, limit: float
 ) -> None:
-    """By a limit that is given, or by ten times what the others' norms suggest."""
+    """By a limit that is given, or by three times what the others' norms suggest."""
     used: list[Accepted] = []
     real = Combiner.combine
 
@@ -154,7 +155,7 @@ def test_an_update_is_no_longer_than_it_may_be(
     config = toy_config(**lora_options(**QUICK, num_rounds=1, max_update_norm=limit, over_norm=over))
     run = Driven(tmp_path / "run", {"host-1": client_names(3)}, config)
     norms = {r["client"]: r["norm"] for r in read_records(run.folder) if r["event"] == "client"}
-    highest = limit or 10 * max(norms["site-1"], norms["site-2"])
+    highest = limit or OUTLIER * max(norms["site-1"], norms["site-2"])
     assert norms["site-3"] > 1e4
     lengths = {a.update.client: norm_between(a.adapter(), a.expected.start) for a in used}
     assert lengths["site-1"] == norms["site-1"], "as it is"
@@ -174,10 +175,10 @@ def accepted_with(client: str, norm: float, steps: int) -> Accepted:
 @st.composite
 def honest_clients(draw: st.DrawFn) -> list[Accepted]:
     """Two to twelve clients of 1 to 300 steps, whose norms grow with the power 1/2 to 1 of these, and differ by a
-    factor of up to 9 otherwise."""
+    factor of up to 2.8 otherwise; measured is 1.1 (docs/aggregation.md)."""
     power = draw(st.floats(0.5, 1.0))
     unit = draw(st.floats(1e-6, 1e2))
-    sizes = draw(st.lists(st.tuples(st.integers(1, 300), st.floats(1 / 3, 3.0)), min_size=2, max_size=12))
+    sizes = draw(st.lists(st.tuples(st.integers(1, 300), st.floats(0.6, 1.68)), min_size=2, max_size=12))
     return [accepted_with(f"site-{i}", unit * own * t**power, t) for i, (t, own) in enumerate(sizes, 1)]
 
 

@@ -93,7 +93,7 @@ def change(**fields: Any) -> Reply:
     """Both clients answer well, but for ``fields`` of site-2's updates."""
 
     def reply(task: RoundTask) -> list[Update]:
-        second = good(task, "site-2", 8.0)
+        second = good(task, "site-2", 5.0)
         altered = Update(**{**second.__dict__, **fields}) if task.train else second
         return [good(task, "site-1", 2.0), altered]
 
@@ -173,7 +173,7 @@ def test_with_noise_at_the_client_no_round_is_repeated(tmp_path: Path) -> None:
 
 def test_the_mean_weighs_by_samples(tmp_path: Path) -> None:
     server = run(tmp_path, change(), num_rounds=1)
-    assert torch.allclose(server.adapter["w"], torch.full((3,), (30 * 2.0 + 10 * 8.0) / 40))
+    assert torch.allclose(server.adapter["w"], torch.full((3,), (30 * 2.0 + 10 * 5.0) / 40))
 
 
 def test_without_a_usable_update_the_run_ends_and_the_last_good_state_stays(tmp_path: Path) -> None:
@@ -238,10 +238,10 @@ def test_an_update_above_the_norm_is_left_out_or_scaled_down(tmp_path: Path, ove
     assert norms == pytest.approx({"site-1": 3**0.5, "site-2": 5 * 3**0.5})
 
 
-@pytest.mark.parametrize(("weights", "expected"), [("samples", 14 / 40), ("equal", 0.5), ("steps", 4.0 / 6)])
+@pytest.mark.parametrize(("weights", "expected"), [("samples", 11 / 40), ("equal", 0.5), ("steps", 4.0 / 6)])
 def test_clients_weigh_by_what_was_asked_for(tmp_path: Path, weights: str, expected: float) -> None:
     """site-1 has 30 samples and 4 steps, site-2 10 and 2."""
-    values = {"samples": {"site-1": 0.2, "site-2": 0.8}}.get(weights, {"site-1": 1.0, "site-2": 0.0})
+    values = {"samples": {"site-1": 0.2, "site-2": 0.5}}.get(weights, {"site-1": 1.0, "site-2": 0.0})
     server = run(
         tmp_path, lambda task: [good(task, c, v) for c, v in values.items()], num_rounds=1, client_weights=weights
     )

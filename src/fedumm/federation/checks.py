@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from fedumm.adapters import AdapterState, Spec
 from fedumm.adapters.codec import unpack
+from fedumm.adapters.factors import factor_of, modules_of
 from fedumm.adapters.state import LARGEST
 from fedumm.federation.link import unpacked_update
 from fedumm.federation.messages import Update
 from fedumm.federation.score_checks import loss_problem, score_problem
-
-OUTLIER = 10.0
-"""An update is too large if it is this many times what the others' norms suggest."""
-
-CONTROL_OUTLIER = 100.0
-"""The same for changes of control variates: gradients, which differ more between clients than AdamW's steps do."""
 
 
 class RejectedError(Exception):
@@ -65,7 +60,8 @@ class Accepted:
     """An update that passed. Its tensors are decoded each time, so that not all clients' are in memory at once.
 
     ``norm`` is the L2 norm of what it moves, over all its tensors; one above ``limit`` is scaled down to it.
-    ``control_norm`` is that of the change of SCAFFOLD's c_k.
+    ``control_norm`` is that of the change of SCAFFOLD's c_k. ``product`` is how far the products of its factors moved
+    (:func:`product_norm`), ``facing`` how far its factors A still point where they did (:func:`facing`).
     """
 
     update: Update
@@ -73,6 +69,8 @@ class Accepted:
     norm: float
     limit: float = math.inf
     control_norm: float = 0.0
+    product: float = 0.0
+    facing: float = 1.0
 
     def control(self) -> AdapterState:
         """The change of SCAFFOLD's c_k."""
@@ -110,7 +108,8 @@ def examine(update: Update | None, expected: Expected) -> Accepted:
     # Two rounds that move nothing may well be the same.
     if norm and digest(update) == expected.previous:
         raise RejectedError("it is, byte for byte, the one that counted last")
-    return Accepted(update, expected, norm, control_norm=control_norm)
+    product, cosine = product_norm(state, expected.start), facing(state, expected.start)
+    return Accepted(update, expected, norm, control_norm=control_norm, product=product, facing=cosine)
 
 
 def _check_losses(update: Update, expected: Expected) -> None:
@@ -194,43 +193,28 @@ def norm_between(state: Mapping[str, torch.Tensor], start: Mapping[str, torch.Te
     return math.sqrt(math.fsum(squares))
 
 
-def limits(accepted: Sequence[Accepted], largest: float, lr: float) -> dict[str, float]:
-    """By client, the largest norm that is believed: ``largest``, or if that is 0, one that follows from the others.
+def product_norm(state: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) -> float:
+    """Frobenius norm of what the products B A of all modules move by, without their scale, in float64.
 
-    Client j moved ``n_j`` in ``t_j`` steps. From it, another with t steps may be expected to move up to
-    ``n_j max(1, t / t_j)``; the limit is :data:`OUTLIER` times the upper median of that over the others. As long as
-    fewer than half of the clients lie, too long or too short, honest ones bound each limit from below, and each liar's
-    from above. One client alone has nothing to be compared with.
-
-    It is never below :func:`_reach`: where only A is sent, the first step from B = 0 leaves A alone, and clients of a
-    single step would have those of two left out.
+    From the factors' Gram matrices, so that no product is formed; a factor that was not sent is that of the start.
     """
-    if largest:
-        return {a.update.client: largest for a in accepted}
-    result = {}
-    for own in accepted:
-        steps = own.update.steps
-        expected = [a.norm * max(1.0, steps / a.update.steps) for a in accepted if a is not own and a.norm > 0]
-        result[own.update.client] = max(OUTLIER * _upper_median(expected), _reach(own, lr))
-    return result
+    square = 0.0
+    for a, b in modules_of(start).values():
+        if a in state or b in state:
+            old, new = (start[b].double(), start[a].double()), (state.get(b, start[b]), state.get(a, start[a]))
+            left, right = torch.cat([new[0].double(), -old[0]], dim=1), torch.cat([new[1].double(), old[1]])
+            square += float(((left.T @ left) * (right @ right.T)).sum())
+    return math.sqrt(max(0.0, square))
 
 
-def _reach(own: Accepted, lr: float) -> float:
-    """How far AdamW gets in the client's steps if each moves every value by the learning rate, all the same way."""
-    entries = sum(math.prod(own.expected.spec[name][0]) for name in own.expected.names)
-    return lr * own.update.steps * math.sqrt(entries)
+def facing(state: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) -> float:
+    """Cosine between the factors A as they were sent and as the round began, all in one vector; 1 without any.
 
-
-def control_limits(accepted: Sequence[Accepted]) -> dict[str, float]:
-    """By client, the largest norm of a change of its control variate: by the others' alone."""
-    return {
-        own.update.client: CONTROL_OUTLIER
-        * _upper_median(a.control_norm for a in accepted if a is not own and a.control_norm > 0)
-        for own in accepted
-    }
-
-
-def _upper_median(values: Iterable[float]) -> float:
-    """Of nothing, infinity."""
-    ordered = sorted(values)
-    return ordered[len(ordered) // 2] if ordered else math.inf
+    Turned about together with B they make the same products, and spoil every mean of factors.
+    """
+    pairs = [(t.double(), start[name].double()) for name, t in state.items() if factor_of(name) == "A"]
+    dot, new, old = (
+        math.fsum(float((x * y).sum()) for x, y in of)
+        for of in (pairs, [(t, t) for t, _ in pairs], [(t, t) for _, t in pairs])
+    )
+    return dot / math.sqrt(new * old) if new * old > 0 else 1.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from fedumm.adapters import AdapterState, check_state, decode
@@ -23,15 +23,14 @@ from fedumm.federation.checks import (
     Accepted,
     Expected,
     RejectedError,
-    control_limits,
     digest,
     examine,
     examine_scores,
-    limits,
 )
 from fedumm.federation.combine import Combiner, News
 from fedumm.federation.first import adapter_digest, check_alike, own_adapter_config
 from fedumm.federation.messages import HostReply, Ready, RoundTask, Setup, Sizes, Survey, Update
+from fedumm.federation.outliers import judge, unusual
 from fedumm.federation.records import client_record, features, folded_record, round_record, scores_record
 from fedumm.federation.rules import check_rules
 from fedumm.federation.sampling import Sampler, panel_of, sampler_for
@@ -375,30 +374,17 @@ class Server:
             except RejectedError as error:
                 problems[client] = str(error)
         examined = dict(good)
-        self._judge_norms(good, problems)
+        # With noise at the server clipping takes its place: one client's fate must not depend on another's data.
+        told: dict[str, str] = {}
+        if not (self._dp and self._dp.mode == "central"):
+            judge(good, problems, self.config)
+            told = unusual(list(good.values()))
         for client in asked:
             parts = updates.get(client), problems.get(client), examined.get(client)
             self.store.record(client_record(task, client, *parts))
+        for client, text in told.items():
+            self.store.record({"event": "unusual", "round": task.round, "client": client, "text": text})
         return list(good.values())
-
-    def _judge_norms(self, good: dict[str, Accepted], problems: dict[str, str]) -> None:
-        """Leave out or scale down what is too large. With noise at the server clipping takes its place: one client's
-        fate must not depend on another's data."""
-        if self._dp and self._dp.mode == "central":
-            return
-        for client, limit in control_limits(list(good.values())).items():
-            if good[client].control_norm > limit:
-                problems[client] = f"the norm of its control variates' change is above {limit:.3g}"
-                del good[client]
-        for client, limit in limits(list(good.values()), self.config.max_update_norm, self.config.lr).items():
-            own = good[client]
-            if own.norm <= limit:
-                continue
-            if self.config.over_norm == "clip":
-                good[client] = replace(own, limit=limit)
-            else:
-                problems[client] = f"its norm {own.norm:.3g} is above {limit:.3g}"
-                del good[client]
 
     def _scored(self, task: RoundTask, clients: Sequence[str], updates: Mapping[str, Update]) -> dict[str, Scores]:
         """What those say that had nothing to do but to score; a record is written of those who can't be believed."""

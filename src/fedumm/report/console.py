@@ -38,6 +38,12 @@ _SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "commo
 _SAMPLED_SCORES = {"heldout": "held-out", "heldout_before": "before", "heldout_after": "after", "test": "common test"}
 _PLAIN_EVERY = 30.0
 
+_ENDS = ("round", "repeat", "final")
+"""Records after the last of a round's clients."""
+
+_MOST_LINES = 10
+"""Lines of a kind in a round: of a thousand clients some hundreds may fail."""
+
 _LONGEST = 5000
 """Characters of a line: our own sentences have their bounded texts of others in them, and paths."""
 
@@ -74,6 +80,7 @@ class RunConsole:
         self._header, self._widths, self._scores = False, dict(_COLUMNS), _SCORES
         self._wide: dict[str, int] = {}
         self._setup_seconds = 0.0
+        self._said: dict[str, int] = {}
         self._progress = Progress(
             TextColumn("  {task.description}", markup=False), BarColumn(bar_width=30),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"), TimeRemainingColumn(),
@@ -108,6 +115,8 @@ class RunConsole:
 
     def show(self, record: Mapping[str, Any]) -> None:
         """Show one record of ``metrics.jsonl``."""
+        if record["event"] in _ENDS:
+            self._count_others(record["round"])
         shower = getattr(self, f"_{record['event']}", None)
         if shower:
             self._last_plain = time.monotonic()
@@ -146,13 +155,28 @@ class RunConsole:
 
     def _client(self, r: Mapping[str, Any]) -> None:
         if r["left_out"]:
-            self.line(f"  round {r['round']}: {r['client']} left out: {r['left_out']}")
+            self._few("left out", f"  round {r['round']}: {r['client']} left out: {r['left_out']}")
+
+    def _few(self, kind: str, text: str) -> None:
+        """Of many lines of a kind in a round, the first; the number of the others follows."""
+        self._said[kind] = self._said.get(kind, 0) + 1
+        if self._said[kind] <= _MOST_LINES:
+            self.line(text)
+
+    def _count_others(self, round_number: int) -> None:
+        for kind, count in self._said.items():
+            if count > _MOST_LINES:
+                self.line(f"  round {round_number}: {count - _MOST_LINES} more {kind}; all are in metrics.jsonl")
+        self._said.clear()
+
+    def _unusual(self, r: Mapping[str, Any]) -> None:
+        self._few("unusual", f"  round {r['round']}: {r['client']} counts, but is unusual: {r['text']}")
 
     def _warning(self, r: Mapping[str, Any]) -> None:
         self.line(r["text"])
 
     def _note(self, r: Mapping[str, Any]) -> None:
-        self.line(f"  round {r['round']}: {r['host']}: {r['text']}")
+        self._few("notes", f"  round {r['round']}: {r['host']}: {r['text']}")
 
     def _repeat(self, r: Mapping[str, Any]) -> None:
         self.line(f"  round {r['round']}: {r['usable']} usable update(s) of the {r['needed']} that it needs: once more")
