@@ -103,7 +103,7 @@ def test_the_module_is_light() -> None:
 SET: dict[str, list[Any]] = {
     "backend_file": ["/tmp/x.py"], "feature_cache_dir": ["/home"], "data_path": [""], "threads": [900], "gpu": ["0"],
     "num_workers": [10_000], "dataset": ["/srv/records", "../records", "~/records", "a/../b", "here"],
-    "seed": [object()], "model_name_or_path": ["/srv/model", "s3://x"], "batch_size": [0], "lr": [{"path": "x"}],
+    "seed": [{"a": 1}], "model_name_or_path": ["/srv/model", "s3://x"], "batch_size": [0], "lr": [{"path": "x"}],
     "run_dir": ["/srv"],
 }  # fmt: skip
 HOSTILE = [{**OPTIONS, name: value} for name, values in SET.items() for value in values]
