@@ -33,12 +33,13 @@ def load_plain(text: str) -> Any:
     Raises:
         ValueError: it is no YAML, or none of options; the message is one line.
     """
-    loader = _Plain(text)
     try:
-        return loader.get_single_data()
+        loader = _Plain(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    finally:
-        loader.dispose()
