@@ -34,6 +34,8 @@ def test_a_second_signal_disturbs_no_end_that_has_begun(number: signal.Signals) 
             cleared.append(True)
     os.kill(os.getpid(), number)  # while Python runs what was registered for its end
     assert cleared == [True]
+    with pytest.raises(StoppedError), like_ctrl_c():  # the next command of a program that goes on all the same
+        os.kill(os.getpid(), number)
 
 
 def test_without_a_signal_all_is_as_before() -> None:

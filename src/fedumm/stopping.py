@@ -13,6 +13,10 @@ _NAMES = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
+_ignored = set[int]()
+"""Those that an end which has begun takes no notice of."""
+
+
 class StoppedError(KeyboardInterrupt):
     """A signal that ends the program in the way that Ctrl-C does.
 
@@ -33,7 +37,9 @@ def exit_status(stop: KeyboardInterrupt) -> int:
 def _raise(number: int, frame: FrameType | None) -> None:
     # Batch systems ask again, and ask each process: an end that has begun clears up behind it, up to its last line.
     for asked in SIGNALS:
-        signal.signal(asked, signal.SIG_IGN)
+        if signal.getsignal(asked) == _raise:
+            signal.signal(asked, signal.SIG_IGN)
+            _ignored.add(asked)
     raise StoppedError(number)
 
 
@@ -41,8 +47,11 @@ def _raise(number: int, frame: FrameType | None) -> None:
 def like_ctrl_c() -> Iterator[None]:
     """Within it SIGTERM and SIGHUP raise :class:`StoppedError`, unless they are ignored (``nohup``).
 
-    Once they have, they are ignored for good: the program is ending.
+    Once they have, they are ignored, since the program is ending; or until this is entered again.
     """
+    for number in _ignored:
+        signal.signal(number, signal.SIG_DFL)
+    _ignored.clear()
     with _handled({s: _raise for s in SIGNALS if signal.getsignal(s) == signal.SIG_DFL}):
         yield
 
