@@ -13,7 +13,7 @@ from fedumm.errors import FedummError
 from fedumm.federation.messages import HostReply, Message, RoundTask, Sizes
 from fedumm.federation.score_checks import check_test_parts, common_test_problem, loss_problem, score_problem
 from fedumm.federation.server import Server
-from fedumm.federation.survey import agreed
+from fedumm.federation.sizes import agreed
 from fedumm.report.run_folder import read_records
 from fedumm.training.results import Evaluation
 from toy import Driven, toy_config

@@ -31,6 +31,7 @@ from fedumm.federation.messages import (
     to_wire,
 )
 from fedumm.federation.withheld import SENTENCES, WHERE, withheld, without_data
+from fedumm.training.results import Evaluation
 from toy import toy_config
 
 SECRET = "Doe Jane;1970-01-01"
@@ -139,3 +140,22 @@ def test_a_message_beyond_the_limit_is_not_taken_in(monkeypatch: pytest.MonkeyPa
     ours.send_bytes(b"x" * 11)
     with pytest.raises(OSError, match="bad message length"):
         framing.receive(theirs)
+
+
+def test_of_scores_the_kinds_that_everybody_knows_leave() -> None:
+    """Values of a column of the site's data would be names in them."""
+    parts = {"yes/no": (1.0, 2), "other": (0.5, 2), "Doe Jane": (0.0, 1), "1970-01-01": (1.0, 1)}
+    own = {"vqa": Evaluation(0.8, 6, parts, None)}
+    answer = without_data(HostReply([Update("site-1", 1, before=own, after=own)], test=own))
+    assert isinstance(answer, HostReply)
+    for scores in (answer.test, answer.updates[0].before, answer.updates[0].after):
+        assert scores["vqa"].parts == {"yes/no": (1.0, 2), "other": (0.5, 4)}
+        assert (scores["vqa"].score, scores["vqa"].count) == (0.8, 6)
+
+
+def test_where_a_site_has_its_model_does_not_leave() -> None:
+    config = {"r": 4, "base_model_name_or_path": "/srv/models/ours", "target_modules": "q|k"}
+    ready = Ready({}, config, 1, 1, b"", 0, [], "cpu")
+    answer = without_data(ready)
+    assert isinstance(answer, Ready)
+    assert answer.adapter_config == {"r": 4, "target_modules": "q|k"}

@@ -125,7 +125,7 @@ class Host:
         self.progress("loading the data", 0, 1)
         self._splits = load_splits(self.config)
         self._partition, labels = partition_for(self.config, self._splits.train, survey.roster, self.name)
-        counts = label_counts(self.config, self._partition, self._splits.train, labels)
+        counts = label_counts(self.config, self._partition, self._splits.train, labels, self._simulated)
         tasks = self._partition.counts(self._splits.train["task"][:])
         clients = {
             name: {

@@ -36,9 +36,8 @@ from fedumm.federation.rules import check_rules
 from fedumm.federation.sampling import Sampler, panel_of, sampler_for
 from fedumm.federation.score_checks import MOST_SAMPLES, check_test_parts, common_test_problem
 from fedumm.federation.selection import Selection
-from fedumm.federation.sizes import joined
+from fedumm.federation.sizes import agreed, joined
 from fedumm.federation.start import client_start, scale_of, steps_of, unpacked_change
-from fedumm.federation.survey import agreed
 from fedumm.federation.topology import balanced, natural
 from fedumm.report.card import Facts
 from fedumm.report.run_folder import STATE, RunFolder

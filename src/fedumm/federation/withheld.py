@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import builtins
 import logging
+import math
+import os
 import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING
 from fedumm.errors import FedummError, PublicError
 from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Survey, Update
 from fedumm.libraries import likely_cause
+from fedumm.metrics.geneval import CATEGORIES
+from fedumm.training.results import Evaluation, Scores
 
 if TYPE_CHECKING:
     from fedumm.features.report import CacheReport
@@ -35,6 +39,10 @@ SENTENCES = {
     "process": "the process that trains can't be started or asked.",
 }
 """By kind, all that a server is told of an error whose text may hold data."""
+
+OTHER = "other"
+KNOWN_PARTS = frozenset({"yes/no", "number", OTHER, "caption", *CATEGORIES})
+"""VQA's kinds of answers and GenEval's of prompts: names in scores that tell nothing of a site's data."""
 
 _STAGES: dict[type, str] = {Survey: "data", Setup: "model", RoundTask: "round"}
 
@@ -63,14 +71,36 @@ def told(error: Exception, stage: str) -> str:
 def without_data(answer: Message) -> Message:
     """``answer`` with the errors of single clients reduced in the same way, and without the site's paths."""
     if isinstance(answer, HostReply):
-        return replace(answer, updates=[_without_text(update) for update in answer.updates])
+        updates = [_without_text(update) for update in answer.updates]
+        return replace(answer, updates=updates, test=_without_values(answer.test))
     if isinstance(answer, Ready):
-        return replace(answer, cache=[_without_note(report) for report in answer.cache])
+        config = {name: value for name, value in answer.adapter_config.items() if not _is_place(value)}
+        return replace(answer, adapter_config=config, cache=[_without_note(report) for report in answer.cache])
     return answer
+
+
+def _is_place(value: object) -> bool:
+    """The server names the base model itself; where a site has it is the site's business."""
+    return isinstance(value, str) and os.path.isabs(value)
+
+
+def _without_values(scores: Scores) -> Scores:
+    """``scores`` by kinds of answer that everybody knows: what else a column of the data holds is ``other``."""
+    return {task: replace(own, parts=_known_parts(own)) for task, own in scores.items()}
+
+
+def _known_parts(own: Evaluation) -> dict[str, tuple[float, int]]:
+    parts = {name: part for name, part in own.parts.items() if name in KNOWN_PARTS}
+    rest = [part for name, part in own.parts.items() if name not in KNOWN_PARTS or name == OTHER]
+    if rest:
+        count = sum(count for _, count in rest)
+        parts[OTHER] = (math.fsum(score * count for score, count in rest) / count, count)
+    return parts
 
 
 def _without_text(update: Update) -> Update:
     """An update's error is the exception's type and text."""
+    update = replace(update, before=_without_values(update.before), after=_without_values(update.after))
     if not update.error:
         return update
     kind, _, text = update.error.partition(": ")

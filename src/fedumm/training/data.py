@@ -106,10 +106,10 @@ def label_counts(
     ``names``: of each of ``labels``, by which the rows were split; only if all clients are ``simulated``, else as
     ``ranks``: of each answer, which is called by its place among all rows' answers, the most frequent first. An
     answer's text, or a digest of it, which whoever guesses the text can compute as well, is not in it. Answers that a
-    client has few rows of are counted together. Nothing with ``none``, and nothing with ``--partition own``, where each
-    site's ranks would be its own.
+    client has few rows of are counted together. Nothing with ``none``, of a site with ``--dp local``, and with
+    ``--partition own``, where each site's ranks would be its own.
     """
-    if config.own_data or config.label_counts == "none":
+    if config.own_data or config.label_counts == "none" or (config.dp == "local" and not simulated):
         return {client: {} for client in partition.shares}
     if config.label_counts == "names" and simulated:
         return partition.counts(labels)
