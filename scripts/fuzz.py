@@ -195,7 +195,8 @@ def message(rng: random.Random) -> bool:
     if rng.random() < 0.3:
         data = mutated(data, rng) if isinstance(data, dict) else data
     taken = from_wire(data)
-    must(from_wire(to_wire(taken)) == taken or "nan" in repr(taken), "another message the second time")
+    if isinstance(taken, Sizes | Ready | HostReply | HostError):
+        must(from_wire(to_wire(taken)) == taken or "nan" in repr(taken), "another message the second time")
     if isinstance(taken, HostReply):
         must(all(is_plain(text) for text in (*taken.notes, *(u.error for u in taken.updates))), "a text that acts")
     return True
