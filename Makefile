@@ -3,6 +3,7 @@
 # make test-lowest   the tests marked compat, with the lowest versions that pyproject.toml allows
 # make test-newest   all tests with whatever is newest today: by hand, and before a release
 # make test-pythons  the tests marked compat, with every Python from 3.10 on that is installed
+# make fuzz          five minutes of mutated messages, payloads and files (SECONDS=30 SEED=7 for others)
 # make benchmarks    measure again what docs/benchmarks.md says (an hour on a quiet machine)
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +12,7 @@ NEWEST := .venv-newest/bin
 # Files of tests shared out to processes, one for each core up to four.
 SHARED := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-lowest test-newest test-pythons benchmarks clean
+.PHONY: demo test test-lowest test-newest test-pythons fuzz benchmarks clean
 
 demo: .venv/.run
 	$(BIN)/python job.py --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa \
@@ -34,6 +35,9 @@ test-newest:
 
 test-pythons:
 	$(PYTHON) scripts/test_pythons.py
+
+fuzz: .venv/.dev
+	$(BIN)/python scripts/fuzz.py --seconds $(or $(SECONDS),300) $(if $(SEED),--seed $(SEED))
 
 benchmarks: .venv/.dev
 	$(BIN)/python benchmarks/report.py

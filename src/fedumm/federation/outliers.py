@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fedumm.adapters import AdapterState
 from fedumm.config import FederateConfig
-from fedumm.federation.checks import Accepted
+from fedumm.federation.checks import Accepted, facing
 
 OUTLIER = 3.0
 """An update is too long if it, or what it moves products by, is this many times what the others' suggest. Of honest
@@ -30,7 +30,7 @@ CONTROL_OUTLIER = 100.0
 
 def judge(good: dict[str, Accepted], problems: dict[str, str], config: FederateConfig) -> None:
     """Leave out of ``good``, with the reason in ``problems``, or scale down what is too far from the others."""
-    for judged in (_judge_controls, _judge_turned, _judge_lengths):
+    for judged in (_judge_controls, _judge_lengths, _judge_turned):
         judged(good, problems, config)
 
 
@@ -47,9 +47,12 @@ def _judge_controls(good: dict[str, Accepted], problems: dict[str, str], config:
 
 def _judge_turned(good: dict[str, Accepted], problems: dict[str, str], config: FederateConfig) -> None:
     """Only where the others' factors A hardly turned: long training turns them, too."""
-    facing = {client: one.facing for client, one in good.items()}
-    for client, own in facing.items():
-        others = sorted(other for name, other in facing.items() if name != client)
+    faces = {
+        client: one.facing if one.norm <= one.limit else facing(one.adapter(), one.expected.start)
+        for client, one in good.items()
+    }
+    for client, own in faces.items():
+        others = sorted(other for name, other in faces.items() if name != client)
         if own < TURNED and others and others[(len(others) - 1) // 2] > UNTURNED:
             why = f"its factors A are turned about: their cosine with those that it began with is {own:.2f}"
             _leave_out(good, problems, client, why)

@@ -1,0 +1,351 @@
+#!/usr/bin/env python
+"""Mutated messages, payloads, changes of the backbone and files: all are refused as documented, or do no harm.
+
+    python scripts/fuzz.py                     # five minutes (make fuzz)
+    python scripts/fuzz.py --seconds 10 --seed 7
+
+Each case is made from a number; a failure names the kind and the number, and ``--only KIND --case NUMBER`` repeats it.
+What is not refused must do no harm: a payload that is decoded is packed into the same bytes again or holds what the
+adapter's shapes say, a message that is taken makes the same message again, an update that is accepted has finite
+values, and a round of all good updates with refused ones among them has the bits of the round without these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from fedumm.adapters import AdapterState, decode, encode, spec_of
+from fedumm.adapters.codec import pack, unpack
+from fedumm.config import WIRES, FederateConfig, from_mapping, read_yaml
+from fedumm.errors import FedummError
+from fedumm.features.report import CacheReport
+from fedumm.federation.checkpoint import Checkpoint
+from fedumm.federation.checks import Accepted, Expected, RejectedError, examine
+from fedumm.federation.combine import Combiner
+from fedumm.federation.messages import (
+    HostError,
+    HostReply,
+    Message,
+    Parcel,
+    Ready,
+    RoundTask,
+    Setup,
+    Sizes,
+    Survey,
+    Update,
+    from_wire,
+    to_wire,
+)
+from fedumm.federation.outliers import judge
+from fedumm.federation.start import packed_change, unpacked_change
+from fedumm.texts import is_plain
+from fedumm.training.results import Evaluation
+
+A, B, BIAS = "x.lora_A.weight", "x.lora_B.weight", "head.bias"
+START: AdapterState = {A: torch.randn(2, 24, generator=torch.Generator().manual_seed(0)),
+                       B: torch.zeros(20, 2), BIAS: torch.zeros(7)}  # fmt: skip
+SPEC = spec_of(START)
+CONFIG = FederateConfig(model_backend="blip_vqa", num_clients=4, lora_r=2, lora_alpha=4)
+SCORES = {"vqa": Evaluation(0.5, 6, {"yes/no": (0.5, 4), "other": (0.5, 2)})}
+STRANGE: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 2**31, 2**63, 10**400, 0.0, -1.5, 1e308, float("nan"), float("inf"), "", "x",
+    "\x1b[2J", "\u202e", "\ud800", "../x", "x" * 10_000, b"", b"x" * 99, [], {}, [[]], [None] * 5, {"a": 1},
+    {1: 2}, {None: []}, (), 3j,
+)  # fmt: skip
+
+
+class WrongError(AssertionError):
+    """A case that was neither refused as documented nor without harm."""
+
+
+def moved(seed: int) -> AdapterState:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: t + 0.01 * torch.randn(t.shape, generator=generator) for name, t in START.items()}
+
+
+def update(client: str, seed: int) -> Update:
+    return Update(
+        client, 1, pack(moved(seed), "float32", SPEC), [], 12, 2, 1.0, {"vqa": 1.0}, SCORES, SCORES, 1.0, 1.0
+    )  # fmt: skip
+
+
+def expected() -> Expected:
+    return Expected(
+        1, SPEC, frozenset(SPEC), START, 12, 6, {"vqa": 12}, 2, "float32", 1.0, frozenset({"vqa"}), unit=True
+    )  # fmt: skip
+
+
+HONEST = [update(f"site-{k}", k) for k in range(1, 4)]
+MESSAGES: tuple[Message, ...] = (
+    Survey(["site-1", "site-2"]),
+    Sizes({"site-1": {"train": 12, "heldout": 6, "tasks": {"vqa": 12}, "labels": {"yes": 12}}}, "iid", "print"),
+    Setup({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1", [b"change"]),
+    Ready(SPEC, {"r": 2, "lora_alpha": 4}, 99, 999, encode(START), 6, [CacheReport("codes", "disk", 9, 2, 1)], "cpu",
+          {"torch": "2"}),
+    RoundTask(3, True, Parcel("delta", b"abc"), {"host-1": ["site-1"]}, True, "B", b"d", Parcel("whole", b"e"),
+              {"site-1": 2}, 2, {"host-1": ["site-2"]}),
+    HostReply([*HONEST], SCORES, 1.0, ["Out of memory"], 1e-7),
+    HostError("no", "Traceback"),
+)  # fmt: skip
+CHANGE = {"x": (torch.randn(20, 3, generator=torch.Generator().manual_seed(1)), torch.randn(3, 24))}
+
+
+def mutated_bytes(content: bytes, rng: random.Random) -> bytes:
+    """Bits turned, parts cut out, doubled, put elsewhere or replaced; numbers at the edge of what there are."""
+    data = bytearray(content)
+    for _ in range(rng.choice((1, 1, 1, 2, 8))):
+        place, length = rng.randrange(len(data) + 1), rng.choice((1, 1, 2, 4, 8, 64))
+        match rng.randrange(7):
+            case 0 if data:
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            case 1:
+                del data[place : place + length]
+            case 2:
+                data[place:place] = rng.randbytes(length)
+            case 3:
+                data[place : place + length] = rng.randbytes(length)
+            case 4:
+                data[place : place + length] = rng.choice((b"\xff", b"\0", b"\x7f")) * length
+            case 5:
+                data[place:place] = data[place : place + 4 * length]
+            case _:
+                del data[place:]
+    return bytes(data)
+
+
+def mutated(value: Any, rng: random.Random) -> Any:
+    """Something in it is another value, is missing, is there twice, or has another name."""
+    value = copy.deepcopy(value)
+    own = value
+    while True:
+        keys = list(own) if isinstance(own, dict) else list(range(len(own))) if isinstance(own, list) else []
+        if not keys:
+            return rng.choice(STRANGE)
+        key = rng.choice(keys)
+        if isinstance(own[key], dict | list) and own[key] and rng.random() < 0.75:
+            own = own[key]
+            continue
+        break
+    match rng.randrange(5):
+        case 0:
+            del own[key]
+        case 1 if isinstance(own, dict):
+            own[rng.choice([k for k in STRANGE if not isinstance(k, dict | list)])] = own[key]
+        case 1:
+            own *= rng.choice((2, 3, 200_000))
+        case 2 if isinstance(own[key], bytes):
+            own[key] = mutated_bytes(own[key], rng)
+        case _:
+            own[key] = rng.choice(STRANGE)
+    return value
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to break something. ``attempt`` gives True if it was taken in, and raises one of ``refusals`` if not."""
+
+    attempt: Callable[[random.Random], bool]
+    refusals: tuple[type[Exception], ...]
+
+
+def must(condition: bool, what: str) -> None:
+    if not condition:
+        raise WrongError(what)
+
+
+def codec_payload(rng: random.Random) -> bool:
+    wire, keep = rng.choice(WIRES), rng.choice((1.0, 0.3))
+    payload = mutated_bytes(pack(moved(rng.randrange(99)), wire, SPEC, keep), rng)
+    state = unpack(payload, SPEC)
+    must({n: (tuple(t.shape), str(t.dtype)[6:]) for n, t in state.items()} == {n: SPEC[n] for n in state}, "shapes")
+    return True
+
+
+def safetensors_payload(rng: random.Random) -> bool:
+    state = decode(mutated_bytes(encode(START), rng))
+    must(all(isinstance(t, torch.Tensor) for t in state.values()), "no tensors")
+    return True
+
+
+def backbone_change(rng: random.Random) -> bool:
+    content = packed_change(CHANGE, rng.choice(WIRES))
+    change = unpacked_change(mutated_bytes(content, rng))
+    must(all(left.dim() == right.dim() == 2 for left, right in change.values()), "not two factors")
+    return True
+
+
+def message(rng: random.Random) -> bool:
+    """In both directions; what is taken is a message that is taken again, and shows no control."""
+    data = mutated(to_wire(rng.choice(MESSAGES)), rng)
+    if rng.random() < 0.3:
+        data = mutated(data, rng) if isinstance(data, dict) else data
+    taken = from_wire(data)
+    if isinstance(taken, Sizes | Ready | HostReply | HostError):
+        must(from_wire(to_wire(taken)) == taken or "nan" in repr(taken), "another message the second time")
+    if isinstance(taken, HostReply):
+        must(all(is_plain(text) for text in (*taken.notes, *(u.error for u in taken.updates))), "a text that acts")
+    return True
+
+
+def mutated_update(rng: random.Random) -> Update:
+    """As its bytes, as its fields, or as its values say it."""
+    own = update("site-4", 4)
+    match rng.randrange(3):
+        case 0:
+            return replace(own, adapter=mutated_bytes(own.adapter, rng))
+        case 1:
+            names = [f.name for f in fields(Update) if f.name not in ("client", "adapter")]
+            reply = to_wire(HostReply([own]))
+            for _ in range(rng.choice((1, 2))):
+                reply["updates"][0][rng.choice(names)] = rng.choice(STRANGE)
+            taken = from_wire(reply)
+            assert isinstance(taken, HostReply)
+            return taken.updates[0]
+    state = moved(4)
+    name = rng.choice(list(state))
+    spot = state[name].view(-1)
+    spot[rng.randrange(len(spot))] = rng.choice((float("nan"), float("inf"), -1e38, 1e30, 2.0**21, 1e-45))
+    return replace(own, adapter=pack(state, "float32", SPEC))
+
+
+ACCEPTED = [examine(one, expected()) for one in HONEST]
+
+
+def combined(accepted: list[Accepted]) -> bytes:
+    combiner = Combiner(CONFIG, SPEC, dict(START), CONFIG.alpha / CONFIG.rank, None)
+    combiner.combine(1, accepted, 4)
+    return encode(combiner.adapter)
+
+
+WITHOUT = combined(ACCEPTED)
+
+
+def bad_update(rng: random.Random) -> bool:
+    """Through the server's checks; a refused one leaves the round as if it had not been there."""
+    good = {one.update.client: one for one in ACCEPTED}
+    problems: dict[str, str] = {}
+    try:
+        good["site-4"] = examine(mutated_update(rng), expected())
+    except RejectedError as error:
+        problems["site-4"] = str(error)
+    judge(good, problems, CONFIG)
+    result = combined(list(good.values()))
+    if "site-4" in problems:
+        must(result == WITHOUT, "a refused update changed the round")
+        must(len(problems) == 1, "an honest update was refused")
+        raise RejectedError(problems["site-4"])
+    must(all(bool(torch.isfinite(t).all()) for t in decode(result).values()), "NaN in the round")
+    return True
+
+
+def config_file(rng: random.Random) -> bool:
+    values = {f.name: getattr(CONFIG, f.name) for f in fields(CONFIG)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        if rng.random() < 0.5:
+            path.write_bytes(mutated_bytes(yaml.safe_dump(values).encode(), rng))
+        else:
+            broken = mutated(values, rng)
+            path.write_text(json.dumps(broken, default=str, skipkeys=True))
+        config = from_mapping(FederateConfig, read_yaml(path), str(path))
+    must(isinstance(config, FederateConfig), "no configuration")
+    return True
+
+
+def state_file(rng: random.Random) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Checkpoint(Path(folder) / "state")
+        checkpoint.save(START, {"round": 1, "best": {"version": 1}, "records": 99})
+        (path,) = (p for p in checkpoint.folder.iterdir() if p.suffix == ".safetensors")
+        path.write_bytes(mutated_bytes(path.read_bytes(), rng))
+        saved = checkpoint.load()
+    must(saved is not None and isinstance(saved[0], dict), "no state")
+    return True
+
+
+KINDS = {
+    "updates": Kind(bad_update, (RejectedError,)),
+    "codec payloads": Kind(codec_payload, (ValueError,)),
+    "safetensors payloads": Kind(safetensors_payload, (ValueError,)),
+    "messages": Kind(message, (ValueError,)),
+    "backbone changes": Kind(backbone_change, (ValueError,)),
+    "config files": Kind(config_file, (FedummError,)),
+    "state files": Kind(state_file, (FedummError,)),
+}
+
+
+def one_case(name: str, seed: int, number: int) -> bool:
+    """Whether case ``number`` was taken in; False if it was refused as documented.
+
+    Raises:
+        WrongError: neither.
+    """
+    kind = KINDS[name]
+    try:
+        return kind.attempt(random.Random(f"{seed} {name} {number}"))
+    except kind.refusals as error:
+        str(error).encode()
+        return False
+    except WrongError:
+        raise
+    except Exception as error:
+        raise WrongError(f"{type(error).__name__}: {error}") from error
+
+
+def fuzz(seconds: float, seed: int, say: Callable[[str], None] = print) -> tuple[Counter[str], list[str]]:
+    """All kinds in turn until the time is over: counts by kind and outcome, and what went wrong."""
+    counts: Counter[str] = Counter()
+    wrong: list[str] = []
+    end, number = time.monotonic() + seconds, 0
+    while time.monotonic() < end and len(wrong) < 20:
+        for name in KINDS:
+            try:
+                counts[f"{name}, {'taken in' if one_case(name, seed, number) else 'refused'}"] += 1
+            except WrongError as error:
+                wrong.append(f"{name}: {error} (--seed {seed} --only {name!r} --case {number})")
+                say(wrong[-1])
+        number += 1
+    return counts, wrong
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long (default: 300)")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of all cases (default: the time)")
+    parser.add_argument("--only", choices=list(KINDS), help="with --case: one kind")
+    parser.add_argument("--case", type=int, help="one case, with its traceback")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    if args.case is not None:
+        try:
+            print("taken in" if one_case(args.only, args.seed, args.case) else "refused")
+        except WrongError:
+            traceback.print_exc()
+            return 1
+        return 0
+    counts, wrong = fuzz(args.seconds, args.seed)
+    print(f"seed {args.seed}")
+    for name in KINDS:
+        refused, taken = (counts[f"{name}, {what}"] for what in ("refused", "taken in"))
+        print(f"{name:<21}{refused + taken:>9,} of which {refused:>9,} refused, {taken:>7,} taken in without harm")
+    print(f"{sum(counts.values()):,} cases, {len(wrong)} wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
