@@ -108,7 +108,7 @@ class ServerController(Controller):  # type: ignore[misc]
         super().__init__(task_check_period=_POLL)
         self.run_config = run_config
         self._run = watch.simulated_run()
-        self._config = run_folder.read_config(self._run) if self._run else job_options.config_of_job(run_config)
+        self._config = watch.simulated_config() if self._run else job_options.config_of_job(run_config)
         self._answers: dict[str, messages.Message] = {}
 
     def set_communicator(self, communicator: Any) -> None:

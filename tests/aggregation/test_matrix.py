@@ -115,15 +115,17 @@ def trimmed(stack: np.ndarray, start: np.ndarray, shares: np.ndarray) -> np.ndar
     return np.sort(stack, axis=0)[1:-1].mean(axis=0)
 
 
-def by_tensor(rule: Rule) -> Callable[[Case, str], Expected]:
-    """``rule`` on every tensor of the factors that were sent."""
+def by_tensor(rule: Rule, everybody: bool = False) -> Callable[[Case, str], Expected]:
+    """``rule`` on every tensor of the factors that were sent, over those who sent it; or over ``everybody``, where the
+    others left it as it was."""
 
     def expected(case: Case, factors: str) -> Expected:
         tensors = {}
         for name in TENSORS:
             tensors[name] = case.array(name)
             if name == BIAS or name.removesuffix(".weight")[-1] in factors:
-                stack = np.stack([case.array(name, k) for k in case.senders(name)])
+                whose = [k if case.sends(k, name) else None for k in range(CLIENTS)]
+                stack = np.stack([case.array(name, k) for k in whose if everybody or k is not None])
                 tensors[name] = rule(stack, case.array(name), case.shares(name))
         return dense(case, tensors)
 
@@ -177,8 +179,8 @@ ROWS = {
     "fedadagrad": Row(by_tensor(first_step(lambda squared: 1e-6 + squared))),
     "fedadam": Row(by_tensor(first_step(lambda squared: 0.99e-6 + 0.01 * squared))),
     "fedyogi": Row(by_tensor(first_step(lambda squared: 1e-6 - 0.01 * squared * np.sign(1e-6 - squared)))),
-    "median": Row(by_tensor(median)),
-    "trimmed_mean": Row(by_tensor(trimmed)),
+    "median": Row(by_tensor(median, everybody=True)),
+    "trimmed_mean": Row(by_tensor(trimmed, everybody=True)),
     "krum": Row(nearest),
 }
 

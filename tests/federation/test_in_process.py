@@ -276,7 +276,8 @@ def test_progress_names_the_host(tmp_path: Path) -> None:
     lines: list[str] = []
     config = toy_config(hosts=1)
     load_backend_file(str(TOY))
-    host = Host("host-1", config, partial(lambda store, text, done, total: store.append(text), lines), Path("unused"))
+    progress = partial(lambda store, text, done, total: store.append(text), lines)
+    host = Host("host-1", config, progress, Path("unused"), simulated=True)
     server = Server(config, {"host-1": ["site-1", "site-2", "site-3"]}, RunFolder(tmp_path, config))
     sizes = host.handle(server.survey())
     assert isinstance(sizes, Sizes)

@@ -38,6 +38,7 @@ from fedumm.federation.sampling import uniform_sampler
 from fedumm.federation.server import Server
 from fedumm.federation.topology import balanced, natural
 from fedumm.report.run_folder import RunFolder, read_records
+from fedumm.report.scores import epsilon_text
 from fedumm.training.results import Evaluation, Scores
 from toy import toy_config
 
@@ -282,7 +283,9 @@ def test_with_privacy_best_is_last_and_other_clients_do_not_decide_who_counts(tm
     assert setup["noise"] == {"norm": pytest.approx(0.5 * 3**0.5 / 2), "clip": 1.0}, "sigma C sqrt(values) / clients"
     epsilons = [r["epsilon"] for r in records if r["event"] == "round"]
     assert 0 < epsilons[0] < epsilons[1]
-    assert f"epsilon {epsilons[1]:.3g}, delta 0.1" in (tmp_path / "adapter" / "best" / "README.md").read_text()
+    assert (
+        f"epsilon {epsilon_text(epsilons[1])}, delta 0.1" in (tmp_path / "adapter" / "best" / "README.md").read_text()
+    )
 
 
 def test_the_best_round_is_the_one_whose_adapter_scored_highest_before_training(tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from fedumm.data.undecoded import picture
 from fedumm.errors import FedummError
 from fedumm.metrics.geneval import check_prompt
 
@@ -144,6 +143,9 @@ def read_image(rows: Any, row: int) -> Any:
     Raises:
         FedummError: it can't be read; the message names row and image.
     """
+    # Not above: the commands that read no picture are quick.
+    from fedumm.data.undecoded import picture
+
     try:
         return picture(rows, row)
     except Exception as error:  # decoders raise whatever they like on broken files

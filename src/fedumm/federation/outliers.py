@@ -159,7 +159,12 @@ def unusual(accepted: Sequence[Accepted]) -> dict[str, str]:
 
 
 def directions(accepted: Sequence[Accepted]) -> dict[str, float]:
-    """By client, the cosine between its change and the sum of the others' changes, each of these at length 1."""
+    """By client, the cosine between its change and the sum of the others' changes, each of these at length 1.
+
+    Factors of different ranks have no common directions: 0 then.
+    """
+    if any(one.expected.spec != accepted[0].expected.spec for one in accepted):
+        return {one.update.client: 0.0 for one in accepted}
     total: AdapterState = {}
     for one in accepted:
         for name, change in _direction(one).items():

@@ -266,7 +266,7 @@ REPLIES: dict[str, Take] = {
             "cache": _list(lambda value: CacheReport(**_CACHE(value)), 20),
             "device": _text,
             "versions": _mapping(_text, _text, MOST_NOTES, cut=True),
-            "digest": _name,
+            "digest": _text,
         }
     ),
     "HostReply": _record(

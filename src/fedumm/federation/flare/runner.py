@@ -20,7 +20,7 @@ from fedumm.federation.flare.environment import python_command
 from fedumm.federation.flare.host_process import SOCKETS
 from fedumm.federation.flare.isolation import other_users
 from fedumm.federation.flare.simulate import ISOLATED
-from fedumm.federation.flare.watch import ERROR, LAUNCHER, PROGRESS, RUN, STARTING, alive
+from fedumm.federation.flare.watch import BACKEND, ERROR, LAUNCHER, PROGRESS, RUN, STARTING, alive
 from fedumm.report.run_folder import LOG, METRICS, ROUNDS, RunFolder, read_config
 from fedumm.stopping import undisturbed
 from fedumm.temporary import folder_for_sockets, survives_splitting
@@ -74,8 +74,8 @@ def _simulate(
     programs = {"simulate": [sys.executable], "host_process": python_command(read_config(folder))}
     flags = {"simulate": [ISOLATED] if isolated else [], "host_process": []}
     environment = {
-        **os.environ, LAUNCHER: str(os.getpid()), RUN: str(folder.resolve()), "PYTHONUNBUFFERED": "1",
-        "TMPDIR": temporary, SOCKETS: temporary,
+        **os.environ, LAUNCHER: str(os.getpid()), RUN: str(folder.resolve()), BACKEND: backend_file,
+        "PYTHONUNBUFFERED": "1", "TMPDIR": temporary, SOCKETS: temporary,
         "PYTHONSAFEPATH": "1",  # python -m would import what lies in the folder that the user happens to be in
     }  # fmt: skip
     try:

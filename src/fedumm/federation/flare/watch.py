@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
+
+from fedumm.config import FederateConfig
+from fedumm.report.run_folder import read_config
 
 PROGRESS = "progress"
 ERROR = "error.txt"
@@ -18,7 +22,9 @@ STARTING = "starting"
 
 LAUNCHER = "FEDUMM_LAUNCHER_PID"
 RUN = "FEDUMM_SIMULATED_RUN"
-"""Environment variables: the launcher's process, and the folder of the run that it simulates. No job can set them."""
+BACKEND = "FEDUMM_SIMULATED_BACKEND"
+"""Environment variables: the launcher's process, the folder of the run that it simulates, and the backend's file, for
+model cards. No job can set them."""
 
 _EVERY = 1.0
 
@@ -27,6 +33,11 @@ def simulated_run() -> Path | None:
     """The folder of the simulated run that this process is part of; None on a real server or site."""
     folder = os.environ.get(RUN)
     return Path(folder) if folder else None
+
+
+def simulated_config() -> FederateConfig:
+    """The options of that run."""
+    return replace(read_config(Path(os.environ[RUN])), backend_file=os.environ[BACKEND])
 
 
 def leave_with_launcher() -> None:
