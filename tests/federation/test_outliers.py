@@ -88,10 +88,11 @@ def test_factors_turned_about_with_an_honest_product_are_left_out() -> None:
     honest = moved(8)
     bad = {A: -honest[A], B: -honest[B], BIAS: honest[BIAS]}
     assert examined("site-8", bad).product == pytest.approx(examined("site-8", honest).product, rel=1e-5)
-    good, problems = judged(bad)
-    assert problems.keys() == {"site-8"}
-    assert problems["site-8"].startswith("its factors A are turned about")
-    assert good.keys() == {f"site-{k}" for k in range(1, 8)}
+    for options, why in (({}, "its norm "), ({"max_update_norm": 1e6}, "its factors A are turned about")):
+        good, problems = judged(bad, toy_config(**options))
+        assert problems.keys() == {"site-8"}
+        assert problems["site-8"].startswith(why), "whatever length is allowed"
+        assert good.keys() == {f"site-{k}" for k in range(1, 8)}
 
 
 @pytest.mark.parametrize("over", ["reject", "clip"])

@@ -113,7 +113,7 @@ def test_nothing_between_our_processes_is_pickled(monkeypatch: pytest.MonkeyPatc
 
     def serve() -> None:
         try:
-            answer_messages(theirs, toy_config(backend_file=""), Echo, withheld)  # type: ignore[arg-type]
+            answer_messages(theirs, Echo, withheld)  # type: ignore[arg-type]
         except BaseException as error:
             failures.append(error)
 

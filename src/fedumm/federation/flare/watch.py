@@ -37,7 +37,7 @@ def simulated_run() -> Path | None:
 
 def simulated_config() -> FederateConfig:
     """The options of that run."""
-    return replace(read_config(Path(os.environ[RUN])), backend_file=os.environ[BACKEND])
+    return replace(read_config(Path(os.environ[RUN])), backend_file=os.environ.get(BACKEND, ""))
 
 
 def leave_with_launcher() -> None:
