@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from fedumm.federation.flare.recipe import NO_LOGS, SERVER_CLASSES, SITE_CLASSES
 
@@ -23,6 +26,7 @@ class Deployment:
 
     def __init__(self, folder: Path, sites: int) -> None:
         self.folder, self.workspace = folder, folder / "poc"
+        self._lock = FileLock(Path(tempfile.gettempdir()) / "fedumm-poc.lock")
         self._environment = {**os.environ, "HOME": str(folder), "NVFLARE_POC_WORKSPACE": str(self.workspace)}
         self.nvflare("poc", "prepare", "-n", str(sites), "--force")
         for site in ("server", *(f"site-{i}" for i in range(1, sites + 1))):
@@ -51,16 +55,21 @@ class Deployment:
         return json.loads(result.stdout.splitlines()[-1]).get("data")
 
     def __enter__(self) -> Deployment:
+        # All of them use the same ports: one at a time on a machine.
+        self._lock.acquire()
         try:
             # On a busy machine the default of 30 seconds is too short, and what was started would go on for ever.
             self.nvflare("poc", "start", "--timeout", str(_SECONDS))
         except BaseException:
-            self.nvflare("poc", "stop")
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.nvflare("poc", "stop")
+        try:
+            self.nvflare("poc", "stop")
+        finally:
+            self._lock.release()
 
     def run(self, job: Path) -> Path:
         """Submit a job, wait for its end, download it; returns the run folder."""

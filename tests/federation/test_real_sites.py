@@ -24,7 +24,8 @@ OPTIONS = [
     "--max_train_samples=120", "--max_eval_samples=30", "--threads=1", "--lr=0.001",
 ]  # fmt: skip
 
-pytestmark = pytest.mark.timeout(300)
+# Either waits for the other's deployment.
+pytestmark = pytest.mark.timeout(900)
 
 
 def job(folder: Path, *more: str) -> None:

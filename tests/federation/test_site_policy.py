@@ -23,7 +23,8 @@ OPTIONS = [
 ]  # fmt: skip
 ROWS = {"site-1": 40, "site-2": 24}
 
-pytestmark = pytest.mark.timeout(300)
+# Either waits for the other's deployment.
+pytestmark = pytest.mark.timeout(900)
 
 
 def job(folder: Path, *more: str) -> None:
@@ -57,11 +58,11 @@ def test_each_site_trains_on_what_it_calls_so(tmp_path: Path, deployment: Deploy
 
 
 def test_what_no_site_allows_ends_the_job_with_the_line(tmp_path: Path, deployment: Deployment) -> None:
-    job(tmp_path, "--dataset=/etc", "--name=path")
+    job(tmp_path, "--dataset=records", "--name=path")
     ident = deployment.submit(tmp_path / "jobs" / "path")
     with pytest.raises(RuntimeError, match="EXECUTION_EXCEPTION"):
         deployment.nvflare("job", "wait", ident)
     deployment.nvflare("job", "download", ident, "-o", str(tmp_path / "results"))
     logs = [file.read_text() for file in (tmp_path / "results").rglob("*log*") if file.is_file()]
-    assert any("below 'datasets:', /etc: /its/folder/on/this/site" in log for log in logs)
+    assert any("below 'datasets:', records: /its/folder/on/this/site" in log for log in logs)
     assert not list((tmp_path / "results").rglob("adapter"))
