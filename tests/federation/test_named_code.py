@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -99,7 +98,7 @@ def test_a_file_is_not_asked_for_where_there_was_none(tmp_path: Path, trap: Path
 
 
 def test_a_site_runs_no_file_that_a_job_names(tmp_path: Path, trap: Path) -> None:
-    given = asdict(toy_config(**lora_options(in_process=False, num_clients=1, backend_file=str(trap))))
+    given = toy_config(**lora_options(in_process=False, num_clients=1, backend_file=str(trap)))
     site = SiteHost("site-1", given, tmp_path / "site-1", lambda: False)
     try:
         answer = site.handle(Survey(["site-1"]))

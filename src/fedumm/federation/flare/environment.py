@@ -23,6 +23,14 @@ _SHOW_VERSION = "import fedumm; print(fedumm.__version__)"
 _SECONDS = 120
 
 
+def child_environment(**more: str) -> dict[str, str]:
+    """Environment variables of a Python that is started with ``-m`` or ``-c``: this process's, and ``more``.
+
+    Without the first it would import what lies in the folder that the user happens to be in (Python 3.10 does).
+    """
+    return {**os.environ, "PYTHONSAFEPATH": "1", **more}
+
+
 def python_command(config: FederateConfig) -> list[str]:
     """How the Python of ``config``'s hosts is started, without its arguments.
 
@@ -60,7 +68,9 @@ def check_environment(config: FederateConfig) -> None:
         return
     command = [*python_command(config), "-c", _SHOW_VERSION]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_SECONDS)
+        done = subprocess.run(
+            command, env=child_environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_SECONDS
+        )
     except subprocess.TimeoutExpired:
         raise FedummError(f"--use_env_script: {command[1]} did not start Python within {_SECONDS} s.") from None
     if done.returncode:

@@ -18,6 +18,8 @@ import sys
 
 import psutil
 
+from fedumm.federation.flare.environment import child_environment
+
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # CLONE_NEWUSER, CLONE_NEWNET of linux/sched.h
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP of linux/sockios.h, net/if.h
 _SECONDS = 30
@@ -31,7 +33,9 @@ def can_isolate() -> bool:
         return False
     command = [sys.executable, "-m", __name__]
     try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS)
+        done = subprocess.run(
+            command, env=child_environment(), capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from fedumm.errors import FedummError
-from fedumm.federation.flare.environment import python_command
+from fedumm.federation.flare.environment import child_environment, python_command
 from fedumm.federation.flare.host_process import SOCKETS
 from fedumm.federation.flare.isolation import other_users
 from fedumm.federation.flare.simulate import ISOLATED
@@ -72,17 +72,14 @@ def _simulate(
     shutil.rmtree(folder / PROGRESS, ignore_errors=True)
     children: list[subprocess.Popen[bytes]] = []
     programs = {"simulate": [sys.executable], "host_process": python_command(read_config(folder))}
-    flags = {"simulate": [ISOLATED] if isolated else [], "host_process": []}
-    environment = {
-        **os.environ, LAUNCHER: str(os.getpid()), RUN: str(folder.resolve()), BACKEND: backend_file,
-        "PYTHONUNBUFFERED": "1", "TMPDIR": temporary, SOCKETS: temporary,
-        "PYTHONSAFEPATH": "1",  # python -m would import what lies in the folder that the user happens to be in
-    }  # fmt: skip
+    arguments = {"simulate": [ISOLATED] if isolated else [], "host_process": [backend_file]}
+    told = {LAUNCHER: str(os.getpid()), RUN: str(folder.resolve()), BACKEND: backend_file, SOCKETS: temporary}
+    environment = child_environment(**told, PYTHONUNBUFFERED="1", TMPDIR=temporary)
     try:
         with open(folder / LOG, "wb") as log:
             for module, python in programs.items():
                 program = [*python, "-m", f"fedumm.federation.flare.{module}"]
-                command = [*program, str(folder), backend_file, *flags[module]]
+                command = [*program, str(folder), *arguments[module]]
                 children.append(
                     subprocess.Popen(
                         command,

@@ -1,4 +1,4 @@
-"""``python -m fedumm.federation.flare.simulate RUN_FOLDER BACKEND_FILE [--isolated]``: one run in FLARE's simulator.
+"""``python -m fedumm.federation.flare.simulate RUN_FOLDER [--isolated]``: one run in FLARE's simulator.
 
 Started by :mod:`fedumm.federation.flare.runner` in a process of its own, so that FLARE's
 output goes to a file and everything it starts can be ended together. With ``--isolated`` it has a network of its own.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from fedumm.federation.flare.isolation import isolate
@@ -19,8 +18,8 @@ WORKSPACE = "flare"
 ISOLATED = "--isolated"
 
 
-def main(folder: str, backend_file: str) -> None:
-    """Build the recipe from the folder's ``config.yaml`` and run it. The backend's file is for model cards only."""
+def main(folder: str) -> None:
+    """Build the recipe from the folder's ``config.yaml`` and run it."""
     # Only now: a process with threads can't have a network of its own any more.
     from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
     from nvflare.recipe.sim_env import SimEnv
@@ -31,7 +30,7 @@ def main(folder: str, backend_file: str) -> None:
 
     leave_with_launcher()
     path = Path(folder).resolve()
-    config = replace(read_config(path), backend_file=backend_file)
+    config = read_config(path)
     hosts = host_count(config)
     recipe = FedummRecipe(config, hosts)
     workspace = path / WORKSPACE
@@ -46,6 +45,6 @@ def main(folder: str, backend_file: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[3:] == [ISOLATED]:
+    if sys.argv[2:] == [ISOLATED]:
         isolate()
-    main(*sys.argv[1:3])
+    main(sys.argv[1])

@@ -20,7 +20,7 @@ from typing import Any
 
 from fedumm.config import FederateConfig
 from fedumm.errors import PublicError
-from fedumm.federation.flare.environment import python_command
+from fedumm.federation.flare.environment import child_environment, python_command
 from fedumm.federation.flare.framing import receive, send
 from fedumm.federation.flare.serving import answer_messages
 from fedumm.federation.flare.watch import LAUNCHER, leave_with_launcher
@@ -100,7 +100,7 @@ class SiteHost:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+                env=child_environment(**{LAUNCHER: str(os.getpid()), "PYTHONUNBUFFERED": "1"}),
             )
         self._connection = ours
         # With local privacy a round must not be answered twice, by no child.
