@@ -23,14 +23,14 @@ import torch
 
 from common import Table, main, run_once
 from fedumm.adapters import AdapterState
-from fedumm.adapters.codec import pack
 from fedumm.adapters.factors import modules_of
 from fedumm.aggregation import get_aggregator
 from fedumm.aggregation.base import Contribution, Delivery
+from fedumm.compression.packing import pack
 from fedumm.config import FederateConfig
-from fedumm.federation.checks import Accepted, RejectedError, examine
-from fedumm.federation.combine import Combiner
-from fedumm.federation.outliers import directions, judge, lengths, unusual
+from fedumm.federation.server.outliers import directions, judge, lengths, unusual
+from fedumm.federation.server.round_aggregation import Combiner
+from fedumm.federation.server.validation import Accepted, RejectedError, examine
 from fedumm.training.threads import cores
 
 AGGREGATORS = ("fedavg", "fedex_lora", "svd", "flora", "median", "trimmed_mean", "krum")

@@ -146,7 +146,7 @@ def run_once(config: FederateConfig) -> list[dict[str, Any]]:
     """All records of a federated run in this process, with one torch thread; its folder is not kept."""
     import torch
 
-    from fedumm.federation.in_process import run_in_process
+    from fedumm.federation.runners.in_process import run_in_process
     from fedumm.report.run_folder import RunFolder, create, read_records
 
     torch.set_num_threads(1)

@@ -29,7 +29,7 @@ from fedumm.config import CentralConfig
 from fedumm.data import read_image
 from fedumm.training.backbone import load_backbone, pick_device
 from fedumm.training.data import load_splits
-from fedumm.training.local import train_epochs
+from fedumm.training.trainer import train_epochs
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from make_tiny_janus import build_processor

@@ -22,14 +22,14 @@ import torch
 
 from common import Table, federate, main, measure, records
 from fedumm.config import FederateConfig
-from fedumm.federation.in_process import run_in_process
-from fedumm.federation.topology import client_names
+from fedumm.federation.assignment import client_names
+from fedumm.federation.runners.in_process import run_in_process
 from fedumm.report.run_folder import RunFolder, create
 from fedumm.training.backbone import load_backbone
 from fedumm.training.data import load_splits, partition_for
+from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.evaluation import evaluate
-from fedumm.training.local import cache_features, train_epochs
-from fedumm.training.pool import DatasetPool
+from fedumm.training.trainer import cache_features, train_epochs
 
 ROUNDS = 3
 COUNTED = 2

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from fedumm.federation.flare.recipe import NO_LOGS, SERVER_CLASSES, SITE_CLASSES
+from fedumm.federation.runners.flare.recipe import NO_LOGS, SERVER_CLASSES, SITE_CLASSES
 
 _SECONDS = 180
 

@@ -20,8 +20,8 @@ from fedumm.config import CentralConfig
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.data import load_splits
 from fedumm.training.evaluation import evaluate
-from fedumm.training.local import cache_features, train_epochs
 from fedumm.training.threads import cores
+from fedumm.training.trainer import cache_features, train_epochs
 
 CONFIG = CentralConfig(
     model_backend="blip_vqa",

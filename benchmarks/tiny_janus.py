@@ -27,7 +27,7 @@ from fedumm.data.shapes.source import EVAL_SCENES, EVAL_SEED, scene_rows
 from fedumm.data.tasks import task_rows
 from fedumm.generation import score_images
 from fedumm.metrics.geneval import summarise
-from fedumm.report.scores import CATEGORIES
+from fedumm.report.formatting import CATEGORIES
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.evaluation import evaluate
 

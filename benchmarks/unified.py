@@ -27,16 +27,16 @@ from common import ROOT, Table, main, spread
 from fedumm.adapters import AdapterState
 from fedumm.adapters.folder import read_folder
 from fedumm.config import FederateConfig
-from fedumm.federation.in_process import run_in_process
+from fedumm.federation.runners.in_process import run_in_process
+from fedumm.metrics.evaluation import Scores
+from fedumm.report.formatting import CATEGORIES
 from fedumm.report.run_folder import RunFolder, create
-from fedumm.report.scores import CATEGORIES
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.data import load_splits
-from fedumm.training.drawing import drawing_test
 from fedumm.training.evaluation import evaluate
-from fedumm.training.local import cache_features
-from fedumm.training.results import Scores
+from fedumm.training.generation_eval import drawing_test
 from fedumm.training.threads import cores
+from fedumm.training.trainer import cache_features
 
 SEEDS = (1, 2, 3)
 SETTINGS: dict[str, dict[str, Any]] = {

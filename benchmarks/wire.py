@@ -23,11 +23,11 @@ from nvflare.fuel.utils import fobs
 from common import Table, main, model_folder
 from fedumm.adapters import AdapterState, spec_of
 from fedumm.config import WIRES, CentralConfig
-from fedumm.federation.flare.carrier import pack
-from fedumm.federation.link import Downlink, packed_update, unpacked_update
-from fedumm.federation.messages import HostReply, RoundTask, Update
+from fedumm.federation.protocol.messages import HostReply, RoundTask, Update
+from fedumm.federation.protocol.transfer import Downlink, packed_update, unpacked_update
+from fedumm.federation.runners.flare.shareables import pack
+from fedumm.metrics.evaluation import Evaluation
 from fedumm.training.backbone import load_backbone
-from fedumm.training.results import Evaluation
 
 SCORE = {"vqa": Evaluation(0.5, 100, {"yes/no": (0.5, 50), "color": (0.5, 25), "shape": (0.5, 25)})}
 CODINGS = [(wire, 1.0) for wire in WIRES] + [("int8", 0.1), ("nf4", 0.1)]

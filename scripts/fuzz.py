@@ -30,14 +30,12 @@ import torch
 import yaml
 
 from fedumm.adapters import AdapterState, decode, encode, spec_of
-from fedumm.adapters.codec import pack, unpack
+from fedumm.compression.packing import pack, unpack
 from fedumm.config import WIRES, FederateConfig, from_mapping, read_yaml
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
-from fedumm.federation.checkpoint import Checkpoint
-from fedumm.federation.checks import Accepted, Expected, RejectedError, examine
-from fedumm.federation.combine import Combiner
-from fedumm.federation.messages import (
+from fedumm.federation.protocol.backbone_delta import packed_change, unpacked_change
+from fedumm.federation.protocol.messages import (
     HostError,
     HostReply,
     Message,
@@ -48,13 +46,14 @@ from fedumm.federation.messages import (
     Sizes,
     Survey,
     Update,
-    from_wire,
-    to_wire,
 )
-from fedumm.federation.outliers import judge
-from fedumm.federation.start import packed_change, unpacked_change
+from fedumm.federation.protocol.wire import from_wire, to_wire
+from fedumm.federation.server.checkpoint import Checkpoint
+from fedumm.federation.server.outliers import judge
+from fedumm.federation.server.round_aggregation import Combiner
+from fedumm.federation.server.validation import Accepted, Expected, RejectedError, examine
+from fedumm.metrics.evaluation import Evaluation
 from fedumm.texts import is_plain
-from fedumm.training.results import Evaluation
 
 A, B, BIAS = "x.lora_A.weight", "x.lora_B.weight", "head.bias"
 START: AdapterState = {A: torch.randn(2, 24, generator=torch.Generator().manual_seed(0)),

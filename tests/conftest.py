@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fedumm.backends import registry
-from fedumm.federation.in_process import run_in_process
+from fedumm.federation.runners.in_process import run_in_process
 from fedumm.report.run_folder import RunFolder, create, read_records
 from toy import Run, toy_config
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from fedumm.adapters import AdapterState, Spec, spec_of
-from fedumm.adapters.codec import pack, unpack
-from fedumm.federation.messages import Update
-from fedumm.training.results import Evaluation
+from fedumm.compression.packing import pack, unpack
+from fedumm.federation.protocol.messages import Update
+from fedumm.metrics.evaluation import Evaluation
 
 FIRST, LAST = "base_model.model.answer.lora_A.weight", "base_model.model.second.lora_B.weight"
 """Two tensors of the toy with LoRA."""

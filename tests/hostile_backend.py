@@ -15,10 +15,10 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any
 
-from fedumm.adapters.codec import pack, unpack
 from fedumm.backends import register_backend
-from fedumm.federation.host import Host
-from fedumm.federation.messages import HostReply, Message, RoundTask, Update
+from fedumm.compression.packing import pack, unpack
+from fedumm.federation.client.host import Host
+from fedumm.federation.protocol.messages import HostReply, Message, RoundTask, Update
 from hostile import CASES, CONTROL, FORGED
 from lora_toy_backend import LoraToyBackend
 

@@ -80,5 +80,5 @@ if __name__ == "__main__":
     if any(kind in ("model", "command") for kind, _, _ in steps):
         # Their seconds are not the step's.
         import fedumm.backends.blip_vqa
-        import fedumm.training.central  # noqa: F401
+        import fedumm.training.centralized  # noqa: F401
     (folder / "results.json").write_text(json.dumps([run(kind, *args, **options) for kind, args, options in steps]))

@@ -16,7 +16,7 @@ from transformers import BlipForQuestionAnswering
 
 from fedumm.adapters.folder import read_folder, save_folder
 from fedumm.adapters.origin import Origin, read_origin
-from fedumm.adapters.wire import encode
+from fedumm.adapters.serialization import encode
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.cli import adapted
 from fedumm.cli.main import main

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fedumm.bounds import ByClient, by_client
 from fedumm.config import CentralConfig, FederateConfig, from_mapping, read_yaml, write_yaml
+from fedumm.config.per_client import ByClient
+from fedumm.config.validators import by_client
 from fedumm.errors import FedummError
 
 

@@ -358,7 +358,7 @@ class TestRunners:
     @pytest.fixture
     def started(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         calls: list[tuple[Any, ...]] = []
-        from fedumm.federation import launch
+        from fedumm.federation.runners import launch
 
         monkeypatch.setattr(launch, "run", lambda config, command: calls.append(("run", config, command)) or 0)
         monkeypatch.setattr(launch, "export", lambda config: calls.append(("export", config)) or 0)
@@ -423,7 +423,7 @@ def test_local_paths_are_kept_by_their_full_names(tmp_path: Path, monkeypatch: p
 def test_the_simulator_refuses_a_path_with_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     from fedumm.errors import FedummError
-    from fedumm.federation.launch import run as launch
+    from fedumm.federation.runners.launch import run as launch
 
     with pytest.raises(FedummError, match="takes no path with a space"):
         launch(FederateConfig(model_backend="blip_vqa", simulator=True, name="my run"), "command")

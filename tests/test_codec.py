@@ -15,9 +15,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fedumm.adapters import AdapterState, Spec, encode, spec_of
-from fedumm.adapters.codec import pack, unpack
-from fedumm.adapters.feedback import send
-from fedumm.adapters.rounding import BLOCK, CODECS, normal_float_levels
+from fedumm.compression.codecs import BLOCK, CODECS, normal_float_levels
+from fedumm.compression.error_feedback import send
+from fedumm.compression.packing import pack, unpack
 from fedumm.config import WIRES
 from test_adapters import STATES, equal
 

@@ -18,9 +18,9 @@ from fedumm.adapters import folding, model
 from fedumm.adapters.model import AdapterSlot
 from fedumm.aggregation.base import Change
 from fedumm.errors import FedummError
-from fedumm.federation.host import Host
-from fedumm.federation.messages import HostReply, RoundTask, Setup, Survey
-from fedumm.federation.records import folded_record
+from fedumm.federation.client.host import Host
+from fedumm.federation.protocol.messages import HostReply, RoundTask, Setup, Survey
+from fedumm.federation.server.metrics_records import folded_record
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import read_records
 from toy import Driven, lora_options, toy_config

@@ -13,7 +13,8 @@ import pytest
 
 from fedumm.cli.main import main
 from fedumm.errors import FedummError
-from fedumm.output import check_cache, check_file, check_folder, replacing
+from fedumm.files import replacing
+from fedumm.output import check_cache, check_file, check_folder
 
 LONG = "n" * 300
 NO_FOLDER = ["a_file", "a_file/below", "/proc/new", "/dev/full", LONG, f"new/{LONG}", "a\0b"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedumm.config import FederateConfig
-from fedumm.federation.topology import client_names
+from fedumm.federation.assignment import client_names
 from fedumm.training.data import column_labels, load_splits, partition_for
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fedumm import temporary
 from fedumm.errors import FedummError
-from fedumm.federation.flare.runner import check_path
+from fedumm.federation.runners.flare.simulator import check_path
 from fedumm.temporary import base_for_sockets, leave_room_for_sockets, survives_splitting
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from fedumm.backends import load_backend_file
 from fedumm.config import FederateConfig
-from fedumm.federation.drive import drive
-from fedumm.federation.host import Host
-from fedumm.federation.messages import HostReply, Message, RoundTask
-from fedumm.federation.server import Server
+from fedumm.federation.client.host import Host
+from fedumm.federation.protocol.messages import HostReply, Message, RoundTask
+from fedumm.federation.runners.round_loop import drive
+from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import RunFolder
 
 TOY = Path(__file__).parent / "toy_backend.py"

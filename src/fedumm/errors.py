@@ -16,7 +16,7 @@ class FedummError(Exception):
 class PublicError(FedummError):
     """One whose text a real site may tell the server: it quotes the message that is refused, and nothing of the site's.
 
-    Of any other error no more leaves a site than what kind it is (:mod:`fedumm.federation.withheld`).
+    Of any other error no more leaves a site than what kind it is (:mod:`fedumm.federation.client.redaction`).
     """
 
 

@@ -1,8 +1,8 @@
 """The two classes that NVIDIA FLARE builds by name: all that ``class_allow_list`` of a server or a site has to admit.
 
 Sites have these names in their configuration: they do not move. A job chooses their arguments, so the constructors
-take nothing but options (:mod:`fedumm.federation.job_options`), and where a simulated run lies is told by its launcher.
-Nothing else is defined here: an entry of that list that is cut short would admit it.
+take nothing but options (:mod:`fedumm.federation.runners.flare.job_options`), and where a simulated run lies is told
+by its launcher. Nothing else is defined here: an entry of that list that is cut short would admit it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
-from fedumm import errors
-from fedumm.federation import admission, job_options, messages, topology, withheld
-from fedumm.federation.flare import carrier, site_host, watch
+from fedumm import errors, files
+from fedumm.federation import assignment
+from fedumm.federation.client import redaction
+from fedumm.federation.protocol import messages
+from fedumm.federation.runners.flare import admission, job_options, process_guard, shareables, site_host
 from fedumm.report import run_folder
 
 __all__ = ["HostExecutor", "ServerController"]
@@ -34,8 +36,8 @@ _POLL = 0.05
 class HostExecutor(Executor):  # type: ignore[misc]
     """Gives FLARE's tasks to one host, which it keeps, with its backbone, for the whole job.
 
-    On a real site the host runs in a child of this process (:mod:`fedumm.federation.flare.site_host`), in a simulation
-    beside FLARE (:mod:`fedumm.federation.flare.host_process`): this process needs no torch.
+    On a real site the host runs in a child of this process (``runners.flare.site_host``), in a simulation beside FLARE
+    (``runners.flare.host_process``): this process needs no torch.
 
     Args:
         run_config: the options of the job; a simulated run has its own in its folder.
@@ -48,29 +50,29 @@ class HostExecutor(Executor):  # type: ignore[misc]
     def __init__(self, run_config: dict[str, Any]) -> None:
         super().__init__()
         self.run_config = run_config
-        self._config = None if watch.simulated_run() else job_options.config_of_job(run_config)
+        self._config = None if process_guard.simulated_run() else job_options.config_of_job(run_config)
         self._host: Any = None
         self._abort = Signal()
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Answer one message."""
-        if task_name != carrier.TASK:
+        if task_name != shareables.TASK:
             return make_reply(ReturnCode.TASK_UNKNOWN)
         self._abort = abort_signal
         try:
             if self._host is None:
                 self._host = self._make_host(fl_ctx)
-            return carrier.pack(self._host.handle(carrier.unpack(shareable)))
+            return shareables.pack(self._host.handle(shareables.unpack(shareable)))
         except Exception as error:
             # FLARE would pass on no more than that there was one.
-            return carrier.pack(self._failure(error, fl_ctx))
+            return shareables.pack(self._failure(error, fl_ctx))
 
     def _make_host(self, fl_ctx: FLContext) -> Any:
         name = fl_ctx.get_identity_name()
         if self._config is None:
-            from fedumm.federation.flare.host_process import RemoteHost
+            from fedumm.federation.runners.flare.host_process import RemoteHost
 
-            watch.leave_with_launcher()
+            process_guard.leave_with_launcher()
             return RemoteHost(name)
         own = fl_ctx.get_engine().get_workspace().get_site_config_dir()
         config = admission.site_config(self.run_config, own)
@@ -78,10 +80,10 @@ class HostExecutor(Executor):  # type: ignore[misc]
 
     def _failure(self, error: Exception, fl_ctx: FLContext) -> messages.HostError:
         if self._config is None:
-            return withheld.whole(error)
+            return redaction.whole(error)
         # Not into FLARE's log, which a site may send to the server.
         site_host.write_log(self._folder(fl_ctx), traceback.format_exc())
-        return messages.HostError(withheld.told(error, "process"))
+        return messages.HostError(redaction.told(error, "process"))
 
     def _folder(self, fl_ctx: FLContext) -> Path:
         """Beside the folders of FLARE's jobs: what is in those, a job may have sent to the server as a log."""
@@ -95,7 +97,7 @@ class HostExecutor(Executor):  # type: ignore[misc]
 
 
 class ServerController(Controller):  # type: ignore[misc]
-    """Broadcasts what :class:`fedumm.federation.server.Server` says, and hands it the answers. It loads no model.
+    """Broadcasts what :class:`~fedumm.federation.server.server.Server` asks, and hands it the answers; loads no model.
 
     Args:
         run_config: the options of the job; a simulated run has its own in its folder.
@@ -107,8 +109,8 @@ class ServerController(Controller):  # type: ignore[misc]
     def __init__(self, run_config: dict[str, Any]) -> None:
         super().__init__(task_check_period=_POLL)
         self.run_config = run_config
-        self._run = watch.simulated_run()
-        self._config = watch.simulated_config() if self._run else job_options.config_of_job(run_config)
+        self._run = process_guard.simulated_run()
+        self._config = process_guard.simulated_config() if self._run else job_options.config_of_job(run_config)
         self._answers: dict[str, messages.Message] = {}
 
     def set_communicator(self, communicator: Any) -> None:
@@ -119,7 +121,7 @@ class ServerController(Controller):  # type: ignore[misc]
 
     def start_controller(self, fl_ctx: FLContext) -> None:
         """End with the process that started the simulator, however that ended."""
-        watch.leave_with_launcher()
+        process_guard.leave_with_launcher()
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
         """Nothing is held."""
@@ -127,18 +129,18 @@ class ServerController(Controller):  # type: ignore[misc]
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """The whole run."""
         # Not above: the process that only builds the job has no use for torch.
-        from fedumm.federation.drive import drive
-        from fedumm.federation.server import Server
+        from fedumm.federation.runners.round_loop import drive
+        from fedumm.federation.server.server import Server
 
         path: Path = self._run or self._own_folder(fl_ctx)
         folder = run_folder.RunFolder(path, self._config)
         try:
             server = Server(self._config, self._assignments(fl_ctx), folder, balance=bool(self._run))
             drive(server, lambda message: self._send(message, list(server.assignments), abort_signal, fl_ctx))
-        except carrier.JobAbortedError:
+        except shareables.JobAbortedError:
             self.log_info(fl_ctx, "the job was aborted")
         except errors.FedummError as error:
-            run_folder.write_atomically(path / watch.ERROR, str(error))
+            files.write_atomically(path / process_guard.ERROR, str(error))
             self.system_panic(str(error), fl_ctx)
         finally:
             folder.finish()
@@ -152,8 +154,8 @@ class ServerController(Controller):  # type: ignore[misc]
     def _assignments(self, fl_ctx: FLContext) -> dict[str, list[str]]:
         config = self._config
         if self._run:
-            return topology.assign(config.num_clients, topology.host_count(config))
-        sites = sorted((client.name for client in fl_ctx.get_engine().get_clients()), key=topology.natural)
+            return assignment.assign(config.num_clients, assignment.host_count(config))
+        sites = sorted((client.name for client in fl_ctx.get_engine().get_clients()), key=assignment.natural)
         if len(sites) != config.num_clients:
             raise errors.FedummError(
                 f"The job was exported for --num_clients {config.num_clients}, but {len(sites)} sites take part: "
@@ -165,10 +167,10 @@ class ServerController(Controller):  # type: ignore[misc]
         self, message: messages.Message, hosts: list[str], abort_signal: Signal, fl_ctx: FLContext
     ) -> dict[str, messages.Message]:
         self._answers = {}
-        task = Task(name=carrier.TASK, data=carrier.pack(message), result_received_cb=self._received)
+        task = Task(name=shareables.TASK, data=shareables.pack(message), result_received_cb=self._received)
         self.broadcast_and_wait(task, fl_ctx, targets=hosts, min_responses=len(hosts), abort_signal=abort_signal)
         if abort_signal.triggered:
-            raise carrier.JobAbortedError
+            raise shareables.JobAbortedError
         lost = messages.HostError("no answer: the process died or the connection was lost")
         return {host: self._answers.get(host, lost) for host in hosts}
 
@@ -177,7 +179,7 @@ class ServerController(Controller):  # type: ignore[misc]
         code = result.get_return_code()
         try:
             ok = code == ReturnCode.OK
-            answer = carrier.unpack(result) if ok else messages.HostError(f"NVIDIA FLARE reports {code}")
+            answer = shareables.unpack(result) if ok else messages.HostError(f"NVIDIA FLARE reports {code}")
         except Exception as error:
             # FLARE would give up the task for everybody.
             answer = messages.HostError(f"{type(error).__name__}: {error}")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from pathlib import Path
 from typing import NoReturn
 
@@ -91,17 +91,6 @@ def check_plain(folder: str | Path, appended: Container[str] = ()) -> None:
 
 def _unreadable(error: OSError) -> NoReturn:
     raise FedummError(f"{error.filename} can't be read: {_reason(error)}.") from error
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A draft to write to, which takes the place of ``path`` at the end, or of nothing if writing failed."""
-    draft = path.with_name(f".draft-{path.name}")
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

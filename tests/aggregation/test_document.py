@@ -17,8 +17,8 @@ import torch
 from test_matrix import CASES, ROWS
 
 import report
-from fedumm.adapters.rounding import BLOCK, CODECS
 from fedumm.aggregation import available_aggregators, get_aggregator, methods
+from fedumm.compression.codecs import BLOCK, CODECS
 from fedumm.config import FederateConfig
 from toy import Run
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from fedumm.aggregation.export import merged
 from fedumm.aggregation.low_rank import LowRankSum
-from fedumm.aggregation.merge import merged
 from lora_round import (
     RANK,
     SCALE,

@@ -17,10 +17,10 @@ from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import CentralConfig
 from fedumm.data import DataRequest, load_data
 from fedumm.errors import FedummError
+from fedumm.metrics.evaluation import Scores
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.evaluation import evaluate
-from fedumm.training.local import cache_features, train_epochs
-from fedumm.training.results import Scores
+from fedumm.training.trainer import cache_features, train_epochs
 
 CPU = torch.device("cpu")
 COLUMNS = ("image", "question", "multiple_choice_answer", "answers")

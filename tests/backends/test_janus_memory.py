@@ -21,10 +21,10 @@ from fedumm.backends.januspro.generate import kept_in
 from fedumm.config import CentralConfig
 from fedumm.data import DataRequest, load_data
 from fedumm.training.backbone import Backbone, load_backbone
-from fedumm.training.drawing import MOST_IMAGES, drawn
+from fedumm.training.batching import evaluation_batches
 from fedumm.training.evaluation import evaluate
 from fedumm.training.fitting import CACHE_BYTES, fitting, token_budget
-from fedumm.training.order import evaluation_batches
+from fedumm.training.generation_eval import MOST_IMAGES, drawn
 from janus_pro_1b import real_config
 from make_tiny_janus import build_processor
 

@@ -16,6 +16,7 @@ from datasets import Dataset, Features, Value
 from datasets import Image as ImageColumn
 from PIL import Image
 
+from fedumm.backends.feature_table import FeatureTable
 from fedumm.backends.protocol import FrozenStage
 from fedumm.errors import FedummError
 from fedumm.features import cache, store
@@ -23,7 +24,6 @@ from fedumm.features.cache import CacheOptions, cache_features
 from fedumm.features.images import image_keys
 from fedumm.features.report import CacheReport
 from fedumm.features.store import ShardStore
-from fedumm.features.table import FeatureTable
 
 CPU = torch.device("cpu")
 

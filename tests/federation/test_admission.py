@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from fedumm.config import OF_ONE_RUN, FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.admission import admitted, site_config
-from fedumm.federation.policy import FILE, SitePolicy, read_policy
+from fedumm.federation.runners.flare.admission import admitted, site_config
+from fedumm.federation.runners.flare.site_policy import FILE, SitePolicy, read_policy
 
 
 def job(**options: Any) -> dict[str, Any]:

@@ -13,20 +13,20 @@ import torch
 from peft import PeftModel
 
 from fedumm.adapters import AdapterState
-from fedumm.adapters.codec import unpack
 from fedumm.adapters.factors import at_rank, factor_of, modules_of, spec_at_rank
 from fedumm.adapters.folder import read_folder
 from fedumm.aggregation import available_aggregators
 from fedumm.aggregation.base import Change
 from fedumm.backends import load_backend_file
+from fedumm.compression.packing import unpack
 from fedumm.config import WIRES
-from fedumm.federation.link import opened
-from fedumm.federation.messages import RoundTask, Update
-from fedumm.federation.start import unpacked_change
+from fedumm.federation.protocol.backbone_delta import unpacked_change
+from fedumm.federation.protocol.messages import RoundTask, Update
+from fedumm.federation.protocol.transfer import opened
 from fedumm.report.run_folder import read_records
 from fedumm.training.backbone import load_backbone
 from fedumm.training.data import load_splits
-from fedumm.training.local import train_epochs
+from fedumm.training.trainer import train_epochs
 from lora_toy_backend import LAYERS, frozen_toy
 from toy import LORA_TOY, Driven, lora_options, toy_config
 

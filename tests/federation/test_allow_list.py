@@ -19,14 +19,15 @@ import fedumm.flare
 from fedumm.cli.main import main
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.flare.recipe import NO_LOGS, SERVER_CLASSES, SITE_CLASSES, FedummRecipe
-from fedumm.federation.job_options import config_of_job, job_options
+from fedumm.federation.runners.flare.job_options import config_of_job, job_options
+from fedumm.federation.runners.flare.recipe import NO_LOGS, SERVER_CLASSES, SITE_CLASSES, FedummRecipe
 from fedumm.flare import HostExecutor, ServerController
 
 ROOT = Path(__file__).parents[2]
 REFUSED = [
     "fedumm.cli.main.main", "fedumm.backends.registry.load_backend_file", "fedumm.flare.Path", "fedumm.flare",
-    "fedumm.flare.HostExecutors", "fedumm.flare.watch.simulated_run", "fedumm.federation.flare.runner.end_tree",
+    "fedumm.flare.HostExecutors", "fedumm.flare.process_guard.simulated_run",
+    "fedumm.federation.runners.flare.simulator.end_tree",
 ]  # fmt: skip
 OPTIONS = {"model_backend": "blip_vqa"}
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from fedumm.errors import FedummError
-from fedumm.federation.messages import HostReply, Message, RoundTask, Sizes
-from fedumm.federation.score_checks import check_test_parts, common_test_problem, loss_problem, score_problem
-from fedumm.federation.server import Server
-from fedumm.federation.sizes import agreed
+from fedumm.federation.protocol.messages import HostReply, Message, RoundTask, Sizes
+from fedumm.federation.server.data_stats import agreed
+from fedumm.federation.server.score_validation import check_test_parts, common_test_problem, loss_problem, score_problem
+from fedumm.federation.server.server import Server
+from fedumm.metrics.evaluation import Evaluation
 from fedumm.report.run_folder import read_records
-from fedumm.training.results import Evaluation
 from toy import Driven, toy_config
 
 VQA, IMAGES = Evaluation(0.5, 4, {"yes/no": (1.0, 1), "other": (1 / 3, 3)}), {"colors": (0.5, 2), "counting": (1.0, 2)}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fedumm.config import FederateConfig
-from fedumm.federation.in_process import run_in_process
+from fedumm.federation.runners.in_process import run_in_process
 from fedumm.report.run_folder import RunFolder, create, read_records
 
 Records = list[dict[str, Any]]

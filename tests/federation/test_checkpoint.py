@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedumm.errors import FedummError
-from fedumm.federation.checkpoint import Checkpoint
+from fedumm.federation.server.checkpoint import Checkpoint
 
 TENSORS = {"held/w": torch.tensor([1.0, 2.0]), "aggregator/m": torch.tensor([[3.0]], dtype=torch.float64)}
 NO_SCORES: dict[str, Any] = {
@@ -50,7 +50,7 @@ def test_a_failed_write_leaves_the_last_good_state(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("fedumm.federation.checkpoint.os.fsync", full)
+        patch.setattr("fedumm.federation.server.checkpoint.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             checkpoint.save({}, {"round": 4})
     found = checkpoint.load()

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from commands import BACKEND, federate, flags, prepare
 from fedumm.errors import FedummError
-from fedumm.federation.checkpoint import Checkpoint
-from fedumm.federation.facts import checked
+from fedumm.federation.server.checkpoint import Checkpoint
+from fedumm.federation.server.checkpoint_facts import checked
 from fedumm.report.run_folder import RunFolder, read_records
 from toy import toy_config
 
@@ -211,6 +211,6 @@ def test_a_full_disk_at_the_last_figure_hides_no_other_error(
     def refused(*_: object) -> None:
         raise FedummError("the reason")
 
-    monkeypatch.setattr("fedumm.federation.server.Server.next_task", refused)
+    monkeypatch.setattr("fedumm.federation.server.server.Server.next_task", refused)
     assert federate(*flags(tmp_path / "other", num_rounds=1)) == 2
     assert "job.py: the reason\n" in capsys.readouterr().err

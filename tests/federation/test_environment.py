@@ -13,7 +13,7 @@ import pytest
 import fedumm
 from fedumm.cli.main import run
 from fedumm.errors import FedummError
-from fedumm.federation.flare.environment import LAUNCHERS, check_environment, python_command
+from fedumm.federation.runners.flare.environment import LAUNCHERS, check_environment, python_command
 from fedumm.report.run_folder import read_records
 from toy import toy_config
 

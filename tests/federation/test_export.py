@@ -10,8 +10,8 @@ import pytest
 
 from fedumm.cli.main import main
 from fedumm.config import FederateConfig
-from fedumm.federation.flare.recipe import FedummRecipe, is_our_job, job_name
-from fedumm.federation.flare.watch import RUN
+from fedumm.federation.runners.flare.process_guard import RUN
+from fedumm.federation.runners.flare.recipe import FedummRecipe, is_our_job, job_name
 from fedumm.report.run_folder import create
 
 EXPORT = ["federate", "--model_backend", "blip_vqa", "--export_dir"]

@@ -12,8 +12,8 @@ from fedumm.adapters import encode, spec_of
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
-from fedumm.federation.first import adapter_digest, check_alike, outliers, own_adapter_config
-from fedumm.federation.messages import Ready
+from fedumm.federation.protocol.initial_adapter import adapter_digest, check_alike, outliers, own_adapter_config
+from fedumm.federation.protocol.messages import Ready
 from toy import lora_options, toy_config
 
 STATE = {"w": torch.tensor([1.0, 2.0])}

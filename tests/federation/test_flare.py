@@ -227,7 +227,7 @@ def test_a_host_that_cannot_even_start_ends_the_others(tmp_path: Path) -> None:
     sockets = tmp_path / "s"
     sockets.mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", "fedumm.federation.flare.host_process", str(tmp_path / "run")],
+        [sys.executable, "-m", "fedumm.federation.runners.flare.host_process", str(tmp_path / "run")],
         env={**os.environ, "FEDUMM_HOST_SOCKETS": str(sockets)}, capture_output=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedumm.adapters import decode, encode
-from fedumm.adapters.codec import pack, unpack
 from fedumm.backends import load_backend_file
+from fedumm.compression.packing import pack, unpack
 from fedumm.errors import FedummError
-from fedumm.federation.host import Host
-from fedumm.federation.messages import (
+from fedumm.federation.client.host import Host
+from fedumm.federation.protocol.backbone_delta import packed_change
+from fedumm.federation.protocol.messages import (
     HostError,
     HostReply,
     Message,
@@ -28,11 +29,9 @@ from fedumm.federation.messages import (
     Setup,
     Sizes,
     Survey,
-    from_wire,
-    to_wire,
 )
-from fedumm.federation.names import check_name
-from fedumm.federation.start import packed_change
+from fedumm.federation.protocol.names import check_name
+from fedumm.federation.protocol.wire import from_wire, to_wire
 from toy import Driven, lora_options, toy_config
 
 ROSTER = ["site-1", "site-2"]
@@ -329,7 +328,7 @@ def test_a_client_that_fails_looks_like_any_other(
     host = host_of(tmp_path, simulated=False, **{**LOCAL, "dp_noise_multiplier": 1.0})
     ready = set_up(host)
     (healthy,) = answered(host, task_of(host, ready))
-    monkeypatch.setattr("fedumm.federation.host.train_epochs", fails)
+    monkeypatch.setattr("fedumm.federation.client.host.train_epochs", fails)
     with caplog.at_level(logging.WARNING):
         reply = say(host, task_of(host, ready, 2))
     assert "patient Doe" in caplog.text
@@ -359,7 +358,7 @@ def test_a_run_with_local_noise_has_no_losses_and_no_heldout_scores(tmp_path: Pa
 
 
 def test_memory_removes_its_own_files_only(tmp_path: Path) -> None:
-    from fedumm.federation.memory import ClientMemory
+    from fedumm.federation.client.client_state import ClientMemory
 
     memory = ClientMemory(tmp_path)
     for number in (1, 2):

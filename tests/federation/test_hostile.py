@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commands import federate, flags, prepare, records, results
-from fedumm.federation.checks import Accepted, Expected, norm_between
-from fedumm.federation.combine import Combiner
-from fedumm.federation.host import Host
-from fedumm.federation.messages import Update
-from fedumm.federation.outliers import OUTLIER, limits
-from fedumm.federation.topology import client_names
+from fedumm.federation.assignment import client_names
+from fedumm.federation.client.host import Host
+from fedumm.federation.protocol.messages import Update
+from fedumm.federation.server.outliers import OUTLIER, limits
+from fedumm.federation.server.round_aggregation import Combiner
+from fedumm.federation.server.validation import Accepted, Expected, norm_between
 from fedumm.report.run_folder import read_records
 from fedumm.shell import command_line
 from hostile import CASES, CONTROL, FORGED, REASONS

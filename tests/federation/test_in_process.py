@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from fedumm.adapters import spec_of
-from fedumm.adapters.codec import pack, unpack
 from fedumm.adapters.folder import read_folder
 from fedumm.backends import load_backend_file
+from fedumm.compression.packing import pack, unpack
 from fedumm.errors import FedummError
-from fedumm.federation.drive import drive
-from fedumm.federation.host import Host
-from fedumm.federation.messages import HostError, HostReply, Message, RoundTask, Sizes
-from fedumm.federation.server import Server
+from fedumm.federation.client.host import Host
+from fedumm.federation.protocol.messages import HostError, HostReply, Message, RoundTask, Sizes
+from fedumm.federation.runners.round_loop import drive
+from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import RunFolder, read_records
 from toy import TOY, Run, toy_config
 
@@ -220,7 +220,7 @@ def test_too_many_clients_are_refused(run_toy: Run) -> None:
 
 
 def test_a_failing_client_is_left_out_and_named(run_toy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fedumm.federation.host as host_module
+    import fedumm.federation.client.host as host_module
 
     real = host_module.train_epochs
 
@@ -245,7 +245,7 @@ def test_a_client_that_fails_halfway_leaves_nothing_to_the_next(
 ) -> None:
     """Its gradients of a step that was not taken must not enter the next client's first step."""
     healthy, _ = run_toy("healthy", num_rounds=1)
-    from fedumm.training import local
+    from fedumm.training import trainer as local
 
     real, calls = local._step, []
 

@@ -13,13 +13,14 @@ import psutil
 import pytest
 
 from fedumm.errors import FedummError
-from fedumm.federation.flare import isolation, runner
-from fedumm.federation.flare.isolation import can_isolate
-from fedumm.federation.flare.watch import STARTING
+from fedumm.federation.runners.flare import isolation
+from fedumm.federation.runners.flare import simulator as runner
+from fedumm.federation.runners.flare.isolation import can_isolate
+from fedumm.federation.runners.flare.process_guard import STARTING
 
 LISTENER = """
 import socket, sys
-from fedumm.federation.flare.isolation import isolate
+from fedumm.federation.runners.flare.isolation import isolate
 isolate()
 with socket.create_server(("127.0.0.1", 0)) as server:
     port = server.getsockname()[1]

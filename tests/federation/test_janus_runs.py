@@ -13,7 +13,7 @@ import torch
 from fedumm.adapters.folder import read_folder
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.in_process import run_in_process
+from fedumm.federation.runners.in_process import run_in_process
 from fedumm.report.run_folder import RunFolder, create, read_records
 
 Records = list[dict[str, Any]]

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedumm.adapters import spec_of
-from fedumm.federation.checks import Accepted, Expected
-from fedumm.federation.messages import Update
-from fedumm.federation.outliers import OUTLIER, limits
+from fedumm.federation.protocol.messages import Update
+from fedumm.federation.server.outliers import OUTLIER, limits
+from fedumm.federation.server.validation import Accepted, Expected
 
 A = {"x.lora_A.weight": torch.zeros(16, 64)}
 

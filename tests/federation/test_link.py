@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from fedumm.adapters import AdapterState, spec_of
-from fedumm.adapters.codec import pack
+from fedumm.compression.packing import pack
 from fedumm.config import WIRES
-from fedumm.federation.link import Downlink, opened, packed_update, unpacked_update
-from fedumm.federation.messages import Parcel
+from fedumm.federation.protocol.messages import Parcel
+from fedumm.federation.protocol.transfer import Downlink, opened, packed_update, unpacked_update
 
 SHAPES = {"m.lora_A.weight": (4, 70), "m.lora_B.weight": (90, 4), "head": (7,)}
 

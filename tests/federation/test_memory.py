@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from fedumm.federation.memory import CONTROL, OWN, RESIDUAL, ClientMemory, part, remembered, under
+from fedumm.adapters.state import part, under
+from fedumm.federation.client.client_state import CONTROL, OWN, RESIDUAL, ClientMemory, remembered
 
 
 def test_a_round_done_again_starts_from_what_was_before_it(tmp_path: Path) -> None:

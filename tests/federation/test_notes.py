@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedumm.federation.messages import HostReply, from_wire, to_wire
+from fedumm.federation.protocol.messages import HostReply
+from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.report.console import RunConsole
 from toy import Run
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fedumm.adapters import AdapterState, spec_of
-from fedumm.adapters.codec import pack
+from fedumm.compression.packing import pack
 from fedumm.config import FederateConfig
-from fedumm.federation.checks import Accepted, Expected, examine, facing, product_norm
-from fedumm.federation.messages import Message, RoundTask, Update
-from fedumm.federation.outliers import OUTLIER, directions, judge, unusual
+from fedumm.federation.protocol.messages import Message, RoundTask, Update
+from fedumm.federation.server.outliers import OUTLIER, directions, judge, unusual
+from fedumm.federation.server.validation import Accepted, Expected, examine, facing, product_norm
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import read_records
 from hostile import values

@@ -20,11 +20,12 @@ from fedumm.config import FederateConfig
 from fedumm.data import DataRequest, load_data
 from fedumm.data.partition import RARE, split_rows
 from fedumm.errors import FedummError
-from fedumm.federation.drive import drive
-from fedumm.federation.host import Host
-from fedumm.federation.messages import Message, Setup, Sizes, Survey, from_wire, to_wire
-from fedumm.federation.server import Server
-from fedumm.federation.sizes import joined
+from fedumm.federation.client.host import Host
+from fedumm.federation.protocol.messages import Message, Setup, Sizes, Survey
+from fedumm.federation.protocol.wire import from_wire, to_wire
+from fedumm.federation.runners.round_loop import drive
+from fedumm.federation.server.data_stats import joined
+from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import PARTITION, read_records
 from fedumm.training.data import label_counts, partition_for
 from toy import PlainFolder, lora_options, toy_config

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from fedumm.features.report import CacheReport
-from fedumm.federation.messages import HostError, HostReply, Message, Ready, Sizes, Update, from_wire, to_wire
-from fedumm.training.results import Evaluation
+from fedumm.federation.protocol.messages import HostError, HostReply, Message, Ready, Sizes, Update
+from fedumm.federation.protocol.wire import from_wire, to_wire
+from fedumm.metrics.evaluation import Evaluation
 
 SIZES = Sizes({"site-1": {"train": 1, "heldout": 0, "tasks": {"vqa": 1}, "labels": {"yes": 1}}}, "iid", "f")
 READY = Ready({"w": ((2, 3), "float32")}, {"r": 4}, 6, 9, b"x", 3, [CacheReport("codes", "disk", 9, 2, 1)], "cpu")

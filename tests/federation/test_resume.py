@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from commands import BACKEND, JOB, federate, flags, go_on, prepare, records, results
-from fedumm.federation.checkpoint import Checkpoint
-from fedumm.federation.host import Host
-from fedumm.federation.messages import Message, RoundTask
+from fedumm.federation.client.host import Host
+from fedumm.federation.protocol.messages import Message, RoundTask
+from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.report.run_folder import create, read_records
 from processes import processes_of, wait_for
 from toy import LORA_TOY, lora_options, toy_config

@@ -8,7 +8,7 @@ import pytest
 
 from fedumm.cli.main import run
 from fedumm.errors import FedummError
-from fedumm.federation.rules import check_rules
+from fedumm.federation.option_rules import check_rules
 from toy import toy_config
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

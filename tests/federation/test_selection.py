@@ -14,22 +14,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedumm.adapters import AdapterState, decode, encode, spec_of
-from fedumm.adapters.codec import pack
 from fedumm.adapters.folder import read_folder
+from fedumm.adapters.state import part
+from fedumm.compression.packing import pack
 from fedumm.config import FederateConfig
 from fedumm.features.report import CacheReport
-from fedumm.federation import server as server_module
-from fedumm.federation.drive import drive
-from fedumm.federation.first import adapter_digest
-from fedumm.federation.memory import OWN, part
-from fedumm.federation.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
-from fedumm.federation.sampling import panel_of
-from fedumm.federation.selection import Selection
-from fedumm.federation.server import Server
-from fedumm.federation.topology import assign, client_names
+from fedumm.federation.assignment import assign, client_names
+from fedumm.federation.client.client_state import OWN
+from fedumm.federation.protocol.initial_adapter import adapter_digest
+from fedumm.federation.protocol.messages import (
+    HostError,
+    HostReply,
+    Message,
+    Ready,
+    RoundTask,
+    Setup,
+    Sizes,
+    Survey,
+    Update,
+)
+from fedumm.federation.runners.round_loop import drive
+from fedumm.federation.server import server as server_module
+from fedumm.federation.server.sampling import panel_of
+from fedumm.federation.server.selection import Selection
+from fedumm.federation.server.server import Server
+from fedumm.metrics.evaluation import Evaluation, Scores
 from fedumm.report.run_folder import read_records
 from fedumm.training.data import load_splits, partition_for
-from fedumm.training.results import Evaluation, Scores
 from lora_toy_backend import LAYERS, KeptRows, frozen_toy
 from toy import Driven, PlainFolder, lora_options, toy_config
 

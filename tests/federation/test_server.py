@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedumm.adapters import encode, spec_of
-from fedumm.adapters.codec import pack
 from fedumm.adapters.folder import read_folder
+from fedumm.compression.packing import pack
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
-from fedumm.federation.drive import drive
-from fedumm.federation.first import adapter_digest
-from fedumm.federation.messages import (
+from fedumm.federation.assignment import balanced, natural
+from fedumm.federation.protocol.initial_adapter import adapter_digest
+from fedumm.federation.protocol.messages import (
     HostError,
     HostReply,
     Message,
@@ -31,15 +31,14 @@ from fedumm.federation.messages import (
     Sizes,
     Survey,
     Update,
-    from_wire,
-    to_wire,
 )
-from fedumm.federation.sampling import uniform_sampler
-from fedumm.federation.server import Server
-from fedumm.federation.topology import balanced, natural
+from fedumm.federation.protocol.wire import from_wire, to_wire
+from fedumm.federation.runners.round_loop import drive
+from fedumm.federation.server.sampling import uniform_sampler
+from fedumm.federation.server.server import Server
+from fedumm.metrics.evaluation import Evaluation, Scores
+from fedumm.report.formatting import epsilon_text
 from fedumm.report.run_folder import RunFolder, read_records
-from fedumm.report.scores import epsilon_text
-from fedumm.training.results import Evaluation, Scores
 from toy import toy_config
 
 CLIENTS = ("site-1", "site-2")
@@ -189,7 +188,7 @@ def test_without_a_usable_update_the_run_ends_and_the_last_good_state_stays(tmp_
 def test_a_full_disk_is_one_clear_error_and_the_round_before_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fedumm.federation import checkpoint
+    from fedumm.federation.server.server import checkpoint
 
     real, written = checkpoint.write_durably, list[Path]()
 

@@ -14,11 +14,11 @@ import pytest
 from fedumm.backends import get_backend
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.drive import drive
-from fedumm.federation.flare.site_host import LOG, SiteHost, StoppedHostError
-from fedumm.federation.host import Host
-from fedumm.federation.messages import HostError, Message, RoundTask, Survey
-from fedumm.federation.server import Server
+from fedumm.federation.client.host import Host
+from fedumm.federation.protocol.messages import HostError, Message, RoundTask, Survey
+from fedumm.federation.runners.flare.site_host import LOG, SiteHost, StoppedHostError
+from fedumm.federation.runners.round_loop import drive
+from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import read_records
 from toy import LORA_TOY, PlainFolder, lora_options, toy_config
 

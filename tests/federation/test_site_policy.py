@@ -12,7 +12,7 @@ import pytest
 from datasets import DatasetDict, disable_progress_bars
 
 from fedumm.data import DataRequest, load_data
-from fedumm.federation.policy import FILE
+from fedumm.federation.runners.flare.site_policy import FILE
 from fedumm.report.run_folder import PARTITION, read_records
 from poc import Deployment
 

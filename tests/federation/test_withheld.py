@@ -15,23 +15,13 @@ import pytest
 
 from fedumm.errors import FedummError, PublicError
 from fedumm.features.report import CacheReport
-from fedumm.federation.flare import framing
-from fedumm.federation.flare.serving import answer_messages
-from fedumm.federation.host import Host
-from fedumm.federation.messages import (
-    HostError,
-    HostReply,
-    Message,
-    Ready,
-    Setup,
-    Sizes,
-    Survey,
-    Update,
-    from_wire,
-    to_wire,
-)
-from fedumm.federation.withheld import SENTENCES, WHERE, withheld, without_data
-from fedumm.training.results import Evaluation
+from fedumm.federation.client.host import Host
+from fedumm.federation.client.redaction import SENTENCES, WHERE, withheld, without_data
+from fedumm.federation.protocol.messages import HostError, HostReply, Message, Ready, Setup, Sizes, Survey, Update
+from fedumm.federation.protocol.wire import from_wire, to_wire
+from fedumm.federation.runners.flare import framing
+from fedumm.federation.runners.flare.serving import answer_messages
+from fedumm.metrics.evaluation import Evaluation
 from toy import toy_config
 
 SECRET = "Doe Jane;1970-01-01"

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fedumm.report import console as console_module
 from fedumm.report.console import RunConsole, duration
-from fedumm.report.scores import epsilon_text
+from fedumm.report.formatting import epsilon_text
 
 HEADINGS = [
     "round",

@@ -16,8 +16,8 @@ from fedumm.config import CentralConfig
 from fedumm.data import DataRequest, load_data
 from fedumm.errors import FedummError
 from fedumm.training.backbone import Backbone, load_backbone, pick_dtype
-from fedumm.training.local import train_epochs
-from fedumm.training.pool import DatasetPool
+from fedumm.training.dataset_pool import DatasetPool
+from fedumm.training.trainer import train_epochs
 from toy import TOY, toy_config
 
 CPU = torch.device("cpu")

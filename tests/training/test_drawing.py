@@ -11,8 +11,8 @@ import torch
 from fedumm.config import CentralConfig
 from fedumm.data import DataRequest, load_data
 from fedumm.training.backbone import Backbone, load_backbone
-from fedumm.training.central import train_centrally
-from fedumm.training.drawing import drawing_test
+from fedumm.training.centralized import train_centrally
+from fedumm.training.generation_eval import drawing_test
 
 CPU = torch.device("cpu")
 COLUMNS = ("image", "question", "multiple_choice_answer", "answers", "caption")

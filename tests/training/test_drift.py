@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedumm.training.drift import ControlVariates, Proximal
+from fedumm.training.gradient_correction import ControlVariates, Proximal
 
 SIZE = 5
 

@@ -18,9 +18,9 @@ from fedumm.backends.protocol import SampleScore
 from fedumm.config import CentralConfig
 from fedumm.errors import FedummError
 from fedumm.training.backbone import Backbone
-from fedumm.training.drawing import MOST_IMAGES, drawn
 from fedumm.training.evaluation import evaluate
 from fedumm.training.fitting import CACHE_BYTES, fitting
+from fedumm.training.generation_eval import MOST_IMAGES, drawn
 
 CPU = torch.device("cpu")
 ALLOCATORS = [

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedumm.config import CentralConfig
-from fedumm.training.order import Batch, epoch_steps, evaluation_batches
+from fedumm.training.batching import Batch, epoch_steps, evaluation_batches
 
 
 class Samples:

@@ -9,7 +9,7 @@ from fedumm.adapters.factors import at_rank, padded
 from fedumm.config import FederateConfig
 from fedumm.training.backbone import load_backbone
 from fedumm.training.data import load_splits
-from fedumm.training.local import train_epochs
+from fedumm.training.trainer import train_epochs
 
 
 def trained(rank: int, start: AdapterState | None) -> tuple[AdapterState, AdapterState]:

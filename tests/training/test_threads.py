@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedumm.config import FederateConfig
-from fedumm.federation.topology import host_count
+from fedumm.federation.assignment import host_count
 from fedumm.training import threads
 from fedumm.training.threads import fits_one_core, thread_count
 
@@ -17,9 +17,9 @@ from fedumm.training.threads import fits_one_core, thread_count
 @pytest.fixture(autouse=True)
 def _four_cores_and_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "cores", lambda: 4)
-    monkeypatch.setattr("fedumm.federation.topology.cores", lambda: 4)
+    monkeypatch.setattr("fedumm.federation.assignment.cores", lambda: 4)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr("fedumm.federation.topology._GPU_DRIVERS", ())
+    monkeypatch.setattr("fedumm.federation.assignment._GPU_DRIVERS", ())
 
 
 def config(**options: Any) -> FederateConfig:
@@ -48,7 +48,7 @@ def test_hosts_and_their_threads(options: dict[str, Any], hosts: int, each: int)
 
 def test_one_host_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr("fedumm.federation.topology._GPU_DRIVERS", ("null",))
+    monkeypatch.setattr("fedumm.federation.assignment._GPU_DRIVERS", ("null",))
     assert host_count(config(model_name_or_path="tiny")) == 2
     assert host_count(config(gpu="cpu")) == 1
 

@@ -3,7 +3,7 @@
 What needs PEFT is in :mod:`fedumm.adapters.model` and imported from there: the server does without.
 """
 
+from fedumm.adapters.serialization import decode, encode
 from fedumm.adapters.state import AdapterState, Spec, check_state, spec_of
-from fedumm.adapters.wire import decode, encode
 
 __all__ = ["AdapterState", "Spec", "check_state", "decode", "encode", "spec_of"]

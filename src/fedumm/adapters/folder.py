@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from fedumm.adapters.origin import ORIGIN, Origin
+from fedumm.adapters.serialization import decode, encode
 from fedumm.adapters.state import AdapterState
-from fedumm.adapters.wire import decode, encode
 from fedumm.errors import FedummError
 from fedumm.texts import one_line
 

@@ -37,3 +37,13 @@ def check_state(state: Mapping[str, torch.Tensor], spec: Spec) -> str | None:
         if not torch.isfinite(state[name]).all():
             return f"{name} holds NaN or infinite values"
     return None
+
+
+def part(state: Mapping[str, torch.Tensor], prefix: str) -> AdapterState:
+    """The tensors under ``prefix``, by their names without it."""
+    return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+
+
+def under(prefix: str, state: Mapping[str, torch.Tensor]) -> AdapterState:
+    """The inverse of :func:`part`."""
+    return {prefix + name: t for name, t in state.items()}

@@ -10,7 +10,7 @@ import torch
 
 from fedumm.adapters.state import AdapterState
 from fedumm.aggregation.base import Aggregator, Contribution, Delivery
-from fedumm.aggregation.check import check_contribution
+from fedumm.aggregation.validation import check_contribution
 from fedumm.aggregation.weighted_mean import WeightedMean
 
 if TYPE_CHECKING:

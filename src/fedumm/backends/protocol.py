@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from fedumm.features.table import FeatureTable
+    from fedumm.backends.feature_table import FeatureTable
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

@@ -8,7 +8,8 @@ from fedumm.cli.adapted import add_model_options
 from fedumm.cli.drawing import add_drawing_options, check_drawing, drawer
 from fedumm.cli.options import Parser
 from fedumm.errors import FedummError
-from fedumm.output import check_file, replacing
+from fedumm.files import replacing
+from fedumm.output import check_file
 
 DESCRIPTION = """Draw images of captions.
 

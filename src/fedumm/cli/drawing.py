@@ -44,7 +44,7 @@ def drawer(given: argparse.Namespace, say: Callable[[str], None]) -> Draw:
         FedummError: its backend can't draw.
     """
     from fedumm.backends.protocol import DrawsImages
-    from fedumm.training.drawing import drawn
+    from fedumm.training.generation_eval import drawn
 
     backbone = load_adapted(given)
     backbone.say = say

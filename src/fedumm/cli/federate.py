@@ -44,7 +44,7 @@ def main(argv: list[str], prog: str) -> int:
             print(f"The run in {folder_for(config)} is finished.")
             return 0
         config = going_on
-    from fedumm.federation.launch import export, run
+    from fedumm.federation.runners.launch import export, run
 
     if config.export_dir:
         return export(config)
@@ -76,6 +76,6 @@ def _check_rules(config: FederateConfig) -> None:
     special = (AGGREGATION, WIRE, PRIVACY)
     names = [f.name for f in fields(FederateConfig) if f.metadata["group"] in special or f.name.startswith("lora_")]
     if any(getattr(config, name) != getattr(plain, name) for name in names):
-        from fedumm.federation.rules import check_rules
+        from fedumm.federation.option_rules import check_rules
 
         check_rules(config)

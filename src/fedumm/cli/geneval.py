@@ -89,7 +89,7 @@ def _run(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """What an image depends on."""
-    from fedumm.adapters.wire import encode
+    from fedumm.adapters.serialization import encode
 
     config, state = adapted_config(args)
     digest = hashlib.sha256(encode(state)).hexdigest() if state else ""
@@ -102,7 +102,7 @@ def _show(result: GenEvalResult) -> None:
     from rich.text import Text
 
     from fedumm.report.console import Screen
-    from fedumm.report.scores import CATEGORIES, percent
+    from fedumm.report.formatting import CATEGORIES, percent
 
     table = Table("category", "right", "images", title="GenEval", title_justify="left")
     for tag, (share, count) in result.categories.items():

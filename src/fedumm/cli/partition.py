@@ -57,7 +57,7 @@ def _show(args: object) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from fedumm.federation.topology import client_names
+    from fedumm.federation.assignment import client_names
     from fedumm.report.console import Screen
     from fedumm.report.figures import save_partition_figure
     from fedumm.training.data import column_labels, label_column, load_splits, partition_for

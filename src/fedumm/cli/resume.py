@@ -47,7 +47,7 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
 
 
 def _check_privacy(values: Mapping[str, Any], num_rounds: Any) -> None:
-    from fedumm.federation.going_on import LOCAL_NOISE
+    from fedumm.federation.runners.resumption import LOCAL_NOISE
 
     if values.get("dp") == "local":
         raise FedummError(f"With --dp local a run can't go on: {LOCAL_NOISE}.")
@@ -72,7 +72,7 @@ def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
     values = read_yaml(path / CONFIG)
     _check_same(path, from_mapping(FederateConfig, values, str(path / CONFIG)), config)
     check_digest(path, config.backend_file)
-    from fedumm.federation.going_on import has_begun, has_rounds, is_finished
+    from fedumm.federation.runners.resumption import has_begun, has_rounds, is_finished
 
     if is_finished(path, config.num_rounds):
         return None

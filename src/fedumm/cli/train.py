@@ -34,12 +34,12 @@ def _run(config: CentralConfig, command: str) -> int:
     from fedumm.adapters.folder import save_folder
     from fedumm.adapters.origin import Origin
     from fedumm.backends import load_backend_file
+    from fedumm.metrics.evaluation import summary
     from fedumm.report.card import central_card
     from fedumm.report.console import RunConsole
-    from fedumm.report.scores import NAMES, score_text
+    from fedumm.report.formatting import NAMES, score_text
     from fedumm.temporary import leave_room_for_sockets
-    from fedumm.training.central import check_output, train_centrally
-    from fedumm.training.scores import summary
+    from fedumm.training.centralized import check_output, train_centrally
 
     output = Path(config.output_dir)
     check_output(output)

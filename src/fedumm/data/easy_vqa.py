@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from fedumm.data.request import DataRequest, DataSplits
 from fedumm.data.shapes.compose import article
-from fedumm.data.source import DataRequest, DataSplits
 
 Questions = tuple[list[str], list[str], list[int]]
 """Texts, answers and image numbers, one each."""

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.data.places import Places, check_card, check_files
-from fedumm.data.slices import SplitPart
-from fedumm.data.source import DataRequest, DataSplits
+from fedumm.data.request import DataRequest, DataSplits
+from fedumm.data.splits import EVAL_SPLITS, SplitPart, pick_split
 from fedumm.errors import FedummError
-
-EVAL_SPLITS = ("validation", "val", "test")
 
 
 def load_folder(path: Path, request: DataRequest) -> DataSplits:
@@ -84,16 +82,3 @@ def _cards(path: Path) -> Iterator[Any]:
         yield metadata_load(path / "README.md")
     if (path / ".huggingface.yaml").is_file():
         yield yaml.safe_load((path / ".huggingface.yaml").read_text(encoding="utf-8"))
-
-
-def pick_split(there: Sequence[str], wanted: Sequence[str], name: str) -> str:
-    """The first of ``wanted`` that is ``there``.
-
-    Raises:
-        FedummError: none is.
-    """
-    for split in wanted:
-        if split in there:
-            return split
-    options = " or ".join(dict.fromkeys(wanted))
-    raise FedummError(f"--dataset {name} has no split {options}. It has: {', '.join(there) or 'none'}.")

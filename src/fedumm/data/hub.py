@@ -15,11 +15,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from fedumm.data.folder import EVAL_SPLITS, pick_split
 from fedumm.data.hub_access import check_reachable, explain_hub_error
 from fedumm.data.places import Places, check_card, check_files
-from fedumm.data.slices import SplitPart
-from fedumm.data.source import DataRequest, DataSplits
+from fedumm.data.request import DataRequest, DataSplits
+from fedumm.data.splits import EVAL_SPLITS, SplitPart, pick_split
 from fedumm.errors import FedummError
 
 GONE = {"HuggingFaceM4/VQAv2": "It is a script, which 'datasets' no longer runs. Use --dataset vqav2."}

@@ -7,7 +7,7 @@ split of ``lmms-lab/VQAv2`` (its test split has no answers).
 from __future__ import annotations
 
 from fedumm.data.hub import load_split
-from fedumm.data.source import DataRequest, DataSplits
+from fedumm.data.request import DataRequest, DataSplits
 
 TRAIN = "Multimodal-Fatima/VQAv2_train"
 EVAL = "lmms-lab/VQAv2"

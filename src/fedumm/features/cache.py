@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from fedumm.backends.feature_table import FeatureTable
 from fedumm.backends.protocol import FeatureDataset, FrozenStage, Progress
 from fedumm.errors import FedummError
 from fedumm.features.encode import Encoder, Image, stage_key
@@ -22,7 +23,6 @@ from fedumm.features.images import image_keys
 from fedumm.features.report import CacheReport
 from fedumm.features.rights import Rights
 from fedumm.features.store import DamagedError, ShardStore, finite
-from fedumm.features.table import FeatureTable
 
 SHARD = 64
 """Images in a file, at most."""

@@ -1,4 +1,4 @@
 """Rounds: the server, the hosts, and the two runners that carry messages between them.
 
-Only ``fedumm.federation.flare`` imports NVIDIA FLARE.
+Only ``fedumm.federation.runners.flare`` imports NVIDIA FLARE.
 """

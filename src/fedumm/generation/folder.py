@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 from fedumm.backends.protocol import Progress
 from fedumm.detectors import Detector
 from fedumm.errors import FedummError
+from fedumm.files import replacing, write_atomically
 from fedumm.generation.judging import score_images
 from fedumm.images import ImageError, open_image
 from fedumm.metrics.geneval import GenEvalResult, summarise
@@ -89,7 +89,7 @@ class DrawnFolder:
         elif any(self.path.iterdir()):
             raise FedummError(f"--out {self.path} holds other files. Choose another folder.")
         else:
-            _write(self.path / SETTINGS, json.dumps(settings, indent=1) + "\n")
+            write_atomically(self.path / SETTINGS, json.dumps(settings, indent=1) + "\n")
         for number, prompt in enumerate(self.prompts):
             self._claim_prompt(self.path / f"{number:05}", json.dumps(prompt) + "\n")
 
@@ -98,7 +98,7 @@ class DrawnFolder:
         metadata = folder / "metadata.jsonl"
         if metadata.exists() and metadata.read_bytes() != line.encode():
             raise FedummError(f"--out {self.path} holds images of other prompts. Choose another folder.")
-        _write(metadata, line)
+        write_atomically(metadata, line)
 
     def draw(self, draw: Draw, seed: int, progress: Progress) -> int:
         """Draw what is missing, and return how many images that were. What is there stays.
@@ -114,9 +114,8 @@ class DrawnFolder:
         images = draw(captions, [sample.seed(seed) for sample in missing])
         for number, (sample, image) in enumerate(zip(missing, images, strict=True), start=1):
             path = sample.path(self.path)
-            draft = path.with_suffix(".draft")
-            image.save(draft, "PNG")
-            os.replace(draft, path)
+            with replacing(path) as draft:
+                image.save(draft, "PNG")
             progress("drawing", done + number, len(self.samples))
         return len(missing)
 
@@ -134,9 +133,11 @@ class DrawnFolder:
             verdicts.append((prompt["tag"], verdict.correct))
             progress("judging", done, len(self.samples))
         result = summarise(verdicts)
-        _write(self.path / RESULTS, "".join(json.dumps(line) + "\n" for line in lines))
+        write_atomically(self.path / RESULTS, "".join(json.dumps(line) + "\n" for line in lines))
         parts = {tag: {"correct": share, "images": count} for tag, (share, count) in result.categories.items()}
-        _write(self.path / SUMMARY, json.dumps({"overall": result.overall, "categories": parts}, indent=1) + "\n")
+        write_atomically(
+            self.path / SUMMARY, json.dumps({"overall": result.overall, "categories": parts}, indent=1) + "\n"
+        )
         return result
 
 
@@ -155,9 +156,3 @@ def _opened(path: Path) -> Image.Image:
         raise FedummError(
             f"{path} can't be read as an image: {one_line(error)}. Delete it, and it is drawn again."
         ) from None
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedumm.output import replacing
-from fedumm.report.scores import scorers_text
+from fedumm.files import replacing
+from fedumm.report.formatting import scorers_text
 from fedumm.texts import one_line
 
 Series = Mapping[str, Sequence[tuple[int, float]]]

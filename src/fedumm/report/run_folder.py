@@ -34,6 +34,7 @@ from filelock import FileLock, Timeout
 
 from fedumm.config import FederateConfig, command_of, from_mapping, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
+from fedumm.files import write_atomically
 from fedumm.output import check_plain
 from fedumm.report.backend_file import keep_digest
 from fedumm.report.card import Facts, federated_card
@@ -52,7 +53,7 @@ SHOWN_EVENTS = ("client", "round", "folded", "final")
 Record = dict[str, Any]
 
 _OF_A_CLIENT = b'{"event": "client",'
-"""How such a line begins: see :func:`fedumm.federation.records.client_record`."""
+"""How such a line begins: see :func:`fedumm.federation.server.metrics_records.client_record`."""
 
 
 def folder_for(config: FederateConfig) -> Path:
@@ -132,7 +133,7 @@ class RunFolder:
     def _write_events(self, record: Record) -> None:
         if record["event"] not in SHOWN_EVENTS:
             return
-        from fedumm.report.events import EventWriter
+        from fedumm.report.tensorboard import EventWriter
 
         self._events = self._events or EventWriter(self.path / "tensorboard")
         self._events.write(record)
@@ -311,13 +312,6 @@ def _record(line: bytes, what: str) -> Record:
     except (ValueError, RecursionError):
         pass
     raise FedummError(f"{what} is no record of a run.")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path``; a reader sees the old content or the new, never a part."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
 
 
 def _finite(value: Any) -> Any:

@@ -8,11 +8,11 @@ from typing import Any
 from fedumm.backends.protocol import SampleScore, ScoresSamples
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
+from fedumm.metrics.evaluation import Evaluation, Scores
 from fedumm.training.backbone import Backbone
+from fedumm.training.batching import Batch, evaluation_batches
 from fedumm.training.fitting import ends_when_full, halve, token_budget
-from fedumm.training.local import is_cached, loader
-from fedumm.training.order import Batch, evaluation_batches
-from fedumm.training.results import Evaluation, Scores
+from fedumm.training.trainer import is_cached, loader
 
 OPTION = "--eval_batch_size"
 

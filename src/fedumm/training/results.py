@@ -1,4 +1,4 @@
-"""What training and evaluating give back."""
+"""What local training gives back."""
 
 from __future__ import annotations
 
@@ -24,35 +24,3 @@ class TrainResult:
     steps: int
     seconds: float
     adapter: AdapterState = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A score in 0..1 (or the backend's own unit) on one task, and the number of samples it is a mean of.
-
-    ``parts`` holds the same pair for named subsets, for example answer types; ``loss`` the mean loss in
-    nats, where the task has one.
-    """
-
-    score: float
-    count: int
-    parts: dict[str, tuple[float, int]]
-    loss: float | None = None
-
-
-Scores = dict[str, Evaluation]
-"""By task; ``geneval`` is that of images drawn."""
-
-GENEVAL = "geneval"
-_ORDER = ("vqa", "t2i", GENEVAL)
-
-
-def describe(scores: Scores) -> str:
-    """Scores in a few words."""
-    texts = [
-        f"{'geneval' if task == GENEVAL else 'acc'}={own.score:.4f}"
-        if own.loss is None
-        else f"image={own.loss:.3f} nats"
-        for task, own in sorted(scores.items(), key=lambda entry: list(_ORDER).index(entry[0]))
-    ]
-    return "  ".join(texts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fedumm.aggregation.base import Change, Delivery
-from fedumm.aggregation.holding import HoldingAggregator
+from fedumm.aggregation.buffered import HoldingAggregator
 from fedumm.aggregation.ideal import mean
 from fedumm.aggregation.low_rank import LowRank, balanced, decompose, product_norm, rank_within, rounding, stack
 

@@ -6,7 +6,7 @@ import torch
 
 from fedumm.adapters.state import AdapterState
 from fedumm.aggregation.base import Change, Delivery
-from fedumm.aggregation.holding import HoldingAggregator
+from fedumm.aggregation.buffered import HoldingAggregator
 from fedumm.aggregation.initial import initial_a
 from fedumm.aggregation.low_rank import shortened
 

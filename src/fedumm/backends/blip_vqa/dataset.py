@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from fedumm.data import read_image
 
 if TYPE_CHECKING:
-    from fedumm.features.table import FeatureTable
+    from fedumm.backends.feature_table import FeatureTable
 
 
 class BlipVqaDataset(Dataset[dict[str, Any]]):

@@ -15,7 +15,7 @@ from fedumm.data import read_image
 from fedumm.errors import FedummError
 
 if TYPE_CHECKING:
-    from fedumm.features.table import FeatureTable
+    from fedumm.backends.feature_table import FeatureTable
 
 FEATURES, CODES = "vision features", "image codes"
 """Names of the two frozen stages: of what is seen, and of what is to be drawn."""

@@ -7,10 +7,10 @@ import json
 from collections.abc import Collection
 from typing import Any
 
+from fedumm.data.request import DataRequest, DataSplits
 from fedumm.data.shapes.compose import caption, composed_at
 from fedumm.data.shapes.questions import ask
 from fedumm.data.shapes.scene import draw
-from fedumm.data.source import DataRequest, DataSplits
 
 TRAIN_SCENES, EVAL_SCENES = 2000, 300
 QUESTIONS = 2

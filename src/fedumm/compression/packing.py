@@ -1,0 +1,220 @@
+"""Adapters in few bytes: coded values and, if wanted, only the largest of each tensor.
+
+Meant for what changes little by little: differences against an adapter that the receiver holds. The receiver knows
+names, shapes and dtypes (the :data:`Spec`), so the bytes hold none of them:
+
+* a header of 17 bytes: magic, codec, checksum of the spec, ``keep``;
+* a bitmap of the tensors that are there, in the order of ``sorted(spec)``;
+* for each of these: the positions of its entries, unless all of them travel, then their values
+  (:mod:`fedumm.compression.codecs`). Positions are a bitmap of the tensor or an int32 each, whichever is shorter.
+
+All sizes follow from header, bitmap and spec: a payload of another length is refused before any value is read.
+Numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fedumm.adapters.state import AdapterState, Spec
+from fedumm.compression.codecs import CODECS, Codec, as_bytes
+from fedumm.config import WIRES
+
+_MAGIC = b"FMM1"
+_HEADER = struct.Struct("<4sBId")
+
+
+def pack(state: Mapping[str, torch.Tensor], wire: str, spec: Spec, keep: float = 1.0) -> bytes:
+    """``state`` in bytes; equal states give equal bytes.
+
+    Args:
+        state: tensors of ``spec``, not necessarily all of them.
+        wire: one of :data:`fedumm.config.WIRES`. ``float32`` is exact: each tensor's own bits, NaN included. The
+            others take finite floating-point values.
+        spec: what the receiver expects.
+        keep: share of entries that travel, above 0 and at most 1: of each tensor the ``round(keep * numel)`` of
+            largest magnitude, at least one (of equals the first; NaN is the largest). The others arrive as 0.
+
+    Raises:
+        ValueError: ``wire`` or ``keep`` is none of these, or a tensor is not of ``spec`` or cannot be coded.
+    """
+    if wire not in WIRES:
+        raise ValueError(f"unknown codec {wire!r}, not one of {', '.join(WIRES)}")
+    if unknown := sorted(state.keys() - spec.keys()):
+        raise ValueError(f"{unknown[0]} is not of the adapter")
+    known = sorted(spec)
+    parts = [
+        _HEADER.pack(_MAGIC, WIRES.index(wire), _fingerprint(spec), keep),
+        np.packbits(np.array([name in state for name in known], dtype=bool), bitorder="little").tobytes(),
+    ]
+    for name, place in _places((name for name in known if name in state), spec, wire, keep).items():
+        with _named(name):
+            parts += _write(state[name].detach(), wire, place)
+    return b"".join(parts)
+
+
+def unpack(payload: bytes, spec: Spec) -> AdapterState:
+    """The inverse of :func:`pack`: tensors in the shapes and dtypes of ``spec``, sorted by name.
+
+    What ``float32`` carried is what was packed, bit for bit; everything else is finite.
+
+    Raises:
+        ValueError: :func:`pack` does not write such a payload for ``spec``; the message says why.
+    """
+    wire, keep, names, start = _open(payload, spec)
+    places = _places(names, spec, wire, keep)
+    expected = start + sum(place.index_bytes + place.value_bytes for place in places.values())
+    if len(payload) != expected:
+        raise ValueError(f"the payload has {len(payload)} bytes, expected {expected}")
+    rest = torch.frombuffer(bytearray(payload), dtype=torch.uint8)[start:]
+    state: AdapterState = {}
+    for name, place in places.items():
+        index, values, rest = rest.tensor_split((place.index_bytes, place.index_bytes + place.value_bytes))
+        with _named(name):
+            # A copy begins at an address from which any dtype can be read.
+            state[name] = _read(index.clone(), values.clone(), CODECS[wire], place)
+    return state
+
+
+def coding(payload: bytes) -> tuple[str, float]:
+    """Codec and ``keep`` that a payload says of itself.
+
+    Raises:
+        ValueError: it does not begin as :func:`pack` does.
+    """
+    if len(payload) < _HEADER.size:
+        raise ValueError(f"the payload has {len(payload)} bytes, expected at least {_HEADER.size}")
+    magic, number, _, keep = _HEADER.unpack_from(payload)
+    if magic != _MAGIC or number >= len(WIRES):
+        raise ValueError("not a packed adapter")
+    return WIRES[number], keep
+
+
+def _fingerprint(spec: Spec) -> int:
+    """So that two ends whose adapters differ notice, even where the sizes agree."""
+    return zlib.crc32(json.dumps(sorted((name, list(shape), dtype) for name, (shape, dtype) in spec.items())).encode())
+
+
+def _open(payload: bytes, spec: Spec) -> tuple[str, float, list[str], int]:
+    """Codec, ``keep``, names of the tensors that follow, and where they begin."""
+    known = sorted(spec)
+    start = _HEADER.size + -(-len(known) // 8)
+    if len(payload) < start:
+        raise ValueError(f"the payload has {len(payload)} bytes, expected at least {start}")
+    wire, keep = coding(payload)
+    _, _, fingerprint, _ = _HEADER.unpack_from(payload)
+    if fingerprint != _fingerprint(spec):
+        raise ValueError("packed for an adapter of other names, shapes or dtypes")
+    there = np.unpackbits(np.frombuffer(payload, np.uint8)[_HEADER.size : start], bitorder="little").astype(bool)
+    if there[len(known) :].any():
+        raise ValueError("more tensors than the adapter has")
+    return wire, keep, [name for name, present in zip(known, there, strict=False) if present], start
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors inside begin with a tensor's name."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One tensor, ``kept`` of whose entries travel, and the bytes that they take."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    kept: int
+    value_bytes: int
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def bitmap_bytes(self) -> int:
+        return -(-self.count // 8)
+
+    @property
+    def index_bytes(self) -> int:
+        return min(self.bitmap_bytes, 4 * self.kept) if self.kept < self.count else 0
+
+
+def _places(names: Iterable[str], spec: Spec, wire: str, keep: float) -> dict[str, _Place]:
+    if not 0 < keep <= 1:
+        raise ValueError(f"the share to keep is {keep}, not above 0 and at most 1")
+    places = {}
+    for name in names:
+        with _named(name):
+            places[name] = _place(*spec[name], wire, keep)
+    return places
+
+
+def _place(shape: tuple[int, ...], dtype_name: str, wire: str, keep: float) -> _Place:
+    dtype = getattr(torch, dtype_name)
+    count = math.prod(shape)
+    kept = min(count, max(1, round(keep * count)))
+    if not dtype.is_floating_point and (wire != "float32" or kept < count):
+        raise ValueError(f"{dtype_name} travels whole and as float32 only")
+    return _Place(tuple(shape), dtype, kept, CODECS[wire].size(kept, dtype))
+
+
+def _write(tensor: torch.Tensor, wire: str, place: _Place) -> list[bytes]:
+    if (tuple(tensor.shape), tensor.dtype) != (place.shape, place.dtype):
+        raise ValueError(f"{tensor.dtype}{list(tensor.shape)}, expected {place.dtype}{list(place.shape)}")
+    if wire != "float32" and not torch.isfinite(tensor).all():
+        raise ValueError(f"NaN or infinite values cannot be coded as {wire}")
+    values = tensor.reshape(-1)
+    if place.kept == place.count:
+        return [CODECS[wire].encode(values)]
+    index = _largest(values, place.kept)
+    return [_write_index(index, place), CODECS[wire].encode(values[index])]
+
+
+def _read(index: torch.Tensor, values: torch.Tensor, codec: Codec, place: _Place) -> torch.Tensor:
+    decoded = codec.decode(values, place.kept, place.dtype)
+    if place.kept < place.count:
+        whole = torch.zeros(place.count, dtype=place.dtype)
+        whole[_read_index(index, place)] = decoded
+        decoded = whole
+    return decoded.reshape(place.shape)
+
+
+def _largest(values: torch.Tensor, kept: int) -> torch.Tensor:
+    """Ascending positions of the ``kept`` entries of largest magnitude."""
+    magnitudes = values.double().abs().nan_to_num(nan=math.inf, posinf=math.inf)
+    least = magnitudes.kthvalue(len(values) - kept + 1).values
+    chosen = magnitudes > least
+    equal = (magnitudes == least).nonzero().flatten()
+    chosen[equal[: kept - int(chosen.sum())]] = True
+    return chosen.nonzero().flatten()
+
+
+def _write_index(index: torch.Tensor, place: _Place) -> bytes:
+    if place.index_bytes < place.bitmap_bytes:
+        return as_bytes(index.int())
+    chosen = np.zeros(place.count, dtype=bool)
+    chosen[index.numpy()] = True
+    return np.packbits(chosen, bitorder="little").tobytes()
+
+
+def _read_index(raw: torch.Tensor, place: _Place) -> torch.Tensor:
+    if place.index_bytes < place.bitmap_bytes:
+        index = raw.view(torch.int32).long()
+    else:
+        index = torch.from_numpy(np.unpackbits(raw.numpy(), bitorder="little")).nonzero().flatten()
+    ascending = len(index) == place.kept and bool((index[1:] > index[:-1]).all())
+    if not ascending or index[0] < 0 or index[-1] >= place.count:
+        raise ValueError(f"not {place.kept} ascending positions among {place.count}")
+    return index

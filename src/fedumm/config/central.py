@@ -1,0 +1,23 @@
+"""Options of ``fedumm train`` (``src/local_train.py``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedumm.config import validators
+from fedumm.config.fields import EXECUTION, TRAINING, option
+from fedumm.config.run import RunConfig
+from fedumm.errors import FedummError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CentralConfig(RunConfig):
+    """Options of ``fedumm train`` (``src/local_train.py``), the centralised baseline."""
+
+    num_epochs: int = option(TRAINING, "Training epochs", 1, validators.positive)
+    output_dir: str = option(EXECUTION, "Save model here", "./workspace_centralized")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.equal_ranks:
+            raise FedummError("--lora_r and --lora_alpha by client are for federated runs: give one number.")

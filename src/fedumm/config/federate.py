@@ -1,0 +1,213 @@
+"""Options of ``fedumm federate`` (``job.py``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedumm.aggregation.registry import available_aggregators
+from fedumm.config import validators
+from fedumm.config.fields import AGGREGATION, EXECUTION, FEDERATION, PRIVACY, WIRE, option
+from fedumm.config.run import RunConfig
+from fedumm.errors import FedummError
+
+WIRES = ("float32", "bfloat16", "float16", "int8", "nf4")
+"""How the values of an adapter can travel (:mod:`fedumm.compression.packing`); the order is part of the format."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederateConfig(RunConfig):
+    """Options of ``fedumm federate`` (``job.py``)."""
+
+    num_clients: int = option(FEDERATION, "Number of FL clients", 2, validators.positive)
+    num_rounds: int = option(FEDERATION, "Communication rounds", 3, validators.positive)
+    local_epochs: int = option(FEDERATION, "Local epochs per round", 1, validators.positive)
+    clients_per_round: int = option(FEDERATION, "Clients sampled each round (0 = all)", 0, validators.non_negative)
+    dirichlet_alpha: float = option(
+        FEDERATION, "Non-IID level: 0 = IID, else 0.1 / 0.5 / 1.0", 0.0, validators.non_negative
+    )
+    partition_by: str = option(
+        FEDERATION, "Column whose values the Dirichlet split skews: answer, answer_type, ...", "answer"
+    )
+    partition: str = option(
+        FEDERATION,
+        "own: real sites keep their own rows, nothing is split | task:SHARE: this share of the clients has questions "
+        "only or captions only, in turn (empty: all have both)",
+        "",
+        validators.partition,
+    )
+    keep_images_whole: bool = option(FEDERATION, "Give all questions on one image to one client", False)
+    holdout: float = option(FEDERATION, "Share of the images that clients keep for evaluation", 0.1, validators.share)
+
+    aggregator: str = option(
+        AGGREGATION,
+        f"How clients' adapters become one: {' | '.join(available_aggregators())}",
+        "fedavg",
+        validators.known(available_aggregators),
+    )
+    client_weights: str = option(
+        AGGREGATION,
+        "What a client weighs: samples | equal | steps (auto: samples; with --dp equal)",
+        "auto",
+        validators.one_of("auto", "samples", "equal", "steps"),
+    )
+    prox_mu: float = option(AGGREGATION, "FedProx: pull towards the global adapter", 0.0, validators.non_negative)
+    scaffold: bool = option(AGGREGATION, "SCAFFOLD: correct gradients by control variates", False)
+    server_lr: float = option(
+        AGGREGATION, "Server's learning rate of fedavgm, fedadagrad, fedadam, fedyogi (0: the method's)", 0.0,
+        validators.non_negative,
+    )  # fmt: skip
+    server_momentum: float = option(AGGREGATION, "Their momentum (beta 1)", 0.9, validators.probability)
+    server_beta2: float = option(AGGREGATION, "beta 2 of fedadam and fedyogi", 0.99, validators.probability)
+    server_tau: float = option(AGGREGATION, "tau of fedadagrad, fedadam and fedyogi", 1e-3, validators.positive)
+    trim_ratio: float = option(AGGREGATION, "trimmed_mean: share cut off at each end", 0.2, validators.below_half)
+    krum_f: int = option(AGGREGATION, "krum: bad clients assumed (0: the most it can bear)", 0, validators.non_negative)
+    krum_keep: int = option(AGGREGATION, "krum: how many of the best are averaged", 1, validators.positive)
+    export_rank: int = option(
+        AGGREGATION, "Highest rank of the saved adapter where flora or fedex_lora change the backbone (0: any)", 0,
+        validators.non_negative,
+    )  # fmt: skip
+    min_clients: int = option(
+        AGGREGATION, "Usable updates that a round needs; with fewer it is repeated once", 1, validators.positive
+    )
+    max_update_norm: float = option(
+        AGGREGATION,
+        "Highest norm of an update (0: 10 times what the others' norms suggest)",
+        0.0,
+        validators.non_negative,
+    )
+    over_norm: str = option(
+        AGGREGATION, "What becomes of one above it: reject | clip", "reject", validators.one_of("reject", "clip")
+    )
+
+    wire: str = option(
+        WIRE,
+        "How numbers travel: float32 (exact) | bfloat16 | float16 | int8 | nf4",
+        "float32",
+        validators.one_of(*WIRES),
+    )
+    wire_up: str = option(WIRE, "The same, to the server only (empty: --wire)", "", validators.one_of("", *WIRES))
+    wire_down: str = option(WIRE, "The same, to the clients only (empty: --wire)", "", validators.one_of("", *WIRES))
+    top_k: float = option(
+        WIRE,
+        "Share of an update's values that travel to the server, the largest (1: all)",
+        1.0,
+        validators.share_or_all,
+    )
+
+    dp: str = option(
+        PRIVACY,
+        "Differential privacy of clients: off | central (noise at the server) | local (at the client)",
+        "off",
+        validators.one_of("off", "central", "local"),
+    )
+    dp_clip: float = option(PRIVACY, "Highest norm of an update; what is longer is clipped", 1.0, validators.positive)
+    dp_epsilon: float = option(PRIVACY, "Epsilon after all rounds; the noise follows", 0.0, validators.non_negative)
+    dp_delta: float = option(PRIVACY, "Delta", 1e-5, validators.share)
+    dp_noise_multiplier: float = option(
+        PRIVACY, "Noise in units of --dp_clip, instead of --dp_epsilon", 0.0, validators.non_negative
+    )
+
+    label_counts: str = option(
+        PRIVACY,
+        "What the server is told of which client has which answers: names (only in simulations) | ranks (the most "
+        "frequent first, no text) | none",
+        "names",
+        validators.one_of("names", "ranks", "none"),
+    )
+    min_label_count: int = option(
+        PRIVACY, "With ranks: answers that a client has fewer rows of are counted together", 5, validators.positive
+    )
+
+    simulator: bool = option(EXECUTION, "Run with NVFlare simulator (single machine)", False, travels=False)
+    in_process: bool = option(EXECUTION, "Run in this process, without NVFlare", False, travels=False)
+    export_dir: str = option(EXECUTION, "Export job config for production deployment", "", travels=False)
+    use_env_script: bool = option(
+        EXECUTION, "Run each host in its backend's own environment (conda or venv), through scripts/launch_*.sh", False
+    )
+    hosts: int = option(
+        EXECUTION,
+        "Processes that serve the clients, one backbone each (0: one per GPU, or 1; a small model: one per core)",
+        0,
+        validators.non_negative,
+        travels=False,
+    )
+    name: str = option(EXECUTION, "Run folder: runs/NAME, or a path (empty: a name with the time)", "", travels=False)
+    overwrite: bool = option(EXECUTION, "Replace an existing run folder or exported job", False, travels=False)
+    resume: str = option(EXECUTION, "Go on with the run in runs/NAME (or a path), with its options", "", travels=False)
+    resume_if_exists: bool = option(
+        EXECUTION,
+        "Go on with the run of --name if its folder holds one with these options, else start it",
+        False,
+        travels=False,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.own_data:
+            self._check_own_data()
+        if self.task_share and len(self.tasks) == 1:
+            raise FedummError(f"--partition {self.partition} needs two tasks to deal out: use --task unified.")
+        if self.task_share and self.keep_images_whole:
+            raise FedummError(
+                f"--partition {self.partition} parts an image's caption from its questions, and --keep_images_whole "
+                "forbids that."
+            )
+        if self.clients_per_round > self.num_clients:
+            raise FedummError(
+                f"--clients_per_round {self.clients_per_round} is more than --num_clients {self.num_clients}."
+            )
+        if self.hosts > self.num_clients:
+            raise FedummError(f"--hosts {self.hosts} is more than --num_clients {self.num_clients}.")
+        if self.min_clients > (self.clients_per_round or self.num_clients):
+            raise FedummError(f"--min_clients {self.min_clients} is more than take part in a round.")
+        if self.use_env_script and self.in_process:
+            raise FedummError(
+                "--use_env_script starts processes in other environments, and --in_process is this one alone: use "
+                "--simulator or --export_dir."
+            )
+        if self.krum_f and (self.clients_per_round or self.num_clients) < 2 * self.krum_f + 3:
+            raise FedummError(f"--krum_f {self.krum_f} needs at least {2 * self.krum_f + 3} clients in a round.")
+
+    def _check_own_data(self) -> None:
+        if self.simulator or self.in_process:
+            raise FedummError(
+                "--partition own is for real sites, each with data of its own (--export_dir). In a simulation, one "
+                "data set is split among the clients: leave --partition out."
+            )
+        if self.dirichlet_alpha:
+            raise FedummError("--partition own splits nothing: leave --dirichlet_alpha out.")
+
+    @property
+    def own_data(self) -> bool:
+        """Whether every client keeps its own rows."""
+        return self.partition == "own"
+
+    def rank_of(self, client: str) -> int:
+        """LoRA rank that ``client`` trains."""
+        return self.ranks[client]
+
+    def scale_of(self, client: str) -> float:
+        """What ``client`` multiplies its B A with: alpha / rank."""
+        return self.alphas[client] / self.ranks[client]
+
+    @property
+    def weights(self) -> str:
+        """What a client weighs: ``samples``, ``equal`` or ``steps``."""
+        if self.client_weights != "auto":
+            return self.client_weights
+        return "samples" if self.dp == "off" else "equal"
+
+    @property
+    def up(self) -> str:
+        """How numbers travel to the server."""
+        return self.wire_up or self.wire
+
+    @property
+    def down(self) -> str:
+        """How numbers travel to the clients."""
+        return self.wire_down or self.wire
+
+    @property
+    def task_share(self) -> float:
+        """Share of clients with one task only, by ``partition``."""
+        return float(self.partition.partition(":")[2] or 0)

@@ -1,0 +1,177 @@
+"""Options that every run has: a model, its adapter, the local training and the data."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+
+from fedumm.config import validators
+from fedumm.config.fields import DATA, EXECUTION, MODEL, TRAINING, check_field, option
+from fedumm.config.per_client import ByClient
+
+TASKS = {"vqa": ("vqa",), "t2i": ("t2i",), "unified": ("vqa", "t2i")}
+"""What ``--task`` can be, and the tasks that it stands for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every run needs: a model, its adapter, the local training and the data."""
+
+    model_backend: str = option(MODEL, "blip_vqa, januspro, or a name that --backend_file registers")
+    model_name_or_path: str = option(
+        MODEL, "Hugging Face model id, a local folder, or 'tiny' (shipped); empty: the backend's default", ""
+    )
+    backend_file: str = option(MODEL, "Python file that registers a backend of your own", "", travels=False)
+    lora_targets: str = option(
+        MODEL,
+        "Layers with LoRA: attention (query, key, value) | all (of januspro: the language model's others too and, "
+        "to draw, the generation head)",
+        "attention",
+        validators.one_of("attention", "all"),
+    )
+
+    task: str = option(
+        TRAINING,
+        "What to learn: vqa (answering) | t2i (drawing: text to image) | unified (both)",
+        "vqa",
+        validators.one_of(*TASKS),
+    )
+    task_mix: str = option(TRAINING, "Questions to captions in unified training", "5:4", validators.mix)
+
+    batch_size: int = option(TRAINING, "Per-client batch size", 8, validators.positive)
+    grad_accum: int = option(TRAINING, "Gradient accumulation steps", 8, validators.positive)
+    lr: float = option(TRAINING, "Learning rate", 5e-5, validators.positive)
+    weight_decay: float = option(TRAINING, "AdamW weight decay", 0.05, validators.non_negative)
+    lora_r: int | str = option(TRAINING, "LoRA rank, or one for each client: 16,site-1=4", 16, validators.by_client)
+    lora_alpha: int | str = option(
+        TRAINING, "LoRA scaling factor, or one for each client: 32,site-1=8", 32, validators.by_client
+    )
+    lora_dropout: float = option(TRAINING, "Dropout on the input of each LoRA layer", 0.1, validators.probability)
+    max_q_len: int = option(TRAINING, "Longest question, in tokens", 64, validators.positive)
+    max_a_len: int = option(TRAINING, "Longest answer, in tokens", 16, validators.positive)
+    eval_batch_size: int = option(
+        TRAINING,
+        "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features, but no more than fit 4 GB of keys "
+        "and values)",
+        0,
+        validators.non_negative,
+    )
+    merge_batches: str = option(
+        TRAINING,
+        "Run the --grad_accum batches of one step as one where the backend allows it: auto (on the CPU) | on | off",
+        "auto",
+        validators.one_of("auto", "on", "off"),
+    )
+    precision: str = option(
+        TRAINING,
+        "Arithmetic: auto (bfloat16 on GPUs that have it) | float32 (weights, too) | bfloat16",
+        "auto",
+        validators.one_of("auto", "float32", "bfloat16"),
+    )
+    gradient_checkpointing: bool = option(
+        TRAINING, "Save memory by computing activations again in the backward pass", False
+    )
+    compile: bool = option(TRAINING, "Compile the training step with torch.compile (needs a C++ compiler)", False)
+    num_workers: int = option(TRAINING, "Data loader worker processes", 0, validators.non_negative, travels=False)
+    feature_cache: str = option(
+        TRAINING,
+        "Where the frozen vision tower's outputs are kept, computed once per image: "
+        "auto (disk if there is room, else memory) | memory | disk | off",
+        "auto",
+        validators.one_of("auto", "memory", "disk", "off"),
+    )
+    feature_cache_gb: float = option(
+        TRAINING, "Most memory for that, in GB for each host", 4.0, validators.positive, travels=False
+    )
+    feature_cache_dir: str = option(
+        TRAINING, "Folder for that on disk (empty: fedumm in the user's cache folder)", "", travels=False
+    )
+    feature_dtype: str = option(
+        TRAINING,
+        "Type in which they are kept: float32 (exact) | float16",
+        "float32",
+        validators.one_of("float32", "float16"),
+    )
+
+    dataset: str = option(DATA, "easy_vqa, vqav2, shapes, a Hub id or a folder (empty: the backend's default)", "")
+    max_train_samples: int = option(DATA, "Limit training data (-1 = all)", -1, validators.limit)
+    max_eval_samples: int = option(DATA, "Limit eval data (-1 = all)", -1, validators.limit)
+    data_path: str = option(DATA, "Hugging Face cache directory", "", travels=False)
+    image_root: str = option(
+        DATA,
+        "Folder that image files may lie in besides the data's own; again, or separated by ':', for more",
+        "",
+        several=True,
+        travels=False,
+    )
+    allow_remote_images: bool = option(
+        DATA, "Fetch images and data files that a data set names by an address (http, https, s3, gs, hf)", False
+    )
+    seed: int = option(DATA, "Random seed", 42, validators.seed)
+
+    geneval_prompts: int = option(
+        TRAINING,
+        "Images to draw of the evaluation data's captions, and to judge by GenEval's rule (0: none)",
+        48,
+        validators.non_negative,
+    )
+    geneval_every: int = option(
+        TRAINING,
+        "Draw them every so many rounds or epochs (0: before the first and after the last)",
+        0,
+        validators.non_negative,
+    )
+
+    gpu: str = option(EXECUTION, "GPU ids, for example 0,1 (empty: all there are; cpu: none)", "", travels=False)
+    threads: int = option(
+        EXECUTION,
+        "Torch threads of each host (0: 1 for a small model, else the cores divided by the hosts)",
+        0,
+        validators.non_negative,
+        travels=False,
+    )
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            check_field(f, getattr(self, f.name))
+
+    @property
+    def image_roots(self) -> tuple[str, ...]:
+        """The folders of ``image_root``."""
+        return tuple(filter(None, self.image_root.split(os.pathsep)))
+
+    @property
+    def ranks(self) -> ByClient:
+        """LoRA rank by client."""
+        return ByClient(self.lora_r)
+
+    @property
+    def alphas(self) -> ByClient:
+        """LoRA alpha by client."""
+        return ByClient(self.lora_alpha)
+
+    @property
+    def rank(self) -> int:
+        """LoRA rank of the model's adapter: the highest of any client's."""
+        return self.ranks.highest
+
+    @property
+    def alpha(self) -> int:
+        """LoRA alpha of the model's adapter: what holds for clients that are not named, else the highest."""
+        return self.alphas.highest if self.alphas.default is None else self.alphas.default
+
+    @property
+    def equal_ranks(self) -> bool:
+        """Whether all clients have one rank and one alpha."""
+        return self.ranks.equal and self.alphas.equal
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What ``task`` asks for: ``vqa``, ``t2i`` or both."""
+        return TASKS[self.task]
+
+    @property
+    def mix(self) -> dict[str, int]:
+        """Parts of each task in training, by ``task_mix``; of one task alone, 1."""
+        parts = dict(zip(TASKS["unified"], map(int, self.task_mix.split(":")), strict=True))
+        return {task: parts[task] if len(self.tasks) > 1 else 1 for task in self.tasks}

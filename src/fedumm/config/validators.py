@@ -1,0 +1,96 @@
+"""What the value of an option may be: functions that say what is wrong with one, or None."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from fedumm.config.per_client import ByClient
+from fedumm.errors import FedummError, did_you_mean
+
+Check = Callable[[Any], str | None]
+
+
+def positive(value: float) -> str | None:
+    """Above 0 and finite."""
+    return None if value > 0 and math.isfinite(value) else "must be positive"
+
+
+def non_negative(value: float) -> str | None:
+    """0 or more, and finite."""
+    return None if value >= 0 and math.isfinite(value) else "must be 0 or more"
+
+
+def limit(value: int) -> str | None:
+    """A number of samples, or -1 for all."""
+    return None if value == -1 or value > 0 else "must be -1 (all) or positive"
+
+
+def probability(value: float) -> str | None:
+    """In [0, 1)."""
+    return None if 0 <= value < 1 else "must be at least 0 and below 1"
+
+
+def share(value: float) -> str | None:
+    """In (0, 1)."""
+    return None if 0 < value < 1 else "must be above 0 and below 1"
+
+
+def share_or_all(value: float) -> str | None:
+    """In (0, 1]."""
+    return None if 0 < value <= 1 else "must be above 0 and at most 1"
+
+
+def below_half(value: float) -> str | None:
+    """In [0, 0.5)."""
+    return None if 0 <= value < 0.5 else "must be at least 0 and below 0.5"
+
+
+def seed(value: int) -> str | None:
+    """32 bits."""
+    return None if 0 <= value < 2**32 else "must be between 0 and 2^32 - 1"
+
+
+def one_of(*names: str) -> Check:
+    """One of ``names``."""
+    return lambda value: None if value in names else f"must be one of {', '.join(names)}"
+
+
+def known(names: Callable[[], list[str]]) -> Check:
+    """One of many names, looked up when needed; the message has the nearest."""
+
+    def check(value: str) -> str | None:
+        there = names()
+        hint = did_you_mean(value, there).strip().replace("Did", "did")
+        return None if value in there else f"must be one of {', '.join(there)}" + (f" ({hint})" if hint else "")
+
+    return check
+
+
+def mix(value: str) -> str | None:
+    """Two positive numbers with a colon between."""
+    return None if re.fullmatch(r"[1-9]\d{0,3}:[1-9]\d{0,3}", value) else "must be two positive numbers, such as 5:4"
+
+
+def partition(value: str) -> str | None:
+    """Empty, ``own``, or ``task:SHARE``."""
+    if value in ("", "own"):
+        return None
+    kind, _, part = value.partition(":")
+    try:
+        good = kind == "task" and 0 < float(part) <= 1
+    except ValueError:
+        good = False
+    form = "must be empty, own, or task:SHARE with a SHARE of clients above 0 and at most 1, such as task:0.5"
+    return None if good else form
+
+
+def by_client(value: int | str) -> str | None:
+    """A positive number, or one for each client: ``16,site-1=4``."""
+    try:
+        ByClient(value)
+    except FedummError as error:
+        return str(error)
+    return None

@@ -1,0 +1,62 @@
+"""What a client keeps from round to round: its own factors, its control variate, what rounding lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from fedumm.adapters import AdapterState, decode, encode
+from fedumm.adapters.state import under
+from fedumm.files import replacing
+
+OWN, CONTROL, RESIDUAL = "own/", "control/", "residual/"
+"""Prefixes of the tensors' names: a client's own LoRA factors, SCAFFOLD's c_k, and lost roundings."""
+
+_FILES = "[0-9]" * 6 + ".safetensors"
+"""Nothing else is removed."""
+
+
+class ClientMemory:
+    """A file for each client and round: what an update that did not count left behind is not gone on from.
+
+    Args:
+        folder: made when there is something to keep. Clients' names become folders in it: they are checked before
+            (:mod:`fedumm.federation.protocol.names`).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def load(self, client: str, round_number: int) -> AdapterState:
+        """What the client kept from round ``round_number``; often nothing, of round 0 always."""
+        path = self._file(client, round_number)
+        return decode(path.read_bytes()) if path.exists() else {}
+
+    def save(self, client: str, round_number: int, state: Mapping[str, torch.Tensor], since: int) -> None:
+        """Keep ``state``, whole or not at all, and beside it only what is there from round ``since``, from which the
+        client goes on if this round does not count."""
+        path = self._file(client, round_number)
+        if state:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as draft:
+                draft.write_bytes(encode(state))
+        kept = {path, self._file(client, since)} if state else {self._file(client, since)}
+        for other in {*path.parent.glob(_FILES)} - kept:
+            other.unlink()
+
+    def _file(self, client: str, round_number: int) -> Path:
+        return self.folder / client / f"{round_number:06d}.safetensors"
+
+
+def remembered(
+    before: Mapping[str, torch.Tensor],
+    own: Mapping[str, torch.Tensor],
+    control: Mapping[str, torch.Tensor],
+    residual: Mapping[str, torch.Tensor],
+) -> AdapterState:
+    """What a client keeps after a round: factors and control variates that it trained are new, and what rounding has
+    lost until now is ``residual`` alone."""
+    stays = {name: t for name, t in before.items() if not name.startswith(RESIDUAL)}
+    return stays | under(OWN, own) | under(CONTROL, control) | under(RESIDUAL, residual)

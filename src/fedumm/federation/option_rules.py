@@ -1,0 +1,67 @@
+"""Combinations of options that make no sense together, found before any work. Imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from fedumm.aggregation import available_aggregators, get_aggregator
+from fedumm.config import FederateConfig
+from fedumm.errors import FedummError
+from fedumm.federation.assignment import client_names
+from fedumm.privacy.plan import DPPlan, plan_for
+
+
+def check_rules(config: FederateConfig) -> DPPlan | None:
+    """What differential privacy means for this run, if it was asked for.
+
+    Raises:
+        FedummError: options that contradict each other.
+    """
+    method = get_aggregator(config.aggregator)
+    defaults = {f.name: f.default for f in fields(config)}
+    for name in available_aggregators():
+        for option in set(get_aggregator(name).options) - set(method.options):
+            if getattr(config, option) != defaults[option]:
+                raise FedummError(f"--{option} means nothing to --aggregator {config.aggregator}, but to {name}.")
+    for problem in _problems(config):
+        raise FedummError(problem)
+    return plan_for(config, method.linear)
+
+
+def _problems(config: FederateConfig) -> list[str]:
+    method, problems = get_aggregator(config.aggregator), []
+    if not config.equal_ranks:
+        if not method.unequal_ranks:
+            able = [name for name in available_aggregators() if get_aggregator(name).unequal_ranks]
+            problems.append(
+                f"--aggregator {config.aggregator} needs one --lora_r and one --lora_alpha for all clients. "
+                f"Those that do without: {', '.join(able)}."
+            )
+        if not config.export_dir:
+            problems += _unknown_clients(config)
+    if config.scaffold and not (method.linear and method.shares == frozenset("AB")):
+        problems.append(f"--scaffold works with averaged adapters, not with --aggregator {config.aggregator}.")
+    if config.top_k < 1 and not method.keeps_basis:
+        problems.append(
+            f"--top_k holds back what is small for later rounds; after one of --aggregator {config.aggregator} the "
+            "factors mean something else. Use --wire_up int8 or nf4."
+        )
+    if config.dp != "off" and method.shares != frozenset("AB"):
+        problems.append(
+            f"--aggregator {config.aggregator} hands out factors that clients keep to themselves, without noise: with "
+            "--dp use another, such as ffa_lora."
+        )
+    if config.export_rank and not method.changes_backbone:
+        problems.append(f"--export_rank means nothing to --aggregator {config.aggregator}, which keeps --lora_r.")
+    return problems
+
+
+def _unknown_clients(config: FederateConfig) -> list[str]:
+    """A mistyped name, or a client without a number."""
+    names = client_names(config.num_clients)
+    for value in (config.ranks, config.alphas):
+        for name in sorted(value.own.keys() - set(names)):
+            return [f"--lora_r or --lora_alpha names {name}, but the clients are {names[0]} to {names[-1]}."]
+        for name in names:
+            _ = value[name]
+    return []

@@ -1,0 +1,181 @@
+"""What the server and the hosts say to each other, as frozen dataclasses; ``protocol.wire`` makes bytes of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fedumm.features.report import CacheReport
+from fedumm.metrics.evaluation import Scores
+
+if TYPE_CHECKING:
+    from fedumm.adapters.state import Spec
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Server to every host, first: all clients in order. A client's place decides its share of the data."""
+
+    roster: list[str]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A host's answer to :class:`Survey`: who has how much.
+
+    ``clients`` maps a name to ``train``, ``heldout`` (rows), ``tasks`` and ``labels`` (training rows by
+    task and by label; empty where labels are not told). ``fingerprint`` must be the same on all hosts, and with
+    ``--partition own``, where each tells of its own clients only, in every run that goes on.
+    """
+
+    clients: dict[str, dict[str, Any]]
+    method: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Server to every host, second: who serves whom.
+
+    ``tests`` gives each host its part of the common test set: for ``[i, n]`` every ``n``-th row
+    from ``i``; ``initial_from`` is the host whose fresh adapter everyone starts from. ``changes`` are those
+    of the backbone in earlier rounds of a run that is resumed, in order.
+    """
+
+    assignments: dict[str, list[str]]
+    tests: dict[str, list[int]]
+    initial_from: str
+    changes: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A host's answer to :class:`Setup`: the model is there; ``adapter`` is empty unless asked for.
+
+    ``digest`` tells the first adapter, which every host derives from the seed, from others.
+
+    ``versions`` are those of the libraries that results depend on.
+    """
+
+    spec: Spec
+    adapter_config: dict[str, Any]
+    trainable: int
+    total: int
+    adapter: bytes
+    test_samples: int
+    cache: list[CacheReport]
+    device: str
+    versions: dict[str, str] = field(default_factory=dict)
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Tensors on the wire.
+
+    ``mode`` says what they are to the receiver: ``whole`` (all tensors, a safetensors image), ``values`` (new values
+    of some) or ``delta`` (to be added to some), the latter two as :mod:`fedumm.compression.packing` packs them.
+    """
+
+    mode: str
+    payload: bytes = field(repr=False)
+
+    def __len__(self) -> int:
+        """Bytes."""
+        return len(self.payload)
+
+
+@dataclass(frozen=True)
+class RoundTask:
+    """Server to every host; ``assignments`` names the clients that train, ``scorers`` those that only score.
+
+    ``adapter`` makes the global adapter of what the host holds, after the backbone has grown by ``change`` (empty,
+    or a safetensors image). Each host scores it on its part of the common test set and on its clients' held-out
+    rows, and, with ``train``, trains them from it: the LoRA factors in ``factors`` (``AB``, ``A`` or ``B``).
+    ``control`` is SCAFFOLD's c in the same manner. With ``draw`` the host also draws its part of the captions
+    to draw. ``since`` gives, for the clients that are named, the last round whose update was used: what a client
+    keeps to itself goes on from there. Those without one begin. ``base`` is the number of rounds of which
+    the host must hold the result before, -1 where it need not hold any: one that missed a round would go on from
+    another adapter than the server believes.
+    """
+
+    round: int
+    train: bool
+    adapter: Parcel
+    assignments: dict[str, list[str]]
+    draw: bool = False
+    factors: str = "AB"
+    change: bytes = b""
+    control: Parcel | None = None
+    since: dict[str, int] = field(default_factory=dict)
+    base: int = -1
+    scorers: dict[str, list[str]] = field(default_factory=dict)
+
+    def clients(self, host: str) -> list[str]:
+        """The clients of ``host`` that have something to do."""
+        return [*self.assignments.get(host, []), *self.scorers.get(host, [])]
+
+    @property
+    def size(self) -> int:
+        """Bytes that are tensors."""
+        return len(self.adapter) + len(self.change) + len(self.control or b"")
+
+
+@dataclass(frozen=True)
+class Update:
+    """One client's part of a :class:`HostReply`.
+
+    ``before`` scores the adapter that the client starts from on its held-out rows, ``after`` the one that it
+    trained, task by task. ``adapter`` is empty where nothing was trained; else it holds what was, packed by
+    :mod:`fedumm.compression.packing` (new values in float32, otherwise differences), and ``untrained`` names tensors
+    that were to be trained and that the client's data had no use for. ``control`` is the change of SCAFFOLD's c_k.
+    ``error`` says why the client failed, and is empty if it did not.
+    """
+
+    client: str
+    round: int
+    adapter: bytes = b""
+    untrained: list[str] = field(default_factory=list)
+    num_samples: int = 0
+    steps: int = 0
+    train_loss: float = math.nan
+    train_losses: dict[str, float] = field(default_factory=dict)
+    before: Scores = field(default_factory=dict)
+    after: Scores = field(default_factory=dict)
+    seconds_train: float = 0.0
+    seconds_eval: float = 0.0
+    error: str = ""
+    control: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are tensors."""
+        return len(self.adapter) + len(self.control)
+
+
+@dataclass(frozen=True)
+class HostReply:
+    """A host's answer to a :class:`RoundTask`.
+
+    ``seconds`` is what it took the host to make; ``notes`` are lines for the user. ``folding_error`` is the share of
+    the result of the round before that the host's arithmetic lost when it took the change of the backbone in; None if
+    there was none.
+    """
+
+    updates: list[Update]
+    test: Scores = field(default_factory=dict)
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    folding_error: float | None = None
+
+
+@dataclass(frozen=True)
+class HostError:
+    """A host cannot go on; ``message`` is for the user."""
+
+    message: str
+    details: str = field(default="", repr=False)
+
+
+Message = Survey | Sizes | Setup | Ready | RoundTask | HostReply | HostError

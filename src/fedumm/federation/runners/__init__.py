@@ -1,0 +1,1 @@
+"""What carries messages between server and hosts: one process, or NVIDIA FLARE."""

@@ -1,0 +1,173 @@
+"""A job at a site: refused, or its options with this site's own values in them.
+
+A job is options that somebody else has chosen. Names in it (of a data set, of a model) mean what this site says they
+mean; numbers keep to this site's bounds; places on this machine are this site's alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedumm.config import FederateConfig, from_mapping
+from fedumm.errors import FedummError, PublicError
+from fedumm.federation.runners.flare.site_policy import FILE, MODES, MOST, SitePolicy, is_hub_id, read_policy
+from fedumm.texts import one_line
+
+BUNDLED_DATA = ("easy_vqa", "shapes")
+BUNDLED_MODEL = "tiny"
+_OF_THE_SITE = ("data_path", "feature_cache_dir", "image_root")
+"""Options that name places on a machine: a job must not have them."""
+
+
+def site_config(run_config: Mapping[str, Any], folder: str | Path) -> FederateConfig:
+    """The options of a job as the site whose folder ``local`` is ``folder`` carries them out.
+
+    Where it allows no download, the Hugging Face libraries of this process and of its children take what they have.
+
+    Raises:
+        PublicError: the site does not let the job do what it asks for.
+        FedummError: its own file can't be understood.
+    """
+    policy = read_policy(folder)
+    config = admitted(run_config, policy)
+    if not policy.allow_download:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return config
+
+
+def admitted(run_config: Mapping[str, Any], policy: SitePolicy) -> FederateConfig:
+    """The options of a job with this site's own values in them, if ``policy`` allows what it asks for.
+
+    Raises:
+        PublicError: it does not; the message holds the line that would allow it, and nothing else of the policy.
+    """
+    try:
+        config = from_mapping(FederateConfig, run_config, "the job")
+    except FedummError as error:  # it quotes the job alone
+        raise PublicError(str(error)) from error
+    _check_places(config, policy)
+    _check_numbers(config, policy)
+    _check_privacy(config, policy)
+    columns = policy.partition_columns
+    if config.partition_by not in columns:
+        raise _refusal(f"--partition_by {one_line(config.partition_by, 60)}", "partition_columns", config.partition_by)
+    own = {name: value for name in ("threads", "num_workers", "gpu") if (value := getattr(policy, name)) is not None}
+    return replace(
+        config,
+        dataset=_dataset(config, policy),
+        model_name_or_path=_model(config, policy),
+        data_path=policy.data_path,
+        feature_cache_dir=policy.feature_cache_dir,
+        image_root=os.pathsep.join(policy.image_roots),
+        label_counts="ranks" if policy.label_counts and config.label_counts != "none" else "none",
+        min_label_count=max(config.min_label_count, policy.min_label_count),
+        **own,
+    )
+
+
+def _refusal(what: str, key: str, value: str) -> PublicError:
+    return PublicError(
+        f"This site does not allow {what}. Its administrator can, in local/{FILE}: {key}: [{one_line(value, 100)}]"
+    )
+
+
+def _check_places(config: FederateConfig, policy: SitePolicy) -> None:
+    if config.backend_file:
+        raise PublicError("A job brings no code: --backend_file is for runs on one machine.")
+    for name in _OF_THE_SITE:
+        if getattr(config, name):
+            raise PublicError(f"--{name} is a folder of another machine: a job must not have it, sites have their own.")
+    if config.allow_remote_images and not policy.allow_remote_images:
+        raise PublicError(
+            "This site does not allow --allow_remote_images. Its administrator can, in "
+            f"local/{FILE}: allow_remote_images: true"
+        )
+    if config.model_backend not in policy.backends:
+        raise _refusal(f"the backend {one_line(config.model_backend, 60)}", "backends", config.model_backend)
+
+
+def _check_numbers(config: FederateConfig, policy: SitePolicy) -> None:
+    for name, most in {**MOST, **policy.most}.items():
+        asked = {"lora_r": config.ranks.highest, "lora_alpha": config.alphas.highest}.get(name, getattr(config, name))
+        # Of samples -1 are all.
+        if asked > most or (asked == -1 and name in ("max_train_samples", "max_eval_samples")):
+            raise PublicError(
+                f"This site does not allow --{name} {asked}: at most {most:g}. Its administrator can, in "
+                f"local/{FILE}, below 'most:', {name}: {asked}"
+            )
+
+
+def _check_privacy(config: FederateConfig, policy: SitePolicy) -> None:
+    floor = max(MODES.index(policy.dp_required), int(policy.min_noise_multiplier > 0 or policy.max_epsilon > 0))
+    if MODES.index(config.dp) < floor:
+        raise PublicError(f"This site takes part with differential privacy only: --dp {' or '.join(MODES[floor:])}.")
+    if not floor:
+        return
+    from fedumm.privacy.plan import plan_for
+
+    plan = plan_for(config, linear=True)
+    assert plan is not None
+    if plan.noise_multiplier < policy.min_noise_multiplier:
+        raise PublicError(
+            f"This site wants more noise: a --dp_noise_multiplier of {policy.min_noise_multiplier:g} or more, not "
+            f"{plan.noise_multiplier:.4g}."
+        )
+    if config.dp_delta > policy.max_delta:
+        raise PublicError(f"This site wants a --dp_delta of {policy.max_delta:g} or less, not {config.dp_delta:g}.")
+    epsilon = plan.accountant.epsilon(config.num_rounds) if policy.max_epsilon else 0.0
+    if epsilon > policy.max_epsilon:
+        raise PublicError(
+            f"This site wants an epsilon of {policy.max_epsilon:g} or less after all rounds, not {epsilon:.4g}."
+        )
+
+
+def _dataset(config: FederateConfig, policy: SitePolicy) -> str:
+    name = config.dataset or _backend(config).hf_dataset_name()
+    if place := policy.datasets.get(name):
+        return _there(place, "datasets", name)
+    if name in BUNDLED_DATA or name in policy.hub_datasets:
+        return name
+    if os.path.isabs(name):
+        real = os.path.realpath(name)
+        if any(os.path.join(real, "").startswith(os.path.join(os.path.realpath(r), "")) for r in policy.data_roots):
+            return real
+    raise _unknown("data set", "datasets", name, policy)
+
+
+def _model(config: FederateConfig, policy: SitePolicy) -> str:
+    given = config.model_name_or_path
+    name = given or getattr(_backend(config), "default_model", "")
+    if place := policy.models.get(name):
+        return _there(place, "models", name)
+    if name in ("", BUNDLED_MODEL) or name in policy.hub_models:
+        return given
+    raise _unknown("model", "models", name, policy)
+
+
+def _there(place: str, key: str, name: str) -> str:
+    if os.path.isabs(place) and not os.path.isdir(place):
+        # Where it should be is nobody else's business.
+        raise PublicError(f"What this site's local/{FILE} calls {one_line(name, 100)}, below '{key}:', is not there.")
+    return place
+
+
+def _unknown(kind: str, key: str, name: str, policy: SitePolicy) -> PublicError:
+    said = one_line(name, 100)
+    if is_hub_id(name):
+        download = "" if policy.allow_download else ", and to download it: allow_download: true"
+        return PublicError(f"{_refusal(f'the {kind} {said}', f'hub_{key}', name)}{download}")
+    return PublicError(
+        f"This site does not have the {kind} {said}. Its administrator says which one is meant, in local/{FILE}, below "
+        f"'{key}:', {said}: /its/folder/on/this/site"
+    )
+
+
+def _backend(config: FederateConfig) -> Any:
+    """Only for jobs that leave names to it: to import one takes seconds."""
+    from fedumm.backends.registry import backend_for
+
+    return backend_for(config)

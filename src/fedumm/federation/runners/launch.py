@@ -1,0 +1,110 @@
+"""From checked options to a running or an exported job."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from fedumm.backends.registry import SHIPPED
+from fedumm.config import FederateConfig
+from fedumm.errors import FedummError
+from fedumm.federation.runners.resumption import going_on, what_is_saved
+from fedumm.report.console import RunConsole
+from fedumm.report.run_folder import CLIENTS, METRICS, RunFolder, create, folder_for, lock_run, reopened
+from fedumm.shell import quoted
+from fedumm.stopping import exit_status
+
+
+def run(config: FederateConfig, command: str) -> int:
+    """Run in process or in FLARE's simulator, with the run folder and the screen."""
+    path = folder_for(config)
+    if config.simulator:
+        from fedumm.federation.runners.flare.environment import check_environment
+        from fedumm.federation.runners.flare.simulator import check_path
+        from fedumm.training.preflight import check_hub
+
+        check_path(path)
+        check_environment(config)
+        check_hub(config)
+    lock = lock_run(path) if config.resume else create(path, config, command)
+    try:
+        if not config.resume:
+            return _carry_out(path, config, 0)
+        begun = going_on(path, config)
+        with reopened(path, config, begun):
+            return _carry_out(path, config, begun)
+    finally:
+        lock.release()
+
+
+def _carry_out(path: Path, config: FederateConfig, begun: int) -> int:
+    """The run itself; what it records comes after the first ``begun`` bytes of ``metrics.jsonl``."""
+    summaries: list[dict[str, Any]] = []
+    console = RunConsole()
+
+    def show(record: dict[str, Any]) -> None:
+        if record["event"] == "summary":
+            summaries.append(record)
+        else:
+            console.show(record)
+
+    try:
+        with console:
+            console.line(f"Run folder: {path}")
+            console.progress("starting", 0, 1)
+            if config.in_process:
+                from fedumm.federation.runners.in_process import run_in_process
+
+                run_in_process(config, RunFolder(path, config, show), console.progress)
+            else:
+                from fedumm.federation.runners.flare.isolation import can_isolate
+                from fedumm.federation.runners.flare.simulator import run_simulator, warning
+
+                isolated = can_isolate()
+                if text := warning(isolated):
+                    console.line(text)
+                run_simulator(path, show, console.progress, config.backend_file, isolated)
+    except KeyboardInterrupt as stop:
+        print(f"\nStopped. {what_is_saved(path, config)}", file=sys.stderr)
+        return exit_status(stop)
+    except FedummError as error:
+        records = path / METRICS
+        if records.exists() and records.stat().st_size > begun:
+            raise FedummError(f"{error}\n{what_is_saved(path, config)}") from error
+        raise
+    console.finished(
+        path,
+        summaries[-1] if summaries else None,
+        config.tasks if config.model_backend in SHIPPED and not config.backend_file else (),
+        own=(path / CLIENTS).is_dir() and any((path / CLIENTS).glob("*/adapter")),
+    )
+    return 0
+
+
+def export(config: FederateConfig) -> int:
+    """Write the FLARE job folder. No model or data is loaded."""
+    if config.backend_file:
+        raise FedummError(
+            "--backend_file can't travel in a job: install the backend on every site as a package with an "
+            "entry point in the group 'fedumm.backends'."
+        )
+    from fedumm.federation.runners.flare.job_options import stays_here
+    from fedumm.federation.runners.flare.recipe import SERVER_CLASSES, SITE_CLASSES, FedummRecipe, is_our_job, job_name
+
+    job = Path(config.export_dir) / job_name(config)
+    if job.is_symlink() or (job.exists() and not is_our_job(job)):
+        raise FedummError(f"{job} is there and no job that fedumm exported. Choose another --export_dir or --name.")
+    if job.exists() and not config.overwrite:
+        raise FedummError(f"The job {job} exists. Choose another --name, or replace it with --overwrite.")
+    try:
+        FedummRecipe(config).export(config.export_dir)
+    except OSError as error:
+        raise FedummError(f"--export_dir {config.export_dir} can't be written to: {error}") from error
+    print(f"Job for {config.num_clients} sites written to {job}. Submit it with:")
+    print(f"  nvflare job submit -j {quoted(job)}")
+    print("Server and sites need fedumm installed, and its class in class_allow_list of local/resources.json:")
+    print(f"  server: {', '.join(SERVER_CLASSES)}   sites: {', '.join(SITE_CLASSES)}")
+    if own := stays_here(config):
+        print(f"Not in the job, since each machine has its own: {', '.join(f'--{name}' for name in own)}.")
+    return 0

@@ -1,0 +1,194 @@
+"""From a round's updates to the next global adapter, and what the hosts have to be told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from fedumm.adapters import AdapterState, Spec
+from fedumm.adapters.state import check_state, part, under
+from fedumm.aggregation import get_aggregator
+from fedumm.aggregation.base import Change, Contribution
+from fedumm.aggregation.error import aggregation_error
+from fedumm.aggregation.export import merged
+from fedumm.aggregation.low_rank import LowRankSum
+from fedumm.config import FederateConfig
+from fedumm.federation.protocol.backbone_delta import packed_change, unpacked_change
+from fedumm.federation.protocol.client_view import travelling
+from fedumm.federation.protocol.messages import Parcel
+from fedumm.federation.protocol.transfer import Downlink
+from fedumm.federation.server.validation import Accepted
+from fedumm.privacy.mechanism import noisy_mean
+from fedumm.privacy.plan import DPPlan
+from fedumm.seeds import derive
+
+_HELD, _RESIDUAL, _AGGREGATOR, _CONTROL, _CONTROL_RESIDUAL = (
+    "held/", "residual/", "aggregator/", "control/", "control_residual/",
+)  # fmt: skip
+
+_WEIGHTS: dict[str, Callable[[Accepted], float]] = {
+    "samples": lambda accepted: accepted.update.num_samples,
+    "equal": lambda accepted: 1.0,
+    "steps": lambda accepted: accepted.update.steps,
+}
+
+
+@dataclass(frozen=True)
+class News:
+    """What hosts have to be told before the next round; ``report`` is for the log."""
+
+    adapter: Parcel
+    change: bytes = b""
+    control: Parcel | None = None
+    report: dict[str, float | None] = field(default_factory=dict)
+
+
+class Combiner:
+    """Aggregator, wire and privacy of one run, and the global adapter as the hosts hold it.
+
+    Args:
+        spec: shapes of the global adapter.
+        adapter: the first one.
+        scale: its alpha / rank.
+        dp: None without differential privacy.
+    """
+
+    def __init__(
+        self, config: FederateConfig, spec: Spec, adapter: AdapterState, scale: float, dp: DPPlan | None
+    ) -> None:
+        self.config, self.spec, self.scale, self.dp = config, spec, scale, dp
+        self.aggregator = get_aggregator(config.aggregator).from_config(config)
+        self._link = Downlink(config.down, self.aggregator.keeps_basis, spec, adapter)
+        zeros = {name: torch.zeros_like(t) for name, t in adapter.items()} if config.scaffold else {}
+        self._control = Downlink(config.down, True, spec, zeros)
+        self._grown: dict[str, LowRankSum] = {}
+
+    @property
+    def adapter(self) -> AdapterState:
+        """The global adapter."""
+        return self._link.held
+
+    def factors(self, round_number: int) -> frozenset[str]:
+        """LoRA factors that are trained in a round."""
+        return frozenset(self.aggregator.trains(round_number))
+
+    def names(self, round_number: int) -> frozenset[str]:
+        """Tensors that are trained in a round and travel."""
+        return frozenset(travelling(self.spec, self.factors(round_number) & self.aggregator.shares))
+
+    def first(self) -> News:
+        """For hosts of a new run: everybody starts from the first adapter as it arrives."""
+        return News(self._link.first())
+
+    def everything(self) -> News:
+        """For hosts of a resumed run, who hold nothing yet but the changes of the backbone."""
+        return News(self._link.whole(), control=self._control.whole() if self.config.scaffold else None)
+
+    def nothing(self) -> News:
+        """For hosts that are up to date."""
+        return News(self._link.nothing())
+
+    def combine(self, round_number: int, accepted: Sequence[Accepted], clients: int) -> News:
+        """Aggregate a round of a run with ``clients`` clients."""
+        begin = self.adapter
+        self.aggregator.begin(begin, self.scale, derive(self.config.seed, "aggregate", round_number))
+        for contribution in self._contributions(round_number, accepted):
+            self.aggregator.add(contribution)
+        delivery = self.aggregator.finish()
+        change = packed_change(delivery.change, self.config.down)
+        delivered = unpacked_change(change)
+        self._grow(delivered)
+        parcel = self._link.send(delivery.adapter)
+        error = None if self.dp else self._error(begin, accepted, delivered)
+        report = {"aggregation_error": error, **delivery.report}
+        return News(parcel, change, self._next_control(accepted, clients), report)
+
+    def _contributions(self, round_number: int, accepted: Sequence[Accepted]) -> Iterator[Contribution]:
+        if self.dp and self.dp.mode == "central":
+            yield Contribution("all", self._noisy(self.names(round_number), accepted, self.dp), 1.0, self.scale)
+            return
+        yield from self._parts(accepted)
+
+    def _parts(self, accepted: Sequence[Accepted]) -> Iterator[Contribution]:
+        weight = _WEIGHTS[self.config.weights]
+        for one in accepted:
+            client = one.update.client
+            scale = self.scale if self.config.equal_ranks else self.config.scale_of(client)
+            yield Contribution(client, one.adapter(), weight(one), scale)
+
+    def _noisy(self, names: frozenset[str], accepted: Sequence[Accepted], dp: DPPlan) -> AdapterState:
+        """The global adapter moved by the clipped, noisy mean of all updates: all that is ever used of them."""
+        start = {name: self.adapter[name] for name in sorted(names)}
+        updates = ({name: t - start[name] for name, t in one.adapter().items()} for one in accepted)
+        move = noisy_mean(updates, dp.clip, dp.noise_multiplier, dp.expected, start)
+        return {name: t + move[name] for name, t in start.items()}
+
+    def _error(self, begin: AdapterState, accepted: Sequence[Accepted], change: Change) -> float | None:
+        """None where what clients keep to themselves is part of their updates."""
+        if self.aggregator.shares != frozenset("AB"):
+            return None
+        return aggregation_error(begin, self.scale, self._parts(accepted), self.adapter, self.scale, change)
+
+    def _next_control(self, accepted: Sequence[Accepted], clients: int) -> Parcel | None:
+        """SCAFFOLD's c grows by the mean change of all clients' c_k, those included that did not take part."""
+        if not self.config.scaffold:
+            return None
+        control = {name: t.clone() for name, t in self._control.held.items()}
+        for one in accepted:
+            for name, change in one.control().items():
+                control[name] += change / clients
+        return self._control.send(control)
+
+    def _grow(self, change: Change) -> None:
+        for module, (left, right) in change.items():
+            if module not in self._grown:
+                self._grown[module] = LowRankSum(left.shape[0], right.shape[1])
+            self._grown[module].add(left, right)
+
+    def _check(self, state: Mapping[str, torch.Tensor]) -> None:
+        wholes = [_HELD, *([_CONTROL] if self.config.scaffold else [])]
+        for prefix in (_HELD, _RESIDUAL, _CONTROL, _CONTROL_RESIDUAL):
+            own = part(state, prefix)
+            spec = self.spec if prefix in wholes else {name: self.spec[name] for name in own if name in self.spec}
+            if problem := check_state(own, spec):
+                raise ValueError(problem)
+        for key, tensor in part(state, _AGGREGATOR).items():
+            name = key.partition(".")[2]
+            if name not in self.spec or tuple(tensor.shape) != self.spec[name][0] or not torch.isfinite(tensor).all():
+                raise ValueError(f"the aggregator's {key} does not fit the adapter")
+
+    def exported(self, adapter_config: Mapping[str, Any]) -> tuple[AdapterState, dict[str, Any], float]:
+        """The global adapter, and what the backbone grew by, as one adapter for the backbone as it was.
+
+        Returns:
+            The adapter, its PEFT configuration, and the share of its energy that ``export_rank`` cut.
+        """
+        if not self.aggregator.changes_backbone:
+            return self.adapter, dict(adapter_config), 0.0
+        state, rank, cut = merged(self._grown, self.adapter, self.scale, self.config.export_rank)
+        plain = {"r": rank, "lora_alpha": rank, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}}
+        return state, {**adapter_config, **plain}, cut
+
+    def state(self) -> AdapterState:
+        """All that the next round depends on, but for the changes of the backbone."""
+        return (
+            under(_HELD, self._link.held) | under(_RESIDUAL, self._link.residual)
+            | under(_AGGREGATOR, self.aggregator.state())
+            | under(_CONTROL, self._control.held) | under(_CONTROL_RESIDUAL, self._control.residual)
+        )  # fmt: skip
+
+    def load(self, state: Mapping[str, torch.Tensor], changes: Sequence[bytes]) -> None:
+        """Go on from :meth:`state`, and the changes of the backbone until then.
+
+        Raises:
+            ValueError: they are of another adapter or aggregator, or hold NaN or infinite values.
+        """
+        self._check(state)
+        self._link.held, self._link.residual = part(state, _HELD), part(state, _RESIDUAL)
+        self._control.held, self._control.residual = part(state, _CONTROL), part(state, _CONTROL_RESIDUAL)
+        self.aggregator.load(part(state, _AGGREGATOR))
+        for change in changes:
+            self._grow(unpacked_change(change))

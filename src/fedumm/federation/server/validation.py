@@ -1,0 +1,220 @@
+"""Is a client's update what it should be? Asked before anything of it is used.
+
+Everything that an update claims is compared with what the server knows: names, shapes, the round, how many samples
+and steps there were. Then its size is compared with the others'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from fedumm.adapters import AdapterState, Spec
+from fedumm.adapters.factors import factor_of, modules_of
+from fedumm.adapters.state import LARGEST
+from fedumm.compression.packing import unpack
+from fedumm.federation.protocol.messages import Update
+from fedumm.federation.protocol.transfer import unpacked_update
+from fedumm.federation.server.score_validation import loss_problem, score_problem
+
+
+class RejectedError(Exception):
+    """An update cannot be used; the text says why."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the server knows of a client in a round.
+
+    ``spec`` describes the client's adapter (at its rank) and ``names`` the tensors in it that were to be trained
+    and sent; ``start`` is what it started from. ``train`` and ``heldout`` are its numbers of rows, ``tasks`` those
+    of its training rows by task, ``steps`` the optimiser steps that they make. ``scored`` are the tasks of the run,
+    ``unit`` says that scores are shares, ``control`` that SCAFFOLD's control variates come along. ``previous`` is the
+    :func:`digest` of the client's last update that counted. A ``private`` client (``--dp local``) says nothing of its
+    losses.
+    """
+
+    round: int
+    spec: Spec = field(repr=False)
+    names: frozenset[str] = field(repr=False)
+    start: Mapping[str, torch.Tensor] = field(repr=False)
+    train: int
+    heldout: int
+    tasks: Mapping[str, int]
+    steps: int
+    wire: str
+    keep: float
+    scored: frozenset[str] = frozenset({"vqa"})
+    unit: bool = False
+    control: bool = False
+    previous: str = ""
+    private: bool = False
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An update that passed. Its tensors are decoded each time, so that not all clients' are in memory at once.
+
+    ``norm`` is the L2 norm of what it moves, over all its tensors; one above ``limit`` is scaled down to it.
+    ``control_norm`` is that of the change of SCAFFOLD's c_k. ``product`` is how far the products of its factors moved
+    (:func:`product_norm`), ``facing`` how far its factors A still point where they did (:func:`facing`).
+    """
+
+    update: Update
+    expected: Expected = field(repr=False)
+    norm: float
+    limit: float = math.inf
+    control_norm: float = 0.0
+    product: float = 0.0
+    facing: float = 1.0
+
+    def control(self) -> AdapterState:
+        """The change of SCAFFOLD's c_k."""
+        return unpack(self.update.control, self.expected.spec)
+
+    def adapter(self) -> AdapterState:
+        """The trained tensors."""
+        state = _decoded(self.update, self.expected)
+        if self.norm <= self.limit:
+            return state
+        start, ratio = self.expected.start, self.limit / self.norm
+        return {name: start[name] + (t - start[name]) * ratio for name, t in state.items()}
+
+
+def examine(update: Update | None, expected: Expected) -> Accepted:
+    """Check everything about one update that needs no other.
+
+    Raises:
+        RejectedError: with the reason.
+    """
+    update = examine_scores(update, expected)
+    if update.num_samples != expected.train:
+        raise RejectedError(f"it claims {update.num_samples} samples, the survey said {expected.train}")
+    if update.steps != expected.steps:
+        raise RejectedError(f"it claims {update.steps} steps, its samples make {expected.steps}")
+    if strange := sorted(update.train_losses.keys() - expected.tasks.keys()):
+        raise RejectedError(f"it claims to have trained {strange[0]}, for which it has no data")
+    if not expected.private:
+        _check_losses(update, expected)
+    state = _decoded(update, expected)
+    _check_names(state, update, expected)
+    _check_values(state)
+    control_norm = _checked_control(update, expected)
+    norm = norm_between(state, expected.start)
+    # Two rounds that move nothing may well be the same.
+    if norm and digest(update) == expected.previous:
+        raise RejectedError("it is, byte for byte, the one that counted last")
+    product, cosine = product_norm(state, expected.start), facing(state, expected.start)
+    return Accepted(update, expected, norm, control_norm=control_norm, product=product, facing=cosine)
+
+
+def _check_losses(update: Update, expected: Expected) -> None:
+    if not all(map(math.isfinite, (update.train_loss, *update.train_losses.values()))):
+        raise RejectedError("its training loss is NaN or infinite: lower --lr")
+    if problem := loss_problem({"": update.train_loss, **update.train_losses}, expected.unit):
+        raise RejectedError(problem)
+
+
+def digest(update: Update) -> str:
+    """Tells an update's tensors from others."""
+    return hashlib.blake2b(update.adapter + update.control, digest_size=16).hexdigest()
+
+
+def examine_scores(update: Update | None, expected: Expected) -> Update:
+    """Check what is there without training: round and scores.
+
+    Raises:
+        RejectedError: with the reason.
+    """
+    if update is None:
+        raise RejectedError("no answer")
+    if update.error:
+        raise RejectedError(update.error)
+    if update.round != expected.round:
+        raise RejectedError(f"it is of round {update.round}")
+    for scores in (update.before, update.after):
+        if strange := sorted(scores.keys() - expected.scored):
+            raise RejectedError(f"it has scores of {strange[0]}, which the run is not about")
+        if scores and sum(own.count for own in scores.values()) != expected.heldout:
+            raise RejectedError(f"its scores are not those of {expected.heldout} held-out samples")
+        if problem := score_problem(scores, expected.unit):
+            raise RejectedError(problem)
+    return update
+
+
+def _decoded(update: Update, expected: Expected) -> AdapterState:
+    try:
+        return unpacked_update(expected.start, update.adapter, expected.wire, expected.keep, expected.spec)
+    except ValueError as error:
+        raise RejectedError(str(error)) from error
+
+
+def _check_names(state: Mapping[str, torch.Tensor], update: Update, expected: Expected) -> None:
+    left = set(update.untrained)
+    if not state or left - expected.names:
+        raise RejectedError("it does not say what it trained")
+    if missing := sorted(expected.names - left - state.keys()):
+        raise RejectedError(f"{len(missing)} tensor(s) missing, among them {missing[0]}")
+    if extra := sorted(state.keys() - (expected.names - left)):
+        raise RejectedError(f"{len(extra)} tensor(s) that it was not to train, among them {extra[0]}")
+
+
+def _check_values(state: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in state.items():
+        # NaN fails the comparison as well.
+        if not bool((tensor.abs() <= LARGEST).all()):
+            what = "huge" if bool(torch.isfinite(tensor).all()) else "NaN or infinite"
+            raise RejectedError(f"{name} holds {what} values")
+
+
+def _checked_control(update: Update, expected: Expected) -> float:
+    """The norm of control variates that may be there."""
+    if bool(update.control) != expected.control:
+        raise RejectedError("it has no control variates" if expected.control else "nobody asked for control variates")
+    if not expected.control:
+        return 0.0
+    try:
+        control = unpack(update.control, expected.spec)
+    except ValueError as error:
+        raise RejectedError(f"control variates: {error}") from error
+    if control.keys() - expected.names:
+        raise RejectedError("it has control variates of what it was not to train")
+    _check_values(control)
+    return norm_between(control, {name: torch.zeros_like(t) for name, t in control.items()})
+
+
+def norm_between(state: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) -> float:
+    """L2 norm of ``state - start`` over all tensors of ``state``, in float64."""
+    squares = [float((t.double() - start[name].double()).square().sum()) for name, t in state.items()]
+    return math.sqrt(math.fsum(squares))
+
+
+def product_norm(state: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) -> float:
+    """Frobenius norm of what the products B A of all modules move by, without their scale, in float64.
+
+    From the factors' Gram matrices, so that no product is formed; a factor that was not sent is that of the start.
+    """
+    square = 0.0
+    for a, b in modules_of(start).values():
+        if a in state or b in state:
+            old, new = (start[b].double(), start[a].double()), (state.get(b, start[b]), state.get(a, start[a]))
+            left, right = torch.cat([new[0].double(), -old[0]], dim=1), torch.cat([new[1].double(), old[1]])
+            square += float(((left.T @ left) * (right @ right.T)).sum())
+    return math.sqrt(max(0.0, square))
+
+
+def facing(state: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]) -> float:
+    """Cosine between the factors A as they were sent and as the round began, all in one vector; 1 without any.
+
+    Turned about together with B they make the same products, and spoil every mean of factors.
+    """
+    pairs = [(t.double(), start[name].double()) for name, t in state.items() if factor_of(name) == "A"]
+    dot, new, old = (
+        math.fsum(float((x * y).sum()) for x, y in of)
+        for of in (pairs, [(t, t) for t, _ in pairs], [(t, t) for _, t in pairs])
+    )
+    return dot / math.sqrt(new * old) if new * old > 0 else 1.0

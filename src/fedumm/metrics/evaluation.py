@@ -1,0 +1,77 @@
+"""Scores by task, and those of several clients or hosts as one: means weighted by examples, task by task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A score in 0..1 (or the backend's own unit) on one task, and the number of samples it is a mean of.
+
+    ``parts`` holds the same pair for named subsets, for example answer types; ``loss`` the mean loss in
+    nats, where the task has one.
+    """
+
+    score: float
+    count: int
+    parts: dict[str, tuple[float, int]]
+    loss: float | None = None
+
+
+Scores = dict[str, Evaluation]
+"""By task; ``geneval`` is that of images drawn."""
+
+GENEVAL = "geneval"
+_ORDER = ("vqa", "t2i", GENEVAL)
+
+
+def describe(scores: Scores) -> str:
+    """Scores in a few words."""
+    texts = [
+        f"{'geneval' if task == GENEVAL else 'acc'}={own.score:.4f}"
+        if own.loss is None
+        else f"image={own.loss:.3f} nats"
+        for task, own in sorted(scores.items(), key=lambda entry: list(_ORDER).index(entry[0]))
+    ]
+    return "  ".join(texts)
+
+
+def combine(scores: Sequence[Scores]) -> Scores:
+    """Each task's means over all its examples; who has none of a task does not count for it."""
+    tasks = sorted({task for own in scores for task in own})
+    return {task: _combine(task, [own[task] for own in scores if task in own]) for task in tasks}
+
+
+def _combine(task: str, evaluations: Sequence[Evaluation]) -> Evaluation:
+    names = sorted({name for e in evaluations for name in e.parts})
+    parts = {name: _mean([e.parts[name] for e in evaluations if name in e.parts]) for name in names}
+    score, count = _mean([(e.score, e.count) for e in evaluations])
+    if task == GENEVAL:
+        # Every category counts the same.
+        score = sum(share for share, _ in parts.values()) / len(parts)
+    losses = [(e.loss, e.count) for e in evaluations if e.loss is not None]
+    return Evaluation(score, count, parts, _mean(losses)[0] if losses else None)
+
+
+def _mean(values: Sequence[tuple[float, int]]) -> tuple[float, int]:
+    total = sum(count for _, count in values)
+    return sum(value * count for value, count in values) / total, total
+
+
+def mean_score(scores: Scores) -> float | None:
+    """The mean over tasks, or None without any. Images drawn have no part in it."""
+    learnt = [e.score for task, e in scores.items() if task != GENEVAL]
+    return sum(learnt) / len(learnt) if learnt else None
+
+
+def summary(name: str, scores: Scores) -> dict[str, Any]:
+    """``name``: the :func:`mean_score`; ``name_tasks``: each task's score, count, loss and parts."""
+    tasks = {
+        task: {"score": e.score, "count": e.count, "parts": {part: score for part, (score, _) in e.parts.items()}}
+        | ({} if e.loss is None else {"loss": e.loss})
+        for task, e in scores.items()
+    }
+    return {name: mean_score(scores), f"{name}_tasks": tasks}

@@ -1,0 +1,94 @@
+"""The centralised baseline: all training data in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fedumm.adapters import AdapterState
+from fedumm.adapters.folder import WEIGHTS
+from fedumm.backends.protocol import Progress
+from fedumm.config import CentralConfig, is_ours
+from fedumm.errors import FedummError
+from fedumm.metrics.evaluation import GENEVAL, Scores, describe
+from fedumm.output import check_folder
+from fedumm.seeds import derive
+from fedumm.training.backbone import load_backbone, pick_device
+from fedumm.training.data import load_splits
+from fedumm.training.evaluation import evaluate
+from fedumm.training.generation_eval import drawing_test
+from fedumm.training.threads import thread_count
+from fedumm.training.trainer import TrainProgress, cache_features, train_epochs
+
+
+@dataclass(frozen=True)
+class CentralResult:
+    """The trained adapter and how the untrained and the trained one scored."""
+
+    adapter: AdapterState
+    adapter_config: dict[str, object]
+    before: Scores
+    after: Scores
+
+
+def train_centrally(
+    config: CentralConfig, say: Callable[[str], None], progress: Progress, train_progress: TrainProgress
+) -> CentralResult:
+    """Train for ``config.num_epochs`` epochs and evaluate after each.
+
+    Args:
+        say: called with the lines to print.
+
+    Raises:
+        FedummError: bad data or model, or the loss is no longer a number.
+    """
+    torch.set_num_threads(thread_count(config))
+    device = pick_device(config.gpu)
+    splits = load_splits(config)
+    say(f"Train: {len(splits.train)}, Eval: {len(splits.eval)}")
+    backbone = load_backbone(config, device)
+    backbone.say = say
+    say(f"trainable: {backbone.trainable:,} / {backbone.total:,} ({100 * backbone.trainable / backbone.total:.4f}%)")
+    train, test = (
+        backbone.backend.build_dataset(rows, backbone.processor, config.max_q_len, config.max_a_len)
+        for rows in (splits.train, splits.eval)
+    )
+    cached = cache_features(backbone, [train, test], config, progress)
+    for line in filter(None, (report.describe() for report in cached)):
+        say(line)
+    drawing = drawing_test(backbone, splits.eval, config)
+
+    def score(epoch: int) -> Scores:
+        scores, every = evaluate(backbone, test, config), config.geneval_every
+        if drawing and (epoch in (0, config.num_epochs) or (every and epoch % every == 0)):
+            scores[GENEVAL] = drawing.score(backbone, progress)
+        return scores
+
+    before = after = score(0)
+    say(f"untrained: {describe(before)}")
+
+    def after_epoch(epoch: int, loss: float) -> None:
+        nonlocal after
+        if not math.isfinite(loss):
+            raise FedummError(f"The training loss is {loss} in epoch {epoch}: lower --lr.")
+        after = score(epoch)
+        say(f"Epoch {epoch}/{config.num_epochs}  loss={loss:.4f}  {describe(after)}")
+
+    train_epochs(
+        backbone, train, config, config.num_epochs, derive(config.seed, "central"), train_progress, after_epoch
+    )
+    return CentralResult(backbone.adapter(), backbone.adapter_config(), before, after)
+
+
+def check_output(folder: Path) -> None:
+    """Raise :class:`FedummError` before any work if ``folder`` can't be written to or is not ours to."""
+    check_folder("output_dir", folder)
+    adapter, options = folder / "adapter", folder / "config.yaml"
+    if (adapter.exists() and not (adapter / WEIGHTS).exists()) or (options.exists() and not is_ours(options)):
+        raise FedummError(
+            f"--output_dir {folder} holds a federated run, or files of another program. Choose another folder."
+        )
