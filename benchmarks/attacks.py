@@ -25,11 +25,11 @@ from common import Table, main, run_once
 from fedumm.adapters import AdapterState
 from fedumm.adapters.factors import modules_of
 from fedumm.aggregation import get_aggregator
-from fedumm.aggregation.base import Contribution, Delivery
+from fedumm.aggregation.base import AggregationResult, ClientContribution
 from fedumm.compression.packing import pack
 from fedumm.config import FederateConfig
 from fedumm.federation.server.outliers import directions, judge, lengths, unusual
-from fedumm.federation.server.round_aggregation import Combiner
+from fedumm.federation.server.round_aggregation import RoundAggregation
 from fedumm.federation.server.validation import Accepted, RejectedError, examine
 from fedumm.training.threads import cores
 
@@ -73,20 +73,20 @@ def noise(sent: AdapterState, start: AdapterState) -> AdapterState:
 def rounds_kept() -> Iterator[list[list[Accepted]]]:
     """The updates that counted, round by round, of runs inside."""
     kept: list[list[Accepted]] = []
-    real = Combiner.combine
+    real = RoundAggregation.combine
 
-    def combine(self: Combiner, number: int, accepted: Sequence[Accepted], clients: int) -> Any:
+    def combine(self: RoundAggregation, number: int, accepted: Sequence[Accepted], clients: int) -> Any:
         kept.append(list(accepted))
         return real(self, number, accepted, clients)
 
-    Combiner.combine = combine  # type: ignore[method-assign, assignment]
+    RoundAggregation.combine = combine  # type: ignore[method-assign, assignment]
     try:
         yield kept
     finally:
-        Combiner.combine = real  # type: ignore[method-assign]
+        RoundAggregation.combine = real  # type: ignore[method-assign]
 
 
-def step(delivery: Delivery, start: AdapterState, scale: float) -> dict[str, torch.Tensor]:
+def step(delivery: AggregationResult, start: AdapterState, scale: float) -> dict[str, torch.Tensor]:
     """What all modules' weights change by, in float64."""
     moved = {}
     for module, (a, b) in modules_of(start).items():
@@ -103,7 +103,7 @@ def combined(name: str, accepted: Sequence[Accepted]) -> dict[str, torch.Tensor]
     method = get_aggregator(name).from_config(CONFIG)
     method.begin(start, scale, 0)
     for one in accepted:
-        method.add(Contribution(one.update.client, one.adapter(), one.update.num_samples, scale))
+        method.add(ClientContribution(one.update.client, one.adapter(), one.update.num_samples, scale))
     return step(method.finish(), start, scale)
 
 

@@ -23,8 +23,8 @@ from nvflare.fuel.utils import fobs
 from common import Table, main, model_folder
 from fedumm.adapters import AdapterState, spec_of
 from fedumm.config import WIRES, CentralConfig
-from fedumm.federation.protocol.messages import HostReply, RoundTask, Update
-from fedumm.federation.protocol.transfer import Downlink, packed_update, unpacked_update
+from fedumm.federation.protocol.messages import ClientUpdate, RoundReply, RoundTask
+from fedumm.federation.protocol.transfer import Downlink, pack_update, unpack_update
 from fedumm.federation.runners.flare.shareables import pack
 from fedumm.metrics.evaluation import Evaluation
 from fedumm.training.backbone import load_backbone
@@ -48,9 +48,28 @@ def message_sizes(start: AdapterState, trained: AdapterState, wire: str, keep: f
     """Bytes down and up."""
     spec = spec_of(start)
     parcel = Downlink(wire, True, spec, start).send(trained)
-    update, _ = packed_update(start, trained, wire, keep, spec, {})
-    down = RoundTask(2, True, parcel, {"host-1": ["site-1"]})
-    up = HostReply([Update("site-1", 2, update, [], 1000, 16, 0.5, {"vqa": 0.5}, SCORE, SCORE, 1.0, 1.0)], SCORE, 1.0)
+    update, _ = pack_update(start, trained, wire, keep, spec, {})
+    down = RoundTask(round=2, train=True, adapter=parcel, assignments={"host-1": ["site-1"]})
+    up = RoundReply(
+        [
+            ClientUpdate(
+                client="site-1",
+                round=2,
+                adapter=update,
+                untrained=[],
+                num_samples=1000,
+                steps=16,
+                train_loss=0.5,
+                train_losses={"vqa": 0.5},
+                before=SCORE,
+                after=SCORE,
+                seconds_train=1.0,
+                seconds_eval=1.0,
+            )
+        ],
+        SCORE,
+        1.0,
+    )
     return len(fobs.dumps(pack(down))), len(fobs.dumps(pack(up)))
 
 
@@ -64,11 +83,11 @@ def measure_size(size: str) -> tuple[list[list[str]], list[str]]:
     spec, rows, exact = spec_of(start), [], message_sizes(start, trained, "float32", 1.0)
     for wire, keep in CODINGS:
         found = message_sizes(start, trained, wire, keep)
-        payload, _ = packed_update(start, trained, wire, keep, spec, {})
+        payload, _ = pack_update(start, trained, wire, keep, spec, {})
         cells = [cell for n, full in zip(found, exact, strict=True) for cell in (f"{n:,}", f"{n / full:.3f}")]
         times = (
-            fastest(partial(packed_update, start, trained, wire, keep, spec, {})),
-            fastest(partial(unpacked_update, start, payload, wire, keep, spec)),
+            fastest(partial(pack_update, start, trained, wire, keep, spec, {})),
+            fastest(partial(unpack_update, start, payload, wire, keep, spec)),
         )
         rows.append([size, wire + (f", top_k {keep:g}" if keep < 1 else ""), *cells, *(f"{t:.1f}" for t in times)])
     tensors = sum(t.nbytes for t in start.values())

@@ -34,23 +34,23 @@ from fedumm.compression.packing import pack, unpack
 from fedumm.config import WIRES, FederateConfig, from_mapping, read_yaml
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
-from fedumm.federation.protocol.backbone_delta import packed_change, unpacked_change
+from fedumm.federation.protocol.backbone_delta import pack_backbone_delta, unpack_backbone_delta
 from fedumm.federation.protocol.messages import (
+    ClientUpdate,
+    DataStats,
+    DataStatsRequest,
     HostError,
-    HostReply,
+    InitReply,
+    InitRequest,
     Message,
-    Parcel,
-    Ready,
+    RoundReply,
     RoundTask,
-    Setup,
-    Sizes,
-    Survey,
-    Update,
+    TensorPayload,
 )
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.federation.server.outliers import judge
-from fedumm.federation.server.round_aggregation import Combiner
+from fedumm.federation.server.round_aggregation import RoundAggregation
 from fedumm.federation.server.validation import Accepted, Expected, RejectedError, examine
 from fedumm.metrics.evaluation import Evaluation
 from fedumm.texts import is_plain
@@ -77,10 +77,21 @@ def moved(seed: int) -> AdapterState:
     return {name: t + 0.01 * torch.randn(t.shape, generator=generator) for name, t in START.items()}
 
 
-def update(client: str, seed: int) -> Update:
-    return Update(
-        client, 1, pack(moved(seed), "float32", SPEC), [], 12, 2, 1.0, {"vqa": 1.0}, SCORES, SCORES, 1.0, 1.0
-    )  # fmt: skip
+def update(client: str, seed: int) -> ClientUpdate:
+    return ClientUpdate(
+        client=client,
+        round=1,
+        adapter=pack(moved(seed), "float32", SPEC),
+        untrained=[],
+        num_samples=12,
+        steps=2,
+        train_loss=1.0,
+        train_losses={"vqa": 1.0},
+        before=SCORES,
+        after=SCORES,
+        seconds_train=1.0,
+        seconds_eval=1.0,
+    )
 
 
 def expected() -> Expected:
@@ -91,16 +102,36 @@ def expected() -> Expected:
 
 HONEST = [update(f"site-{k}", k) for k in range(1, 4)]
 MESSAGES: tuple[Message, ...] = (
-    Survey(["site-1", "site-2"]),
-    Sizes({"site-1": {"train": 12, "heldout": 6, "tasks": {"vqa": 12}, "labels": {"yes": 12}}}, "iid", "print"),
-    Setup({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1", [b"change"]),
-    Ready(SPEC, {"r": 2, "lora_alpha": 4}, 99, 999, encode(START), 6, [CacheReport("codes", "disk", 9, 2, 1)], "cpu",
-          {"torch": "2"}),
-    RoundTask(3, True, Parcel("delta", b"abc"), {"host-1": ["site-1"]}, True, "B", b"d", Parcel("whole", b"e"),
-              {"site-1": 2}, 2, {"host-1": ["site-2"]}),
-    HostReply([*HONEST], SCORES, 1.0, ["Out of memory"], 1e-7),
+    DataStatsRequest(["site-1", "site-2"]),
+    DataStats({"site-1": {"train": 12, "heldout": 6, "tasks": {"vqa": 12}, "labels": {"yes": 12}}}, "iid", "print"),
+    InitRequest({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1", [b"change"]),
+    InitReply(
+        spec=SPEC,
+        adapter_config={"r": 2, "lora_alpha": 4},
+        trainable=99,
+        total=999,
+        adapter=encode(START),
+        test_samples=6,
+        cache=[CacheReport("codes", "disk", 9, 2, 1)],
+        device="cpu",
+        versions={"torch": "2"},
+    ),
+    RoundTask(
+        round=3,
+        train=True,
+        adapter=TensorPayload("delta", b"abc"),
+        assignments={"host-1": ["site-1"]},
+        draw=True,
+        factors="B",
+        change=b"d",
+        control=TensorPayload("whole", b"e"),
+        last_accepted_round={"site-1": 2},
+        base_round=2,
+        scorers={"host-1": ["site-2"]},
+    ),
+    RoundReply([*HONEST], SCORES, 1.0, ["Out of memory"], 1e-7),
     HostError("no", "Traceback"),
-)  # fmt: skip
+)
 CHANGE = {"x": (torch.randn(20, 3, generator=torch.Generator().manual_seed(1)), torch.randn(3, 24))}
 
 
@@ -182,8 +213,8 @@ def safetensors_payload(rng: random.Random) -> bool:
 
 
 def backbone_change(rng: random.Random) -> bool:
-    content = packed_change(CHANGE, rng.choice(WIRES))
-    change = unpacked_change(mutated_bytes(content, rng))
+    content = pack_backbone_delta(CHANGE, rng.choice(WIRES))
+    change = unpack_backbone_delta(mutated_bytes(content, rng))
     must(all(left.dim() == right.dim() == 2 for left, right in change.values()), "not two factors")
     return True
 
@@ -194,26 +225,26 @@ def message(rng: random.Random) -> bool:
     if rng.random() < 0.3:
         data = mutated(data, rng) if isinstance(data, dict) else data
     taken = from_wire(data)
-    if isinstance(taken, Sizes | Ready | HostReply | HostError):
+    if isinstance(taken, DataStats | InitReply | RoundReply | HostError):
         must(from_wire(to_wire(taken)) == taken or "nan" in repr(taken), "another message the second time")
-    if isinstance(taken, HostReply):
+    if isinstance(taken, RoundReply):
         must(all(is_plain(text) for text in (*taken.notes, *(u.error for u in taken.updates))), "a text that acts")
     return True
 
 
-def mutated_update(rng: random.Random) -> Update:
+def mutated_update(rng: random.Random) -> ClientUpdate:
     """As its bytes, as its fields, or as its values say it."""
     own = update("site-4", 4)
     match rng.randrange(3):
         case 0:
             return replace(own, adapter=mutated_bytes(own.adapter, rng))
         case 1:
-            names = [f.name for f in fields(Update) if f.name not in ("client", "adapter")]
-            reply = to_wire(HostReply([own]))
+            names = [f.name for f in fields(ClientUpdate) if f.name not in ("client", "adapter")]
+            reply = to_wire(RoundReply([own]))
             for _ in range(rng.choice((1, 2))):
                 reply["updates"][0][rng.choice(names)] = rng.choice(STRANGE)
             taken = from_wire(reply)
-            assert isinstance(taken, HostReply)
+            assert isinstance(taken, RoundReply)
             return taken.updates[0]
     state = moved(4)
     name = rng.choice(list(state))
@@ -226,7 +257,7 @@ ACCEPTED = [examine(one, expected()) for one in HONEST]
 
 
 def combined(accepted: list[Accepted]) -> bytes:
-    combiner = Combiner(CONFIG, SPEC, dict(START), CONFIG.alpha / CONFIG.rank, None)
+    combiner = RoundAggregation(CONFIG, SPEC, dict(START), CONFIG.alpha / CONFIG.rank, None)
     combiner.combine(1, accepted, 4)
     return encode(combiner.adapter)
 

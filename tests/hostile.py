@@ -11,13 +11,13 @@ import torch
 
 from fedumm.adapters import AdapterState, Spec, spec_of
 from fedumm.compression.packing import pack, unpack
-from fedumm.federation.protocol.messages import Update
+from fedumm.federation.protocol.messages import ClientUpdate
 from fedumm.metrics.evaluation import Evaluation
 
 FIRST, LAST = "base_model.model.answer.lora_A.weight", "base_model.model.second.lora_B.weight"
 """Two tensors of the toy with LoRA."""
 
-Corrupt = Callable[[Update, Update, Spec, AdapterState], Update]
+Corrupt = Callable[[ClientUpdate, ClientUpdate, Spec, AdapterState], ClientUpdate]
 """From the update, the one of the round before, the adapter's shapes and the global adapter."""
 
 
@@ -29,7 +29,7 @@ def fields(**values: Any) -> Corrupt:
 def tensors(alter: Callable[[AdapterState, AdapterState], AdapterState], honest_spec: bool = False) -> Corrupt:
     """Other tensors, packed as what they are, or as what the server expects."""
 
-    def corrupt(update: Update, _: Update, spec: Spec, start: AdapterState) -> Update:
+    def corrupt(update: ClientUpdate, _: ClientUpdate, spec: Spec, start: AdapterState) -> ClientUpdate:
         state = alter(unpack(update.adapter, spec), start)
         return replace(update, adapter=pack(state, "float32", spec if honest_spec else spec_of(state)))
 

@@ -18,7 +18,7 @@ from typing import Any
 from fedumm.backends import register_backend
 from fedumm.compression.packing import pack, unpack
 from fedumm.federation.client.host import Host
-from fedumm.federation.protocol.messages import HostReply, Message, RoundTask, Update
+from fedumm.federation.protocol.messages import ClientUpdate, Message, RoundReply, RoundTask
 from hostile import CASES, CONTROL, FORGED
 from lora_toy_backend import LoraToyBackend
 
@@ -28,7 +28,7 @@ def case_of(client: str, round_number: int) -> str:
     return str(plan.get(round_number, {}).get(client, ""))
 
 
-def corrupted(host: Host, update: Update) -> Update:
+def corrupted(host: Host, update: ClientUpdate) -> ClientUpdate:
     """What the client sends instead of ``update``."""
     sent: dict[str, Any] = host.__dict__.setdefault("sent", {})
     previous, sent[update.client] = sent.get(update.client, update), update
@@ -48,7 +48,7 @@ def hostile(handle: Any) -> Any:
     @wraps(handle)
     def handled(self: Host, message: Message) -> Message:
         answer = handle(self, message)
-        if isinstance(message, RoundTask) and message.train and isinstance(answer, HostReply):
+        if isinstance(message, RoundTask) and message.train and isinstance(answer, RoundReply):
             return replace(answer, updates=[corrupted(self, update) for update in answer.updates])
         return answer
 

@@ -9,7 +9,7 @@ import torch
 
 from fedumm.adapters import AdapterState
 from fedumm.aggregation import get_aggregator
-from fedumm.aggregation.base import Contribution, Delivery
+from fedumm.aggregation.base import AggregationResult, ClientContribution
 
 RANK, SCALE = 4, 1.5
 # (out, in): wide, tall, narrower than the rank, and with A and B of one shape.
@@ -28,21 +28,25 @@ def adapter(seed: int, rank: int = RANK, dtype: torch.dtype = torch.float32) -> 
 
 def clients(
     ranks: Sequence[int], weights: Sequence[float], alphas: Sequence[float], dtype: torch.dtype = torch.float32
-) -> list[Contribution]:
+) -> list[ClientContribution]:
     """Clients site-1, site-2, ... with adapters from seeds 1, 2, ..."""
     cases = enumerate(zip(ranks, weights, alphas, strict=True), start=1)
-    return [Contribution(f"site-{k}", adapter(k, r, dtype), w, alpha / r) for k, (r, w, alpha) in cases]
+    return [ClientContribution(f"site-{k}", adapter(k, r, dtype), w, alpha / r) for k, (r, w, alpha) in cases]
 
 
-def without(contribution: Contribution, *endings: str) -> Contribution:
+def without(contribution: ClientContribution, *endings: str) -> ClientContribution:
     """It, but for the tensors whose names end so."""
     kept = {name: t for name, t in contribution.adapter.items() if not name.endswith(endings)}
-    return Contribution(contribution.client, kept, contribution.weight, contribution.scale)
+    return ClientContribution(contribution.client, kept, contribution.weight, contribution.scale)
 
 
 def aggregate(
-    name: str, begin: Mapping[str, torch.Tensor], parts: Iterable[Contribution], scale: float = SCALE, seed: int = 0
-) -> Delivery:
+    name: str,
+    begin: Mapping[str, torch.Tensor],
+    parts: Iterable[ClientContribution],
+    scale: float = SCALE,
+    seed: int = 0,
+) -> AggregationResult:
     method = get_aggregator(name)()
     method.begin(begin, scale, seed)
     for part in parts:
@@ -58,13 +62,13 @@ def product(state: Mapping[str, torch.Tensor], module: str, scale: float) -> np.
     return scale * array(state[f"{module}.lora_B.weight"]) @ array(state[f"{module}.lora_A.weight"])
 
 
-def dense_mean(parts: Sequence[Contribution], modules: Iterable[str] = SHAPES) -> Dense:
+def dense_mean(parts: Sequence[ClientContribution], modules: Iterable[str] = SHAPES) -> Dense:
     """``sum_k p_k s_k B_k A_k`` of clients that sent everything."""
     total = sum(part.weight for part in parts)
     return {m: sum(p.weight / total * product(p.adapter, m, p.scale) for p in parts) for m in modules}
 
 
-def delivered(delivery: Delivery, scale: float = SCALE) -> Dense:
+def delivered(delivery: AggregationResult, scale: float = SCALE) -> Dense:
     """What is added to the frozen weights by the time the next round starts."""
     result = {module: product(delivery.adapter, module, scale) for module in SHAPES}
     for module, (left, right) in delivery.change.items():
@@ -83,7 +87,7 @@ def best_of_rank(matrix: np.ndarray, rank: int) -> np.ndarray:
     return np.asarray((u[:, :rank] * s[:rank]) @ vt[:rank])
 
 
-def same_bits(first: Delivery, second: Delivery) -> bool:
+def same_bits(first: AggregationResult, second: AggregationResult) -> bool:
     pairs = [(t, second.adapter[name]) for name, t in first.adapter.items()]
     pairs += [(t, u) for m, pair in first.change.items() for t, u in zip(pair, second.change[m], strict=True)]
     return first.report == second.report and all(torch.equal(t, u) for t, u in pairs)

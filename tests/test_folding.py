@@ -16,10 +16,10 @@ from torch.utils.checkpoint import checkpoint
 
 from fedumm.adapters import folding, model
 from fedumm.adapters.model import AdapterSlot
-from fedumm.aggregation.base import Change
+from fedumm.aggregation.base import BackboneDelta
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
-from fedumm.federation.protocol.messages import HostReply, RoundTask, Setup, Survey
+from fedumm.federation.protocol.messages import DataStatsRequest, InitRequest, RoundReply, RoundTask
 from fedumm.federation.server.metrics_records import folded_record
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import read_records
@@ -42,14 +42,14 @@ def lora(dtype: torch.dtype) -> Any:
     return get_peft_model(base, LoraConfig(r=2, target_modules=["0"])).eval()
 
 
-def changes(rounds: int = ROUNDS) -> list[Change]:
+def changes(rounds: int = ROUNDS) -> list[BackboneDelta]:
     """Each about a hundredth of the distance between bfloat16 numbers as large as the weights."""
     g = torch.Generator().manual_seed(1)
     pairs = [(torch.randn(OUT, 2, generator=g), torch.randn(2, INTO, generator=g)) for _ in range(rounds)]
     return [{NAME: (1e-5 * left, right)} for left, right in pairs]
 
 
-def product(change: Change) -> torch.Tensor:
+def product(change: BackboneDelta) -> torch.Tensor:
     """In float64, of all its modules side by side."""
     return torch.cat([left.double() @ right.double() for left, right in change.values()], 1)
 
@@ -253,17 +253,17 @@ def test_methods_that_change_no_weight_have_no_such_figure(tmp_path: Path) -> No
 def test_a_host_of_a_resumed_run_measures_the_last_change_again(tmp_path: Path) -> None:
     run = driven(tmp_path, "flora")
     host = Host("host-1", run.config, lambda *_: None, tmp_path / "clients", simulated=True)
-    host.handle(Survey(run.server.roster))
+    host.handle(DataStatsRequest(run.server.roster))
     changes = [task.change for task, _ in run.rounds if task.change]
-    host.handle(Setup({"host-1": run.server.roster}, {"host-1": [0, 1]}, "host-1", changes))
-    again = RoundTask(4, False, run.server._rounds.everything().adapter, {})
+    host.handle(InitRequest({"host-1": run.server.roster}, {"host-1": [0, 1]}, "host-1", changes))
+    again = RoundTask(round=4, train=False, adapter=run.server._rounds.everything().adapter, assignments={})
     replies = [host.handle(again), host.handle(again)]
     assert [reply.folding_error for reply in replies] == [folded(run)[-1][1], None]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("claim", [float("nan"), float("inf"), -1.0])
 def test_a_claim_that_is_no_share_is_passed_over(claim: float) -> None:
-    task: Any = RoundTask(3, True, None, {})  # type: ignore[arg-type]
-    replies = [HostReply([], folding_error=error) for error in (1e-7, claim, None)]
+    task: Any = RoundTask(round=3, train=True, adapter=None, assignments={})  # type: ignore[arg-type]
+    replies = [RoundReply([], folding_error=error) for error in (1e-7, claim, None)]
     assert folded_record(task, replies) == {"event": "folded", "round": 2, "folding_error": 1e-7}
     assert folded_record(task, replies[1:]) is None

@@ -9,7 +9,7 @@ from typing import Any
 from fedumm.backends import load_backend_file
 from fedumm.config import FederateConfig
 from fedumm.federation.client.host import Host
-from fedumm.federation.protocol.messages import HostReply, Message, RoundTask
+from fedumm.federation.protocol.messages import Message, RoundReply, RoundTask
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import RunFolder
@@ -82,6 +82,6 @@ class Driven:
     def _send(self, message: Message) -> dict[str, Message]:
         answers = {name: host.handle(message) for name, host in self.hosts.items()}
         if isinstance(message, RoundTask):
-            replies = [a for a in answers.values() if isinstance(a, HostReply)]
+            replies = [a for a in answers.values() if isinstance(a, RoundReply)]
             self.rounds.append((message, {u.client: u for reply in replies for u in reply.updates}))
         return answers

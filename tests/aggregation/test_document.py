@@ -43,11 +43,15 @@ def test_the_table_has_every_method_once() -> None:
 @pytest.mark.parametrize("name", available_aggregators())
 def test_the_table_says_what_the_class_says(name: str) -> None:
     row, method = METHODS[name], get_aggregator(name)
-    traits = {"unequal ranks": method.unequal_ranks, "changes W0": method.changes_backbone, "central DP": method.linear}
+    traits = {
+        "unequal ranks": method.unequal_ranks,
+        "changes W0": method.updates_base_model,
+        "central DP": method.linear,
+    }
     assert {column: row[column] for column in traits} == {c: "yes" if trait else "no" for c, trait in traits.items()}
-    options = {*method.options, *(["export_rank"] if method.changes_backbone else [])}
+    options = {*method.options, *(["export_rank"] if method.updates_base_model else [])}
     assert set(re.findall(r"`(\w+)`", row["options"])) == options
-    travels = method().trains(1) & method.shares
+    travels = method().trainable_factors(1) & method.communicated_factors
     assert row["bytes down, up"].endswith(", 1/2" if len(travels) == 1 else ", 1")
     source = inspect.getsource(sys.modules[method.__module__])
     source += "".join(inspect.getdoc(base) or "" for base in method.__mro__)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedumm.aggregation.base import Contribution, Delivery
+from fedumm.aggregation.base import AggregationResult, ClientContribution
 from fedumm.aggregation.error import aggregation_error
 from lora_round import (
     RANK,
@@ -27,7 +27,7 @@ from lora_round import (
 
 
 def error_of(
-    begin: dict[str, torch.Tensor], parts: list[Contribution], delivery: Delivery, scale: float = SCALE
+    begin: dict[str, torch.Tensor], parts: list[ClientContribution], delivery: AggregationResult, scale: float = SCALE
 ) -> float | None:
     return aggregation_error(begin, SCALE, parts, delivery.adapter, scale, delivery.change)
 
@@ -44,7 +44,7 @@ def test_is_that_of_dense_matrices(cases: list[tuple], rank: int, scale: float, 
     parts = clients(*zip(*cases, strict=True))
     generator = torch.Generator().manual_seed(q)
     pair = (torch.randn(7, q, generator=generator), torch.randn(q, 20, generator=generator))
-    result = Delivery(adapter(50, rank), {"wide": pair} if changed else {})
+    result = AggregationResult(adapter(50, rank), {"wide": pair} if changed else {})
     expected = distance(delivered(result, scale), dense_mean(parts))
     assert error_of(adapter(0), parts, result, scale) == pytest.approx(expected, rel=1e-12)
 
@@ -72,7 +72,7 @@ def test_tiny_errors_keep_their_digits(size: float) -> None:
     left, right = other["tall.lora_B.weight"], other["tall.lora_A.weight"]
     known = size * np.linalg.norm(array(left) @ array(right))
     ideal = math.sqrt(sum((d**2).sum() for d in dense_mean(parts).values()))
-    error = error_of(begin, parts, Delivery(dict(parts[0].adapter), {"tall": (size * left, right)}))
+    error = error_of(begin, parts, AggregationResult(dict(parts[0].adapter), {"tall": (size * left, right)}))
     assert error == pytest.approx(known / ideal, rel=1e-14 / size)
 
 
@@ -83,7 +83,7 @@ def test_factors_that_were_not_sent_and_modules_that_nobody_sent() -> None:
         without(first, "wide.lora_A.weight", "wide.lora_B.weight", "tall.lora_B.weight"),
         without(second, "wide.lora_A.weight", "wide.lora_B.weight", "tall.lora_A.weight"),
     ]
-    result = Delivery(adapter(9, dtype=torch.float64))
+    result = AggregationResult(adapter(9, dtype=torch.float64))
     mean = dense_mean([first, second], ["narrow", "same"])
     a, b = array(begin["tall.lora_A.weight"]), array(begin["tall.lora_B.weight"])
     products = (
@@ -99,24 +99,26 @@ def test_a_prefix_that_the_client_was_given_counts_as_it_was_given() -> None:
     begin = adapter(0, dtype=torch.float64)
     sent = {name: t[:2] for name, t in begin.items() if "lora_A" in name}
     kept = {n: t[:2] if "lora_A" in n else t[:, :2] if "lora_B" in n else t for n, t in begin.items()}
-    assert error_of(begin, [Contribution("a", sent, 1.0, 0.3)], Delivery(kept)) == pytest.approx(0, abs=1e-14)
+    assert error_of(begin, [ClientContribution("a", sent, 1.0, 0.3)], AggregationResult(kept)) == pytest.approx(
+        0, abs=1e-14
+    )
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.permutations(range(4)))
 def test_any_order_gives_the_same_bits(order: list[int]) -> None:
     parts = clients([1, RANK, 2, 3], [0.1, 1 / 3, 0.7, math.pi], [3.0, 8.0, 5.0, 1.0])
-    result = Delivery(adapter(9))
+    result = AggregationResult(adapter(9))
     assert error_of(adapter(0), [parts[i] for i in order], result) == error_of(adapter(0), parts, result)
 
 
 def test_of_nothing() -> None:
     begin, zero = adapter(0), {name: torch.zeros_like(t) for name, t in adapter(0).items()}
-    untrained = [Contribution("a", zero, 1.0, SCALE)]
-    assert error_of(begin, untrained, Delivery(zero)) == 0.0
-    assert error_of(begin, untrained, Delivery(begin)) == math.inf
-    assert error_of(begin, [], Delivery(begin)) == 0.0
-    assert error_of({"head.bias": zero["head.bias"]}, untrained, Delivery(zero)) is None
+    untrained = [ClientContribution("a", zero, 1.0, SCALE)]
+    assert error_of(begin, untrained, AggregationResult(zero)) == 0.0
+    assert error_of(begin, untrained, AggregationResult(begin)) == math.inf
+    assert error_of(begin, [], AggregationResult(begin)) == 0.0
+    assert error_of({"head.bias": zero["head.bias"]}, untrained, AggregationResult(zero)) is None
 
 
 def test_clients_that_cancel_leave_no_noise_to_divide_by() -> None:
@@ -126,7 +128,7 @@ def test_clients_that_cancel_leave_no_noise_to_divide_by() -> None:
     for name, tensor in own.items():
         mixed[name] = torch.linalg.solve(g, tensor.double()) if "lora_A" in name else -tensor.double()
         mixed[name] = mixed[name] @ g if "lora_B" in name else mixed[name]
-    parts = [Contribution("a", own, 1.0, SCALE), Contribution("b", mixed, 1.0, SCALE)]
+    parts = [ClientContribution("a", own, 1.0, SCALE), ClientContribution("b", mixed, 1.0, SCALE)]
     assert 0 < max(np.abs(d).max() for d in dense_mean(parts).values()) < 1e-13
     zero = {name: torch.zeros_like(t) for name, t in own.items()}
-    assert error_of(zero, parts, Delivery(zero)) == 0.0
+    assert error_of(zero, parts, AggregationResult(zero)) == 0.0

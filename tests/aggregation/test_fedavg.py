@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedumm.adapters import AdapterState
-from fedumm.aggregation.base import Contribution
+from fedumm.aggregation.base import ClientContribution
 from fedumm.aggregation.methods.fedavg import FedAvg
 
 # Factors of two layers, not square, of unequal ranks: LoRA's A is (r, in), B is (out, r).
@@ -42,7 +42,7 @@ def begun(updates: list[AdapterState]) -> FedAvg:
 def averaged(updates: list[AdapterState], weights: list[float]) -> AdapterState:
     mean = begun(updates)
     for update, weight in zip(updates, weights, strict=True):
-        mean.add(Contribution("site", update, weight))
+        mean.add(ClientContribution("site", update, weight))
     return mean.finish().adapter
 
 
@@ -140,7 +140,7 @@ def test_updates_start_and_results_are_left_alone_and_not_held_on_to() -> None:
     start, update = {"a": torch.tensor([7.0]), "b": torch.tensor([5.0])}, {"a": torch.tensor([3.0])}
     mean = FedAvg()
     mean.begin(start, scale=1.0, seed=0)
-    mean.add(Contribution("site", update, 3))
+    mean.add(ClientContribution("site", update, 3))
     assert (start["a"].item(), update["a"].item()) == (7.0, 3.0)
     for tensor in (*start.values(), *update.values(), *mean.finish().adapter.values()):
         tensor.zero_()
@@ -149,18 +149,18 @@ def test_updates_start_and_results_are_left_alone_and_not_held_on_to() -> None:
 
 def test_a_new_round_forgets_the_last_one() -> None:
     mean = begun([{"a": torch.zeros(1)}])
-    mean.add(Contribution("site", {"a": torch.tensor([100.0])}, 9))
+    mean.add(ClientContribution("site", {"a": torch.tensor([100.0])}, 9))
     mean.begin({"a": torch.zeros(1), "b": torch.ones(1)}, scale=1.0, seed=0)
-    mean.add(Contribution("site", {"a": torch.tensor([1.0])}, 1))
+    mean.add(ClientContribution("site", {"a": torch.tensor([1.0])}, 1))
     assert {name: t.item() for name, t in mean.finish().adapter.items()} == {"a": 1.0, "b": 1.0}
 
 
 @pytest.mark.parametrize("weight", [0, 0.0, -1, math.nan, math.inf, -math.inf])
 def test_a_weight_that_is_no_positive_number_is_refused_and_changes_nothing(weight: float) -> None:
     mean = begun([{"a": torch.zeros(1)}])
-    mean.add(Contribution("site", {"a": torch.tensor([2.0])}, 1))
+    mean.add(ClientContribution("site", {"a": torch.tensor([2.0])}, 1))
     with pytest.raises(ValueError, match=f"weight must be positive.*, not {weight}"):
-        mean.add(Contribution("site", {"a": torch.tensor([100.0])}, weight))
+        mean.add(ClientContribution("site", {"a": torch.tensor([100.0])}, weight))
     assert mean.finish().adapter["a"].tolist() == [2.0]
 
 
@@ -175,9 +175,9 @@ BAD_UPDATES = {
 @pytest.mark.parametrize("problem", BAD_UPDATES)
 def test_a_bad_update_is_refused_and_none_of_it_is_taken_in(problem: str) -> None:
     mean = begun([{"a": torch.zeros(1), "b": torch.zeros(2)}])
-    mean.add(Contribution("site", {"a": torch.tensor([2.0]), "b": torch.tensor([3.0, 4.0])}, 1))
+    mean.add(ClientContribution("site", {"a": torch.tensor([2.0]), "b": torch.tensor([3.0, 4.0])}, 1))
     with pytest.raises(ValueError, match=problem):
-        mean.add(Contribution("bad", BAD_UPDATES[problem], 1))
+        mean.add(ClientContribution("bad", BAD_UPDATES[problem], 1))
     assert {name: t.tolist() for name, t in mean.finish().adapter.items()} == {"a": [2.0], "b": [3.0, 4.0]}
 
 
@@ -190,9 +190,9 @@ def test_a_bad_update_is_refused_and_none_of_it_is_taken_in(problem: str) -> Non
 )
 def test_no_weight_overflows_the_sums(update: AdapterState, weight: float, problem: str) -> None:
     mean = begun([update])
-    mean.add(Contribution("site", {"a": torch.tensor([2.0]), "b": torch.tensor([3.0])}, 1))
+    mean.add(ClientContribution("site", {"a": torch.tensor([2.0]), "b": torch.tensor([3.0])}, 1))
     with pytest.raises(ValueError, match=problem):
-        mean.add(Contribution("bad", update, weight))
+        mean.add(ClientContribution("bad", update, weight))
     assert {name: t.item() for name, t in mean.finish().adapter.items()} == {"a": 2.0, "b": 3.0}
 
 
@@ -213,7 +213,7 @@ def test_a_tensor_is_the_mean_over_those_who_sent_it_or_stays_as_it_was(sent: li
     aggregator = FedAvg()
     aggregator.begin(start, scale=1.0, seed=0)
     for update, (_, weight) in zip(updates, sent, strict=True):
-        aggregator.add(Contribution("site", update, weight))
+        aggregator.add(ClientContribution("site", update, weight))
     for name, tensor in aggregator.finish().adapter.items():
         own = [(update, weight) for update, (_, weight) in zip(updates, sent, strict=True) if name in update]
         if own:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedumm.adapters import spec_of
-from fedumm.aggregation.base import Contribution
+from fedumm.aggregation.base import ClientContribution
 from lora_round import (
     SCALE,
     SHAPES,
@@ -50,7 +50,9 @@ def test_worked_by_hand() -> None:
     begin = {"m.lora_A.weight": torch.zeros(1, 3), "m.lora_B.weight": torch.zeros(2, 1)}
     one = {"m.lora_A.weight": torch.tensor([[1.0, 2, 1]]), "m.lora_B.weight": torch.tensor([[5.0], [1]])}
     two = {"m.lora_A.weight": torch.tensor([[1.0, 4, 0]]), "m.lora_B.weight": torch.tensor([[1.0], [1]])}
-    delivery = aggregate("fedex_lora", begin, [Contribution("a", one, 1, 2), Contribution("b", two, 3, 2)], scale=2.0)
+    delivery = aggregate(
+        "fedex_lora", begin, [ClientContribution("a", one, 1, 2), ClientContribution("b", two, 3, 2)], scale=2.0
+    )
     assert delivery.adapter["m.lora_A.weight"].tolist() == [[1, 3.5, 0.25]]
     assert delivery.adapter["m.lora_B.weight"].tolist() == [[2], [1]]
     left, right = delivery.change["m"]
@@ -65,7 +67,7 @@ def test_the_residual_has_the_rank_of_the_deviations(count: int) -> None:
     change = aggregate("fedex_lora", adapter(0), parts).change
     expected = {m: min(4 * (count - 1), *shape) for m, shape in SHAPES.items() if count > 1}
     assert {module: left.shape[1] for module, (left, _) in change.items()} == expected
-    twins = [Contribution(f"site-{k}", parts[0].adapter, 1.0, SCALE) for k in range(4)]
+    twins = [ClientContribution(f"site-{k}", parts[0].adapter, 1.0, SCALE) for k in range(4)]
     assert aggregate("fedex_lora", adapter(0), twins).change == {}
 
 
@@ -74,7 +76,7 @@ def test_the_residual_is_against_the_means_as_they_were_rounded() -> None:
     unrounded means would leave it, 2e-3."""
     base = adapter(1)
     parts = [
-        Contribution(f"site-{k}", {n: (t * (1 + k / 64)).bfloat16() for n, t in base.items()}, 1.0 + k, SCALE)
+        ClientContribution(f"site-{k}", {n: (t * (1 + k / 64)).bfloat16() for n, t in base.items()}, 1.0 + k, SCALE)
         for k in range(3)
     ]
     delivery = aggregate("fedex_lora", adapter(0, dtype=torch.bfloat16), parts)

@@ -18,7 +18,7 @@ import torch
 
 from fedumm.adapters import AdapterState, decode, encode, spec_of
 from fedumm.aggregation import available_aggregators, get_aggregator
-from fedumm.aggregation.base import Aggregator, Contribution, Delivery
+from fedumm.aggregation.base import AggregationResult, Aggregator, ClientContribution
 
 RANK, CLIENTS = 3, 5
 MODULES = {"text.fc": (11, 6), "vision.query": (5, 7)}
@@ -164,15 +164,15 @@ class Row:
     expected: Callable[[Case, str], Expected]
     sent: Callable[[int], str] = lambda number: "AB"
     unequal_ranks: bool = False
-    changes_backbone: bool = False
+    updates_base_model: bool = False
 
 
 ROWS = {
     "fedavg": Row(by_tensor(mean)),
     "ffa_lora": Row(by_tensor(mean), sent=lambda number: "B"),
     "rolora": Row(by_tensor(mean), sent=lambda number: "B" if number % 2 else "A"),
-    "flora": Row(exact, unequal_ranks=True, changes_backbone=True),
-    "fedex_lora": Row(exact, changes_backbone=True),
+    "flora": Row(exact, unequal_ranks=True, updates_base_model=True),
+    "fedex_lora": Row(exact, updates_base_model=True),
     "svd": Row(best_of_rank, unequal_ranks=True),
     "fedsa_lora": Row(by_tensor(mean), sent=lambda number: "A"),
     "fedavgm": Row(by_tensor(mean)),
@@ -197,10 +197,10 @@ CASES = {
 ALLOWED = [(name, case) for name, row in ROWS.items() for case in CASES if row.unequal_ranks or "ranks" not in case]
 
 
-def contributions(case: Case, factors: str) -> list[Contribution]:
+def contributions(case: Case, factors: str) -> list[ClientContribution]:
     """What the clients send of what they trained."""
     return [
-        Contribution(
+        ClientContribution(
             f"site-{k + 1}",
             {
                 name: tensor
@@ -215,15 +215,15 @@ def contributions(case: Case, factors: str) -> list[Contribution]:
 
 
 def one_round(
-    aggregator: Aggregator, case: Case, own: Iterable[Contribution], start: AdapterState | None = None
-) -> Delivery:
+    aggregator: Aggregator, case: Case, own: Iterable[ClientContribution], start: AdapterState | None = None
+) -> AggregationResult:
     aggregator.begin(case.start() if start is None else start, case.scale, seed=case.seed)
     for contribution in own:
         aggregator.add(contribution)
     return aggregator.finish()
 
 
-def bits(delivery: Delivery) -> bytes:
+def bits(delivery: AggregationResult) -> bytes:
     """Everything that is delivered."""
     change = {f"{m}.{side}": t for m, pair in delivery.change.items() for side, t in zip("LR", pair, strict=True)}
     return encode(delivery.adapter) + encode(change) + repr(sorted(delivery.report.items())).encode()
@@ -254,12 +254,12 @@ def test_delivers_what_the_paper_says(name: str, case_name: str, number: int) ->
 def test_says_truly_what_it_is(name: str) -> None:
     row, method = ROWS[name], get_aggregator(name)
     assert method.name == name
-    assert (method.unequal_ranks, method.changes_backbone) == (row.unequal_ranks, row.changes_backbone)
+    assert (method.unequal_ranks, method.updates_base_model) == (row.unequal_ranks, row.updates_base_model)
     for number in range(1, 5):
-        assert "".join(sorted(method().trains(number) & method.shares)) == row.sent(number)
+        assert "".join(sorted(method().trainable_factors(number) & method.communicated_factors)) == row.sent(number)
     case = CASES["unequal-weights"]
     delivery = one_round(method(), case, contributions(case, row.sent(1)))
-    assert set(delivery.change) == (set(MODULES) if row.changes_backbone else set())
+    assert set(delivery.change) == (set(MODULES) if row.updates_base_model else set())
     assert spec_of(delivery.adapter) == spec_of(case.start())
     assert list(delivery.adapter) == list(case.start())
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedumm.adapters import AdapterState
-from fedumm.aggregation.base import Contribution, Delivery
+from fedumm.aggregation.base import AggregationResult, ClientContribution
 from fedumm.aggregation.methods.krum import Krum
 from fedumm.aggregation.methods.median import Median
 from fedumm.aggregation.methods.trimmed_mean import TrimmedMean
@@ -28,10 +28,12 @@ def client(seed: int) -> AdapterState:
     return {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
 
 
-def delivered(aggregator: RobustAggregator, updates: list[AdapterState], start: AdapterState | None = None) -> Delivery:
+def delivered(
+    aggregator: RobustAggregator, updates: list[AdapterState], start: AdapterState | None = None
+) -> AggregationResult:
     aggregator.begin(start or {n: torch.zeros_like(t) for n, t in updates[0].items()}, scale=2.0, seed=0)
     for k, update in enumerate(updates):
-        aggregator.add(Contribution(f"site-{k}", update, weight=10.0**k))
+        aggregator.add(ClientContribution(f"site-{k}", update, weight=10.0**k))
     return aggregator.finish()
 
 
@@ -134,7 +136,7 @@ def test_of_equal_scores_the_first_names_win_whoever_comes_first() -> None:
         aggregator = Krum(keep=1)
         aggregator.begin({"a": torch.zeros(1)}, scale=1.0, seed=0)
         for name in order:
-            aggregator.add(Contribution(name, {"a": torch.tensor([values[name]])}, 1))
+            aggregator.add(ClientContribution(name, {"a": torch.tensor([values[name]])}, 1))
         assert aggregator.finish().adapter["a"].item() == 1.0
 
 
@@ -146,7 +148,7 @@ def test_multi_krum_gives_the_same_bits_in_any_order() -> None:
         aggregator = Krum(keep=4)
         aggregator.begin({"a": torch.zeros(2, 5, dtype=torch.float64)}, scale=1.0, seed=0)
         for name in order:
-            aggregator.add(Contribution(name, updates[name], 1))
+            aggregator.add(ClientContribution(name, updates[name], 1))
         results.append(aggregator.finish().adapter["a"])
     assert all(torch.equal(result, results[0]) for result in results)
 
@@ -194,18 +196,18 @@ def test_what_the_round_is_made_of(method: type[RobustAggregator]) -> None:
     aggregator, start = method(), {"a": torch.tensor([7.0]), "b": torch.tensor([5.0])}
     assert not aggregator.linear
     aggregator.begin(start, scale=1.0, seed=0)
-    aggregator.add(Contribution("site-9", {"a": torch.tensor([1e9])}, 1))
+    aggregator.add(ClientContribution("site-9", {"a": torch.tensor([1e9])}, 1))
     aggregator.begin(start, scale=1.0, seed=0)
     with pytest.raises(ValueError, match="no update to aggregate"):
         aggregator.finish()
     update = {"a": torch.tensor([3.0])}
-    aggregator.add(Contribution("site-1", update, 1))
+    aggregator.add(ClientContribution("site-1", update, 1))
     with pytest.raises(ValueError, match="site-1 has sent an update already"):
-        aggregator.add(Contribution("site-1", {"a": torch.tensor([1e9])}, 1))
+        aggregator.add(ClientContribution("site-1", {"a": torch.tensor([1e9])}, 1))
     with pytest.raises(ValueError, match="a holds NaN"):
-        aggregator.add(Contribution("site-2", {"a": torch.tensor([torch.nan])}, 1))
+        aggregator.add(ClientContribution("site-2", {"a": torch.tensor([torch.nan])}, 1))
     with pytest.raises(ValueError, match="weight must be positive"):
-        aggregator.add(Contribution("site-2", update, 0))
+        aggregator.add(ClientContribution("site-2", update, 0))
     for tensor in (*start.values(), *update.values(), *aggregator.finish().adapter.values()):
         tensor.zero_()
     assert {name: t.item() for name, t in aggregator.finish().adapter.items()} == {"a": 3.0, "b": 5.0}

@@ -11,7 +11,7 @@ import torch
 
 from fedumm.adapters import AdapterState, decode, encode
 from fedumm.aggregation import get_aggregator
-from fedumm.aggregation.base import Contribution
+from fedumm.aggregation.base import ClientContribution
 from fedumm.aggregation.methods.fedadagrad import FedAdagrad
 from fedumm.aggregation.methods.fedadam import FedAdam
 from fedumm.aggregation.methods.fedavg import FedAvg
@@ -38,7 +38,7 @@ def one_round(
     aggregator.begin(adapter, scale=2.0, seed=number)
     for k, weight in enumerate(WEIGHTS):
         change = state(100 * number + k, dtype=adapter["head.bias"].dtype)
-        aggregator.add(Contribution(f"site-{k}", {n: adapter[n] + change[n] for n in sorted(names)}, weight))
+        aggregator.add(ClientContribution(f"site-{k}", {n: adapter[n] + change[n] for n in sorted(names)}, weight))
     return aggregator.finish().adapter
 
 
@@ -97,12 +97,12 @@ def test_fedadam_by_hand() -> None:
     """Delta = 0.03, m = 0.003, v = 0.99e-6 + 9e-6 = 9.99e-6; then Delta = 0, m = 0.0027, v = 9.8901e-6."""
     aggregator = FedAdam(lr=0.5)
     aggregator.begin({"a": torch.tensor([1.0])}, scale=1.0, seed=0)
-    aggregator.add(Contribution("site-1", {"a": torch.tensor([1.06])}, 1))
-    aggregator.add(Contribution("site-2", {"a": torch.tensor([1.0])}, 1))
+    aggregator.add(ClientContribution("site-1", {"a": torch.tensor([1.06])}, 1))
+    aggregator.add(ClientContribution("site-2", {"a": torch.tensor([1.0])}, 1))
     first = aggregator.finish().adapter["a"]
     assert first.item() == pytest.approx(1 + 0.5 * 0.003 / (9.99e-6**0.5 + 1e-3), rel=1e-6)
     aggregator.begin({"a": first}, scale=1.0, seed=0)
-    aggregator.add(Contribution("site-1", {"a": first}, 1))
+    aggregator.add(ClientContribution("site-1", {"a": first}, 1))
     second = aggregator.finish().adapter["a"]
     assert (second - first).item() == pytest.approx(0.5 * 0.0027 / (9.8901e-6**0.5 + 1e-3), rel=1e-5)
 
@@ -151,7 +151,7 @@ def test_a_round_that_is_begun_anew_or_finished_twice_counts_once(method: type[S
     adapter = one_round(once, one_round(once, state(0), 1), 2)
     start = one_round(again, state(0), 1)
     again.begin(start, scale=2.0, seed=9)
-    again.add(Contribution("site-0", {"head.bias": torch.full((4,), 9.0)}, 1))
+    again.add(ClientContribution("site-0", {"head.bias": torch.full((4,), 9.0)}, 1))
     one_round(again, start, 2)
     repeated = again.finish().adapter
     assert all(torch.equal(repeated[name], adapter[name]) for name in SHAPES)

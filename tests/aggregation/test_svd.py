@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedumm.adapters import spec_of
 from fedumm.adapters.factors import at_rank
-from fedumm.aggregation.base import Contribution
+from fedumm.aggregation.base import ClientContribution
 from lora_round import (
     RANK,
     SCALE,
@@ -58,7 +58,9 @@ def test_worked_by_hand() -> None:
     begin = {"m.lora_A.weight": torch.zeros(1, 3), "m.lora_B.weight": torch.zeros(2, 1)}
     one = {"m.lora_A.weight": torch.tensor([[2.0, 0, 0]]), "m.lora_B.weight": torch.tensor([[1.0], [0]])}
     two = {"m.lora_A.weight": torch.tensor([[0, 4.0, 0]]), "m.lora_B.weight": torch.tensor([[0.0], [1]])}
-    delivery = aggregate("svd", begin, [Contribution("a", one, 3), Contribution("b", two, 1, 2.0)], scale=0.5)
+    delivery = aggregate(
+        "svd", begin, [ClientContribution("a", one, 3), ClientContribution("b", two, 1, 2.0)], scale=0.5
+    )
     assert delivery.adapter["m.lora_A.weight"].tolist() == [[0, pytest.approx(2), 0]]
     assert delivery.adapter["m.lora_B.weight"].tolist() == [[0], [pytest.approx(2)]]
     assert delivery.report == {"energy_cut": pytest.approx(0.36)}
@@ -104,7 +106,7 @@ def test_directions_that_nobody_used_can_be_trained_on() -> None:
 
 def test_an_adapter_that_adds_nothing_yet_can_be_trained_on() -> None:
     untrained = {n: torch.zeros_like(t) if "lora_B" in n else t for n, t in adapter(0).items()}
-    delivery = aggregate("svd", untrained, [Contribution("a", untrained, 1.0, SCALE)])
+    delivery = aggregate("svd", untrained, [ClientContribution("a", untrained, 1.0, SCALE)])
     assert delivery.report == {"energy_cut": 0.0}
     for name, tensor in delivery.adapter.items():
         assert bool(tensor.any()) != ("lora_B" in name)
@@ -159,19 +161,37 @@ def test_rounds_are_independent() -> None:
 
 
 BAD = {
-    "weight": (lambda c: Contribution(c.client, c.adapter, 0.0, c.scale), "weight must be positive and finite, not 0"),
-    "nan weight": (lambda c: Contribution(c.client, c.adapter, float("nan"), 1.0), "weight must be positive"),
-    "scale": (lambda c: Contribution(c.client, c.adapter, 1.0, float("inf")), "scale must be positive and finite"),
-    "key": (lambda c: Contribution(c.client, {"x.lora_A.weight": torch.zeros(1, 1)}, 1.0), "x.lora_A.weight is not in"),
-    "nan": (lambda c: Contribution(c.client, {"head.bias": torch.full((6,), torch.nan)}, 1.0), "head.bias holds NaN"),
-    "width": (lambda c: Contribution(c.client, {"wide.lora_A.weight": torch.ones(2, 7)}, 1.0), r"\[2, 7\], expected"),
-    "rank": (lambda c: Contribution(c.client, {"wide.lora_B.weight": torch.ones(7, 5)}, 1.0), r"\[7, 5\], expected"),
+    "weight": (
+        lambda c: ClientContribution(c.client, c.adapter, 0.0, c.scale),
+        "weight must be positive and finite, not 0",
+    ),
+    "nan weight": (lambda c: ClientContribution(c.client, c.adapter, float("nan"), 1.0), "weight must be positive"),
+    "scale": (
+        lambda c: ClientContribution(c.client, c.adapter, 1.0, float("inf")),
+        "scale must be positive and finite",
+    ),
+    "key": (
+        lambda c: ClientContribution(c.client, {"x.lora_A.weight": torch.zeros(1, 1)}, 1.0),
+        "x.lora_A.weight is not in",
+    ),
+    "nan": (
+        lambda c: ClientContribution(c.client, {"head.bias": torch.full((6,), torch.nan)}, 1.0),
+        "head.bias holds NaN",
+    ),
+    "width": (
+        lambda c: ClientContribution(c.client, {"wide.lora_A.weight": torch.ones(2, 7)}, 1.0),
+        r"\[2, 7\], expected",
+    ),
+    "rank": (
+        lambda c: ClientContribution(c.client, {"wide.lora_B.weight": torch.ones(7, 5)}, 1.0),
+        r"\[7, 5\], expected",
+    ),
     "plain": (
-        lambda c: Contribution(c.client, {"head.bias": torch.ones(1)}, 1.0),
+        lambda c: ClientContribution(c.client, {"head.bias": torch.ones(1)}, 1.0),
         r"head.bias is \[1\], expected \[6\]",
     ),
     "ranks": (
-        lambda c: Contribution(c.client, {**c.adapter, "wide.lora_A.weight": torch.ones(1, 20)}, 1.0),
+        lambda c: ClientContribution(c.client, {**c.adapter, "wide.lora_A.weight": torch.ones(1, 20)}, 1.0),
         "wide.lora_A.weight and wide.lora_B.weight are of different ranks",
     ),
 }

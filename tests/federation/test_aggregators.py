@@ -16,13 +16,13 @@ from fedumm.adapters import AdapterState
 from fedumm.adapters.factors import at_rank, factor_of, modules_of, spec_at_rank
 from fedumm.adapters.folder import read_folder
 from fedumm.aggregation import available_aggregators
-from fedumm.aggregation.base import Change
+from fedumm.aggregation.base import BackboneDelta
 from fedumm.backends import load_backend_file
 from fedumm.compression.packing import unpack
 from fedumm.config import WIRES
-from fedumm.federation.protocol.backbone_delta import unpacked_change
-from fedumm.federation.protocol.messages import RoundTask, Update
-from fedumm.federation.protocol.transfer import opened
+from fedumm.federation.protocol.backbone_delta import unpack_backbone_delta
+from fedumm.federation.protocol.messages import ClientUpdate, RoundTask
+from fedumm.federation.protocol.transfer import unpack_payload
 from fedumm.report.run_folder import read_records
 from fedumm.training.backbone import load_backbone
 from fedumm.training.data import load_splits
@@ -71,7 +71,7 @@ def told(task: RoundTask) -> tuple[Any, ...]:
     return task.round, task.adapter, task.change, task.control, task.factors
 
 
-def sent(update: Update) -> tuple[Any, ...]:
+def sent(update: ClientUpdate) -> tuple[Any, ...]:
     """An update, but for times."""
     return update.adapter, update.control, update.train_loss, update.before, update.after, update.untrained
 
@@ -108,12 +108,12 @@ def added(state: Mapping[str, torch.Tensor], scale: float) -> dict[str, np.ndarr
     return {module: scale * numbers(state[b]) @ numbers(state[a]) for module, (a, b) in modules_of(state).items()}
 
 
-def adapters(run: Driven) -> list[tuple[AdapterState, Change]]:
+def adapters(run: Driven) -> list[tuple[AdapterState, BackboneDelta]]:
     """For each round task, the global adapter and the change of the backbone that it brings."""
     spec, held, result = run.server._rounds.spec, AdapterState(), []
     for task, _ in run.rounds:
-        held = opened(task.adapter, held, spec)
-        result.append((held, unpacked_change(task.change)))
+        held = unpack_payload(task.adapter, held, spec)
+        result.append((held, unpack_backbone_delta(task.change)))
     return result
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fedumm.errors import FedummError
-from fedumm.federation.protocol.messages import HostReply, Message, RoundTask, Sizes
+from fedumm.federation.protocol.messages import DataStats, Message, RoundReply, RoundTask
 from fedumm.federation.server.data_stats import agreed
 from fedumm.federation.server.score_validation import check_test_parts, common_test_problem, loss_problem, score_problem
 from fedumm.federation.server.server import Server
@@ -91,8 +91,8 @@ def test_parts_of_none(counts: list[int], who: str) -> None:
         check_test_parts({f"host-{i}": count for i, count in enumerate(counts)})
 
 
-def surveyed(*fingerprints: str) -> dict[str, Sizes]:
-    return {f"host-{i}": Sizes({}, "iid", fingerprint) for i, fingerprint in enumerate(fingerprints, 1)}
+def surveyed(*fingerprints: str) -> dict[str, DataStats]:
+    return {f"host-{i}": DataStats({}, "iid", fingerprint) for i, fingerprint in enumerate(fingerprints, 1)}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_liar_counts_for_its_rows_and_no_more(tmp_path: Path, monkeypatch: pyt
 
 
 def lying(reply: Message, task: RoundTask, lie: dict[int, float]) -> Message:
-    assert isinstance(reply, HostReply)
+    assert isinstance(reply, RoundReply)
     if task.round not in lie:
         return reply
     wrong = {"vqa": Evaluation(lie[task.round], reply.updates[0].before["vqa"].count, {})}

@@ -13,7 +13,7 @@ from fedumm.checkpoints import resolve_checkpoint
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
 from fedumm.federation.protocol.initial_adapter import adapter_digest, check_alike, outliers, own_adapter_config
-from fedumm.federation.protocol.messages import Ready
+from fedumm.federation.protocol.messages import InitReply
 from toy import lora_options, toy_config
 
 STATE = {"w": torch.tensor([1.0, 2.0])}
@@ -21,9 +21,19 @@ PEFT: dict[str, Any] = {"r": 4, "lora_alpha": 6, "target_modules": ["q"], "base_
 CONFIG = toy_config(**lora_options())
 
 
-def ready(**changes: Any) -> Ready:
+def ready(**changes: Any) -> InitReply:
     digest = adapter_digest(STATE)
-    own = Ready(spec_of(STATE), PEFT, 2, 9, encode(STATE), 0, [CacheReport()], "cpu", digest=digest)
+    own = InitReply(
+        spec=spec_of(STATE),
+        adapter_config=PEFT,
+        trainable=2,
+        total=9,
+        adapter=encode(STATE),
+        test_samples=0,
+        cache=[CacheReport()],
+        device="cpu",
+        digest=digest,
+    )
     return replace(own, **changes)
 
 

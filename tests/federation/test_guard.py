@@ -18,17 +18,17 @@ from fedumm.backends import load_backend_file
 from fedumm.compression.packing import pack, unpack
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
-from fedumm.federation.protocol.backbone_delta import packed_change
+from fedumm.federation.protocol.backbone_delta import pack_backbone_delta
 from fedumm.federation.protocol.messages import (
+    DataStats,
+    DataStatsRequest,
     HostError,
-    HostReply,
+    InitReply,
+    InitRequest,
     Message,
-    Parcel,
-    Ready,
+    RoundReply,
     RoundTask,
-    Setup,
-    Sizes,
-    Survey,
+    TensorPayload,
 )
 from fedumm.federation.protocol.names import check_name
 from fedumm.federation.protocol.wire import from_wire, to_wire
@@ -36,7 +36,7 @@ from toy import Driven, lora_options, toy_config
 
 ROSTER = ["site-1", "site-2"]
 LOCAL: dict[str, Any] = {"dp": "local", "dp_clip": 0.5, "dp_noise_multiplier": 20.0, "aggregator": "ffa_lora"}
-Asked = tuple[Host, Ready]
+Asked = tuple[Host, InitReply]
 
 
 def host_of(folder: Path, simulated: bool = True, **options: Any) -> Host:
@@ -57,25 +57,31 @@ def refusal(host: Host, message: Message) -> str:
     return answer.message
 
 
-def set_up(host: Host) -> Ready:
-    assert isinstance(say(host, Survey(ROSTER)), Sizes)
+def set_up(host: Host) -> InitReply:
+    assert isinstance(say(host, DataStatsRequest(ROSTER)), DataStats)
     ready = say(
-        host, Setup({"site-1": ["site-1"], "site-2": ["site-2"]}, {"site-1": [0, 2], "site-2": [1, 2]}, "site-1")
+        host, InitRequest({"site-1": ["site-1"], "site-2": ["site-2"]}, {"site-1": [0, 2], "site-2": [1, 2]}, "site-1")
     )
-    assert isinstance(ready, Ready), ready
+    assert isinstance(ready, InitReply), ready
     return ready
 
 
-def task_of(host: Host, ready: Ready, number: int = 1, **changes: Any) -> RoundTask:
+def task_of(host: Host, ready: InitReply, number: int = 1, **changes: Any) -> RoundTask:
     """An honest task."""
     factors = {"ffa_lora": "B"}.get(host.config.aggregator, "AB")
-    task = RoundTask(number, number <= 3, Parcel("whole", ready.adapter), {"site-1": ["site-1"]}, factors=factors)
+    task = RoundTask(
+        round=number,
+        train=number <= 3,
+        adapter=TensorPayload("whole", ready.adapter),
+        assignments={"site-1": ["site-1"]},
+        factors=factors,
+    )
     return replace(task, **changes)
 
 
 def answered(host: Host, task: RoundTask) -> list[Any]:
     answer = say(host, task)
-    assert isinstance(answer, HostReply), answer
+    assert isinstance(answer, RoundReply), answer
     return answer.updates
 
 
@@ -94,7 +100,7 @@ def test_a_name_is_never_a_path(tmp_path: Path, name: str) -> None:
     victim.mkdir()
     (victim / "model.safetensors").write_bytes(b"weights")
     for roster in ([name, "site-2"], ["site-1", name]):
-        assert "no name of a site" in refusal(host_of(tmp_path / "clients"), Survey(roster))
+        assert "no name of a site" in refusal(host_of(tmp_path / "clients"), DataStatsRequest(roster))
     with pytest.raises(FedummError):
         Host(name, host_of(tmp_path / "clients").config, lambda *_: None, tmp_path / "clients")
     host = host_of(tmp_path / "clients")
@@ -116,13 +122,15 @@ def test_what_passes_as_a_name_names_one_file_in_a_folder(name: str) -> None:
 
 
 def test_a_site_serves_itself_and_nobody_else(tmp_path: Path) -> None:
-    assert "site-1 is not on the roster" in refusal(host_of(tmp_path, simulated=False), Survey(["site-2", "site-3"]))
+    assert "site-1 is not on the roster" in refusal(
+        host_of(tmp_path, simulated=False), DataStatsRequest(["site-2", "site-3"])
+    )
     for own in (["site-2"], ["site-1", "site-2"], []):
         host = host_of(tmp_path, simulated=False)
-        say(host, Survey(ROSTER))
+        say(host, DataStatsRequest(ROSTER))
         others = {"site-2": ["site-2"]} if own == ["site-1"] else {}
         assert "a site serves itself" in refusal(
-            host, Setup({"site-1": own, **others}, {"site-1": [0, 1 + len(others)]}, "site-1")
+            host, InitRequest({"site-1": own, **others}, {"site-1": [0, 1 + len(others)]}, "site-1")
         )
     set_up(host_of(tmp_path, simulated=False))
 
@@ -136,38 +144,38 @@ def test_a_site_serves_itself_and_nobody_else(tmp_path: Path) -> None:
     ],
 )
 def test_the_roster_is_the_runs(tmp_path: Path, roster: list[str], why: str) -> None:
-    assert why in refusal(host_of(tmp_path, min_clients=2), Survey(roster))
+    assert why in refusal(host_of(tmp_path, min_clients=2), DataStatsRequest(roster))
 
 
 def test_roster_and_places_stay(asked: Asked) -> None:
     host, _ = asked
-    assert "another roster" in refusal(host, Survey(["site-1", "site-3"]))
-    moved = Setup({"site-1": ["site-1", "site-2"]}, {"site-1": [0, 1]}, "site-1")
+    assert "another roster" in refusal(host, DataStatsRequest(["site-1", "site-3"]))
+    moved = InitRequest({"site-1": ["site-1", "site-2"]}, {"site-1": [0, 1]}, "site-1")
     assert "another set-up" in refusal(host, moved)
     set_up(host)
 
 
-BAD_SETUPS: list[tuple[Setup, str]] = [
-    (Setup({"site-1": ["site-3"]}, {"site-1": [0, 1]}, "site-1"), "site-3 is not on the roster"),
-    (Setup({"site-1": ["site-1"], "x": ["site-1"]}, {"site-1": [0, 2]}, "site-1"), "named twice"),
-    (Setup({"x": ["site-1"]}, {"x": [0, 1]}, "x"), "site-1 has no part in the run"),
-    (Setup({"site-1": ["site-1"]}, {"site-1": [0, 1]}, "x"), "site-1 has no part in the run"),
-    (Setup({"site-1": ["site-1"]}, {"site-1": [1, 1]}, "site-1"), "not shared out"),
-    (Setup({"site-1": ["site-1"]}, {"site-1": [-1, 1]}, "site-1"), "not shared out"),
-    (Setup({"site-1": ["site-1"]}, {}, "site-1"), "not shared out"),
-    (Setup({"site-1": ["site-1"]}, {"site-1": [0, 1]}, "site-1", [b"x"]), "never changes the backbone"),
+BAD_SETUPS: list[tuple[InitRequest, str]] = [
+    (InitRequest({"site-1": ["site-3"]}, {"site-1": [0, 1]}, "site-1"), "site-3 is not on the roster"),
+    (InitRequest({"site-1": ["site-1"], "x": ["site-1"]}, {"site-1": [0, 2]}, "site-1"), "named twice"),
+    (InitRequest({"x": ["site-1"]}, {"x": [0, 1]}, "x"), "site-1 has no part in the run"),
+    (InitRequest({"site-1": ["site-1"]}, {"site-1": [0, 1]}, "x"), "site-1 has no part in the run"),
+    (InitRequest({"site-1": ["site-1"]}, {"site-1": [1, 1]}, "site-1"), "not shared out"),
+    (InitRequest({"site-1": ["site-1"]}, {"site-1": [-1, 1]}, "site-1"), "not shared out"),
+    (InitRequest({"site-1": ["site-1"]}, {}, "site-1"), "not shared out"),
+    (InitRequest({"site-1": ["site-1"]}, {"site-1": [0, 1]}, "site-1", [b"x"]), "never changes the backbone"),
 ]
 
 
 @pytest.mark.parametrize(("setup", "why"), BAD_SETUPS)
-def test_a_set_up_that_makes_no_sense(tmp_path: Path, setup: Setup, why: str) -> None:
+def test_a_set_up_that_makes_no_sense(tmp_path: Path, setup: InitRequest, why: str) -> None:
     host = host_of(tmp_path)
     assert "before the survey" in refusal(host, setup)
-    say(host, Survey(ROSTER))
+    say(host, DataStatsRequest(ROSTER))
     assert why in refusal(host, setup)
 
 
-GROWN = packed_change({"first": (torch.ones(24, 1), torch.ones(1, 67))}, "float32")
+GROWN = pack_backbone_delta({"first": (torch.ones(24, 1), torch.ones(1, 67))}, "float32")
 BAD_TASKS: list[tuple[dict[str, Any], str]] = [
     ({"number": 0}, "none of the 3"),
     ({"number": -1}, "none of the 3"),
@@ -176,12 +184,12 @@ BAD_TASKS: list[tuple[dict[str, Any], str]] = [
     ({"train": False}, "none of the 3"),
     ({"assignments": {"site-1": ["site-2"]}}, "'site-2' is no client"),
     ({"scorers": {"site-1": ["site-2"]}}, "'site-2' is no client"),
-    ({"since": {"site-1": 1}}, "a round that was not"),
-    ({"since": {"site-1": -1}}, "a round that was not"),
+    ({"last_accepted_round": {"site-1": 1}}, "a round that was not"),
+    ({"last_accepted_round": {"site-1": -1}}, "a round that was not"),
     ({"factors": "A"}, "does not train A"),
     ({"factors": "everything"}, "does not train"),
     ({"change": GROWN}, "never changes the backbone"),
-    ({"control": Parcel("values", b"")}, "without --scaffold"),
+    ({"control": TensorPayload("values", b"")}, "without --scaffold"),
 ]
 
 
@@ -200,14 +208,16 @@ def test_no_number_that_training_does_not_make(tmp_path: Path, value: float) -> 
     ready = set_up(host)
     state = decode(ready.adapter)
     next(iter(state.values())).flatten()[0] = value
-    assert "the server's adapter is none" in refusal(host, task_of(host, ready, adapter=Parcel("whole", encode(state))))
+    assert "the server's adapter is none" in refusal(
+        host, task_of(host, ready, adapter=TensorPayload("whole", encode(state)))
+    )
     for left, right in (
         (torch.full((24, 1), value), torch.ones(1, 67)),
         (torch.ones(24, 1), torch.full((1, 67), value)),
     ):
-        change = packed_change({"first": (left, right)}, "float32")
+        change = pack_backbone_delta({"first": (left, right)}, "float32")
         assert "the server's change of the backbone is none" in refusal(host, task_of(host, ready, change=change))
-    vector = packed_change({"first": (torch.ones(24), torch.ones(67))}, "float32")
+    vector = pack_backbone_delta({"first": (torch.ones(24), torch.ones(67))}, "float32")
     assert "no product of two matrices" in refusal(host, task_of(host, ready, change=vector))
 
 
@@ -215,7 +225,9 @@ def test_an_adapter_of_another_shape(asked: Asked) -> None:
     host, ready = asked
     state = decode(ready.adapter)
     state.pop(next(iter(state)))
-    assert "the server's adapter is none" in refusal(host, task_of(host, ready, adapter=Parcel("whole", encode(state))))
+    assert "the server's adapter is none" in refusal(
+        host, task_of(host, ready, adapter=TensorPayload("whole", encode(state)))
+    )
 
 
 def test_rounds_go_forward(asked: Asked) -> None:
@@ -237,13 +249,14 @@ def mutated(change: Callable[[dict[str, Any]], None], message: Message) -> dict[
     [
         ("round", True), ("round", "1"), ("round", 1.0), ("train", 1), ("assignments", []), ("factors", b"AB"),
         ("assignments", {"site-1": "site-1"}), ("assignments", {"site-1": [1]}), ("assignments", {1: []}),
-        ("since", None),
-        ("since", {"site-1": 1.5}), ("change", "x"), ("scorers", None), ("base", None), ("adapter", {"mode": "whole"}),
+        ("last_accepted_round", None),
+        ("last_accepted_round", {"site-1": 1.5}), ("change", "x"), ("scorers", None), ("base_round", None),
+        ("adapter", {"mode": "whole"}),
         ("adapter", {"mode": "whole", "payload": "text"}), ("control", {"mode": 1, "payload": b""}), ("control", 0),
     ],
 )  # fmt: skip
 def test_a_task_of_wrong_types_is_no_message(field: str, value: Any) -> None:
-    task = RoundTask(1, True, Parcel("whole", b""), {"site-1": ["site-1"]})
+    task = RoundTask(round=1, train=True, adapter=TensorPayload("whole", b""), assignments={"site-1": ["site-1"]})
     assert from_wire(to_wire(task)) == task
     with pytest.raises(ValueError, match="not a message"):
         from_wire(mutated(lambda data: data.update({field: value}), task))
@@ -252,7 +265,7 @@ def test_a_task_of_wrong_types_is_no_message(field: str, value: Any) -> None:
 @pytest.mark.parametrize("roster", [None, "site-1", [1], [None], {"site-1": 1}, [["site-1"]]])
 def test_a_roster_of_wrong_types_is_no_message(roster: Any) -> None:
     with pytest.raises(ValueError, match="not a message"):
-        from_wire({"kind": "Survey", "roster": roster})
+        from_wire({"kind": "DataStatsRequest", "roster": roster})
 
 
 # --dp local: one noisy answer for a client and round.
@@ -306,7 +319,7 @@ def test_a_record_that_was_lost_before_the_start_ends_it(tmp_path: Path) -> None
 def test_nothing_of_the_data_but_the_noisy_update_goes_out(tmp_path: Path) -> None:
     host = host_of(tmp_path, **LOCAL)
     (update,) = answered(host, task_of(host, set_up(host)))
-    told = to_wire(HostReply([update]))["updates"][0]
+    told = to_wire(RoundReply([update]))["updates"][0]
     rows = len(host._shares["site-1"].train)
     assert told.pop("train_loss") != told.pop("adapter"), "NaN, and the update"
     steps = -(-rows // (host.config.batch_size * host.config.grad_accum))
@@ -332,11 +345,11 @@ def test_a_client_that_fails_looks_like_any_other(
     with caplog.at_level(logging.WARNING):
         reply = say(host, task_of(host, ready, 2))
     assert "patient Doe" in caplog.text
-    assert isinstance(reply, HostReply)
+    assert isinstance(reply, RoundReply)
     assert reply.notes == []
     (update,) = reply.updates
     same = dict.fromkeys(("round", "adapter", "train_loss"))
-    assert to_wire(HostReply([update]))["updates"][0] | same == to_wire(HostReply([healthy]))["updates"][0] | same
+    assert to_wire(RoundReply([update]))["updates"][0] | same == to_wire(RoundReply([healthy]))["updates"][0] | same
     start = decode(ready.adapter)
     noise = torch.cat([(t - start[n]).flatten() for n, t in unpack(update.adapter, ready.spec).items()])
     assert float(noise.std()) == pytest.approx(0.5, rel=0.15)
@@ -358,9 +371,9 @@ def test_a_run_with_local_noise_has_no_losses_and_no_heldout_scores(tmp_path: Pa
 
 
 def test_memory_removes_its_own_files_only(tmp_path: Path) -> None:
-    from fedumm.federation.client.client_state import ClientMemory
+    from fedumm.federation.client.client_state import ClientState
 
-    memory = ClientMemory(tmp_path)
+    memory = ClientState(tmp_path)
     for number in (1, 2):
         memory.save("site-1", number, {"own/w": torch.ones(1)}, number - 1)
     for other in ("model.safetensors", "1.safetensors", "0000001.safetensors", "notes.txt"):
@@ -375,5 +388,5 @@ def test_memory_removes_its_own_files_only(tmp_path: Path) -> None:
 def test_codec_is_used(asked: Asked) -> None:
     """A packed first adapter is as good as a whole one."""
     host, ready = asked
-    packed = Parcel("values", pack(decode(ready.adapter), "float32", ready.spec))
+    packed = TensorPayload("values", pack(decode(ready.adapter), "float32", ready.spec))
     assert [u.error for u in answered(host, task_of(host, ready, adapter=packed))] == [""]

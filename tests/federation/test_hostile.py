@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from commands import federate, flags, prepare, records, results
 from fedumm.federation.assignment import client_names
 from fedumm.federation.client.host import Host
-from fedumm.federation.protocol.messages import Update
+from fedumm.federation.protocol.messages import ClientUpdate
 from fedumm.federation.server.outliers import OUTLIER, limits
-from fedumm.federation.server.round_aggregation import Combiner
+from fedumm.federation.server.round_aggregation import RoundAggregation
 from fedumm.federation.server.validation import Accepted, Expected, norm_between
 from fedumm.report.run_folder import read_records
 from fedumm.shell import command_line
@@ -144,13 +144,13 @@ def test_an_update_is_no_longer_than_it_may_be(
 ) -> None:
     """By a limit that is given, or by three times what the others' norms suggest."""
     used: list[Accepted] = []
-    real = Combiner.combine
+    real = RoundAggregation.combine
 
-    def combine(self: Combiner, number: int, accepted: Sequence[Accepted], clients: int) -> Any:
+    def combine(self: RoundAggregation, number: int, accepted: Sequence[Accepted], clients: int) -> Any:
         used.extend(accepted)
         return real(self, number, accepted, clients)
 
-    monkeypatch.setattr(Combiner, "combine", combine)
+    monkeypatch.setattr(RoundAggregation, "combine", combine)
     monkeypatch.setenv("HOSTILE", json.dumps([{"site-3": "times 1e6"}]))
     config = toy_config(**lora_options(**QUICK, num_rounds=1, max_update_norm=limit, over_norm=over))
     run = Driven(tmp_path / "run", {"host-1": client_names(3)}, config)
@@ -169,7 +169,7 @@ def test_an_update_is_no_longer_than_it_may_be(
 
 def accepted_with(client: str, norm: float, steps: int) -> Accepted:
     expected = Expected(1, {}, frozenset(), {}, 1, 0, {}, steps, "float32", 1.0)
-    return Accepted(Update(client, 1, steps=steps), expected, norm)
+    return Accepted(ClientUpdate(client=client, round=1, steps=steps), expected, norm)
 
 
 @st.composite

@@ -17,7 +17,7 @@ from fedumm.backends import load_backend_file
 from fedumm.compression.packing import pack, unpack
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
-from fedumm.federation.protocol.messages import HostError, HostReply, Message, RoundTask, Sizes
+from fedumm.federation.protocol.messages import DataStats, HostError, Message, RoundReply, RoundTask
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import RunFolder, read_records
@@ -86,7 +86,7 @@ def test_clients_do_not_reach_each_other(tmp_path: Path) -> None:
         results[name] = {
             (u.round, u.client): (u.adapter, u.train_loss, u.before, u.after)
             for _, answer in seen
-            if isinstance(answer, HostReply)
+            if isinstance(answer, RoundReply)
             for u in answer.updates
         }
     assert len(results["forward"]) == 3 * 3
@@ -95,7 +95,7 @@ def test_clients_do_not_reach_each_other(tmp_path: Path) -> None:
 
 def test_the_new_global_adapter_is_the_sample_weighted_mean_of_the_updates(tmp_path: Path) -> None:
     seen = drive_hosts(tmp_path / "run", {"host-1": ["site-1", "site-2", "site-3"]})
-    rounds = [(task, reply) for task, reply in seen if isinstance(task, RoundTask) and isinstance(reply, HostReply)]
+    rounds = [(task, reply) for task, reply in seen if isinstance(task, RoundTask) and isinstance(reply, RoundReply)]
     for (_, reply), (following, _) in pairwise(rounds):
         total = sum(u.num_samples for u in reply.updates)
         spec = spec_of(read_folder(tmp_path / "run" / "adapter" / "last")[0])
@@ -113,7 +113,7 @@ def test_with_noise_at_the_client_no_update_leaves_it_unclipped(tmp_path: Path) 
     def updates(name: str, noise: float) -> list[torch.Tensor]:
         seen = drive_hosts(tmp_path / name, {"host-1": ["site-1", "site-2"]}, dp_noise_multiplier=noise, **options)
         spec = spec_of(read_folder(tmp_path / name / "adapter" / "last")[0])
-        (task, reply), *_ = [(t, r) for t, r in seen if isinstance(t, RoundTask) and isinstance(r, HostReply)]
+        (task, reply), *_ = [(t, r) for t, r in seen if isinstance(t, RoundTask) and isinstance(r, RoundReply)]
         start = unpack(task.adapter.payload, spec)
         return [
             torch.cat([(t - start[name]).flatten() for name, t in unpack(u.adapter, spec).items()])
@@ -160,7 +160,7 @@ def test_with_noise_at_the_client_a_round_is_answered_once(tmp_path: Path) -> No
     config = toy_config(dp="local", dp_noise_multiplier=1.0, num_rounds=1)
     host = Host("host-1", config, lambda *_: None, tmp_path / "clients", simulated=True)
     answers = [host.handle(message) for message, _ in seen]
-    assert isinstance(answers[2], HostReply)
+    assert isinstance(answers[2], RoundReply)
     again = host.handle(seen[2][0])
     assert isinstance(again, HostError)
     assert "its noise would be spent twice" in again.message
@@ -264,7 +264,7 @@ def test_a_client_that_fails_halfway_leaves_nothing_to_the_next(
         updates[name] = {
             u.client: u.adapter
             for _, a in seen
-            if isinstance(a, HostReply)
+            if isinstance(a, RoundReply)
             for u in a.updates
             if u.adapter and u.round == 1
         }
@@ -280,6 +280,6 @@ def test_progress_names_the_host(tmp_path: Path) -> None:
     host = Host("host-1", config, progress, Path("unused"), simulated=True)
     server = Server(config, {"host-1": ["site-1", "site-2", "site-3"]}, RunFolder(tmp_path, config))
     sizes = host.handle(server.survey())
-    assert isinstance(sizes, Sizes)
+    assert isinstance(sizes, DataStats)
     host.handle(server.setup({"host-1": sizes}))
     assert "loading the model" in lines

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedumm.adapters import spec_of
-from fedumm.federation.protocol.messages import Update
+from fedumm.federation.protocol.messages import ClientUpdate
 from fedumm.federation.server.outliers import OUTLIER, limits
 from fedumm.federation.server.validation import Accepted, Expected
 
@@ -20,7 +20,7 @@ A = {"x.lora_A.weight": torch.zeros(16, 64)}
 def accepted(client: str, steps: int, norm: float) -> Accepted:
     """An update of 1,024 values."""
     expected = Expected(1, spec_of(A), frozenset(A), A, 10, 5, {"vqa": 10}, steps, "float32", 1.0)
-    return Accepted(Update(client, 1, steps=steps), expected, norm)
+    return Accepted(ClientUpdate(client=client, round=1, steps=steps), expected, norm)
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0.01, 100.0)), min_size=2, max_size=7))

@@ -8,8 +8,8 @@ import torch
 from fedumm.adapters import AdapterState, spec_of
 from fedumm.compression.packing import pack
 from fedumm.config import WIRES
-from fedumm.federation.protocol.messages import Parcel
-from fedumm.federation.protocol.transfer import Downlink, opened, packed_update, unpacked_update
+from fedumm.federation.protocol.messages import TensorPayload
+from fedumm.federation.protocol.transfer import Downlink, pack_update, unpack_payload, unpack_update
 
 SHAPES = {"m.lora_A.weight": (4, 70), "m.lora_B.weight": (90, 4), "head": (7,)}
 
@@ -30,14 +30,14 @@ def equal(a: AdapterState, b: AdapterState) -> bool:
 @pytest.mark.parametrize("feedback", [True, False])
 def test_the_host_holds_what_the_server_believes_it_holds(wire: str, feedback: bool) -> None:
     link = Downlink(wire, feedback, SPEC, state(0))
-    host = opened(link.first(), {}, SPEC)
+    host = unpack_payload(link.first(), {}, SPEC)
     assert equal(host, link.held)
     for round_number in range(1, 6):
-        host = opened(link.send(state(round_number)), host, SPEC)
+        host = unpack_payload(link.send(state(round_number)), host, SPEC)
         assert equal(host, link.held)
-        host = opened(link.nothing(), host, SPEC)
+        host = unpack_payload(link.nothing(), host, SPEC)
         assert equal(host, link.held), "a repeated round changes nothing"
-    assert equal(opened(link.whole(), {}, SPEC), link.held), "a resumed host is where the others are"
+    assert equal(unpack_payload(link.whole(), {}, SPEC), link.held), "a resumed host is where the others are"
 
 
 def test_float32_is_exact_and_sends_only_what_changed() -> None:
@@ -79,8 +79,8 @@ def test_a_client_and_the_server_agree_on_what_came_through(wire: str, keep: flo
     start, residual, total = state(0), dict[str, torch.Tensor](), dict.fromkeys(SHAPES, torch.zeros(()))
     for round_number in range(1, 8):
         trained = {name: start[name] + t for name, t in state(round_number, 1e-2).items()}
-        payload, residual = packed_update(start, trained, wire, keep, SPEC, residual)
-        arrived = unpacked_update(start, payload, wire, keep, SPEC)
+        payload, residual = pack_update(start, trained, wire, keep, SPEC, residual)
+        arrived = unpack_update(start, payload, wire, keep, SPEC)
         if wire == "float32" and keep == 1.0:
             assert equal(arrived, trained)
         for name in SHAPES:
@@ -92,4 +92,4 @@ def test_a_client_and_the_server_agree_on_what_came_through(wire: str, keep: flo
 
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown mode 'all'"):
-        opened(Parcel("all", pack({}, "float32", SPEC)), state(0), SPEC)
+        unpack_payload(TensorPayload("all", pack({}, "float32", SPEC)), state(0), SPEC)

@@ -12,7 +12,7 @@ import yaml
 from commands import BACKEND, JOB, federate, flags, go_on, prepare, results
 from fedumm.backends.registry import available_backends
 from fedumm.errors import FedummError
-from fedumm.federation.protocol.messages import HostError, Survey
+from fedumm.federation.protocol.messages import DataStatsRequest, HostError
 from fedumm.federation.runners.flare.site_host import SiteHost
 from fedumm.report.backend_file import DIGEST, check_digest
 from fedumm.report.run_folder import read_records
@@ -101,7 +101,7 @@ def test_a_site_runs_no_file_that_a_job_names(tmp_path: Path, trap: Path) -> Non
     given = toy_config(**lora_options(in_process=False, num_clients=1, backend_file=str(trap)))
     site = SiteHost("site-1", given, tmp_path / "site-1", lambda: False)
     try:
-        answer = site.handle(Survey(["site-1"]))
+        answer = site.handle(DataStatsRequest(["site-1"]))
     finally:
         site.close()
     assert isinstance(answer, HostError)

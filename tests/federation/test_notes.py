@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedumm.federation.protocol.messages import HostReply
+from fedumm.federation.protocol.messages import RoundReply
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.report.console import RunConsole
 from toy import Run
@@ -65,5 +65,5 @@ def test_a_note_is_a_line_on_screen() -> None:
     ids=["control characters", "long", "many"],
 )
 def test_notes_of_a_stranger_are_short_lines(given: list[str], taken: list[str]) -> None:
-    reply: Any = from_wire(to_wire(HostReply([], notes=given)))
+    reply: Any = from_wire(to_wire(RoundReply([], notes=given)))
     assert reply.notes == taken

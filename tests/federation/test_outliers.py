@@ -17,7 +17,7 @@ from rich.console import Console
 from fedumm.adapters import AdapterState, spec_of
 from fedumm.compression.packing import pack
 from fedumm.config import FederateConfig
-from fedumm.federation.protocol.messages import Message, RoundTask, Update
+from fedumm.federation.protocol.messages import ClientUpdate, Message, RoundTask
 from fedumm.federation.server.outliers import OUTLIER, directions, judge, unusual
 from fedumm.federation.server.validation import Accepted, Expected, examine, facing, product_norm
 from fedumm.report.console import RunConsole
@@ -41,7 +41,12 @@ START = drawn(0)
 def examined(client: str, state: AdapterState) -> Accepted:
     spec = spec_of(START)
     expected = Expected(1, spec, frozenset(spec), START, 10, 0, {"vqa": 10}, 2, "float32", 1.0)
-    return examine(Update(client, 1, pack(state, "float32", spec), num_samples=10, steps=2, train_loss=1.0), expected)
+    return examine(
+        ClientUpdate(
+            client=client, round=1, adapter=pack(state, "float32", spec), num_samples=10, steps=2, train_loss=1.0
+        ),
+        expected,
+    )
 
 
 def moved(seed: int, size: float = 0.02) -> AdapterState:

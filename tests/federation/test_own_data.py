@@ -21,7 +21,7 @@ from fedumm.data import DataRequest, load_data
 from fedumm.data.partition import RARE, split_rows
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
-from fedumm.federation.protocol.messages import Message, Setup, Sizes, Survey
+from fedumm.federation.protocol.messages import DataStats, DataStatsRequest, InitRequest, Message
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.data_stats import joined
@@ -98,7 +98,7 @@ def test_each_client_has_all_rows_of_its_site(run: tuple[Path, Federation], fold
         assert own["heldout"] > 0
     (setup,) = [r for r in read_records(folder) if r["event"] == "setup"]
     assert setup["test_samples"] == 8 + 8, "of its own test rows each site scores all"
-    (asked,) = [message for message in federation.asked if isinstance(message, Setup)]
+    (asked,) = [message for message in federation.asked if isinstance(message, InitRequest)]
     assert asked.tests == {site: [0, 1] for site in SITES}
     rounds = [r for r in read_records(folder) if r["event"] == "round"]
     assert [r["clients"] for r in rounds] == [2, 2]
@@ -111,7 +111,7 @@ def test_no_label_leaves_a_site(run: tuple[Path, Federation], folders: dict[str,
     ])  # fmt: skip
     assert len(words) > 3
     for message in federation.sent:
-        if message["kind"] == "Sizes":
+        if message["kind"] == "DataStats":
             assert all(own["labels"] == {} for own in message["clients"].values())
     texts = (folder / PARTITION).read_text() + (folder / "metrics.jsonl").read_text()
     assert not [word for word in words if f'"{word}"' in texts]
@@ -140,15 +140,15 @@ def test_a_run_goes_on_with_the_same_data_at_every_site_only(tmp_path: Path, fol
         Federation(tmp_path / "run", swapped, replace(config, num_rounds=3))
 
 
-def sizes(*clients: str, method: str = "own", fingerprint: str = "f") -> Sizes:
+def sizes(*clients: str, method: str = "own", fingerprint: str = "f") -> DataStats:
     one = {"train": 3, "heldout": 1, "tasks": {"vqa": 3}, "labels": {}}
-    return Sizes(dict.fromkeys(clients, one), method, fingerprint)
+    return DataStats(dict.fromkeys(clients, one), method, fingerprint)
 
 
 @pytest.mark.parametrize(
     "lie", [sizes("site-1"), sizes(), sizes("site-1", "site-2"), sizes("site-2", method="iid"), sizes("site-9")]
 )
-def test_a_site_tells_of_itself_and_nobody_else(tmp_path: Path, lie: Sizes) -> None:
+def test_a_site_tells_of_itself_and_nobody_else(tmp_path: Path, lie: DataStats) -> None:
     server = Server(own_config(), {site: [site] for site in SITES}, PlainFolder(tmp_path, own_config()))
     with pytest.raises(FedummError, match="site-2 tells of other clients than its own"):
         server.setup({"site-1": sizes("site-1"), "site-2": lie})
@@ -234,7 +234,7 @@ def test_a_site_that_is_not_on_the_roster_has_no_part(folders: dict[str, Path], 
     config = own_config()
     load_backend_file(config.backend_file)
     host = Host("site-3", replace(config, dataset=str(folders["site-1"])), lambda *_: None, tmp_path)
-    answer = host.handle(Survey(list(SITES)))
+    answer = host.handle(DataStatsRequest(list(SITES)))
     assert type(answer).__name__ == "HostError"
 
 

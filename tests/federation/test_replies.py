@@ -8,16 +8,34 @@ from typing import Any
 import pytest
 
 from fedumm.features.report import CacheReport
-from fedumm.federation.protocol.messages import HostError, HostReply, Message, Ready, Sizes, Update
+from fedumm.federation.protocol.messages import ClientUpdate, DataStats, HostError, InitReply, Message, RoundReply
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.metrics.evaluation import Evaluation
 
-SIZES = Sizes({"site-1": {"train": 1, "heldout": 0, "tasks": {"vqa": 1}, "labels": {"yes": 1}}}, "iid", "f")
-READY = Ready({"w": ((2, 3), "float32")}, {"r": 4}, 6, 9, b"x", 3, [CacheReport("codes", "disk", 9, 2, 1)], "cpu")
-UPDATE = Update(
-    "site-1", 3, b"a", ["w"], 2, 1, 0.5, {"t2i": 0.5}, {"vqa": Evaluation(0.5, 2, {"x": (0.5, 2)})}, {}
-)  # fmt: skip
-REPLY = HostReply([UPDATE], {"t2i": Evaluation(0.1, 9, {}, 5.5)}, 1.0, ["Out of memory"], 1e-7)
+SIZES = DataStats({"site-1": {"train": 1, "heldout": 0, "tasks": {"vqa": 1}, "labels": {"yes": 1}}}, "iid", "f")
+READY = InitReply(
+    spec={"w": ((2, 3), "float32")},
+    adapter_config={"r": 4},
+    trainable=6,
+    total=9,
+    adapter=b"x",
+    test_samples=3,
+    cache=[CacheReport("codes", "disk", 9, 2, 1)],
+    device="cpu",
+)
+UPDATE = ClientUpdate(
+    client="site-1",
+    round=3,
+    adapter=b"a",
+    untrained=["w"],
+    num_samples=2,
+    steps=1,
+    train_loss=0.5,
+    train_losses={"t2i": 0.5},
+    before={"vqa": Evaluation(0.5, 2, {"x": (0.5, 2)})},
+    after={},
+)
+REPLY = RoundReply([UPDATE], {"t2i": Evaluation(0.1, 9, {}, 5.5)}, 1.0, ["Out of memory"], 1e-7)
 OWN = to_wire(REPLY)["updates"][0]
 STRANGE: list[Any] = [
     None,
@@ -43,7 +61,7 @@ def told(data: dict[str, Any]) -> str:
         reply = from_wire(data)
     except ValueError as error:
         return str(error)
-    return reply.updates[0].error if isinstance(reply, HostReply) else ""
+    return reply.updates[0].error if isinstance(reply, RoundReply) else ""
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -112,17 +130,24 @@ def test_one_clear_reason(message: Message, field: str, value: Any, reason: str)
 
 
 def test_a_lone_surrogate_does_not_stop_what_carries_messages() -> None:
-    sent = to_wire(HostReply([Update("site-1", 1, error="\ud800"), Update("site-2", 1, error="\x1b[2J")]))
+    sent = to_wire(
+        RoundReply(
+            [
+                ClientUpdate(client="site-1", round=1, error="\ud800"),
+                ClientUpdate(client="site-2", round=1, error="\x1b[2J"),
+            ]
+        )
+    )
     assert sent["updates"][0]["error"].encode() == rb"\ud800"
     taken = from_wire(sent)
-    assert isinstance(taken, HostReply)
+    assert isinstance(taken, RoundReply)
     assert [update.error for update in taken.updates] == [r"\ud800", r"\x1b[2J"]
 
 
 def test_labels_that_look_the_same_are_counted_together() -> None:
     clients = {"site-1": {"train": 3, "heldout": 0, "tasks": {"vqa": 3}, "labels": {"a\n": 1, r"a\n": 2}}}
-    taken = from_wire(to_wire(Sizes(clients, "iid", "f")))
-    assert isinstance(taken, Sizes)
+    taken = from_wire(to_wire(DataStats(clients, "iid", "f")))
+    assert isinstance(taken, DataStats)
     assert taken.clients["site-1"]["labels"] == {r"a\n": 3}
 
 

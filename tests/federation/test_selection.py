@@ -23,15 +23,15 @@ from fedumm.federation.assignment import assign, client_names
 from fedumm.federation.client.client_state import OWN
 from fedumm.federation.protocol.initial_adapter import adapter_digest
 from fedumm.federation.protocol.messages import (
+    ClientUpdate,
+    DataStats,
+    DataStatsRequest,
     HostError,
-    HostReply,
+    InitReply,
+    InitRequest,
     Message,
-    Ready,
+    RoundReply,
     RoundTask,
-    Setup,
-    Sizes,
-    Survey,
-    Update,
 )
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server import server as server_module
@@ -44,7 +44,7 @@ from fedumm.training.data import load_splits, partition_for
 from lora_toy_backend import LAYERS, KeptRows, frozen_toy
 from toy import Driven, PlainFolder, lora_options, toy_config
 
-Answer = Callable[[RoundTask, str], Update]
+Answer = Callable[[RoundTask, str], ClientUpdate]
 START = {"w": torch.zeros(3)}
 ROWS = 10
 
@@ -123,7 +123,9 @@ class OwnFactors(Versions):
     def _send(self, message: Message) -> dict[str, Message]:
         if isinstance(message, RoundTask):
             for client in message.clients("host-1"):
-                file = self.folder / "clients" / client / f"{message.since.get(client, 0):06d}.safetensors"
+                file = (
+                    self.folder / "clients" / client / f"{message.last_accepted_round.get(client, 0):06d}.safetensors"
+                )
                 own = part(decode(file.read_bytes()), OWN) if file.exists() else {}
                 self.__dict__.setdefault("own", {})[message.round, client] = {**self.server.adapter, **own}
         return super()._send(message)
@@ -157,13 +159,24 @@ def test_clients_are_scored_with_their_own_factors_when_others_train(tmp_path: P
     ), "nobody had factors of its own"  # fmt: skip
 
 
-def update(task: RoundTask, client: str, score: float, value: float = 1.0) -> Update:
+def update(task: RoundTask, client: str, score: float, value: float = 1.0) -> ClientUpdate:
     """What a client answers whose held-out score is ``score``."""
     held = {"vqa": Evaluation(score, ROWS, {})}
     if client not in {c for own in task.assignments.values() for c in own} or not task.train:
-        return Update(client, task.round, before=held)
+        return ClientUpdate(client=client, round=task.round, before=held)
     adapter = pack({"w": torch.full((3,), value)}, "float32", spec_of(START))
-    return Update(client, task.round, adapter, [], 30, 4, 1.0, {"vqa": 1.0}, held, held)
+    return ClientUpdate(
+        client=client,
+        round=task.round,
+        adapter=adapter,
+        untrained=[],
+        num_samples=30,
+        steps=4,
+        train_loss=1.0,
+        train_losses={"vqa": 1.0},
+        before=held,
+        after=held,
+    )
 
 
 def run_sites(folder: Path, answer: Answer, sites: int = 4, **options: Any) -> list[dict[str, Any]]:
@@ -173,15 +186,23 @@ def run_sites(folder: Path, answer: Answer, sites: int = 4, **options: Any) -> l
     each = {"train": 30, "heldout": ROWS, "tasks": {"vqa": 30}, "labels": {"yes": 30}}
 
     def reply(message: Message, name: str) -> Message:
-        if isinstance(message, Survey):
-            return Sizes(dict.fromkeys(names, each), "iid", "print")
-        if isinstance(message, Setup):
-            return Ready(
-                spec_of(START), {}, 3, 10, encode(START), 0, [CacheReport()], "cpu", digest=adapter_digest(START)
+        if isinstance(message, DataStatsRequest):
+            return DataStats(dict.fromkeys(names, each), "iid", "print")
+        if isinstance(message, InitRequest):
+            return InitReply(
+                spec=spec_of(START),
+                adapter_config={},
+                trainable=3,
+                total=10,
+                adapter=encode(START),
+                test_samples=0,
+                cache=[CacheReport()],
+                device="cpu",
+                digest=adapter_digest(START),
             )
         assert isinstance(message, RoundTask)
         try:
-            return HostReply([answer(message, client) for client in message.clients(name)])
+            return RoundReply([answer(message, client) for client in message.clients(name)])
         except OSError as error:
             return HostError(str(error))
 
@@ -202,7 +223,7 @@ def test_who_is_not_on_the_panel_does_not_decide(tmp_path: Path) -> None:
     found = {}
     for name in ("honest", "lying"):
 
-        def answer(task: RoundTask, client: str, lying: bool = name == "lying") -> Update:
+        def answer(task: RoundTask, client: str, lying: bool = name == "lying") -> ClientUpdate:
             score = 1.0 if lying and client not in panel else truth[task.round - 1]
             return update(task, client, score, float(task.round))
 
@@ -230,7 +251,7 @@ def test_a_site_that_is_lost_stops_no_selection_and_one_that_stays_alone_makes_n
         6: [0.7, 0.6, 0.3, 0],
     }
 
-    def answer(task: RoundTask, client: str) -> Update:
+    def answer(task: RoundTask, client: str) -> ClientUpdate:
         place = int(client[-1]) - 1
         if (task.round > 1 and place == 3) or (task.round == 4 and place):
             raise OSError("no power")
@@ -251,7 +272,7 @@ def test_an_update_that_is_left_out_takes_its_score_with_it(tmp_path: Path) -> N
     """site-4, who finds all versions bad, is left out in round 2: that makes no version better than the one before."""
     scores = {1: [0.9, 0.9, 0.9, 0.1], 2: [0.8, 0.8, 0.8, 0.0], 3: [0.5] * 4}
 
-    def answer(task: RoundTask, client: str) -> Update:
+    def answer(task: RoundTask, client: str) -> ClientUpdate:
         own = update(task, client, scores[task.round][int(client[-1]) - 1])
         return replace(own, train_loss=float("nan")) if (task.round, client) == (2, "site-4") else own
 
@@ -277,7 +298,7 @@ def test_a_score_that_can_not_be_believed_is_missing(
     """Of a client that only scores. Its round counts all the same, and the others' scores do."""
     seen: list[str] = []
 
-    def answer(task: RoundTask, client: str) -> Update:
+    def answer(task: RoundTask, client: str) -> ClientUpdate:
         own = update(task, client, 0.5 + 0.1 * task.round)
         if task.round != 2 or client in {c for clients in task.assignments.values() for c in clients}:
             return own
@@ -296,7 +317,7 @@ def test_a_score_that_can_not_be_believed_is_missing(
 
 
 def test_with_privacy_nobody_scores_but_who_trains(tmp_path: Path) -> None:
-    def answer(task: RoundTask, client: str) -> Update:
+    def answer(task: RoundTask, client: str) -> ClientUpdate:
         assert not task.scorers or not any(task.scorers.values())
         return update(task, client, 1.0 / task.round, 1e-3 * task.round)
 

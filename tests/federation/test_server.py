@@ -21,16 +21,16 @@ from fedumm.features.report import CacheReport
 from fedumm.federation.assignment import balanced, natural
 from fedumm.federation.protocol.initial_adapter import adapter_digest
 from fedumm.federation.protocol.messages import (
+    ClientUpdate,
+    DataStats,
+    DataStatsRequest,
     HostError,
-    HostReply,
+    InitReply,
+    InitRequest,
     Message,
-    Parcel,
-    Ready,
+    RoundReply,
     RoundTask,
-    Setup,
-    Sizes,
-    Survey,
-    Update,
+    TensorPayload,
 )
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.runners.round_loop import drive
@@ -45,14 +45,25 @@ CLIENTS = ("site-1", "site-2")
 SIZES = {"site-1": 30, "site-2": 10}
 STEPS = {"site-1": 4, "site-2": 2}
 START = {"w": torch.zeros(3)}
-Reply = Callable[[RoundTask], list[Update]]
+Reply = Callable[[RoundTask], list[ClientUpdate]]
 
 
-def good(task: RoundTask, client: str, value: float, score: float = 0.5) -> Update:
+def good(task: RoundTask, client: str, value: float, score: float = 0.5) -> ClientUpdate:
     """A client's update to a constant."""
     adapter = packed({"w": torch.full((3,), value)}) if task.train else b""
     held = {"vqa": Evaluation(score, 5, {"yes/no": (score, 5)})}
-    return Update(client, task.round, adapter, [], SIZES[client], STEPS[client], 1.0, {"vqa": 1.0}, held, held)
+    return ClientUpdate(
+        client=client,
+        round=task.round,
+        adapter=adapter,
+        untrained=[],
+        num_samples=SIZES[client],
+        steps=STEPS[client],
+        train_loss=1.0,
+        train_losses={"vqa": 1.0},
+        before=held,
+        after=held,
+    )
 
 
 def packed(state: dict[str, torch.Tensor], **others: torch.Tensor) -> bytes:
@@ -74,16 +85,24 @@ def run(
     }
 
     def send(message: Message) -> dict[str, Message]:
-        if isinstance(message, Survey):
-            return {"host-1": Sizes(clients, "iid", "print")}
-        if isinstance(message, Setup):
+        if isinstance(message, DataStatsRequest):
+            return {"host-1": DataStats(clients, "iid", "print")}
+        if isinstance(message, InitRequest):
             return {
-                "host-1": Ready(
-                    spec_of(start), {}, 3, 10, encode(start), 0, [CacheReport()], "cpu", digest=adapter_digest(start)
+                "host-1": InitReply(
+                    spec=spec_of(start),
+                    adapter_config={},
+                    trainable=3,
+                    total=10,
+                    adapter=encode(start),
+                    test_samples=0,
+                    cache=[CacheReport()],
+                    device="cpu",
+                    digest=adapter_digest(start),
                 )
             }
         assert isinstance(message, RoundTask)
-        return {"host-1": HostReply(reply(message), tests(message))}
+        return {"host-1": RoundReply(reply(message), tests(message))}
 
     drive(server, send)
     return server
@@ -92,9 +111,9 @@ def run(
 def change(**fields: Any) -> Reply:
     """Both clients answer well, but for ``fields`` of site-2's updates."""
 
-    def reply(task: RoundTask) -> list[Update]:
+    def reply(task: RoundTask) -> list[ClientUpdate]:
         second = good(task, "site-2", 5.0)
-        altered = Update(**{**second.__dict__, **fields}) if task.train else second
+        altered = ClientUpdate(**{**second.__dict__, **fields}) if task.train else second
         return [good(task, "site-1", 2.0), altered]
 
     return reply
@@ -153,8 +172,8 @@ def test_a_malformed_update_is_that_clients_failure_alone() -> None:
     good, (bad,) = MESSAGES[6], data["updates"]
     for fields in ({"num_samples": "2"}, {"adapter": "x"}, {"train_loss": None}, {"before": 3}, {"strange": 1}):
         message = from_wire({**data, "updates": [{**bad, **fields}, bad]})
-        assert isinstance(message, HostReply)
-        assert isinstance(good, HostReply)
+        assert isinstance(message, RoundReply)
+        assert isinstance(good, RoundReply)
         assert message.updates[0].error.startswith("not an update")
         assert message.updates[1] == good.updates[0]
 
@@ -162,7 +181,7 @@ def test_a_malformed_update_is_that_clients_failure_alone() -> None:
 def test_with_noise_at_the_client_no_round_is_repeated(tmp_path: Path) -> None:
     asked: list[int] = []
 
-    def reply(task: RoundTask) -> list[Update]:
+    def reply(task: RoundTask) -> list[ClientUpdate]:
         asked.append(task.round)
         return [good(task, "site-1", 1.0)]
 
@@ -177,7 +196,7 @@ def test_the_mean_weighs_by_samples(tmp_path: Path) -> None:
 
 
 def test_without_a_usable_update_the_run_ends_and_the_last_good_state_stays(tmp_path: Path) -> None:
-    def reply(task: RoundTask) -> list[Update]:
+    def reply(task: RoundTask) -> list[ClientUpdate]:
         return [] if task.round == 2 else [good(task, c, 4.0) for c in CLIENTS]
 
     with pytest.raises(FedummError, match=r"Round 2: 0 usable update\(s\), and --min_clients 1"):
@@ -211,7 +230,7 @@ def test_too_few_usable_updates_repeat_the_round_once(tmp_path: Path) -> None:
     """What failed the first time works the second time: as if nothing had been."""
     seen: list[int] = []
 
-    def reply(task: RoundTask) -> list[Update]:
+    def reply(task: RoundTask) -> list[ClientUpdate]:
         seen.append(task.round)
         failed = task.round == 2 and seen.count(2) == 1
         return [good(task, c, float(task.round)) for c in (CLIENTS[:1] if failed else CLIENTS)]
@@ -302,7 +321,7 @@ def test_more_rounds_for_a_finished_run_know_its_best_adapter(tmp_path: Path) ->
     """Who takes part in the next round may score it lower than all clients did at the end."""
     scores = {1: 0.2, 2: 0.3, 3: 0.9}
 
-    def reply(task: RoundTask) -> list[Update]:
+    def reply(task: RoundTask) -> list[ClientUpdate]:
         return [good(task, c, float(task.round), scores.get(task.round, 0.1)) for c in CLIENTS]
 
     run(tmp_path, reply, num_rounds=2)
@@ -315,9 +334,9 @@ def test_more_rounds_for_a_finished_run_know_its_best_adapter(tmp_path: Path) ->
 
 
 def test_scores_are_means_over_examples(tmp_path: Path) -> None:
-    def reply(task: RoundTask) -> list[Update]:
+    def reply(task: RoundTask) -> list[ClientUpdate]:
         held = {"site-1": {"vqa": Evaluation(1.0, 30, {})}, "site-2": {"vqa": Evaluation(0.0, 10, {})}}
-        return [Update(**{**good(task, c, 1.0).__dict__, "before": held[c], "after": {}}) for c in CLIENTS]
+        return [ClientUpdate(**{**good(task, c, 1.0).__dict__, "before": held[c], "after": {}}) for c in CLIENTS]
 
     run(tmp_path, reply, heldout=(30, 10))
     assert {r["heldout"] for r in read_records(tmp_path) if r["event"] == "round"} == {0.75}
@@ -326,12 +345,12 @@ def test_scores_are_means_over_examples(tmp_path: Path) -> None:
 def test_a_task_counts_for_those_who_have_it(tmp_path: Path) -> None:
     """The score that selects is the mean over tasks; images drawn have no part in it."""
 
-    def reply(task: RoundTask) -> list[Update]:
+    def reply(task: RoundTask) -> list[ClientUpdate]:
         held = {
             "site-1": {"vqa": Evaluation(1.0, 30, {}), "t2i": Evaluation(0.5, 10, {}, 4.0)},
             "site-2": {"t2i": Evaluation(0.1, 30, {}, 6.0)},
         }
-        return [Update(**{**good(task, c, 1.0).__dict__, "before": held[c], "after": {}}) for c in CLIENTS]
+        return [ClientUpdate(**{**good(task, c, 1.0).__dict__, "before": held[c], "after": {}}) for c in CLIENTS]
 
     drawn = Evaluation(0.75, 8, {"colors": (0.5, 6), "counting": (1.0, 2)})
     run(
@@ -370,7 +389,7 @@ def test_a_host_with_strange_test_scores_counts_for_none(tmp_path: Path, scores:
 def test_images_are_drawn_as_often_as_asked(tmp_path: Path, every: int, rounds: list[int]) -> None:
     drawn: list[int] = []
 
-    def reply(task: RoundTask) -> list[Update]:
+    def reply(task: RoundTask) -> list[ClientUpdate]:
         drawn.extend([task.round] * task.draw)
         return [good(task, c, 1.0) for c in CLIENTS]
 
@@ -385,9 +404,9 @@ def test_a_client_weighs_only_where_it_trained(tmp_path: Path) -> None:
     """site-1 trains a and b, site-2 only a, and nobody c: b is site-1's, and c stays as it was."""
     sent = {"site-1": {"a": 2.0, "b": 3.0}, "site-2": {"a": 6.0}}
 
-    def reply(task: RoundTask) -> list[Update]:
+    def reply(task: RoundTask) -> list[ClientUpdate]:
         return [
-            Update(**{
+            ClientUpdate(**{
                 **good(task, c, 0.0).__dict__,
                 "adapter": pack({n: torch.full((2,), v) for n, v in sent[c].items()}, "float32", spec_of(BOTH)),
                 "untrained": sorted(BOTH.keys() - sent[c].keys()),
@@ -408,14 +427,14 @@ def two_hosts(folder: Path) -> Server:
     )
 
 
-def sizes(fingerprint: str = "print", **train: int) -> Sizes:
+def sizes(fingerprint: str = "print", **train: int) -> DataStats:
     """A survey's answer: ``site_1=5`` gives site-1 five rows."""
     rows = {"site_1": 5, "site_2": 5, **train}
     clients = {
         c.replace("_", "-"): {"train": n, "heldout": 1, "tasks": {"vqa": n}, "labels": {"yes": n}}
         for c, n in rows.items()
     }
-    return Sizes(clients, "iid", fingerprint)
+    return DataStats(clients, "iid", fingerprint)
 
 
 def test_hosts_with_other_data_are_refused(tmp_path: Path) -> None:
@@ -435,7 +454,16 @@ def test_a_host_that_counts_clients_otherwise_is_refused(tmp_path: Path) -> None
 def test_a_damaged_first_adapter_is_refused(tmp_path: Path) -> None:
     server = two_hosts(tmp_path)
     server.setup({"host-1": sizes(), "host-2": sizes()})
-    bad = Ready(spec_of(START), {}, 3, 9, encode({"w": torch.tensor([0.0, math.nan, 0.0])}), 0, [CacheReport()], "cpu")
+    bad = InitReply(
+        spec=spec_of(START),
+        adapter_config={},
+        trainable=3,
+        total=9,
+        adapter=encode({"w": torch.tensor([0.0, math.nan, 0.0])}),
+        test_samples=0,
+        cache=[CacheReport()],
+        device="cpu",
+    )
     with pytest.raises(FedummError, match="The first adapter is damaged: w holds NaN"):
         server.start({"host-1": bad, "host-2": replace(bad, adapter=b"")})
 
@@ -443,8 +471,27 @@ def test_a_damaged_first_adapter_is_refused(tmp_path: Path) -> None:
 def test_hosts_with_another_adapter_are_refused(tmp_path: Path) -> None:
     server = two_hosts(tmp_path)
     server.setup({"host-1": sizes(), "host-2": sizes()})
-    first = Ready(spec_of(START), {}, 3, 9, encode(START), 0, [CacheReport()], "cpu", digest=adapter_digest(START))
-    second = Ready({"w": ((4,), "float32")}, {}, 4, 9, b"", 0, [CacheReport()], "cpu")
+    first = InitReply(
+        spec=spec_of(START),
+        adapter_config={},
+        trainable=3,
+        total=9,
+        adapter=encode(START),
+        test_samples=0,
+        cache=[CacheReport()],
+        device="cpu",
+        digest=adapter_digest(START),
+    )
+    second = InitReply(
+        spec={"w": ((4,), "float32")},
+        adapter_config={},
+        trainable=4,
+        total=9,
+        adapter=b"",
+        test_samples=0,
+        cache=[CacheReport()],
+        device="cpu",
+    )
     with pytest.raises(FedummError, match="host-1, host-2 differ in the adapter's shape"):
         server.start({"host-1": first, "host-2": second})
 
@@ -497,20 +544,49 @@ def test_names_sort_by_their_numbers() -> None:
 
 
 MESSAGES: list[Message] = [
-    Survey(["site-1", "site-2"]),
-    Sizes({"site-1": {"train": 1, "heldout": 0, "tasks": {"vqa": 1}, "labels": {"yes": 1}}}, "iid", "f"),
-    Setup({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1"),
-    Ready({"w": ((2, 3), "float32")}, {}, 6, 9, b"x", 3, [CacheReport("codes", "disk", 9, 2, 1)], "cpu"),
-    RoundTask(
-        3, True, Parcel("delta", b"abc"), {"host-1": ["site-1"]}, True, "B", b"d", Parcel("whole", b"e"), {"site-1": 2}
+    DataStatsRequest(["site-1", "site-2"]),
+    DataStats({"site-1": {"train": 1, "heldout": 0, "tasks": {"vqa": 1}, "labels": {"yes": 1}}}, "iid", "f"),
+    InitRequest({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1"),
+    InitReply(
+        spec={"w": ((2, 3), "float32")},
+        adapter_config={},
+        trainable=6,
+        total=9,
+        adapter=b"x",
+        test_samples=3,
+        cache=[CacheReport("codes", "disk", 9, 2, 1)],
+        device="cpu",
     ),
-    RoundTask(3, False, Parcel("values", b""), {}),
-    HostReply(
-        [Update("site-1", 3, b"a", ["w"], 2, 1, 0.5, {"t2i": 0.5}, {"vqa": Evaluation(0.5, 2, {"x": (0.5, 2)})})],
+    RoundTask(
+        round=3,
+        train=True,
+        adapter=TensorPayload("delta", b"abc"),
+        assignments={"host-1": ["site-1"]},
+        draw=True,
+        factors="B",
+        change=b"d",
+        control=TensorPayload("whole", b"e"),
+        last_accepted_round={"site-1": 2},
+    ),
+    RoundTask(round=3, train=False, adapter=TensorPayload("values", b""), assignments={}),
+    RoundReply(
+        [
+            ClientUpdate(
+                client="site-1",
+                round=3,
+                adapter=b"a",
+                untrained=["w"],
+                num_samples=2,
+                steps=1,
+                train_loss=0.5,
+                train_losses={"t2i": 0.5},
+                before={"vqa": Evaluation(0.5, 2, {"x": (0.5, 2)})},
+            )
+        ],
         {"t2i": Evaluation(0.1, 9, {}, 5.5), "geneval": Evaluation(0.2, 8, {"colors": (0.2, 8)})},
     ),
-    HostReply([], {}, 1.5, ["Out of memory"]),
-    HostReply([], {}, 1.5, [], 1e-7),
+    RoundReply([], {}, 1.5, ["Out of memory"]),
+    RoundReply([], {}, 1.5, [], 1e-7),
     HostError("no", "trace"),
 ]
 
@@ -524,18 +600,18 @@ def test_messages_survive_the_wire(message: Message) -> None:
     "data",
     [
         {}, {"kind": "Nonsense"}, {"kind": "RoundTask"}, {"kind": "HostError", "message": "a", "extra": 1},
-        {"kind": "HostReply", "updates": [{}], "test": {}, "notes": [], "folding_error": None},
-        {"kind": "HostReply", "updates": None, "test": {}, "notes": [], "folding_error": None},
-        {"kind": "HostReply", "updates": [{"round": 2}], "test": {}, "seconds": 1.0, "notes": [],
+        {"kind": "RoundReply", "updates": [{}], "test": {}, "notes": [], "folding_error": None},
+        {"kind": "RoundReply", "updates": None, "test": {}, "notes": [], "folding_error": None},
+        {"kind": "RoundReply", "updates": [{"round": 2}], "test": {}, "seconds": 1.0, "notes": [],
          "folding_error": None},
-        {"kind": "HostReply", "updates": [], "test": {}, "seconds": 1.0, "notes": [3], "folding_error": None},
-        {"kind": "HostReply", "updates": [], "test": {}, "seconds": 1.0, "notes": 3, "folding_error": None},
+        {"kind": "RoundReply", "updates": [], "test": {}, "seconds": 1.0, "notes": [3], "folding_error": None},
+        {"kind": "RoundReply", "updates": [], "test": {}, "seconds": 1.0, "notes": 3, "folding_error": None},
         {**to_wire(MESSAGES[6]), "test": {"t2i": {"score": 1.0, "count": 2, "parts": {}}}},
-        {"kind": "Ready", "spec": 3},
-        {"kind": "HostReply", "updates": [], "test": {}, "seconds": 10**400, "notes": [], "folding_error": None},
-        {"kind": "HostReply", "updates": [], "test": {}, "seconds": 1.0, "notes": [], "folding_error": "much"},
-        {"kind": "Sizes", "clients": {"a": {"train": "x"}}, "method": "iid", "fingerprint": "f"},
-        {"kind": "Sizes", "method": "iid", "fingerprint": "f",
+        {"kind": "InitReply", "spec": 3},
+        {"kind": "RoundReply", "updates": [], "test": {}, "seconds": 10**400, "notes": [], "folding_error": None},
+        {"kind": "RoundReply", "updates": [], "test": {}, "seconds": 1.0, "notes": [], "folding_error": "much"},
+        {"kind": "DataStats", "clients": {"a": {"train": "x"}}, "method": "iid", "fingerprint": "f"},
+        {"kind": "DataStats", "method": "iid", "fingerprint": "f",
          "clients": {"a": {"train": 1, "heldout": 1, "tasks": {"vqa": 1, "zzz": 0}, "labels": {}}}},
     ],
 )  # fmt: skip

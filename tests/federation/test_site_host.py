@@ -15,7 +15,7 @@ from fedumm.backends import get_backend
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
-from fedumm.federation.protocol.messages import HostError, Message, RoundTask, Survey
+from fedumm.federation.protocol.messages import DataStatsRequest, HostError, Message, RoundTask
 from fedumm.federation.runners.flare.site_host import LOG, SiteHost, StoppedHostError
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
@@ -135,7 +135,7 @@ def test_with_local_privacy_no_child_answers_a_round_again(tmp_path: Path, start
 
 
 def survey() -> Message:
-    return Survey(list(SITES))
+    return DataStatsRequest(list(SITES))
 
 
 def test_an_end_that_is_asked_for_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

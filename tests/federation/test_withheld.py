@@ -17,7 +17,16 @@ from fedumm.errors import FedummError, PublicError
 from fedumm.features.report import CacheReport
 from fedumm.federation.client.host import Host
 from fedumm.federation.client.redaction import SENTENCES, WHERE, withheld, without_data
-from fedumm.federation.protocol.messages import HostError, HostReply, Message, Ready, Setup, Sizes, Survey, Update
+from fedumm.federation.protocol.messages import (
+    ClientUpdate,
+    DataStats,
+    DataStatsRequest,
+    HostError,
+    InitReply,
+    InitRequest,
+    Message,
+    RoundReply,
+)
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.runners.flare import framing
 from fedumm.federation.runners.flare.serving import answer_messages
@@ -25,8 +34,8 @@ from fedumm.metrics.evaluation import Evaluation
 from toy import toy_config
 
 SECRET = "Doe Jane;1970-01-01"
-SURVEY = Survey(["site-1"])
-SETUP = Setup({}, {}, "site-1")
+SURVEY = DataStatsRequest(["site-1"])
+SETUP = InitRequest({}, {}, "site-1")
 
 
 def sentence(code: str) -> str:
@@ -55,16 +64,23 @@ def test_of_an_error_its_kind_leaves_and_the_log_has_the_rest(
 
 def test_of_a_clients_error_in_a_round_too() -> None:
     texts = [f"ValueError: {SECRET}", f"OSError: {SECRET}", SECRET, f"print: {SECRET}", "PublicError: asked twice", ""]
-    updates = [Update("site-1", 1, error=text) for text in texts]
-    answer = without_data(HostReply(updates))
-    assert isinstance(answer, HostReply)
+    updates = [ClientUpdate(client="site-1", round=1, error=text) for text in texts]
+    answer = without_data(RoundReply(updates))
+    assert isinstance(answer, RoundReply)
     told = [sentence("round"), sentence("files"), sentence("round"), sentence("round"), "asked twice", ""]
     assert [update.error for update in answer.updates] == told
 
 
 def test_of_a_cache_its_numbers_leave_and_no_folder() -> None:
-    ready = Ready(
-        {}, {}, 1, 2, b"", 3, [CacheReport("x", note="/srv/Doe Jane: full"), CacheReport("y", "disk", 9)], "cpu"
+    ready = InitReply(
+        spec={},
+        adapter_config={},
+        trainable=1,
+        total=2,
+        adapter=b"",
+        test_samples=3,
+        cache=[CacheReport("x", note="/srv/Doe Jane: full"), CacheReport("y", "disk", 9)],
+        device="cpu",
     )
     assert without_data(ready) == replace(
         ready, cache=[CacheReport("x", note="why is in the site's log"), ready.cache[1]]
@@ -87,7 +103,7 @@ class Echo:
 
     def handle(self, message: Message) -> Message:
         assert message == SURVEY
-        return Sizes({"site-1": {"train": 2**40, "heldout": 1, "tasks": {}, "labels": {}}}, "größe", "f")
+        return DataStats({"site-1": {"train": 2**40, "heldout": 1, "tasks": {}, "labels": {}}}, "größe", "f")
 
 
 def test_nothing_between_our_processes_is_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +132,9 @@ def test_nothing_between_our_processes_is_pickled(monkeypatch: pytest.MonkeyPatc
     assert [type(error) for error in failures] == [EOFError]
 
 
-@pytest.mark.parametrize("sent", [pickle.dumps({"kind": "Survey"}), b"", b"\xc1", b"\x93\x01\x02\x03", b"\x80" * 9])
+@pytest.mark.parametrize(
+    "sent", [pickle.dumps({"kind": "DataStatsRequest"}), b"", b"\xc1", b"\x93\x01\x02\x03", b"\x80" * 9]
+)
 def test_what_is_no_message_is_an_error_and_not_code(sent: bytes) -> None:
     ours, theirs = multiprocessing.Pipe()
     ours.send_bytes(sent)
@@ -136,8 +154,8 @@ def test_of_scores_the_kinds_that_everybody_knows_leave() -> None:
     """Values of a column of the site's data would be names in them."""
     parts = {"yes/no": (1.0, 2), "other": (0.5, 2), "Doe Jane": (0.0, 1), "1970-01-01": (1.0, 1)}
     own = {"vqa": Evaluation(0.8, 6, parts, None)}
-    answer = without_data(HostReply([Update("site-1", 1, before=own, after=own)], test=own))
-    assert isinstance(answer, HostReply)
+    answer = without_data(RoundReply([ClientUpdate(client="site-1", round=1, before=own, after=own)], test=own))
+    assert isinstance(answer, RoundReply)
     for scores in (answer.test, answer.updates[0].before, answer.updates[0].after):
         assert scores["vqa"].parts == {"yes/no": (1.0, 2), "other": (0.5, 4)}
         assert (scores["vqa"].score, scores["vqa"].count) == (0.8, 6)
@@ -145,7 +163,9 @@ def test_of_scores_the_kinds_that_everybody_knows_leave() -> None:
 
 def test_where_a_site_has_its_model_does_not_leave() -> None:
     config = {"r": 4, "base_model_name_or_path": "/srv/models/ours", "target_modules": "q|k"}
-    ready = Ready({}, config, 1, 1, b"", 0, [], "cpu")
+    ready = InitReply(
+        spec={}, adapter_config=config, trainable=1, total=1, adapter=b"", test_samples=0, cache=[], device="cpu"
+    )
     answer = without_data(ready)
-    assert isinstance(answer, Ready)
+    assert isinstance(answer, InitReply)
     assert answer.adapter_config == {"r": 4, "target_modules": "q|k"}

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from fedumm.config import FederateConfig
 
-Change = dict[str, tuple[torch.Tensor, torch.Tensor]]
+BackboneDelta = dict[str, tuple[torch.Tensor, torch.Tensor]]
 """Module to ``(left, right)`` of shapes ``(out, q)`` and ``(q, in)``: W0 grows by ``left @ right``."""
 
 
 @dataclass(frozen=True)
-class Contribution:
+class ClientContribution:
     """One client's part.
 
     ``adapter`` holds the tensors that the client trained, at its own rank; others are absent. ``weight`` is
@@ -41,7 +41,7 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class AggregationResult:
     """What a round comes to.
 
     ``adapter`` is complete, in the names, shapes and dtypes of the one that the round began with; ``change`` is
@@ -49,7 +49,7 @@ class Delivery:
     """
 
     adapter: AdapterState
-    change: Change = field(default_factory=dict)
+    change: BackboneDelta = field(default_factory=dict)
     report: dict[str, float] = field(default_factory=dict)
 
 
@@ -65,13 +65,13 @@ class Aggregator(ABC):
     """The result depends on the updates through their weighted mean alone: noise for privacy can be calibrated to
     one client's part, and a secure sum would do."""
 
-    keeps_basis: ClassVar[bool] = True
+    supports_deltas: ClassVar[bool] = True
     """New factors continue the old ones entry by entry: differences and lost roundings carry over to the next round."""
 
     unequal_ranks: ClassVar[bool] = False
-    changes_backbone: ClassVar[bool] = False
+    updates_base_model: ClassVar[bool] = False
 
-    shares: ClassVar[frozenset[Factor]] = frozenset({"A", "B"})
+    communicated_factors: ClassVar[frozenset[Factor]] = frozenset({"A", "B"})
     """Factors that travel. Others stay with the client, which keeps its own from round to round."""
 
     options: ClassVar[tuple[str, ...]] = ()
@@ -82,7 +82,7 @@ class Aggregator(ABC):
         """With the options of a run."""
         return cls()
 
-    def trains(self, round_number: int) -> frozenset[Factor]:
+    def trainable_factors(self, round_number: int) -> frozenset[Factor]:
         """Factors that clients train in round 1, 2, ...; the others stay as they are."""
         return frozenset({"A", "B"})
 
@@ -94,7 +94,7 @@ class Aggregator(ABC):
         """
 
     @abstractmethod
-    def add(self, contribution: Contribution) -> None:
+    def add(self, contribution: ClientContribution) -> None:
         """Take in one client's part.
 
         Raises:
@@ -102,7 +102,7 @@ class Aggregator(ABC):
         """
 
     @abstractmethod
-    def finish(self) -> Delivery:
+    def finish(self) -> AggregationResult:
         """The result; what nobody trained keeps its value.
 
         Raises:

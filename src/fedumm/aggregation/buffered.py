@@ -10,12 +10,12 @@ import torch
 
 from fedumm.adapters.factors import factor_of, modules_of, spec_at_rank
 from fedumm.adapters.state import AdapterState, spec_of
-from fedumm.aggregation.base import Aggregator, Contribution
+from fedumm.aggregation.base import Aggregator, ClientContribution
 from fedumm.aggregation.ideal import by_client, ideal_update, mean
 from fedumm.aggregation.low_rank import LowRank
 
 
-class HoldingAggregator(Aggregator):
+class BufferedAggregator(Aggregator):
     """Holds what is added, and takes it up sorted by client at the end.
 
     Memory: K adapters as they were sent, and one module's factors in float64. Contributions are not copied: their
@@ -27,13 +27,13 @@ class HoldingAggregator(Aggregator):
     def __init__(self) -> None:
         self.start: AdapterState = {}
         self.scale, self.seed = 1.0, 0
-        self._held: dict[str, Contribution] = {}
+        self._held: dict[str, ClientContribution] = {}
 
     def begin(self, adapter: Mapping[str, torch.Tensor], scale: float, seed: int) -> None:
         """Start a round."""
         self.start, self.scale, self.seed, self._held = dict(adapter), scale, seed, {}
 
-    def add(self, contribution: Contribution) -> None:
+    def add(self, contribution: ClientContribution) -> None:
         """Hold one client's part.
 
         Raises:
@@ -44,7 +44,7 @@ class HoldingAggregator(Aggregator):
             raise ValueError(f"{contribution.client}: {problem}")
         self._held[contribution.client] = contribution
 
-    def parts(self) -> list[Contribution]:
+    def parts(self) -> list[ClientContribution]:
         """What was added, sorted by client.
 
         Raises:
@@ -70,7 +70,7 @@ class HoldingAggregator(Aggregator):
             result[name] = tensor.clone() if new is None else new.to(tensor.dtype).contiguous()
         return result
 
-    def _problems(self, contribution: Contribution) -> Iterator[str]:
+    def _problems(self, contribution: ClientContribution) -> Iterator[str]:
         sent = contribution.adapter
         for what, value in (("weight", contribution.weight), ("scale", contribution.scale)):
             if not 0 < value < math.inf:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from fedumm.adapters.factors import modules_of
-from fedumm.aggregation.base import Change, Contribution
+from fedumm.aggregation.base import BackboneDelta, ClientContribution
 from fedumm.aggregation.ideal import by_client, ideal_update
 from fedumm.aggregation.low_rank import product_norm, stack
 
@@ -16,10 +16,10 @@ from fedumm.aggregation.low_rank import product_norm, stack
 def aggregation_error(
     begin_adapter: Mapping[str, torch.Tensor],
     begin_scale: float,
-    contributions: Iterable[Contribution],
+    contributions: Iterable[ClientContribution],
     delivered_adapter: Mapping[str, torch.Tensor],
     delivered_scale: float,
-    change: Change,
+    change: BackboneDelta,
 ) -> float | None:
     """``||X - D|| / ||D||``, Frobenius over all LoRA modules together, of ``X = change + s B A`` as delivered.
 

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from fedumm.adapters.factors import at_rank
-from fedumm.aggregation.base import Contribution
+from fedumm.aggregation.base import ClientContribution
 from fedumm.aggregation.low_rank import LowRank, stack
 
 
-def by_client(contributions: Iterable[Contribution]) -> list[Contribution]:
+def by_client(contributions: Iterable[ClientContribution]) -> list[ClientContribution]:
     """Sorted by name, so that sums do not depend on who came first."""
     return sorted(contributions, key=lambda c: c.client)
 
 
-def mean(contributions: list[Contribution], name: str) -> torch.Tensor | None:
+def mean(contributions: list[ClientContribution], name: str) -> torch.Tensor | None:
     """The weighted mean of the tensor ``name`` over those that sent it, in float64; None: nobody did."""
     sent = [c for c in contributions if name in c.adapter]
     if not sent:
@@ -28,7 +28,7 @@ def mean(contributions: list[Contribution], name: str) -> torch.Tensor | None:
 
 
 def factors_of(
-    begin: Mapping[str, torch.Tensor], scale: float, contribution: Contribution, names: tuple[str, str]
+    begin: Mapping[str, torch.Tensor], scale: float, contribution: ClientContribution, names: tuple[str, str]
 ) -> LowRank | None:
     """A client's ``(B, A)`` of the module whose factors are called ``names`` (A, B); None: it sent neither.
 
@@ -48,7 +48,7 @@ def factors_of(
 
 
 def ideal_update(
-    begin: Mapping[str, torch.Tensor], scale: float, contributions: list[Contribution], names: tuple[str, str]
+    begin: Mapping[str, torch.Tensor], scale: float, contributions: list[ClientContribution], names: tuple[str, str]
 ) -> LowRank | None:
     """``([p_1 s_1 B_1, ...], [A_1; ...])`` of a module, float64: ``(out, sum_k r_k)`` and ``(sum_k r_k, in)``.
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from fedumm.adapters.state import AdapterState
-from fedumm.aggregation.base import Aggregator, Contribution, Delivery
+from fedumm.aggregation.base import AggregationResult, Aggregator, ClientContribution
 from fedumm.aggregation.validation import check_contribution
 
 
@@ -29,7 +29,7 @@ class RobustAggregator(Aggregator):
         self._start = {name: tensor.clone() for name, tensor in adapter.items()}
         self._updates: dict[str, AdapterState] = {}
 
-    def add(self, contribution: Contribution) -> None:
+    def add(self, contribution: ClientContribution) -> None:
         """Keep a copy of the update."""
         check_contribution(contribution, self._start)
         if contribution.client in self._updates:
@@ -67,9 +67,9 @@ class RobustAggregator(Aggregator):
         count = sum(not self._has_quorum(name) for name in sent)
         return {"kept_back": count} if count else {}
 
-    def finish(self) -> Delivery:
+    def finish(self) -> AggregationResult:
         """The centre of each tensor over all clients; reports how many tensors were :meth:`kept_back`."""
-        return Delivery(self.centred(self.ordered()), report=self.kept_back())
+        return AggregationResult(self.centred(self.ordered()), report=self.kept_back())
 
     @abstractmethod
     def centre(self, values: torch.Tensor) -> torch.Tensor:

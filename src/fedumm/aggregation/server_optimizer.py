@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from fedumm.adapters.state import AdapterState
-from fedumm.aggregation.base import Aggregator, Contribution, Delivery
+from fedumm.aggregation.base import AggregationResult, Aggregator, ClientContribution
 from fedumm.aggregation.validation import check_contribution
 from fedumm.aggregation.weighted_mean import WeightedMean
 
@@ -53,13 +53,13 @@ class ServerOptimizer(Aggregator):
         self._before = self._moments
         self._mean = WeightedMean()
 
-    def add(self, contribution: Contribution) -> None:
+    def add(self, contribution: ClientContribution) -> None:
         """Add the client's change to the sums."""
         check_contribution(contribution, self._start)
         change = {name: t.double() - self._start[name].double() for name, t in contribution.adapter.items()}
         self._mean.add(change, contribution.weight)
 
-    def finish(self) -> Delivery:
+    def finish(self) -> AggregationResult:
         """One step; calling it again gives the same step, not another."""
         deltas = self._mean.result()
         adapter: AdapterState = {name: tensor.clone() for name, tensor in self._start.items()}
@@ -69,7 +69,7 @@ class ServerOptimizer(Aggregator):
             step, after = self.step(delta, before)
             adapter[name] = (adapter[name].double() + step).to(adapter[name].dtype)
             self._moments[name] = {moment: value.float() for moment, value in after.items()}
-        return Delivery(adapter)
+        return AggregationResult(adapter)
 
     def _of(self, name: str, like: torch.Tensor) -> Moments:
         return self._before.get(name) or {m: torch.full_like(like, value) for m, value in self.initial().items()}

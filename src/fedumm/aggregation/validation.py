@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import torch
 
-from fedumm.aggregation.base import Contribution
+from fedumm.aggregation.base import ClientContribution
 
 
-def check_contribution(contribution: Contribution, start: Mapping[str, torch.Tensor]) -> None:
+def check_contribution(contribution: ClientContribution, start: Mapping[str, torch.Tensor]) -> None:
     """See that ``contribution`` can be averaged with others, entry by entry, into an adapter like ``start``.
 
     Raises:

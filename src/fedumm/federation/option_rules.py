@@ -39,19 +39,19 @@ def _problems(config: FederateConfig) -> list[str]:
             )
         if not config.export_dir:
             problems += _unknown_clients(config)
-    if config.scaffold and not (method.linear and method.shares == frozenset("AB")):
+    if config.scaffold and not (method.linear and method.communicated_factors == frozenset("AB")):
         problems.append(f"--scaffold works with averaged adapters, not with --aggregator {config.aggregator}.")
-    if config.top_k < 1 and not method.keeps_basis:
+    if config.top_k < 1 and not method.supports_deltas:
         problems.append(
             f"--top_k holds back what is small for later rounds; after one of --aggregator {config.aggregator} the "
             "factors mean something else. Use --wire_up int8 or nf4."
         )
-    if config.dp != "off" and method.shares != frozenset("AB"):
+    if config.dp != "off" and method.communicated_factors != frozenset("AB"):
         problems.append(
             f"--aggregator {config.aggregator} hands out factors that clients keep to themselves, without noise: with "
             "--dp use another, such as ffa_lora."
         )
-    if config.export_rank and not method.changes_backbone:
+    if config.export_rank and not method.updates_base_model:
         problems.append(f"--export_rank means nothing to --aggregator {config.aggregator}, which keeps --lora_r.")
     return problems
 

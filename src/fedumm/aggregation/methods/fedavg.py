@@ -8,7 +8,7 @@ import torch
 
 from fedumm.adapters.factors import factor_of
 from fedumm.adapters.state import AdapterState
-from fedumm.aggregation.base import Aggregator, Contribution, Delivery
+from fedumm.aggregation.base import AggregationResult, Aggregator, ClientContribution
 from fedumm.aggregation.validation import check_contribution
 from fedumm.aggregation.weighted_mean import WeightedMean
 
@@ -36,18 +36,18 @@ class FedAvg(Aggregator):
         self._start = {name: tensor.clone() for name, tensor in adapter.items()}
         self._mean = WeightedMean()
 
-    def add(self, contribution: Contribution) -> None:
+    def add(self, contribution: ClientContribution) -> None:
         """Add to the sums."""
         check_contribution(contribution, self._start)
         for name in contribution.adapter:
-            if (factor := factor_of(name)) and factor not in self.shares:
+            if (factor := factor_of(name)) and factor not in self.communicated_factors:
                 raise ValueError(f"{name} was not to be sent: {self.name} leaves it with the client")
         self._mean.add(contribution.adapter, contribution.weight)
 
-    def finish(self) -> Delivery:
+    def finish(self) -> AggregationResult:
         """The means, and what nobody sent as it was."""
         means = self._mean.result()
         adapter: AdapterState = {
             name: means[name].to(own.dtype) if name in means else own.clone() for name, own in self._start.items()
         }
-        return Delivery(adapter)
+        return AggregationResult(adapter)

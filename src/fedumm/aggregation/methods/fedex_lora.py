@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from fedumm.aggregation.base import Change, Delivery
-from fedumm.aggregation.buffered import HoldingAggregator
+from fedumm.aggregation.base import AggregationResult, BackboneDelta
+from fedumm.aggregation.buffered import BufferedAggregator
 from fedumm.aggregation.ideal import mean
 from fedumm.aggregation.low_rank import LowRank, balanced, decompose, product_norm, rank_within, rounding, stack
 
@@ -18,7 +18,7 @@ def _within(update: LowRank, loss: float, dtype: torch.dtype) -> LowRank | None:
     return (left.to(dtype).contiguous(), right.to(dtype).contiguous()) if rank else None
 
 
-class FedExLoRA(HoldingAggregator):
+class FedExLoRA(BufferedAggregator):
     """The weighted means of A and of B, and ``W0 += sum_k p_k s_k B_k A_k - s mean(B) mean(A)``: exact.
 
     The means are averaged by tensor over those that sent it, rounded to the adapter's dtype, and the residual is
@@ -28,16 +28,16 @@ class FedExLoRA(HoldingAggregator):
     """
 
     name = "fedex_lora"
-    changes_backbone = True
+    updates_base_model = True
 
-    def finish(self) -> Delivery:
+    def finish(self) -> AggregationResult:
         """The means, and the residual of modules that have one; the base class says more."""
         means = {name: mean(self.parts(), name) for name in self.start}
         adapter = self.completed({name: tensor for name, tensor in means.items() if tensor is not None})
-        change: Change = {}
+        change: BackboneDelta = {}
         for module, (a_name, b_name), update in self.updates():
             dtype = adapter[b_name].dtype
             residual = stack([(1.0, *update), (-self.scale, adapter[b_name], adapter[a_name])])
             if kept := _within(residual, rounding(dtype) * product_norm(*update), dtype):
                 change[module] = kept
-        return Delivery(adapter, change)
+        return AggregationResult(adapter, change)

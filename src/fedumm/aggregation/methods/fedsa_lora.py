@@ -17,4 +17,4 @@ class FedSALoRA(FedAvg):
     """
 
     name = "fedsa_lora"
-    shares: ClassVar[frozenset[Factor]] = frozenset({"A"})
+    communicated_factors: ClassVar[frozenset[Factor]] = frozenset({"A"})

@@ -15,6 +15,6 @@ class FFALoRA(FedAvg):
 
     name = "ffa_lora"
 
-    def trains(self, round_number: int) -> frozenset[Factor]:
+    def trainable_factors(self, round_number: int) -> frozenset[Factor]:
         """B."""
         return frozenset({"B"})

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from fedumm.adapters.state import AdapterState
-from fedumm.aggregation.base import Change, Delivery
-from fedumm.aggregation.buffered import HoldingAggregator
+from fedumm.aggregation.base import AggregationResult, BackboneDelta
+from fedumm.aggregation.buffered import BufferedAggregator
 from fedumm.aggregation.initial import initial_a
 from fedumm.aggregation.low_rank import shortened
 
 
-class FLoRA(HoldingAggregator):
+class FLoRA(BufferedAggregator):
     """``W0 += [p_1 s_1 B_1, ..., p_K s_K B_K] [A_1; ...; A_K]`` and a fresh adapter: exact, and of any ranks.
 
     The fresh adapter is PEFT's, B = 0 and A drawn, and adds nothing. A module counts those that sent a factor of
@@ -20,18 +20,18 @@ class FLoRA(HoldingAggregator):
     """
 
     name = "flora"
-    keeps_basis = False
+    supports_deltas = False
     unequal_ranks = True
-    changes_backbone = True
+    updates_base_model = True
 
-    def finish(self) -> Delivery:
+    def finish(self) -> AggregationResult:
         """The fresh adapter, and the change; the base class says more."""
         factors: AdapterState = {}
-        change: Change = {}
+        change: BackboneDelta = {}
         for module, (a_name, b_name), update in self.updates():
             dtype = self.start[b_name].dtype
             left, right = shortened(*update)
             change[module] = (left.to(dtype), right.to(dtype))
             factors[a_name] = initial_a(self.start[a_name], self.seed, module)
             factors[b_name] = torch.zeros_like(self.start[b_name])
-        return Delivery(self.completed(factors), change)
+        return AggregationResult(self.completed(factors), change)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from fedumm.adapters.state import AdapterState
-from fedumm.aggregation.base import Delivery
+from fedumm.aggregation.base import AggregationResult
 from fedumm.aggregation.robust import RobustAggregator
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Krum(RobustAggregator):
         """With ``krum_f`` and ``krum_keep``."""
         return cls(config.krum_f, config.krum_keep)
 
-    def finish(self) -> Delivery:
+    def finish(self) -> AggregationResult:
         """The winners' mean; reports how many they are, and f."""
         updates = self.ordered()
         count = len(updates)
@@ -54,7 +54,7 @@ class Krum(RobustAggregator):
         if keep < count:
             scores = self._scores(updates, count - f - 2)
             updates = [updates[i] for i in sorted(range(count), key=lambda i: (scores[i], i))[:keep]]
-        return Delivery(self.centred(updates), report={"krum_f": f, "krum_kept": keep, **self.kept_back()})
+        return AggregationResult(self.centred(updates), report={"krum_f": f, "krum_kept": keep, **self.kept_back()})
 
     def _scores(self, updates: Sequence[AdapterState], neighbours: int) -> list[float]:
         squared = torch.zeros(len(updates), len(updates), dtype=torch.float64)

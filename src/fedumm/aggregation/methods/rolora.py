@@ -16,6 +16,6 @@ class RoLoRA(FedAvg):
 
     name = "rolora"
 
-    def trains(self, round_number: int) -> frozenset[Factor]:
+    def trainable_factors(self, round_number: int) -> frozenset[Factor]:
         """B in odd rounds, A in even ones."""
         return frozenset({"B"}) if round_number % 2 else frozenset({"A"})

@@ -7,13 +7,13 @@ import math
 import torch
 
 from fedumm.adapters.state import AdapterState
-from fedumm.aggregation.base import Delivery
-from fedumm.aggregation.buffered import HoldingAggregator
+from fedumm.aggregation.base import AggregationResult
+from fedumm.aggregation.buffered import BufferedAggregator
 from fedumm.aggregation.initial import initial_a
 from fedumm.aggregation.low_rank import balanced, decompose, energy, share
 
 
-class Svd(HoldingAggregator):
+class Svd(BufferedAggregator):
     """Of each module's ``D = sum_k p_k s_k B_k A_k`` the nearest matrix of the adapter's rank R.
 
     FlexLoRA (Bai et al., 2024, https://arxiv.org/abs/2402.11505), by QR of the stacked factors and the decomposition
@@ -26,10 +26,10 @@ class Svd(HoldingAggregator):
     """
 
     name = "svd"
-    keeps_basis = False
+    supports_deltas = False
     unequal_ranks = True
 
-    def finish(self) -> Delivery:
+    def finish(self) -> AggregationResult:
         """The adapter, and ``energy_cut``; the base class says more."""
         factors: AdapterState = {}
         cut, whole = [], []
@@ -42,7 +42,7 @@ class Svd(HoldingAggregator):
             cut.append(energy(s[rank:]))
             whole.append(energy(s))
         report = {"energy_cut": share(math.fsum(cut), math.fsum(whole))}
-        return Delivery(self.completed(factors), report=report)
+        return AggregationResult(self.completed(factors), report=report)
 
     def _at_full_rank(
         self, module: str, a_name: str, b: torch.Tensor, a: torch.Tensor

@@ -18,7 +18,7 @@ _FILES = "[0-9]" * 6 + ".safetensors"
 """Nothing else is removed."""
 
 
-class ClientMemory:
+class ClientState:
     """A file for each client and round: what an update that did not count left behind is not gone on from.
 
     Args:
@@ -34,15 +34,15 @@ class ClientMemory:
         path = self._file(client, round_number)
         return decode(path.read_bytes()) if path.exists() else {}
 
-    def save(self, client: str, round_number: int, state: Mapping[str, torch.Tensor], since: int) -> None:
-        """Keep ``state``, whole or not at all, and beside it only what is there from round ``since``, from which the
-        client goes on if this round does not count."""
+    def save(self, client: str, round_number: int, state: Mapping[str, torch.Tensor], last_accepted_round: int) -> None:
+        """Keep ``state``, whole or not at all, and beside it only that of ``last_accepted_round``: the client goes on
+        from there if the update of this round is not accepted."""
         path = self._file(client, round_number)
         if state:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as draft:
                 draft.write_bytes(encode(state))
-        kept = {path, self._file(client, since)} if state else {self._file(client, since)}
+        kept = {path, self._file(client, last_accepted_round)} if state else {self._file(client, last_accepted_round)}
         for other in {*path.parent.glob(_FILES)} - kept:
             other.unlink()
 
@@ -50,7 +50,7 @@ class ClientMemory:
         return self.folder / client / f"{round_number:06d}.safetensors"
 
 
-def remembered(
+def next_client_state(
     before: Mapping[str, torch.Tensor],
     own: Mapping[str, torch.Tensor],
     control: Mapping[str, torch.Tensor],

@@ -14,11 +14,11 @@ import torch
 from fedumm.adapters import AdapterState, Spec, check_state
 from fedumm.adapters.state import LARGEST
 from fedumm.aggregation import get_aggregator
-from fedumm.aggregation.base import Change
+from fedumm.aggregation.base import BackboneDelta
 from fedumm.config import FederateConfig
 from fedumm.errors import PublicError
 from fedumm.federation.client.answered_rounds import AnsweredRounds
-from fedumm.federation.protocol.messages import RoundTask, Setup, Survey
+from fedumm.federation.protocol.messages import DataStatsRequest, InitRequest, RoundTask
 from fedumm.federation.protocol.names import check_name, check_names
 
 
@@ -38,10 +38,10 @@ class Guard:
         self._private = config.dp == "local"
         self._answered = AnsweredRounds(record) if self._private else None
         self._last = answered
-        self._survey: Survey | None = None
-        self._setup: Setup | None = None
+        self._survey: DataStatsRequest | None = None
+        self._setup: InitRequest | None = None
 
-    def survey(self, survey: Survey) -> None:
+    def survey(self, survey: DataStatsRequest) -> None:
         """The roster is that of the run, and stays."""
         check_names(survey.roster)
         fewest, most = self._config.min_clients, self._config.num_clients
@@ -54,7 +54,7 @@ class Guard:
             raise PublicError("another roster than before")
         self._survey = survey
 
-    def setup(self, setup: Setup) -> None:
+    def setup(self, setup: InitRequest) -> None:
         """Nobody has two places, or another one later."""
         if self._survey is None:
             raise PublicError("a set-up was asked for before the survey")
@@ -70,7 +70,7 @@ class Guard:
         first, step = setup.tests.get(self.name, [0, 0])
         if not 0 <= first < step == parts:
             raise PublicError("the test set is not shared out to the hosts")
-        if setup.changes and not self._method.changes_backbone:
+        if setup.changes and not self._method.updates_base_model:
             raise PublicError(f"--aggregator {self._config.aggregator} never changes the backbone")
         if len(setup.changes) > self._config.num_rounds:
             raise PublicError(f"{len(setup.changes)} changes of the backbone in {self._config.num_rounds} rounds")
@@ -96,11 +96,11 @@ class Guard:
             raise PublicError(f"round {task.round} is not the next: round {self._last} was answered")
         if (unknown := _not_among(task.clients(self.name), self._setup.assignments[self.name])) is not None:
             raise PublicError(f"{ascii(unknown)[:80]} is no client of {self.name}")
-        if any(not 0 <= last < task.round for last in task.since.values()):
+        if any(not 0 <= last < task.round for last in task.last_accepted_round.values()):
             raise PublicError("a client goes on from a round that was not")
-        if task.factors != "".join(sorted(self._method.trains(task.round))):
+        if task.factors != "".join(sorted(self._method.trainable_factors(task.round))):
             raise PublicError(f"--aggregator {self._config.aggregator} does not train {task.factors} in this round")
-        if task.change and not self._method.changes_backbone:
+        if task.change and not self._method.updates_base_model:
             raise PublicError(f"--aggregator {self._config.aggregator} never changes the backbone")
         if task.control is not None and not self._config.scaffold:
             raise PublicError("control variates without --scaffold")
@@ -115,7 +115,7 @@ class Guard:
         if problem := check_state(state, spec) or _huge(state):
             raise PublicError(f"the server's adapter is none: {problem}")
 
-    def change(self, change: Change) -> None:
+    def change(self, change: BackboneDelta) -> None:
         """What the backbone is to grow by."""
         tensors: AdapterState = {}
         for module, (left, right) in change.items():

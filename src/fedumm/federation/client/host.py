@@ -17,7 +17,7 @@ from fedumm.adapters.folder import save_folder
 from fedumm.adapters.origin import Origin
 from fedumm.adapters.state import part
 from fedumm.aggregation import get_aggregator
-from fedumm.aggregation.base import Change
+from fedumm.aggregation.base import BackboneDelta
 from fedumm.aggregation.error import lost_share
 from fedumm.backends.protocol import Progress
 from fedumm.compression.packing import pack, unpack
@@ -26,15 +26,24 @@ from fedumm.data import DataSplits
 from fedumm.data.partition import ClientShare, Partition
 from fedumm.errors import FedummError, PublicError
 from fedumm.features.report import CacheReport
-from fedumm.federation.client.client_state import CONTROL, OWN, RESIDUAL, ClientMemory, remembered
+from fedumm.federation.client.client_state import CONTROL, OWN, RESIDUAL, ClientState, next_client_state
 from fedumm.federation.client.guard import Guard
 from fedumm.federation.client.redaction import whole, withheld, without_data
 from fedumm.federation.option_rules import check_rules
-from fedumm.federation.protocol.backbone_delta import unpacked_change
-from fedumm.federation.protocol.client_view import client_start, steps_of, travelling
+from fedumm.federation.protocol.backbone_delta import unpack_backbone_delta
+from fedumm.federation.protocol.client_view import client_start, communicated_tensors, steps_of
 from fedumm.federation.protocol.initial_adapter import adapter_digest
-from fedumm.federation.protocol.messages import HostReply, Message, Ready, RoundTask, Setup, Sizes, Survey, Update
-from fedumm.federation.protocol.transfer import opened, packed_update
+from fedumm.federation.protocol.messages import (
+    ClientUpdate,
+    DataStats,
+    DataStatsRequest,
+    InitReply,
+    InitRequest,
+    Message,
+    RoundReply,
+    RoundTask,
+)
+from fedumm.federation.protocol.transfer import pack_update, unpack_payload
 from fedumm.libraries import installed_versions
 from fedumm.metrics.evaluation import GENEVAL, Scores
 from fedumm.privacy.mechanism import private_update
@@ -90,11 +99,11 @@ class Host:
         self._aggregator = get_aggregator(config.aggregator)
         self._dp = check_rules(config) if config.dp == "local" else None
         self._notes: list[str] = []
-        self._memory = ClientMemory(folder)
+        self._memory = ClientState(folder)
         self._global: AdapterState = {}
         self._version = -1
         self._control: AdapterState = {}
-        self._folded: tuple[Change, float] | None = None
+        self._folded: tuple[BackboneDelta, float] | None = None
         self._clients: dict[str, _Client] = {}
         self._splits: DataSplits | None = None
         self._partition: Partition | None = None
@@ -113,15 +122,15 @@ class Host:
         return answer if self._simulated else without_data(answer)
 
     def _answer(self, message: Message) -> Message:
-        if isinstance(message, Survey):
+        if isinstance(message, DataStatsRequest):
             return self._survey(message)
-        if isinstance(message, Setup):
+        if isinstance(message, InitRequest):
             return self._setup(message)
         if isinstance(message, RoundTask):
             return self._round(message)
         raise PublicError(f"unexpected message {type(message).__name__}")
 
-    def _survey(self, survey: Survey) -> Sizes:
+    def _survey(self, survey: DataStatsRequest) -> DataStats:
         self._guard.survey(survey)
         torch.set_num_threads(thread_count(self.config, self._hosts))
         self.progress("loading the data", 0, 1)
@@ -138,9 +147,9 @@ class Host:
             }
             for name, share in self._partition.shares.items()
         }
-        return Sizes(clients, self._partition.method, self._partition.fingerprint)
+        return DataStats(clients, self._partition.method, self._partition.fingerprint)
 
-    def _setup(self, setup: Setup) -> Ready:
+    def _setup(self, setup: InitRequest) -> InitReply:
         self._guard.setup(setup)
         splits, partition = self._splits, self._partition
         if splits is None or partition is None:
@@ -148,7 +157,7 @@ class Host:
         device = pick_device(self.config.gpu, self._index)
         self.progress("loading the model", 0, 1)
         backbone = self._backbone = load_backbone(self.config, device)
-        if self._aggregator.changes_backbone:
+        if self._aggregator.updates_base_model:
             backbone.widen()
         backbone.say = self._notes.append
         for change in setup.changes:
@@ -159,7 +168,7 @@ class Host:
         cached = self._prepare(backbone, splits, test_rows)
         self._drawing = drawing_test(backbone, splits.eval, self.config, first, step)
         initial = backbone.adapter()
-        return Ready(
+        return InitReply(
             spec=spec_of(initial),
             adapter_config=backbone.adapter_config(),
             trainable=backbone.trainable,
@@ -188,7 +197,7 @@ class Host:
         self._test = test.part(test_rows)
         return cached
 
-    def _round(self, task: RoundTask) -> HostReply:
+    def _round(self, task: RoundTask) -> RoundReply:
         backbone = self._backbone
         if backbone is None:
             raise PublicError("a round was asked for before the set-up")
@@ -208,25 +217,25 @@ class Host:
             # They may follow from the data, too.
             _LOG.warning("\n".join(notes))
             notes = []
-        return HostReply(updates, test, time.monotonic() - begun, notes, lost)
+        return RoundReply(updates, test, time.monotonic() - begun, notes, lost)
 
     @property
     def _shares_all(self) -> bool:
         """Otherwise there is no adapter that is everybody's."""
-        return self._aggregator.shares == frozenset("AB")
+        return self._aggregator.communicated_factors == frozenset("AB")
 
     def _receive(self, backbone: Backbone, task: RoundTask) -> float | None:
         """The share of what the last round delivered that this host's arithmetic lost; None if it changed no layer."""
         spec = backbone.slot.spec
-        if task.base not in (-1, self._version):
-            raise PublicError(f"it missed a round: it holds the result of {self._version}, not of {task.base}")
+        if task.base_round not in (-1, self._version):
+            raise PublicError(f"it missed a round: it holds the result of {self._version}, not of {task.base_round}")
         if task.change:
             self._fold(backbone, task.change)
-        self._global = opened(task.adapter, self._global, spec)
+        self._global = unpack_payload(task.adapter, self._global, spec)
         self._guard.adapter(self._global, spec)
         if task.control is not None:
             held = self._control or {name: torch.zeros_like(t) for name, t in self._global.items()}
-            self._control = opened(task.control, held, spec)
+            self._control = unpack_payload(task.control, held, spec)
             self._guard.adapter(self._control, spec)
         self._version = task.round - 1
         backbone.put_at_rank(self._global, self._global_scale)
@@ -234,7 +243,7 @@ class Host:
         return lost_share(backbone.slot.delivered_norm(folded[0]), folded[1]) if folded else None
 
     def _fold(self, backbone: Backbone, payload: bytes) -> None:
-        change = unpacked_change(payload)
+        change = unpack_backbone_delta(payload)
         self._guard.change(change)
         self._folded = change, backbone.fold(change)
 
@@ -274,20 +283,20 @@ class Host:
         self.progress(f"scoring {client}", 0, 1)
         return evaluate(backbone, heldout, self.config), time.monotonic() - start
 
-    def _client_round(self, backbone: Backbone, task: RoundTask, client: str) -> Update:
-        memory = self._memory.load(client, task.since.get(client, 0))
+    def _client_round(self, backbone: Backbone, task: RoundTask, client: str) -> ClientUpdate:
+        memory = self._memory.load(client, task.last_accepted_round.get(client, 0))
         start = self._enter(backbone, client, part(memory, OWN))
         before, seconds = self._score(backbone, client)
         if not task.train:
             self._save_own(backbone, client, memory)
         if not task.train or client in task.scorers.get(self.name, []):
-            return Update(client, task.round, before=before, seconds_eval=seconds)
+            return ClientUpdate(client=client, round=task.round, before=before, seconds_eval=seconds)
         return self._train_client(backbone, start, memory, task, client, before, seconds)
 
     def _train_client(
         self, backbone: Backbone, start: AdapterState, memory: AdapterState, task: RoundTask, client: str,
         before: Scores, seconds: float,
-    ) -> Update:  # fmt: skip
+    ) -> ClientUpdate:  # fmt: skip
         config = self.config
 
         def show(done: int, total: int, loss: float) -> None:
@@ -310,45 +319,66 @@ class Host:
         sent = {name: t for name, t in trained.items() if name not in kept}
         if self._dp:
             # Which tensors its data had use for would tell of them: noise goes on all.
-            sent = {name: start[name] for name in travelling(start, self._shared(task.factors))} | sent
+            sent = {name: start[name] for name in communicated_tensors(start, self._shared(task.factors))} | sent
         payload, residual = self._pack(start, sent, memory, client)
         control, own_control = self._pack_control(variates, memory) if variates else (b"", {})
-        keep = remembered(memory, kept, own_control, residual)
-        self._memory.save(client, task.round, keep, task.since.get(client, 0))
+        keep = next_client_state(memory, kept, own_control, residual)
+        self._memory.save(client, task.round, keep, task.last_accepted_round.get(client, 0))
         if self._dp:
             return self._private(task, client, payload)
-        return Update(
-            client, task.round, payload, self._untrained(start, sent, task.factors), result.samples, result.steps,
-            result.loss, result.losses, before, after, result.seconds, seconds + seconds_after, "", control,
-        )  # fmt: skip
+        return ClientUpdate(
+            client=client,
+            round=task.round,
+            adapter=payload,
+            untrained=self._untrained(start, sent, task.factors),
+            num_samples=result.samples,
+            steps=result.steps,
+            train_loss=result.loss,
+            train_losses=result.losses,
+            before=before,
+            after=after,
+            seconds_train=result.seconds,
+            seconds_eval=seconds + seconds_after,
+            error="",
+            control=control,
+        )
 
-    def _private(self, task: RoundTask, client: str, payload: bytes) -> Update:
+    def _private(self, task: RoundTask, client: str, payload: bytes) -> ClientUpdate:
         """An update that tells nothing of the client's data beyond their number, which the survey told."""
         rows = len(self._shares[client].train)
-        return Update(client, task.round, payload, [], rows, steps_of(self.config, rows))
+        return ClientUpdate(
+            client=client,
+            round=task.round,
+            adapter=payload,
+            untrained=[],
+            num_samples=rows,
+            steps=steps_of(self.config, rows),
+        )
 
-    def _failed(self, backbone: Backbone, task: RoundTask, client: str, error: Exception) -> Update:
+    def _failed(self, backbone: Backbone, task: RoundTask, client: str, error: Exception) -> ClientUpdate:
         """What is sent for a client that failed. With ``--dp local`` that is noise alone: that it failed may follow
         from its data."""
         why = f"{type(error).__name__}: {error}"
         if not (self._dp and task.train):
-            return Update(client, task.round, error=why)
+            return ClientUpdate(client=client, round=task.round, error=why)
         told = f"round {task.round}: {client} failed ({why}), and its update is noise alone"
         self._notes.append(told) if self._simulated else _LOG.warning(told)
         start = self._enter(backbone, client, {})
-        sent = {name: start[name] for name in travelling(start, self._shared(task.factors))}
+        sent = {name: start[name] for name in communicated_tensors(start, self._shared(task.factors))}
         payload, residual = self._pack(start, sent, {}, client)
-        self._memory.save(client, task.round, remembered({}, {}, {}, residual), task.since.get(client, 0))
+        self._memory.save(
+            client, task.round, next_client_state({}, {}, {}, residual), task.last_accepted_round.get(client, 0)
+        )
         return self._private(task, client, payload)
 
     def _travels(self, factor: str) -> bool:
-        return factor in self._aggregator.shares
+        return factor in self._aggregator.communicated_factors
 
     def _untrained(self, start: AdapterState, sent: AdapterState, factors: str) -> list[str]:
-        return sorted(travelling(start, self._shared(factors)) - sent.keys())
+        return sorted(communicated_tensors(start, self._shared(factors)) - sent.keys())
 
     def _shared(self, factors: str) -> frozenset[str]:
-        return self._aggregator.shares & frozenset(factors)
+        return self._aggregator.communicated_factors & frozenset(factors)
 
     def _spec(self, client: str) -> Spec:
         assert self._backbone is not None
@@ -361,9 +391,9 @@ class Host:
         config = self.config
         if self._dp:
             sent = private_update(start, sent, self._dp.clip, self._dp.std)
-        residual = part(memory, RESIDUAL) if self._aggregator.keeps_basis else {}
-        payload, lost = packed_update(start, sent, config.up, config.top_k, self._spec(client), residual)
-        return payload, lost if self._aggregator.keeps_basis else {}
+        residual = part(memory, RESIDUAL) if self._aggregator.supports_deltas else {}
+        payload, lost = pack_update(start, sent, config.up, config.top_k, self._spec(client), residual)
+        return payload, lost if self._aggregator.supports_deltas else {}
 
     def _pack_control(self, variates: ControlVariates, memory: AdapterState) -> tuple[bytes, AdapterState]:
         """The change of c_k, and the c_k that the server now knows of."""

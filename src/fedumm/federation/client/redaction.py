@@ -15,7 +15,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedumm.errors import FedummError, PublicError
-from fedumm.federation.protocol.messages import HostError, HostReply, Message, Ready, RoundTask, Setup, Survey, Update
+from fedumm.federation.protocol.messages import (
+    ClientUpdate,
+    DataStatsRequest,
+    HostError,
+    InitReply,
+    InitRequest,
+    Message,
+    RoundReply,
+    RoundTask,
+)
 from fedumm.libraries import likely_cause
 from fedumm.metrics.evaluation import Evaluation, Scores
 from fedumm.metrics.geneval import CATEGORIES
@@ -44,7 +53,7 @@ OTHER = "other"
 KNOWN_PARTS = frozenset({"yes/no", "number", OTHER, "caption", *CATEGORIES})
 """VQA's kinds of answers and GenEval's of prompts: names in scores that tell nothing of a site's data."""
 
-_STAGES: dict[type, str] = {Survey: "data", Setup: "model", RoundTask: "round"}
+_STAGES: dict[type, str] = {DataStatsRequest: "data", InitRequest: "model", RoundTask: "round"}
 
 
 def withheld(error: Exception, message: Message) -> HostError:
@@ -70,10 +79,10 @@ def told(error: Exception, stage: str) -> str:
 
 def without_data(answer: Message) -> Message:
     """``answer`` with the errors of single clients reduced in the same way, and without the site's paths."""
-    if isinstance(answer, HostReply):
+    if isinstance(answer, RoundReply):
         updates = [_without_text(update) for update in answer.updates]
         return replace(answer, updates=updates, test=_without_values(answer.test))
-    if isinstance(answer, Ready):
+    if isinstance(answer, InitReply):
         config = {name: value for name, value in answer.adapter_config.items() if not _is_place(value)}
         return replace(answer, adapter_config=config, cache=[_without_note(report) for report in answer.cache])
     return answer
@@ -98,7 +107,7 @@ def _known_parts(own: Evaluation) -> dict[str, tuple[float, int]]:
     return parts
 
 
-def _without_text(update: Update) -> Update:
+def _without_text(update: ClientUpdate) -> ClientUpdate:
     """An update's error is the exception's type and text."""
     update = replace(update, before=_without_values(update.before), after=_without_values(update.after))
     if not update.error:

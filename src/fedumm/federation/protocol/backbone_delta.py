@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 from fedumm.adapters import spec_of
-from fedumm.aggregation.base import Change
+from fedumm.aggregation.base import BackboneDelta
 from fedumm.compression.packing import pack, unpack
 
 _LEFT, _RIGHT = ".left", ".right"
 
 
-def packed_change(change: Change, wire: str) -> bytes:
+def pack_backbone_delta(change: BackboneDelta, wire: str) -> bytes:
     """A change of the backbone: its shapes as a line of JSON, then the codec's bytes; empty if there is none."""
     if not change:
         return b""
@@ -21,8 +21,8 @@ def packed_change(change: Change, wire: str) -> bytes:
     return json.dumps(spec).encode() + b"\n" + pack(state, wire, spec)
 
 
-def unpacked_change(payload: bytes) -> Change:
-    """The inverse of :func:`packed_change`, as far as the codec is exact.
+def unpack_backbone_delta(payload: bytes) -> BackboneDelta:
+    """The inverse of :func:`pack_backbone_delta`, as far as the codec is exact.
 
     Raises:
         ValueError: ``payload`` is no change.

@@ -32,6 +32,6 @@ def scale_of(adapter_config: Mapping[str, Any], config: FederateConfig) -> float
     return scale * math.sqrt(rank) if adapter_config.get("use_rslora") else scale
 
 
-def travelling(names: Mapping[str, object], factors: Container[str]) -> set[str]:
+def communicated_tensors(names: Mapping[str, object], factors: Container[str]) -> set[str]:
     """Of the tensors ``names``, the LoRA factors in ``factors``, and all that are no factors."""
     return {name for name in names if (factor := factor_of(name)) is None or factor in factors}

@@ -13,7 +13,7 @@ from fedumm.adapters import encode
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.protocol.messages import Ready
+from fedumm.federation.protocol.messages import InitReply
 
 _BASE = "base_model_name_or_path"
 
@@ -34,7 +34,7 @@ def outliers(answers: Mapping[str, Answer], key: Callable[[Answer], Hashable]) -
     return sorted(host for host, own in found.items() if own != usual)
 
 
-def check_alike(answers: Mapping[str, Ready], config: FederateConfig) -> None:
+def check_alike(answers: Mapping[str, InitReply], config: FederateConfig) -> None:
     """All hosts must have derived one adapter of the run's rank and alpha.
 
     Raises:
@@ -54,7 +54,7 @@ def check_alike(answers: Mapping[str, Ready], config: FederateConfig) -> None:
         raise FedummError(f"{_differ(odd, answers)} the first adapter: --seed or the libraries' versions differ.")
 
 
-def own_adapter_config(answers: Mapping[str, Ready], config: FederateConfig) -> dict[str, Any]:
+def own_adapter_config(answers: Mapping[str, InitReply], config: FederateConfig) -> dict[str, Any]:
     """PEFT's configuration of the global adapter, whose base model is the one that the run's options name.
 
     Where they name none, it is the backend's own, if all hosts say the same.
@@ -74,7 +74,7 @@ def _named(config: FederateConfig) -> str:
         return name
 
 
-def _comparable(ready: Ready) -> dict[str, Any]:
+def _comparable(ready: InitReply) -> dict[str, Any]:
     """A site's copy of the model may lie anywhere."""
     return {key: value for key, value in ready.adapter_config.items() if key != _BASE}
 

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Survey:
+class DataStatsRequest:
     """Server to every host, first: all clients in order. A client's place decides its share of the data."""
 
     roster: list[str]
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """A host's answer to :class:`Survey`: who has how much.
+class DataStats:
+    """A host's answer to :class:`DataStatsRequest`: who has how much.
 
     ``clients`` maps a name to ``train``, ``heldout`` (rows), ``tasks`` and ``labels`` (training rows by
     task and by label; empty where labels are not told). ``fingerprint`` must be the same on all hosts, and with
@@ -35,7 +35,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Setup:
+class InitRequest:
     """Server to every host, second: who serves whom.
 
     ``tests`` gives each host its part of the common test set: for ``[i, n]`` every ``n``-th row
@@ -49,9 +49,9 @@ class Setup:
     changes: list[bytes] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A host's answer to :class:`Setup`: the model is there; ``adapter`` is empty unless asked for.
+@dataclass(frozen=True, kw_only=True)
+class InitReply:
+    """A host's answer to :class:`InitRequest`: the model is there; ``adapter`` is empty unless asked for.
 
     ``digest`` tells the first adapter, which every host derives from the seed, from others.
 
@@ -71,7 +71,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class TensorPayload:
     """Tensors on the wire.
 
     ``mode`` says what they are to the receiver: ``whole`` (all tensors, a safetensors image), ``values`` (new values
@@ -86,7 +86,7 @@ class Parcel:
         return len(self.payload)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoundTask:
     """Server to every host; ``assignments`` names the clients that train, ``scorers`` those that only score.
 
@@ -94,22 +94,22 @@ class RoundTask:
     or a safetensors image). Each host scores it on its part of the common test set and on its clients' held-out
     rows, and, with ``train``, trains them from it: the LoRA factors in ``factors`` (``AB``, ``A`` or ``B``).
     ``control`` is SCAFFOLD's c in the same manner. With ``draw`` the host also draws its part of the captions
-    to draw. ``since`` gives, for the clients that are named, the last round whose update was used: what a client
-    keeps to itself goes on from there. Those without one begin. ``base`` is the number of rounds of which
-    the host must hold the result before, -1 where it need not hold any: one that missed a round would go on from
+    to draw. ``last_accepted_round`` gives, for the clients that are named, the last round whose
+    update was used: what a client keeps to itself goes on from there. Those without one begin. ``base_round`` is the
+    round whose result the host must hold, -1 where it need not hold any: one that missed a round would go on from
     another adapter than the server believes.
     """
 
     round: int
     train: bool
-    adapter: Parcel
+    adapter: TensorPayload
     assignments: dict[str, list[str]]
     draw: bool = False
     factors: str = "AB"
     change: bytes = b""
-    control: Parcel | None = None
-    since: dict[str, int] = field(default_factory=dict)
-    base: int = -1
+    control: TensorPayload | None = None
+    last_accepted_round: dict[str, int] = field(default_factory=dict)
+    base_round: int = -1
     scorers: dict[str, list[str]] = field(default_factory=dict)
 
     def clients(self, host: str) -> list[str]:
@@ -122,9 +122,9 @@ class RoundTask:
         return len(self.adapter) + len(self.change) + len(self.control or b"")
 
 
-@dataclass(frozen=True)
-class Update:
-    """One client's part of a :class:`HostReply`.
+@dataclass(frozen=True, kw_only=True)
+class ClientUpdate:
+    """One client's part of a :class:`RoundReply`.
 
     ``before`` scores the adapter that the client starts from on its held-out rows, ``after`` the one that it
     trained, task by task. ``adapter`` is empty where nothing was trained; else it holds what was, packed by
@@ -155,7 +155,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class HostReply:
+class RoundReply:
     """A host's answer to a :class:`RoundTask`.
 
     ``seconds`` is what it took the host to make; ``notes`` are lines for the user. ``folding_error`` is the share of
@@ -163,7 +163,7 @@ class HostReply:
     there was none.
     """
 
-    updates: list[Update]
+    updates: list[ClientUpdate]
     test: Scores = field(default_factory=dict)
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -178,4 +178,4 @@ class HostError:
     details: str = field(default="", repr=False)
 
 
-Message = Survey | Sizes | Setup | Ready | RoundTask | HostReply | HostError
+Message = DataStatsRequest | DataStats | InitRequest | InitReply | RoundTask | RoundReply | HostError

@@ -254,8 +254,8 @@ def _update(value: Any) -> dict[str, Any]:
 
 
 REPLIES: dict[str, Take] = {
-    "Sizes": _record({"clients": _mapping(_name, _CLIENT, MOST_CLIENTS), "method": _text, "fingerprint": _name}),
-    "Ready": _record(
+    "DataStats": _record({"clients": _mapping(_name, _CLIENT, MOST_CLIENTS), "method": _text, "fingerprint": _name}),
+    "InitReply": _record(
         {
             "spec": _mapping(_name, _shape, MOST_TENSORS),
             "adapter_config": _options,
@@ -269,7 +269,7 @@ REPLIES: dict[str, Take] = {
             "digest": _text,
         }
     ),
-    "HostReply": _record(
+    "RoundReply": _record(
         {
             "updates": _list(_update, MOST_CLIENTS),
             "test": _SCORES,
@@ -280,4 +280,4 @@ REPLIES: dict[str, Take] = {
     ),
     "HostError": _record({"message": _text, "details": _lines}),
 }
-"""By kind of message, what its fields are to be. Of an update, those of ``Update``."""
+"""By kind of message, what its fields are to be. Of an update, those of ``ClientUpdate``."""

@@ -2,8 +2,8 @@
 
 To the clients, in ``float32``: tensors that changed, as they are. Otherwise the difference to what the hosts hold,
 rounded. Clients go on from what they hold, so what rounding lost is not in the next difference by itself: it is added
-to it (error feedback, Seide et al., 2014). Where new factors do not continue the old ones (``keeps_basis`` is false) a
-difference means nothing, and rounded values travel.
+to it (error feedback, Seide et al., 2014). Where new factors do not continue the old ones (``supports_deltas`` is
+false) a difference means nothing, and rounded values travel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from fedumm.adapters import AdapterState, Spec, decode, encode
 from fedumm.compression.error_feedback import send
 from fedumm.compression.packing import coding, pack, unpack
-from fedumm.federation.protocol.messages import Parcel
+from fedumm.federation.protocol.messages import TensorPayload
 
 WHOLE, VALUES, DELTA = "whole", "values", "delta"
 
@@ -32,21 +32,21 @@ class Downlink:
         self._wire, self._spec, self._feedback = wire, spec, feedback
         self.held, self.residual = dict(held), dict[str, torch.Tensor]()
 
-    def first(self) -> Parcel:
+    def first(self) -> TensorPayload:
         """The first adapter, of which rounding makes another first adapter."""
-        parcel = Parcel(VALUES, pack(self.held, self._wire, self._spec))
-        self.held = opened(parcel, {}, self._spec)
+        parcel = TensorPayload(VALUES, pack(self.held, self._wire, self._spec))
+        self.held = unpack_payload(parcel, {}, self._spec)
         return parcel
 
-    def whole(self) -> Parcel:
+    def whole(self) -> TensorPayload:
         """All that is held, exactly, for hosts that hold nothing."""
-        return Parcel(WHOLE, encode(self.held))
+        return TensorPayload(WHOLE, encode(self.held))
 
-    def nothing(self) -> Parcel:
+    def nothing(self) -> TensorPayload:
         """For hosts that are up to date."""
-        return Parcel(VALUES, pack({}, "float32", self._spec))
+        return TensorPayload(VALUES, pack({}, "float32", self._spec))
 
-    def send(self, state: Mapping[str, torch.Tensor]) -> Parcel:
+    def send(self, state: Mapping[str, torch.Tensor]) -> TensorPayload:
         """What makes ``state``, or what rounding leaves of it, of what the hosts hold; from now on they hold that."""
         changed = {
             name: t + self.residual[name] if name in self.residual else t
@@ -54,19 +54,19 @@ class Downlink:
             if not torch.equal(t, self.held[name])
         }
         if self._wire == "float32":
-            parcel = Parcel(VALUES, pack(changed, "float32", self._spec))
+            parcel = TensorPayload(VALUES, pack(changed, "float32", self._spec))
         elif not self._feedback:
-            parcel = Parcel(VALUES, pack(changed, self._wire, self._spec))
+            parcel = TensorPayload(VALUES, pack(changed, self._wire, self._spec))
         else:
             delta = {name: t - self.held[name] for name, t in changed.items()}
-            parcel = Parcel(DELTA, pack(delta, self._wire, self._spec))
-        self.held = opened(parcel, self.held, self._spec)
+            parcel = TensorPayload(DELTA, pack(delta, self._wire, self._spec))
+        self.held = unpack_payload(parcel, self.held, self._spec)
         if parcel.mode == DELTA:
             self.residual |= {name: t - self.held[name] for name, t in changed.items()}
         return parcel
 
 
-def opened(parcel: Parcel, held: Mapping[str, torch.Tensor], spec: Spec) -> AdapterState:
+def unpack_payload(parcel: TensorPayload, held: Mapping[str, torch.Tensor], spec: Spec) -> AdapterState:
     """What the receiver holds after ``parcel``; the same bits at both ends.
 
     Raises:
@@ -82,7 +82,7 @@ def opened(parcel: Parcel, held: Mapping[str, torch.Tensor], spec: Spec) -> Adap
     return {**held, **sent}
 
 
-def packed_update(
+def pack_update(
     start: Mapping[str, torch.Tensor], trained: Mapping[str, torch.Tensor], wire: str, keep: float, spec: Spec,
     residual: Mapping[str, torch.Tensor],
 ) -> tuple[bytes, AdapterState]:  # fmt: skip
@@ -100,10 +100,10 @@ def packed_update(
     return sent.payload, sent.residual
 
 
-def unpacked_update(
+def unpack_update(
     start: Mapping[str, torch.Tensor], payload: bytes, wire: str, keep: float, spec: Spec
 ) -> AdapterState:
-    """The server's end of :func:`packed_update`: the tensors that the client trained, as far as they came through.
+    """The server's end of :func:`pack_update`: the tensors that the client trained, as far as they came through.
 
     Raises:
         ValueError: ``payload`` is not for this adapter, or not coded as agreed.

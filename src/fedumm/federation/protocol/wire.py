@@ -7,22 +7,22 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from fedumm.federation.protocol.messages import (
+    ClientUpdate,
+    DataStats,
+    DataStatsRequest,
     HostError,
-    HostReply,
+    InitReply,
+    InitRequest,
     Message,
-    Parcel,
-    Ready,
+    RoundReply,
     RoundTask,
-    Setup,
-    Sizes,
-    Survey,
-    Update,
+    TensorPayload,
 )
 from fedumm.federation.protocol.reply_fields import REPLIES
 from fedumm.texts import one_line
 
-_PLAIN: dict[str, Any] = {kind.__name__: kind for kind in (Survey, Setup, RoundTask)}
-_REPLIES: dict[str, Any] = {kind.__name__: kind for kind in (Sizes, Ready, HostReply, HostError)}
+_PLAIN: dict[str, Any] = {kind.__name__: kind for kind in (DataStatsRequest, InitRequest, RoundTask)}
+_REPLIES: dict[str, Any] = {kind.__name__: kind for kind in (DataStats, InitReply, RoundReply, HostError)}
 
 
 def to_wire(message: Message) -> dict[str, Any]:
@@ -53,15 +53,15 @@ def from_wire(data: dict[str, Any]) -> Message:
         kind = data.get("kind")
         if kind in REPLIES:
             fields = REPLIES[kind](fields)
-            if kind == "HostReply":
-                fields["updates"] = [Update(**update) for update in fields["updates"]]
+            if kind == "RoundReply":
+                fields["updates"] = [ClientUpdate(**update) for update in fields["updates"]]
             reply: Message = _REPLIES[kind](**fields)
             return reply
         if kind == "RoundTask":
-            fields["adapter"] = _parcel(fields["adapter"])
-            fields["control"] = _parcel(fields["control"]) if fields["control"] is not None else None
+            fields["adapter"] = _payload(fields["adapter"])
+            fields["control"] = _payload(fields["control"]) if fields["control"] is not None else None
         message: Message = _PLAIN[data["kind"]](**fields)
-        if isinstance(message, Survey | Setup | RoundTask):
+        if isinstance(message, DataStatsRequest | InitRequest | RoundTask):
             for name, hint in get_type_hints(type(message)).items():
                 if not _is(getattr(message, name), hint):
                     raise ValueError(f"{name} is not a {hint}")
@@ -70,8 +70,8 @@ def from_wire(data: dict[str, Any]) -> Message:
         raise ValueError(f"not a message: {one_line(error)}") from error
 
 
-def _parcel(data: dict[str, Any]) -> Parcel:
-    parcel = Parcel(**data)
+def _payload(data: dict[str, Any]) -> TensorPayload:
+    parcel = TensorPayload(**data)
     if type(parcel.mode) is not str or type(parcel.payload) is not bytes:
         raise ValueError("not a parcel")
     return parcel

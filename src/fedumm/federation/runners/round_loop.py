@@ -6,14 +6,22 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from fedumm.errors import FedummError
-from fedumm.federation.protocol.messages import HostError, HostReply, Message, Ready, RoundTask, Sizes, Update
+from fedumm.federation.protocol.messages import (
+    ClientUpdate,
+    DataStats,
+    HostError,
+    InitReply,
+    Message,
+    RoundReply,
+    RoundTask,
+)
 from fedumm.federation.server.server import Server
 from fedumm.texts import one_line, plain_lines
 
 Send = Callable[[Message], dict[str, Message]]
 """Carries a message to every host and returns their answers by host name."""
 
-Answer = TypeVar("Answer", Sizes, Ready, HostReply)
+Answer = TypeVar("Answer", DataStats, InitReply, RoundReply)
 
 
 def drive(server: Server, send: Send) -> None:
@@ -25,14 +33,14 @@ def drive(server: Server, send: Send) -> None:
     Raises:
         FedummError: a host cannot go on, too few clients sent a usable update, or a round can't be saved.
     """
-    sizes = _answers(send(server.survey()), Sizes)
-    server.start(_answers(send(server.setup(sizes)), Ready))
+    sizes = _answers(send(server.survey()), DataStats)
+    server.start(_answers(send(server.setup(sizes)), InitReply))
     while (task := server.next_task()) is not None:
         answers = send(task)
         if not server.balance:
-            server.lost({host for host, answer in answers.items() if not isinstance(answer, HostReply)})
+            server.lost({host for host, answer in answers.items() if not isinstance(answer, RoundReply)})
             answers = {host: _or_failure(task, host, answer) for host, answer in answers.items()}
-        replies = _answers(answers, HostReply)
+        replies = _answers(answers, RoundReply)
         try:
             server.finish(task, replies)
         except OSError as error:
@@ -48,10 +56,12 @@ def drive(server: Server, send: Send) -> None:
 
 def _or_failure(task: RoundTask, host: str, answer: Message) -> Message:
     """``answer``, or what stands for it where it is none: all its clients failed."""
-    if isinstance(answer, HostReply):
+    if isinstance(answer, RoundReply):
         return answer
     why = answer.message if isinstance(answer, HostError) else f"{host} answered with {type(answer).__name__}"
-    return HostReply([Update(client, task.round, error=one_line(why)) for client in task.clients(host)])
+    return RoundReply(
+        [ClientUpdate(client=client, round=task.round, error=one_line(why)) for client in task.clients(host)]
+    )
 
 
 def _answers(answers: dict[str, Message], kind: type[Answer]) -> dict[str, Answer]:

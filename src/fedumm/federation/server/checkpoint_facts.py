@@ -68,7 +68,7 @@ _FACTS: dict[str, Check] = {
             heldout_missing=_texts, test=_number_or_none, test_tasks=_by_name(_task),
         )
     ),
-    "counted": _by_name(_count),
+    "last_accepted_round": _by_name(_count),
     "digests": _by_name(_text),
     "elapsed": lambda value: _number(value) and 0 <= value < math.inf,
     "records": _count,

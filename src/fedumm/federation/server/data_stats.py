@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedumm.errors import FedummError
-from fedumm.federation.protocol.messages import Sizes
+from fedumm.federation.protocol.messages import DataStats
 
 
-def agreed(answers: Mapping[str, Sizes]) -> Sizes:
+def agreed(answers: Mapping[str, DataStats]) -> DataStats:
     """The answer that all hosts gave. Sizes decide what a client weighs: no host may tell others of its own or of
     anybody else's.
 
@@ -19,7 +19,7 @@ def agreed(answers: Mapping[str, Sizes]) -> Sizes:
         FedummError: they differ. Where more than half say the same, it names the others; else nobody, for one of two
             may be the one that is wrong.
     """
-    groups: list[tuple[Sizes, list[str]]] = []
+    groups: list[tuple[DataStats, list[str]]] = []
     for host, sizes in answers.items():
         for first, own in groups:
             if (first.fingerprint, first.clients) == (sizes.fingerprint, sizes.clients):
@@ -38,7 +38,7 @@ def agreed(answers: Mapping[str, Sizes]) -> Sizes:
     )
 
 
-def joined(answers: Mapping[str, Sizes], assignments: Mapping[str, Sequence[str]]) -> Sizes:
+def joined(answers: Mapping[str, DataStats], assignments: Mapping[str, Sequence[str]]) -> DataStats:
     """Of data that are each host's own: each tells of its own clients, and of nobody else's.
 
     The fingerprint is of all hosts' ones: a run that goes on must find the same data everywhere.
@@ -52,4 +52,4 @@ def joined(answers: Mapping[str, Sizes], assignments: Mapping[str, Sequence[str]
             raise FedummError(f"{host} tells of other clients than its own, or splits their data.")
         clients |= sizes.clients
     prints = sorted((host, sizes.fingerprint) for host, sizes in answers.items())
-    return Sizes(clients, "own", hashlib.sha256(json.dumps(prints).encode()).hexdigest()[:16])
+    return DataStats(clients, "own", hashlib.sha256(json.dumps(prints).encode()).hexdigest()[:16])

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedumm.features.report import CacheReport
-from fedumm.federation.protocol.messages import HostReply, RoundTask, Update
+from fedumm.federation.protocol.messages import ClientUpdate, RoundReply, RoundTask
 from fedumm.federation.server.validation import Accepted
 from fedumm.metrics.evaluation import Scores, combine, mean_score, summary
 from fedumm.texts import one_line
 
 
 def round_record(
-    task: RoundTask, good: Sequence[Update], host_seconds: Sequence[float], tasks: Mapping[str, Mapping[str, int]]
+    task: RoundTask, good: Sequence[ClientUpdate], host_seconds: Sequence[float], tasks: Mapping[str, Mapping[str, int]]
 ) -> dict[str, Any]:
     """What the updates that counted say together.
 
@@ -53,7 +53,7 @@ def scores_record(scores: Mapping[str, Scores], missing: Sequence[str], test: Sc
     }
 
 
-def _train_losses(good: Sequence[Update], tasks: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
+def _train_losses(good: Sequence[ClientUpdate], tasks: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
     """By task, weighted by how many training samples of the task a client has."""
     result = {}
     for task in sorted({task for update in good for task in update.train_losses}):
@@ -62,7 +62,7 @@ def _train_losses(good: Sequence[Update], tasks: Mapping[str, Mapping[str, int]]
     return result
 
 
-def folded_record(task: RoundTask, replies: Iterable[HostReply]) -> dict[str, Any] | None:
+def folded_record(task: RoundTask, replies: Iterable[RoundReply]) -> dict[str, Any] | None:
     """What hosts lost of the change of the round before, the worst of them; None if none took one in."""
     told = [reply.folding_error for reply in replies if reply.folding_error is not None]
     # NaN fails the comparison as well.
@@ -86,7 +86,7 @@ def features(reports: Sequence[CacheReport], one_machine: bool) -> CacheReport:
 
 
 def client_record(
-    task: RoundTask, client: str, update: Update | None, problem: str | None, accepted: Accepted | None
+    task: RoundTask, client: str, update: ClientUpdate | None, problem: str | None, accepted: Accepted | None
 ) -> dict[str, Any]:
     """One client's part, counted or left out because of ``problem``; without an answer there is no more to tell."""
     record: dict[str, Any] = {

@@ -11,14 +11,14 @@ import torch
 from fedumm.adapters import AdapterState, Spec
 from fedumm.adapters.state import check_state, part, under
 from fedumm.aggregation import get_aggregator
-from fedumm.aggregation.base import Change, Contribution
+from fedumm.aggregation.base import BackboneDelta, ClientContribution
 from fedumm.aggregation.error import aggregation_error
 from fedumm.aggregation.export import merged
 from fedumm.aggregation.low_rank import LowRankSum
 from fedumm.config import FederateConfig
-from fedumm.federation.protocol.backbone_delta import packed_change, unpacked_change
-from fedumm.federation.protocol.client_view import travelling
-from fedumm.federation.protocol.messages import Parcel
+from fedumm.federation.protocol.backbone_delta import pack_backbone_delta, unpack_backbone_delta
+from fedumm.federation.protocol.client_view import communicated_tensors
+from fedumm.federation.protocol.messages import TensorPayload
 from fedumm.federation.protocol.transfer import Downlink
 from fedumm.federation.server.validation import Accepted
 from fedumm.privacy.mechanism import noisy_mean
@@ -37,16 +37,16 @@ _WEIGHTS: dict[str, Callable[[Accepted], float]] = {
 
 
 @dataclass(frozen=True)
-class News:
+class Broadcast:
     """What hosts have to be told before the next round; ``report`` is for the log."""
 
-    adapter: Parcel
+    adapter: TensorPayload
     change: bytes = b""
-    control: Parcel | None = None
+    control: TensorPayload | None = None
     report: dict[str, float | None] = field(default_factory=dict)
 
 
-class Combiner:
+class RoundAggregation:
     """Aggregator, wire and privacy of one run, and the global adapter as the hosts hold it.
 
     Args:
@@ -61,7 +61,7 @@ class Combiner:
     ) -> None:
         self.config, self.spec, self.scale, self.dp = config, spec, scale, dp
         self.aggregator = get_aggregator(config.aggregator).from_config(config)
-        self._link = Downlink(config.down, self.aggregator.keeps_basis, spec, adapter)
+        self._link = Downlink(config.down, self.aggregator.supports_deltas, spec, adapter)
         zeros = {name: torch.zeros_like(t) for name, t in adapter.items()} if config.scaffold else {}
         self._control = Downlink(config.down, True, spec, zeros)
         self._grown: dict[str, LowRankSum] = {}
@@ -73,51 +73,53 @@ class Combiner:
 
     def factors(self, round_number: int) -> frozenset[str]:
         """LoRA factors that are trained in a round."""
-        return frozenset(self.aggregator.trains(round_number))
+        return frozenset(self.aggregator.trainable_factors(round_number))
 
     def names(self, round_number: int) -> frozenset[str]:
         """Tensors that are trained in a round and travel."""
-        return frozenset(travelling(self.spec, self.factors(round_number) & self.aggregator.shares))
+        return frozenset(
+            communicated_tensors(self.spec, self.factors(round_number) & self.aggregator.communicated_factors)
+        )
 
-    def first(self) -> News:
+    def first(self) -> Broadcast:
         """For hosts of a new run: everybody starts from the first adapter as it arrives."""
-        return News(self._link.first())
+        return Broadcast(self._link.first())
 
-    def everything(self) -> News:
+    def everything(self) -> Broadcast:
         """For hosts of a resumed run, who hold nothing yet but the changes of the backbone."""
-        return News(self._link.whole(), control=self._control.whole() if self.config.scaffold else None)
+        return Broadcast(self._link.whole(), control=self._control.whole() if self.config.scaffold else None)
 
-    def nothing(self) -> News:
+    def nothing(self) -> Broadcast:
         """For hosts that are up to date."""
-        return News(self._link.nothing())
+        return Broadcast(self._link.nothing())
 
-    def combine(self, round_number: int, accepted: Sequence[Accepted], clients: int) -> News:
+    def combine(self, round_number: int, accepted: Sequence[Accepted], clients: int) -> Broadcast:
         """Aggregate a round of a run with ``clients`` clients."""
         begin = self.adapter
         self.aggregator.begin(begin, self.scale, derive(self.config.seed, "aggregate", round_number))
         for contribution in self._contributions(round_number, accepted):
             self.aggregator.add(contribution)
         delivery = self.aggregator.finish()
-        change = packed_change(delivery.change, self.config.down)
-        delivered = unpacked_change(change)
+        change = pack_backbone_delta(delivery.change, self.config.down)
+        delivered = unpack_backbone_delta(change)
         self._grow(delivered)
         parcel = self._link.send(delivery.adapter)
         error = None if self.dp else self._error(begin, accepted, delivered)
         report = {"aggregation_error": error, **delivery.report}
-        return News(parcel, change, self._next_control(accepted, clients), report)
+        return Broadcast(parcel, change, self._next_control(accepted, clients), report)
 
-    def _contributions(self, round_number: int, accepted: Sequence[Accepted]) -> Iterator[Contribution]:
+    def _contributions(self, round_number: int, accepted: Sequence[Accepted]) -> Iterator[ClientContribution]:
         if self.dp and self.dp.mode == "central":
-            yield Contribution("all", self._noisy(self.names(round_number), accepted, self.dp), 1.0, self.scale)
+            yield ClientContribution("all", self._noisy(self.names(round_number), accepted, self.dp), 1.0, self.scale)
             return
         yield from self._parts(accepted)
 
-    def _parts(self, accepted: Sequence[Accepted]) -> Iterator[Contribution]:
+    def _parts(self, accepted: Sequence[Accepted]) -> Iterator[ClientContribution]:
         weight = _WEIGHTS[self.config.weights]
         for one in accepted:
             client = one.update.client
             scale = self.scale if self.config.equal_ranks else self.config.scale_of(client)
-            yield Contribution(client, one.adapter(), weight(one), scale)
+            yield ClientContribution(client, one.adapter(), weight(one), scale)
 
     def _noisy(self, names: frozenset[str], accepted: Sequence[Accepted], dp: DPPlan) -> AdapterState:
         """The global adapter moved by the clipped, noisy mean of all updates: all that is ever used of them."""
@@ -126,13 +128,13 @@ class Combiner:
         move = noisy_mean(updates, dp.clip, dp.noise_multiplier, dp.expected, start)
         return {name: t + move[name] for name, t in start.items()}
 
-    def _error(self, begin: AdapterState, accepted: Sequence[Accepted], change: Change) -> float | None:
+    def _error(self, begin: AdapterState, accepted: Sequence[Accepted], change: BackboneDelta) -> float | None:
         """None where what clients keep to themselves is part of their updates."""
-        if self.aggregator.shares != frozenset("AB"):
+        if self.aggregator.communicated_factors != frozenset("AB"):
             return None
         return aggregation_error(begin, self.scale, self._parts(accepted), self.adapter, self.scale, change)
 
-    def _next_control(self, accepted: Sequence[Accepted], clients: int) -> Parcel | None:
+    def _next_control(self, accepted: Sequence[Accepted], clients: int) -> TensorPayload | None:
         """SCAFFOLD's c grows by the mean change of all clients' c_k, those included that did not take part."""
         if not self.config.scaffold:
             return None
@@ -142,7 +144,7 @@ class Combiner:
                 control[name] += change / clients
         return self._control.send(control)
 
-    def _grow(self, change: Change) -> None:
+    def _grow(self, change: BackboneDelta) -> None:
         for module, (left, right) in change.items():
             if module not in self._grown:
                 self._grown[module] = LowRankSum(left.shape[0], right.shape[1])
@@ -166,7 +168,7 @@ class Combiner:
         Returns:
             The adapter, its PEFT configuration, and the share of its energy that ``export_rank`` cut.
         """
-        if not self.aggregator.changes_backbone:
+        if not self.aggregator.updates_base_model:
             return self.adapter, dict(adapter_config), 0.0
         state, rank, cut = merged(self._grown, self.adapter, self.scale, self.config.export_rank)
         plain = {"r": rank, "lora_alpha": rank, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}}
@@ -191,4 +193,4 @@ class Combiner:
         self._control.held, self._control.residual = part(state, _CONTROL), part(state, _CONTROL_RESIDUAL)
         self.aggregator.load(part(state, _AGGREGATOR))
         for change in changes:
-            self._grow(unpacked_change(change))
+            self._grow(unpack_backbone_delta(change))

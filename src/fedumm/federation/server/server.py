@@ -20,15 +20,23 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.assignment import balanced, natural
 from fedumm.federation.option_rules import check_rules
-from fedumm.federation.protocol.backbone_delta import unpacked_change
+from fedumm.federation.protocol.backbone_delta import unpack_backbone_delta
 from fedumm.federation.protocol.client_view import client_start, scale_of, steps_of
 from fedumm.federation.protocol.initial_adapter import adapter_digest, check_alike, own_adapter_config
-from fedumm.federation.protocol.messages import HostReply, Ready, RoundTask, Setup, Sizes, Survey, Update
+from fedumm.federation.protocol.messages import (
+    ClientUpdate,
+    DataStats,
+    DataStatsRequest,
+    InitReply,
+    InitRequest,
+    RoundReply,
+    RoundTask,
+)
 from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.federation.server.data_stats import agreed, joined
 from fedumm.federation.server.metrics_records import client_record, features, folded_record, round_record, scores_record
 from fedumm.federation.server.outliers import judge, unusual
-from fedumm.federation.server.round_aggregation import Combiner, News
+from fedumm.federation.server.round_aggregation import Broadcast, RoundAggregation
 from fedumm.federation.server.sampling import Sampler, panel_of, sampler_for
 from fedumm.federation.server.score_validation import MOST_SAMPLES, check_test_parts, common_test_problem
 from fedumm.federation.server.selection import Selection
@@ -71,12 +79,12 @@ class Server:
         self.sampler = sampler or sampler_for(config, self._dp)
         self.round = 0
         self._checkpoint = Checkpoint(store.path / STATE)
-        self._combiner: Combiner | None = None
+        self._combiner: RoundAggregation | None = None
         self._adapter_config: dict[str, Any] = {}
-        self._news: News | None = None
+        self._news: Broadcast | None = None
         self._base = -1
         self._repeated = self._some_hold_nothing = False
-        self._counted: dict[str, int] = {}
+        self._last_accepted_round: dict[str, int] = {}
         self._digests: dict[str, str] = {}
         self._records = 0
         self._clients: dict[str, dict[str, Any]] = {}
@@ -92,16 +100,16 @@ class Server:
         return self._rounds.adapter
 
     @property
-    def _rounds(self) -> Combiner:
+    def _rounds(self) -> RoundAggregation:
         if self._combiner is None:
             raise FedummError("a round was asked for before the start")
         return self._combiner
 
-    def survey(self) -> Survey:
+    def survey(self) -> DataStatsRequest:
         """The first message, for every host."""
-        return Survey(self.roster)
+        return DataStatsRequest(self.roster)
 
-    def setup(self, answers: Mapping[str, Sizes]) -> Setup:
+    def setup(self, answers: Mapping[str, DataStats]) -> InitRequest:
         """The second one, from the hosts' answers to the first.
 
         Raises:
@@ -121,23 +129,23 @@ class Server:
         tests = {host: [0, 1] if own else [i, len(hosts)] for i, host in enumerate(hosts)}
         saved = self._checkpoint.load()
         changes = self._changes(saved[1]["round"]) if saved else []
-        return Setup(self.assignments, tests, hosts[0], changes)
+        return InitRequest(self.assignments, tests, hosts[0], changes)
 
     def _changes(self, rounds: int) -> list[bytes]:
         """What the backbone grew by in each of the first ``rounds`` rounds."""
-        if not get_aggregator(self.config.aggregator).changes_backbone:
+        if not get_aggregator(self.config.aggregator).updates_base_model:
             return []
         changes = self._checkpoint.changes(rounds)
         for number, change in enumerate(changes, start=1):
             try:
-                unpacked_change(change)
+                unpack_backbone_delta(change)
             except ValueError as error:
                 raise FedummError(
                     f"The change of round {number} is damaged ({error}): this run can't go on."
                 ) from error
         return changes
 
-    def start(self, answers: Mapping[str, Ready]) -> None:
+    def start(self, answers: Mapping[str, InitReply]) -> None:
         """Take in the hosts' answers to :meth:`setup`.
 
         Raises:
@@ -149,7 +157,7 @@ class Server:
         adapter = _first_adapter(first)
         self._adapter_config = own_adapter_config(answers, self.config)
         scale = scale_of(self._adapter_config, self.config)
-        self._combiner = Combiner(self.config, first.spec, adapter, scale, self._dp)
+        self._combiner = RoundAggregation(self.config, first.spec, adapter, scale, self._dp)
         self._news = self._combiner.first()
         self._test_rows = {host: answers[host].test_samples for host in sorted(answers, key=natural)}
         if not self.config.own_data:
@@ -192,7 +200,11 @@ class Server:
         self.round = facts["round"]
         self._selection.load(facts["best"])
         self._scores = {int(version): scores for version, scores in facts["scores"].items()}
-        self._counted, self._digests, self._records = facts["counted"], facts["digests"], facts["records"]
+        self._last_accepted_round, self._digests, self._records = (
+            facts["last_accepted_round"],
+            facts["digests"],
+            facts["records"],
+        )
         self._started = time.monotonic() - facts["elapsed"]
         try:
             self._rounds.load(tensors, self._changes(self.round))
@@ -208,7 +220,7 @@ class Server:
             "fingerprint": self._split[1],
             "best": self._selection.facts(),
             "scores": self._scores,
-            "counted": self._counted,
+            "last_accepted_round": self._last_accepted_round,
             "digests": self._digests,
             "elapsed": time.monotonic() - self._started,
             "records": self._records,
@@ -228,19 +240,30 @@ class Server:
         draw = self.round == 1 or not train or (every > 0 and (self.round - 1) % every == 0)
         news, base = self._told()
         factors = "".join(sorted(self._rounds.factors(self.round)))
-        since = {client: last for client, last in self._counted.items() if client in chosen | scorers}
+        last_accepted_round = {
+            client: last for client, last in self._last_accepted_round.items() if client in chosen | scorers
+        }
         return RoundTask(
-            self.round, train, news.adapter, self._on_hosts(chosen), draw, factors, news.change, news.control, since,
-            base, self._on_hosts(scorers),
-        )  # fmt: skip
+            round=self.round,
+            train=train,
+            adapter=news.adapter,
+            assignments=self._on_hosts(chosen),
+            draw=draw,
+            factors=factors,
+            change=news.change,
+            control=news.control,
+            last_accepted_round=last_accepted_round,
+            base_round=base,
+            scorers=self._on_hosts(scorers),
+        )
 
     def lost(self, hosts: Collection[str]) -> None:
         """Hosts that gave no answer: they may have been started again, and hold nothing."""
         self._some_hold_nothing |= bool(hosts)
 
-    def _told(self) -> tuple[News, int]:
+    def _told(self) -> tuple[Broadcast, int]:
         """What all hosts have to be told, and the round whose result they must hold for it; -1: any, or nothing."""
-        if self._some_hold_nothing and not self._rounds.aggregator.changes_backbone:
+        if self._some_hold_nothing and not self._rounds.aggregator.updates_base_model:
             self._some_hold_nothing = False
             return self._rounds.everything(), -1
         return (self._news, self._base) if self._news else (self._rounds.nothing(), self.round - 1)
@@ -259,10 +282,10 @@ class Server:
 
     def _last_scorers(self) -> Sequence[str]:
         """Who scores the last version. Clients with factors of their own save their adapters then."""
-        whole = self._rounds.aggregator.shares == frozenset("AB")
+        whole = self._rounds.aggregator.communicated_factors == frozenset("AB")
         return self._selection.panel if self._selection.panel is not None and whole else self.roster
 
-    def finish(self, task: RoundTask, answers: Mapping[str, HostReply]) -> None:
+    def finish(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> None:
         """Check, score, average and save one round.
 
         Raises:
@@ -271,7 +294,7 @@ class Server:
         self._news = None
         if folded := folded_record(task, answers.values()):
             self.store.record(folded)
-        updates: dict[str, Update] = {}
+        updates: dict[str, ClientUpdate] = {}
         for host, reply in answers.items():
             for text in reply.notes:
                 self.store.record({"event": "note", "round": task.round, "host": host, "text": text})
@@ -296,7 +319,7 @@ class Server:
         self._score(task, trained | self._scored(task, self._named(task.scorers), updates), test)
         self._aggregate(task, good, [reply.seconds for reply in answers.values()])
 
-    def _tests(self, task: RoundTask, answers: Mapping[str, HostReply]) -> list[Scores]:
+    def _tests(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> list[Scores]:
         """The hosts' scores of the common test set that can be."""
         good = []
         for host, reply in answers.items():
@@ -345,9 +368,9 @@ class Server:
         method = self._rounds.aggregator
         facts = Facts(
             epsilon=self._epsilon(version),
-            rank=config["r"] if method.changes_backbone else None,
+            rank=config["r"] if method.updates_base_model else None,
             cut=cut,
-            whole=method.shares == frozenset("AB"),
+            whole=method.communicated_factors == frozenset("AB"),
         )
         self.store.save_adapter(which, state, config, version, scores, facts)
 
@@ -363,7 +386,7 @@ class Server:
         """What ``rounds`` rounds have cost of privacy; None without a plan for it."""
         return self._dp.accountant.epsilon(rounds) if self._dp else None
 
-    def _accept(self, task: RoundTask, asked: list[str], updates: Mapping[str, Update]) -> list[Accepted]:
+    def _accept(self, task: RoundTask, asked: list[str], updates: Mapping[str, ClientUpdate]) -> list[Accepted]:
         """The updates that can be used, in the roster's order; every client's record is written."""
         good: dict[str, Accepted] = {}
         problems: dict[str, str] = {}
@@ -385,7 +408,9 @@ class Server:
             self.store.record({"event": "unusual", "round": task.round, "client": client, "text": text})
         return list(good.values())
 
-    def _scored(self, task: RoundTask, clients: Sequence[str], updates: Mapping[str, Update]) -> dict[str, Scores]:
+    def _scored(
+        self, task: RoundTask, clients: Sequence[str], updates: Mapping[str, ClientUpdate]
+    ) -> dict[str, Scores]:
         """What those say that had nothing to do but to score; a record is written of those who can't be believed."""
         scores = {}
         for client in clients:
@@ -410,9 +435,9 @@ class Server:
     def _aggregate(self, task: RoundTask, good: list[Accepted], seconds: list[float]) -> None:
         news = self._news = self._rounds.combine(task.round, good, len(self.roster))
         self._base = task.round - 1
-        self._counted |= {one.update.client: task.round for one in good}
+        self._last_accepted_round |= {one.update.client: task.round for one in good}
         self._digests |= {one.update.client: digest(one.update) for one in good}
-        if self._rounds.aggregator.changes_backbone:
+        if self._rounds.aggregator.updates_base_model:
             # Also an empty one: a try of this round that was cut off may have left another.
             self._checkpoint.save_change(task.round, news.change)
         now = time.monotonic()
@@ -453,7 +478,7 @@ class Server:
         )
 
 
-def _first_adapter(ready: Ready) -> AdapterState:
+def _first_adapter(ready: InitReply) -> AdapterState:
     """The adapter that everybody starts from.
 
     Raises:

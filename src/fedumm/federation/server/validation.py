@@ -17,8 +17,8 @@ from fedumm.adapters import AdapterState, Spec
 from fedumm.adapters.factors import factor_of, modules_of
 from fedumm.adapters.state import LARGEST
 from fedumm.compression.packing import unpack
-from fedumm.federation.protocol.messages import Update
-from fedumm.federation.protocol.transfer import unpacked_update
+from fedumm.federation.protocol.messages import ClientUpdate
+from fedumm.federation.protocol.transfer import unpack_update
 from fedumm.federation.server.score_validation import loss_problem, score_problem
 
 
@@ -64,7 +64,7 @@ class Accepted:
     (:func:`product_norm`), ``facing`` how far its factors A still point where they did (:func:`facing`).
     """
 
-    update: Update
+    update: ClientUpdate
     expected: Expected = field(repr=False)
     norm: float
     limit: float = math.inf
@@ -85,7 +85,7 @@ class Accepted:
         return {name: start[name] + (t - start[name]) * ratio for name, t in state.items()}
 
 
-def examine(update: Update | None, expected: Expected) -> Accepted:
+def examine(update: ClientUpdate | None, expected: Expected) -> Accepted:
     """Check everything about one update that needs no other.
 
     Raises:
@@ -112,19 +112,19 @@ def examine(update: Update | None, expected: Expected) -> Accepted:
     return Accepted(update, expected, norm, control_norm=control_norm, product=product, facing=cosine)
 
 
-def _check_losses(update: Update, expected: Expected) -> None:
+def _check_losses(update: ClientUpdate, expected: Expected) -> None:
     if not all(map(math.isfinite, (update.train_loss, *update.train_losses.values()))):
         raise RejectedError("its training loss is NaN or infinite: lower --lr")
     if problem := loss_problem({"": update.train_loss, **update.train_losses}, expected.unit):
         raise RejectedError(problem)
 
 
-def digest(update: Update) -> str:
+def digest(update: ClientUpdate) -> str:
     """Tells an update's tensors from others."""
     return hashlib.blake2b(update.adapter + update.control, digest_size=16).hexdigest()
 
 
-def examine_scores(update: Update | None, expected: Expected) -> Update:
+def examine_scores(update: ClientUpdate | None, expected: Expected) -> ClientUpdate:
     """Check what is there without training: round and scores.
 
     Raises:
@@ -146,14 +146,14 @@ def examine_scores(update: Update | None, expected: Expected) -> Update:
     return update
 
 
-def _decoded(update: Update, expected: Expected) -> AdapterState:
+def _decoded(update: ClientUpdate, expected: Expected) -> AdapterState:
     try:
-        return unpacked_update(expected.start, update.adapter, expected.wire, expected.keep, expected.spec)
+        return unpack_update(expected.start, update.adapter, expected.wire, expected.keep, expected.spec)
     except ValueError as error:
         raise RejectedError(str(error)) from error
 
 
-def _check_names(state: Mapping[str, torch.Tensor], update: Update, expected: Expected) -> None:
+def _check_names(state: Mapping[str, torch.Tensor], update: ClientUpdate, expected: Expected) -> None:
     left = set(update.untrained)
     if not state or left - expected.names:
         raise RejectedError("it does not say what it trained")
@@ -171,7 +171,7 @@ def _check_values(state: Mapping[str, torch.Tensor]) -> None:
             raise RejectedError(f"{name} holds {what} values")
 
 
-def _checked_control(update: Update, expected: Expected) -> float:
+def _checked_control(update: ClientUpdate, expected: Expected) -> float:
     """The norm of control variates that may be there."""
     if bool(update.control) != expected.control:
         raise RejectedError("it has no control variates" if expected.control else "nobody asked for control variates")

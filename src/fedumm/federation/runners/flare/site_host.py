@@ -21,7 +21,7 @@ from typing import Any
 from fedumm.config import FederateConfig
 from fedumm.errors import PublicError
 from fedumm.federation.client.redaction import withheld
-from fedumm.federation.protocol.messages import HostError, Message, RoundTask, Setup, Survey
+from fedumm.federation.protocol.messages import DataStatsRequest, HostError, InitRequest, Message, RoundTask
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.runners.flare.environment import child_environment, python_command
 from fedumm.federation.runners.flare.framing import receive, send
@@ -84,7 +84,7 @@ class SiteHost:
                 if isinstance(answer := self._ask(known), HostError):
                     raise PublicError(answer.message)
         answer = self._ask(message)
-        if isinstance(message, Survey | Setup):
+        if isinstance(message, DataStatsRequest | InitRequest):
             self._before_rounds[type(message)] = message
         if isinstance(message, RoundTask):
             self._answered = message.round
