@@ -12,7 +12,7 @@ import torch
 from fedumm.backends import registry
 from fedumm.federation.runners.in_process import run_in_process
 from fedumm.report.run_folder import RunFolder, create, read_records
-from toy import Run, toy_config
+from support.toy import Run, toy_config
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedumm.aggregation.base import AggregationResult, ClientContribution
 from fedumm.aggregation.error import aggregation_error
-from lora_round import (
+from support.lora_round import (
     RANK,
     SCALE,
     adapter,

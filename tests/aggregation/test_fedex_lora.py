@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedumm.adapters import spec_of
 from fedumm.aggregation.base import ClientContribution
-from lora_round import (
+from support.lora_round import (
     SCALE,
     SHAPES,
     adapter,

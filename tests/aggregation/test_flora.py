@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fedumm.adapters import spec_of
 from fedumm.aggregation.initial import initial_a
-from lora_round import (
+from support.lora_round import (
     RANK,
     SCALE,
     SHAPES,

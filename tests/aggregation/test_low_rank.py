@@ -20,7 +20,7 @@ from fedumm.aggregation.low_rank import (
     shortened,
     stack,
 )
-from lora_round import array, best_of_rank
+from support.lora_round import array, best_of_rank
 
 
 def pair(seed: int, out: int, into: int, q: int) -> LowRank:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fedumm.adapters import spec_of
 from fedumm.adapters.factors import at_rank
 from fedumm.aggregation.base import ClientContribution
-from lora_round import (
+from support.lora_round import (
     RANK,
     SCALE,
     SHAPES,

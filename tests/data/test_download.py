@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 import fedumm
-import hub_child
-from hub_repositories import EVAL, EVAL_LAYOUT, MODEL, ROWS, TRAIN, TRAIN_LAYOUT, card, child_env, shards
-from hub_server import HubServer, closed_port
+from support import hub_child
+from support.hub_repositories import EVAL, EVAL_LAYOUT, MODEL, ROWS, TRAIN, TRAIN_LAYOUT, card, child_env, shards
+from support.hub_server import HubServer, closed_port
 
 ROOT = Path(__file__).parents[2]
 HPC = (ROOT / "docs" / "hpc.md").read_text(encoding="utf-8")

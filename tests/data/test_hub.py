@@ -20,8 +20,8 @@ import pytest
 from datasets import Dataset, Image
 
 import fedumm
-import hub_child
-from hub_repositories import (
+from support import hub_child
+from support.hub_repositories import (
     EVAL,
     EVAL_LAYOUT,
     MODEL,
@@ -34,7 +34,7 @@ from hub_repositories import (
     folder_of_images,
     shards,
 )  # fmt: skip
-from hub_server import HubServer, Reply, black_hole, closed_port
+from support.hub_server import HubServer, Reply, black_hole, closed_port
 
 CANONICAL = [
     "answer_type",

@@ -27,8 +27,8 @@ from fedumm.report.run_folder import read_records
 from fedumm.training.backbone import load_backbone
 from fedumm.training.data import load_splits
 from fedumm.training.trainer import train_epochs
-from lora_toy_backend import LAYERS, frozen_toy
-from toy import LORA_TOY, Driven, lora_options, toy_config
+from support.lora_toy_backend import LAYERS, frozen_toy
+from support.toy import LORA_TOY, Driven, lora_options, toy_config
 
 ONE = {"host-1": ["site-1", "site-2", "site-3"]}
 TWO = {"host-1": ["site-3", "site-1"], "host-2": ["site-2"]}

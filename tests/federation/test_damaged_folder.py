@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from commands import BACKEND, federate, flags, prepare
 from fedumm.errors import FedummError
 from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.federation.server.checkpoint_facts import checked
 from fedumm.report.run_folder import RunFolder, read_records
-from toy import toy_config
+from support.commands import BACKEND, federate, flags, prepare
+from support.toy import toy_config
 
 DEEP = "[" * 100_000
 ODD: list[Any] = [None, True, -2, 10**400, 1.5, "x", [], ["x"], {}, {"x": {"x": None}}, {"x": 1}]

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands import federate, flags, prepare, records, results
 from fedumm.federation.assignment import client_names
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import ClientUpdate
@@ -21,8 +20,9 @@ from fedumm.federation.server.round_aggregation import RoundAggregation
 from fedumm.federation.server.validation import Accepted, Expected, norm_between
 from fedumm.report.run_folder import read_records
 from fedumm.shell import command_line
-from hostile import CASES, CONTROL, FORGED, REASONS
-from toy import LORA_TOY, Driven, lora_options, toy_config
+from support.commands import federate, flags, prepare, records, results
+from support.hostile import CASES, CONTROL, FORGED, REASONS
+from support.toy import LORA_TOY, Driven, lora_options, toy_config
 
 BACKEND = str(LORA_TOY.with_name("hostile_backend.py"))
 QUICK = {"backend_file": BACKEND, "max_train_samples": 40}

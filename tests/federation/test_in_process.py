@@ -21,7 +21,7 @@ from fedumm.federation.protocol.messages import DataStats, HostError, Message, R
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import RunFolder, read_records
-from toy import TOY, Run, toy_config
+from support.toy import TOY, Run, toy_config
 
 
 def of(records: Sequence[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:

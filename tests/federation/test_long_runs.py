@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from commands import federate, flags, prepare
 from fedumm.report.figures import for_rounds_figure, rounds_table, scored_on
 from fedumm.report.run_folder import METRICS, ROUNDS, RunFolder, read_records
-from toy import toy_config
+from support.commands import federate, flags, prepare
+from support.toy import toy_config
 
 CLIENTS, ROUND_COUNT = 300, 40
 

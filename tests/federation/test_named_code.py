@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from commands import BACKEND, JOB, federate, flags, go_on, prepare, results
 from fedumm.backends.registry import available_backends
 from fedumm.errors import FedummError
 from fedumm.federation.protocol.messages import DataStatsRequest, HostError
 from fedumm.federation.runners.flare.site_host import SiteHost
 from fedumm.report.backend_file import DIGEST, check_digest
 from fedumm.report.run_folder import read_records
-from toy import LORA_TOY, lora_options, toy_config
+from support.commands import BACKEND, JOB, federate, flags, go_on, prepare, results
+from support.toy import LORA_TOY, lora_options, toy_config
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from fedumm.federation.server.data_stats import joined
 from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import PARTITION, read_records
 from fedumm.training.data import label_counts, partition_for
-from toy import PlainFolder, lora_options, toy_config
+from support.toy import PlainFolder, lora_options, toy_config
 
 SITES = ("site-1", "site-2")
 ROWS = {"site-1": 60, "site-2": 36}

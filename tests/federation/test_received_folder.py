@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from commands import BACKEND, federate, flags, go_on, prepare, results
 from fedumm.adapters.folder import mend_folder
 from fedumm.errors import FedummError
 from fedumm.generation.folder import DrawnFolder
 from fedumm.output import check_plain
+from support.commands import BACKEND, federate, flags, go_on, prepare, results
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from commands import BACKEND, JOB, federate, flags, go_on, prepare, records, results
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import Message, RoundTask
 from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.report.run_folder import create, read_records
-from processes import processes_of, wait_for
-from toy import LORA_TOY, lora_options, toy_config
+from support.commands import BACKEND, JOB, federate, flags, go_on, prepare, records, results
+from support.processes import processes_of, wait_for
+from support.toy import LORA_TOY, lora_options, toy_config
 
 CASES: dict[str, dict[str, Any]] = {
     "fedavg": {},

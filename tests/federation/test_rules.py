@@ -9,7 +9,7 @@ import pytest
 from fedumm.cli.main import run
 from fedumm.errors import FedummError
 from fedumm.federation.option_rules import check_rules
-from toy import toy_config
+from support.toy import toy_config
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"lora_r": "8,site-1=4"}, "--aggregator fedavg needs one --lora_r .* do without: flora, svd"),

@@ -12,7 +12,12 @@ from PIL import Image
 
 from fedumm.cli.main import main
 
-PAINTER = ["--model_backend", "painter", "--backend_file", str(Path(__file__).parents[1] / "painter_backend.py")]
+PAINTER = [
+    "--model_backend",
+    "painter",
+    "--backend_file",
+    str(Path(__file__).parents[1] / "support" / "painter_backend.py"),
+]
 GENEVAL = ["geneval", *PAINTER, "--num_prompts", "6", "--num_images", "3", "--batch_size", "4"]
 
 

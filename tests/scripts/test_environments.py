@@ -13,7 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-STAND_IN = ROOT / "tests" / "conda_stand_in.sh"
+STAND_IN = ROOT / "tests" / "support" / "conda_stand_in.sh"
 BACKENDS = ("blip", "januspro")
 
 # Stands for `python3 -m venv` and for the Python that it makes, which would take minutes to fill.

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STAND_IN = ROOT / "tests" / "conda_stand_in.sh"
+STAND_IN = ROOT / "tests" / "support" / "conda_stand_in.sh"
 LAUNCHERS = {"blip": "FEDUMM_ENV_BLIP", "januspro": "FEDUMM_ENV_JANUSPRO"}
 REPORT = """
 import json, os, sys

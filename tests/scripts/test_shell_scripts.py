@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from needed import needed
+from support.needed import needed
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("scripts", "src/fedumm", "tests")

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from commands import results
 from fedumm.report.run_folder import read_records
-from needed import needed
-from processes import processes_of
-from slurm_cluster import PROGRAMS, SlurmCluster
+from support.commands import results
+from support.needed import needed
+from support.processes import processes_of
+from support.slurm_cluster import PROGRAMS, SlurmCluster
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--cpus-per-task=1", "--mem=4G")

@@ -18,7 +18,7 @@ from fedumm.errors import FedummError
 from fedumm.training.backbone import Backbone, load_backbone, pick_dtype
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.trainer import train_epochs
-from toy import TOY, toy_config
+from support.toy import TOY, toy_config
 
 CPU = torch.device("cpu")
 COLUMNS = ("image", "question", "multiple_choice_answer", "answers")
