@@ -23,7 +23,7 @@ class Registry(Generic[T]):
     Args:
         kind: what a thing is called in messages, such as ``aggregator``.
         group: entry point group, such as ``fedumm.aggregators``.
-        shipped: name to the module that holds the thing, in a variable that ``find`` knows or that the module registers.
+        shipped: name to the module that holds the thing, or registers it on import.
         find: takes a thing out of a shipped module; None: the module registers it on import.
         check: raises :class:`FedummError` for what is no such thing, and returns what is to be kept.
 
