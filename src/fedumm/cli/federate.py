@@ -30,25 +30,32 @@ def main(argv: list[str], prog: str) -> int:
     add_options(parser, FederateConfig)
     parsed = parser.parse_args(argv)
     config = _config(parsed)
-    runners = [name for name in RUNNERS if getattr(config, name)]
-    if not runners:
+    if not any(getattr(config, name) for name in RUNNERS):
         raise FedummError(NO_RUNNER.format(prog=prog))
+    checked = check(config)
+    if checked is None:
+        print(f"The run in {folder_for(config)} is finished.")
+        return 0
+    from fedumm.federation.runners.launch import export, run
+
+    if checked.export_dir:
+        return export(checked)
+    return run(checked, shlex.join([*prog.split(), *argv]))
+
+
+def check(config: FederateConfig) -> FederateConfig | None:
+    """``config`` as it is to be run; None if the run that it names is finished.
+
+    Raises:
+        FedummError: something that can be known before any long work would stop the run.
+    """
+    runners = [name for name in RUNNERS if getattr(config, name)]
     if len(runners) > 1:
         raise FedummError(f"--{runners[0]} and --{runners[1]} exclude each other.")
     check_model(config)
     _check_rules(config)
     _check_places(config)
-    if config.resume_if_exists:
-        going_on = started_or_resumed(config)
-        if going_on is None:
-            print(f"The run in {folder_for(config)} is finished.")
-            return 0
-        config = going_on
-    from fedumm.federation.runners.launch import export, run
-
-    if config.export_dir:
-        return export(config)
-    return run(config, shlex.join([*prog.split(), *argv]))
+    return started_or_resumed(config) if config.resume_if_exists else config
 
 
 def _config(parsed: argparse.Namespace) -> FederateConfig:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedumm.cli.options import Parser, add_options, check_caches, check_model, config_from
 from fedumm.config import CentralConfig, write_yaml
 from fedumm.stopping import exit_status
+
+if TYPE_CHECKING:
+    from fedumm.training.centralized import CentralResult
 
 DESCRIPTION = """Centralised baseline: the same training with all data in one place.
 
@@ -21,16 +25,22 @@ def main(argv: list[str], prog: str) -> int:
     parser = Parser(prog=prog, description=DESCRIPTION)
     add_options(parser, CentralConfig)
     config = config_from(parser.parse_args(argv), CentralConfig)
-    check_model(config)
-    check_caches(config)
     try:
-        return _run(config, shlex.join([*prog.split(), *argv]))
+        train(config, shlex.join([*prog.split(), *argv]))
+        return 0
     except KeyboardInterrupt as stop:
         print(f"\n{prog}: stopped. Nothing is saved before the end: the same command starts again.", file=sys.stderr)
         return exit_status(stop)
 
 
-def _run(config: CentralConfig, command: str) -> int:
+def train(config: CentralConfig, command: str) -> CentralResult:
+    """Train, and save the adapter in ``config.output_dir`` with the ``command`` that repeats it.
+
+    Raises:
+        FedummError: bad options, data or model, or the loss is no longer a number.
+    """
+    check_model(config)
+    check_caches(config)
     from fedumm.adapters.folder import save_folder
     from fedumm.adapters.origin import Origin
     from fedumm.backends import load_backend_file
@@ -62,4 +72,4 @@ def _run(config: CentralConfig, command: str) -> int:
     for task in after:
         console.line(f"{NAMES[task]}: untrained {score_text(before.get(task))}, trained {score_text(after[task])}")
     console.line(f"Adapter: {output / 'adapter'}")
-    return 0
+    return result

@@ -1,0 +1,92 @@
+"""The commands as Python functions: their keywords are the options of ``fedumm federate`` and ``fedumm train``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedumm.cli import federate as federate_command
+from fedumm.cli import train as train_command
+from fedumm.cli.options import with_absolute_paths
+from fedumm.cli.resume import RUNNERS, resumed
+from fedumm.config import CentralConfig, FederateConfig, from_mapping
+from fedumm.errors import FedummError
+from fedumm.report.run import Run, load_run
+from fedumm.report.run_folder import folder_for
+
+if TYPE_CHECKING:
+    from fedumm.training.centralized import CentralResult
+
+__all__ = ["Run", "federate", "load_run", "train"]
+
+
+def federate(**options: Any) -> Run:
+    """Train one adapter with many clients, as ``fedumm federate`` does, in this process unless ``simulator=True``.
+
+    Progress is shown as by the command; the run folder holds the same files.
+
+    Args:
+        options: those of ``fedumm federate``, by name.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        FedummError: an option, the data or the model is no good; the message says what to do.
+        KeyboardInterrupt: it was stopped; ``federate(resume=NAME)`` goes on.
+
+    Example:
+        >>> run = fedumm.federate(model_backend="blip_vqa", model_name_or_path="tiny", num_clients=4)  # doctest: +SKIP
+        >>> run.best["test"], run.adapter()  # doctest: +SKIP
+    """
+    config = _federate_config(options)
+    if config.export_dir:
+        raise FedummError("A job for real sites is exported by the command: fedumm federate --export_dir DIR.")
+    # A run without a name is called by the time: asked for once, so that what is run is what is read.
+    config = replace(config, name=str(folder_for(config)))
+    checked = federate_command.check(config)
+    if checked is not None:
+        from fedumm.federation.runners.launch import run
+
+        if run(checked, _command("federate", options)):
+            raise KeyboardInterrupt
+    return load_run(Path(config.name))
+
+
+def train(**options: Any) -> CentralResult:
+    """Train on all data in one place, as ``fedumm train`` does: the baseline.
+
+    Args:
+        options: those of ``fedumm train``, by name.
+
+    Returns:
+        The adapter, its configuration, and the scores before and after; they are saved in ``output_dir``, too.
+
+    Raises:
+        FedummError: an option, the data or the model is no good.
+    """
+    config = with_absolute_paths(from_mapping(CentralConfig, options, "options"))
+    return train_command.train(config, _command("train", options))
+
+
+def _federate_config(options: Mapping[str, Any]) -> FederateConfig:
+    if options.get("resume"):
+        return resumed(options)
+    runner = {} if any(options.get(name) for name in RUNNERS) else {"in_process": True}
+    return with_absolute_paths(from_mapping(FederateConfig, {**options, **runner}, "options"))
+
+
+def _command(name: str, options: Mapping[str, Any]) -> str:
+    """What does the same in a shell; it stands in the run's ``config.yaml``."""
+    words: list[str] = []
+    for option, value in options.items():
+        if isinstance(value, bool):
+            words += [f"--{option}"] if value else []
+        else:
+            words += [f"--{option}", str(value)]
+    if name == "federate" and not any(options.get(runner) for runner in (*RUNNERS, "resume")):
+        words.append("--in_process")
+    return shlex.join(["fedumm", name, *words])
