@@ -1,0 +1,105 @@
+"""``import fedumm``: quick to import, and the functions do what the commands do."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fedumm
+from fedumm.config import command_of
+from support.commands import federate, prepare, records, results
+from support.toy import lora_options, toy_config
+
+
+def options(folder: Path, **more: Any) -> dict[str, Any]:
+    """What a run of two rounds is given: only what is no default."""
+    config = toy_config(**lora_options(name=str(folder), in_process=False, **more))
+    return {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
+
+
+def test_importing_it_imports_no_library() -> None:
+    heavy = ("torch", "transformers", "datasets", "numpy", "nvflare", "rich", "pydantic", "yaml")
+    code = f"import sys, fedumm; dir(fedumm); fedumm.FedummError; print([m for m in {heavy} if m in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", fedumm.__all__)
+def test_what_it_offers_is_there_and_described(name: str) -> None:
+    found = getattr(fedumm, name)
+    assert found.__doc__
+    assert name in dir(fedumm)
+
+
+def test_a_name_that_it_lacks_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'federated'"):
+        fedumm.federated  # noqa: B018
+
+
+def test_a_run_is_that_of_the_command_which_stands_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(monkeypatch)
+    run = fedumm.federate(**options(tmp_path / "api"))
+    words = shlex.split(command_of((run.path / "config.yaml").read_text(encoding="utf-8")))
+    assert words[:2] == ["fedumm", "federate"]
+    assert federate(*words[2:], "--name", tmp_path / "command") == 0
+    assert results(run.path) == results(tmp_path / "command")
+    assert records(run.path) == records(tmp_path / "command")
+
+
+def test_what_a_run_offers_is_what_its_folder_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(monkeypatch)
+    run = fedumm.federate(**options(tmp_path / "run"))
+    assert [one["round"] for one in run.rounds] == [1, 2]
+    assert [(one["round"], one["client"]) for one in run.clients] == [
+        (r, f"site-{k}") for r in (1, 2) for k in (1, 2, 3)
+    ]
+    assert run.best["round"] == run.rounds[-1]["best_round"] or run.best["round"] == 2
+    assert run.adapter("last") == tmp_path / "run" / "adapter" / "last"
+    assert fedumm.load_run(tmp_path / "run") == run
+    with pytest.raises(fedumm.FedummError, match="no adapter 'first'"):
+        run.adapter("first")
+
+
+def test_a_run_can_be_given_more_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(monkeypatch)
+    begun = fedumm.federate(**options(tmp_path / "longer", num_rounds=1))
+    longer = fedumm.federate(resume=str(tmp_path / "longer"), num_rounds=2, backend_file=begun_backend())
+    assert (len(begun.rounds), len(longer.rounds)) == (1, 2)
+    straight = fedumm.federate(**options(tmp_path / "straight"))
+    assert results(longer.path) == results(straight.path)
+
+
+def begun_backend() -> str:
+    """Code is named again by whoever goes on."""
+    return str(lora_options()["backend_file"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"num_client": 3}, "Did you mean 'num_clients'"),
+        ({"num_clients": 0}, "--num_clients must be positive"),
+        ({"export_dir": "jobs"}, "fedumm federate --export_dir"),
+        ({"resume": "nowhere"}, "there is no run in that folder"),
+    ],
+)
+def test_bad_options_are_one_clear_error_and_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(fedumm.FedummError, match=said):
+        fedumm.federate(**(wrong if "resume" in wrong else options(tmp_path / "run") | wrong))
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_run_is_read_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(fedumm.FedummError, match="there is no run in that folder"):
+        fedumm.load_run(tmp_path)
