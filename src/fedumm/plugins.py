@@ -22,7 +22,7 @@ _loaded: dict[str, tuple[str, list[Registration]]] = {}
 
 def plugin_files(joined: str) -> tuple[str, ...]:
     """The files of a value of ``--plugin``, in which they are joined as in ``PATH``."""
-    return tuple(filter(None, joined.split(os.pathsep)))
+    return tuple(os.path.expanduser(file) for file in joined.split(os.pathsep) if file)
 
 
 def load_plugins(files: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from fedumm.texts import one_line
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+_MISSING = object()
 
 
 class Registry(Generic[T]):
@@ -58,13 +59,13 @@ class Registry(Generic[T]):
     @overload
     def register(self, name: str) -> Callable[[Item], Item]: ...
 
-    def register(self, name: str, item: Any = None) -> Any:
+    def register(self, name: str, item: Any = _MISSING) -> Any:
         """Make ``item`` known as ``name``; without ``item``, a decorator. A later registration replaces an earlier one.
 
         Raises:
             FedummError: ``item`` is no such thing.
         """
-        if item is None:
+        if item is _MISSING:
             return lambda decorated: self.register(name, decorated)
         kept = self._checked(name, item)
         if self._is_shipped(name, item):

@@ -33,7 +33,6 @@ def main(argv: list[str], prog: str) -> int:
 def _run(config: CentralConfig, command: str) -> int:
     from fedumm.adapters.folder import save_folder
     from fedumm.adapters.origin import Origin
-    from fedumm.backends import load_backend_file
     from fedumm.metrics.evaluation import summary
     from fedumm.report.card import central_card
     from fedumm.report.console import RunConsole
@@ -45,8 +44,6 @@ def _run(config: CentralConfig, command: str) -> int:
     check_output(output)
     if config.num_workers:
         leave_room_for_sockets()
-    if config.backend_file:
-        load_backend_file(config.backend_file)
     console = RunConsole()
     with console:
         result = train_centrally(
