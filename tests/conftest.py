@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from fedumm.backends import registry
 from fedumm.federation.runners.in_process import run_in_process
+from fedumm.registry import REGISTRIES
 from fedumm.report.run_folder import RunFolder, create, read_records
 from support.toy import Run, toy_config
 
@@ -29,11 +29,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _forget_backends() -> Iterator[None]:
-    """What a test registers is gone after it; shipped backends register once, on import."""
+def _forget_registrations() -> Iterator[None]:
+    """What a test registers is gone after it."""
     yield
-    for name in registry._registered.keys() - registry.SHIPPED:
-        del registry._registered[name]
+    for registry in REGISTRIES:
+        for name in registry.own():
+            registry.forget(name)
 
 
 @pytest.fixture

@@ -49,11 +49,9 @@ def test_how_to_use_the_adapter_can_be_pasted(name: str) -> None:
 
 
 def test_the_cards_commands_can_be_pasted_in_its_folder() -> None:
-    config = FederateConfig(model_backend="b", task="unified", backend_file="/srv/my backends/it's.py")
+    config = FederateConfig(model_backend="b", task="unified", plugin="/srv/my backends/it's.py")
     (block,) = re.findall(r"```\n(.*?)```", federated_card(config, 1, {}, "run"), re.DOTALL)
-    assert [shlex.split(line)[-4:] for line in block.splitlines()] == 2 * [
-        ["--adapter", ".", "--backend_file", "it's.py"]
-    ]
+    assert [shlex.split(line)[-4:] for line in block.splitlines()] == 2 * [["--adapter", ".", "--plugin", "it's.py"]]
 
 
 def test_a_card_is_one_table_whatever_names_hold() -> None:

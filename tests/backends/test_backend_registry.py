@@ -1,4 +1,4 @@
-"""Backends by name: shipped, from a file, from an installed package; what is wrong with one is said in words."""
+"""Backends by name: shipped, a user's own, from an installed package; what is wrong with one is said in words."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedumm.backends import available_backends, get_backend, load_backend_file, register_backend, registry
+from fedumm.backends import available_backends, get_backend, register_backend
 from fedumm.backends.protocol import REQUIRED_METHODS
+from fedumm.backends.registry import BACKENDS, check_backend_name
 from fedumm.errors import FedummError
 
 # What the original program asked of a backend; a backend written for it must be accepted.
@@ -36,24 +37,13 @@ def backend(*without: str) -> SimpleNamespace:
 
 @pytest.fixture(autouse=True)
 def only_shipped_backends() -> Iterator[None]:
-    """Forget what other tests have registered, and afterwards what this one has."""
-    known, modules = dict(registry._registered), set(sys.modules)
-    registry._registered.clear()
+    """Forget what entry points of other tests have given, and afterwards what this one's have."""
+    modules = set(sys.modules)
     yield
-    registry._registered.clear()
-    registry._registered.update(known)
+    BACKENDS._loaded.pop("acme", None)
     for name in set(sys.modules) - modules:
-        if name.startswith(("fedumm_backend_", "acme_")):
+        if name.startswith("acme_"):
             del sys.modules[name]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str], str]:
-    def write_file(text: str) -> str:
-        (tmp_path / "mine.py").write_text(text)
-        return str(tmp_path / "mine.py")
-
-    return write_file
 
 
 @pytest.fixture
@@ -97,6 +87,14 @@ def test_an_attribute_that_is_no_method_counts_as_missing() -> None:
         register_backend("mine", mine)
 
 
+def test_a_class_may_be_decorated() -> None:
+    @register_backend("mine")
+    class Mine:
+        vars().update({m: lambda self, *_: None for m in METHODS})
+
+    assert isinstance(get_backend("mine"), Mine)
+
+
 def test_a_later_registration_replaces_an_earlier_one() -> None:
     first, second = backend(), backend()
     register_backend("mine", first)
@@ -116,59 +114,7 @@ def test_an_unknown_name_lists_what_is_there_and_the_nearest(name: str, nearest:
     assert message.startswith(f"Unknown backend {name!r}. Available: blip_vqa, januspro, my_model.")
     assert ("Did you mean" in message) == bool(nearest)
     assert not nearest or f"Did you mean {nearest!r}?" in message
-    assert "--backend_file" in message
-
-
-class TestFile:
-    def test_registers_a_backend_that_can_be_used(self, write: Callable[[str], str]) -> None:
-        load_backend_file(write(REGISTERS + "register_backend('mine', Mine())"))
-        assert get_backend("mine").hf_dataset_name() == "hf_dataset_name"
-
-    def test_its_classes_can_be_found_again_by_a_worker_process(self, write: Callable[[str], str]) -> None:
-        """Pickle looks a class up by its module's name."""
-        load_backend_file(write(REGISTERS + "register_backend('mine', Mine())"))
-        kind = type(get_backend("mine"))
-        assert getattr(sys.modules[kind.__module__], kind.__qualname__) is kind
-
-    def test_may_be_loaded_again(self, write: Callable[[str], str]) -> None:
-        path = write(REGISTERS + "register_backend('mine', Mine())")
-        load_backend_file(path)
-        first = get_backend("mine")
-        load_backend_file(path)
-        assert get_backend("mine") is not first
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("import no_such_library\n", r"failed: ModuleNotFoundError: No module named 'no_such_library'"),
-            ("def broken(:\n", r"failed: SyntaxError: "),
-            ("raise RuntimeError('no licence')\n", r"failed: RuntimeError: no licence"),
-            ("", r"registered nothing: end it with register_backend\(name, backend\)"),
-            (BACKEND_CLASS, r"registered nothing"),
-        ],
-    )
-    def test_that_does_not_register_says_why_with_its_path(
-        self, text: str, message: str, write: Callable[[str], str]
-    ) -> None:
-        path = write(text)
-        with pytest.raises(FedummError, match=message) as refusal:
-            load_backend_file(path)
-        assert str(refusal.value).startswith(f"--backend_file {path} ")
-
-    def test_with_an_incomplete_backend_names_the_methods(self, write: Callable[[str], str]) -> None:
-        path = write("from fedumm.backends import register_backend\nregister_backend('mine', object())\n")
-        with pytest.raises(FedummError, match=r"^Backend 'mine' lacks the method\(s\) build_model_and_processor, "):
-            load_backend_file(path)
-
-    @pytest.mark.parametrize("name", ["nowhere.py", ".", "sub/nowhere.py"])
-    def test_that_is_missing_is_named(self, name: str, tmp_path: Path) -> None:
-        with pytest.raises(FedummError, match="no such file"):
-            load_backend_file(str(tmp_path / name))
-
-    def test_that_is_no_python_file_is_named(self, tmp_path: Path) -> None:
-        (tmp_path / "mine.txt").write_text(REGISTERS)
-        with pytest.raises(FedummError, match="not a Python file"):
-            load_backend_file(str(tmp_path / "mine.txt"))
+    assert "--plugin" in message
 
 
 class TestEntryPoint:
@@ -177,7 +123,7 @@ class TestEntryPoint:
     ) -> None:
         installed(BACKEND_CLASS, "acme = acme_backend:Mine")
         assert available_backends() == ["acme", "blip_vqa", "januspro"]
-        registry.check_backend_name("acme")
+        check_backend_name("acme")
         assert "acme_backend" not in sys.modules
         assert get_backend("acme").hf_train_split() == "hf_train_split"
         assert get_backend("acme") is get_backend("acme")

@@ -104,7 +104,7 @@ def test_nobody_elses_options_are_taken_and_no_file_of_theirs_is_run(
 ) -> None:
     """A ``config.yaml`` beside the copy, of another run or of somebody who wants to run code here."""
     Path("other.py").write_text("open('ran', 'w').close()\n")
-    Path("config.yaml").write_text(f"model_backend: januspro\nlora_r: 7\nbackend_file: {Path('other.py').resolve()}\n")
+    Path("config.yaml").write_text(f"model_backend: januspro\nlora_r: 7\nplugin: {Path('other.py').resolve()}\n")
     assert ask() == 0
     assert not Path("ran").exists()
     (copied / ORIGIN).unlink()
@@ -115,15 +115,15 @@ def test_nobody_elses_options_are_taken_and_no_file_of_theirs_is_run(
     assert ask("--model_backend", "blip_vqa", "--model_name_or_path", "tiny") == 0
 
 
-def test_a_backend_file_is_run_only_if_the_user_names_it(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plugin_is_run_only_if_the_user_names_it(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = Path("bad.py").resolve()
     bad.write_text("open('ran', 'w').close()\n")
     for named in ("bad.py", str(bad), "./bad.py"):
-        change(copied / ORIGIN, backend_file=named)
+        change(copied / ORIGIN, plugin=named)
         assert ask() == 2
-        assert "is run only if you name it: --backend_file FILE" in one_line(capsys)
+        assert "is run only if you name it: --plugin FILE" in one_line(capsys)
         assert not Path("ran").exists()
-    assert ask("--backend_file", "bad.py") == 2
+    assert ask("--plugin", "bad.py") == 2
     assert Path("ran").exists()
 
 
@@ -277,7 +277,7 @@ def test_all_adapters_of_a_run_know_their_model(run_toy: Run) -> None:
     for adapter in (folder / "adapter" / "best", folder / "adapter" / "last", *own):
         origin = read_origin(adapter)
         assert origin == Origin(
-            model_backend="lora_toy", model_name_or_path="", backend_file=LORA_TOY.name, lora_targets="attention",
+            model_backend="lora_toy", model_name_or_path="", plugin=LORA_TOY.name, lora_targets="attention",
             task="vqa", lora_r=4, lora_alpha=6,
         )  # fmt: skip
 

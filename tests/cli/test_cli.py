@@ -217,9 +217,9 @@ MISTAKES = {
     # resources that are not there
     "federate --model_backend blip --simulator": "Unknown backend 'blip'. Available: blip_vqa, januspro. Did you mean",
     "train --model_backend janus": "Unknown backend 'janus'. Available: blip_vqa, januspro.",
-    f"train {BLIP} --backend_file nowhere.py": "--backend_file nowhere.py: no such file.",
-    f"federate {BLIP} --in_process --backend_file nowhere.py": "--backend_file nowhere.py: no such file.",
-    f"federate {BLIP} --simulator --backend_file nowhere.py": "--backend_file nowhere.py: no such file.",
+    f"train {BLIP} --plugin nowhere.py": "--plugin nowhere.py: no such file.",
+    f"federate {BLIP} --in_process --plugin nowhere.py": "--plugin nowhere.py: no such file.",
+    f"federate {BLIP} --simulator --plugin nowhere.py": "--plugin nowhere.py: no such file.",
     f"train {BLIP} --config nowhere.yaml": "Config file not found: nowhere.yaml",
     "partition --dataset shapes --figure nowhere/split.png": "--figure nowhere/split.png: no such folder.",
     "partition --dataset shapes --figure split.xyz": "--figure split.xyz: the name must end in .png, .pdf, .svg.",
@@ -273,7 +273,7 @@ def test_a_model_folder_that_is_not_there_is_named(
         ("shape.png what --adapter nowhere", "Adapter folder not found: nowhere"),
         ("shape.png what --adapter empty", "empty does not hold an adapter (adapter_model.safetensors, "),
         ("shape.png what --model_backend blip", "Unknown backend 'blip'. Available: blip_vqa, januspro."),
-        ("shape.png what --model_backend x --backend_file bad.py", "--backend_file bad.py registered nothing"),
+        ("shape.png what --model_backend x --plugin bad.py", "--plugin bad.py registered nothing"),
         (f"shape.png what {BLIP} --gpu 99", "--gpu 99: this machine has "),
     ],
 )
@@ -379,7 +379,7 @@ class TestRunners:
 
     def test_a_backend_of_ones_own_needs_no_known_name(self, started: list[tuple[Any, ...]], tmp_path: Path) -> None:
         (tmp_path / "mine.py").write_text("")
-        argv = ["--model_backend", "mine", "--backend_file", str(tmp_path / "mine.py"), "--simulator"]
+        argv = ["--model_backend", "mine", "--plugin", str(tmp_path / "mine.py"), "--simulator"]
         assert run("federate", argv, "x") == 0
         assert started[0][1].model_backend == "mine"
 

@@ -251,7 +251,7 @@ def test_what_is_written_is_read_back_equal(
     config = from_mapping(FederateConfig, values)
     file = tmp_path_factory.getbasetemp() / "round_trip.yaml"
     write_yaml(config, file, command)
-    assert from_mapping(FederateConfig, read_yaml(file)) == replace(config, name="", overwrite=False, backend_file="")
+    assert from_mapping(FederateConfig, read_yaml(file)) == replace(config, name="", overwrite=False, plugin="")
 
 
 @pytest.mark.parametrize("config", [FederateConfig, CentralConfig])

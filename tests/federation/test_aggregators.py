@@ -17,12 +17,12 @@ from fedumm.adapters.factors import at_rank, factor_of, modules_of, spec_at_rank
 from fedumm.adapters.folder import read_folder
 from fedumm.aggregation import available_aggregators
 from fedumm.aggregation.base import BackboneDelta
-from fedumm.backends import load_backend_file
 from fedumm.compression.packing import unpack
 from fedumm.config import WIRES
 from fedumm.federation.protocol.backbone_delta import unpack_backbone_delta
 from fedumm.federation.protocol.messages import ClientUpdate, RoundTask
 from fedumm.federation.protocol.transfer import unpack_payload
+from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import read_records
 from fedumm.training.backbone import load_backbone
 from fedumm.training.data import load_splits
@@ -218,7 +218,7 @@ def test_a_client_sends_an_adapter_of_its_own_rank(runs: Runs, case: str) -> Non
 
 def test_a_padded_adapter_is_trained_as_one_of_the_lower_rank() -> None:
     """The zeros that fill it up stay zeros, and the rest moves as PEFT's own adapter of that rank."""
-    load_backend_file(str(LORA_TOY))
+    load_plugins([str(LORA_TOY)])
     results = {}
     small = toy_config(**lora_options(lora_r=2, lora_alpha=4, lora_dropout=0.0))
     start = load_backbone(small, torch.device("cpu")).adapter()

@@ -25,7 +25,7 @@ from support.hostile import CASES, CONTROL, FORGED, REASONS
 from support.toy import LORA_TOY, Driven, lora_options, toy_config
 
 BACKEND = str(LORA_TOY.with_name("hostile_backend.py"))
-QUICK = {"backend_file": BACKEND, "max_train_samples": 40}
+QUICK = {"plugin": BACKEND, "max_train_samples": 40}
 Plan = list[dict[str, str]]
 """For each round, how which client goes wrong."""
 
@@ -89,7 +89,7 @@ def test_bad_updates_leave_no_trace_but_their_reasons(
         f"job.py: Round {last}: 0 usable update(s), and --min_clients 2. The reasons are in metrics.jsonl. The last "
         "good state is kept: mend the cause and go on.\n"
         f"Finished rounds are kept in {tmp_path / 'bad'}; go on with: "
-        f"{command_line('federate', '--resume', tmp_path / 'bad', '--backend_file', BACKEND)}\n"
+        f"{command_line('federate', '--resume', tmp_path / 'bad', '--plugin', BACKEND)}\n"
     )
     found = left_out(tmp_path / "bad")
     assert all(f"  round {n}: {client} left out: {reason}" in out for n, client, reason in found)
@@ -99,7 +99,7 @@ def test_bad_updates_leave_no_trace_but_their_reasons(
         assert wanted in reason, f"round {number}"
     assert [r["round"] for r in read_records(tmp_path / "bad") if r["event"] == "repeat"] == [last]
 
-    assert hostile([], "--resume", tmp_path / "bad", "--backend_file", BACKEND, "--in_process") == 0
+    assert hostile([], "--resume", tmp_path / "bad", "--plugin", BACKEND, "--in_process") == 0
     assert results(tmp_path / "bad") == results(tmp_path / "clean")
     bad = {client for own in plan for client in own}
     assert without_lines_of(bad, tmp_path / "bad") == without_lines_of(bad, tmp_path / "clean")

@@ -13,13 +13,13 @@ import torch
 
 from fedumm.adapters import spec_of
 from fedumm.adapters.folder import read_folder
-from fedumm.backends import load_backend_file
 from fedumm.compression.packing import pack, unpack
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import DataStats, HostError, Message, RoundReply, RoundTask
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
+from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import RunFolder, read_records
 from support.toy import TOY, Run, toy_config
 
@@ -35,7 +35,7 @@ def weights(folder: Path, which: str = "last") -> bytes:
 def drive_hosts(folder: Path, assignments: dict[str, list[str]], **options: Any) -> list[tuple[Message, Message]]:
     """Run with clients dealt out and ordered as given; returns every message with its answer."""
     config = toy_config(**options)
-    load_backend_file(str(TOY))
+    load_plugins([str(TOY)])
     folder.mkdir()
     hosts = {
         name: Host(name, config, lambda *_: None, folder / "clients", i, len(assignments), simulated=True)
@@ -131,7 +131,7 @@ def test_with_noise_at_the_client_no_update_leaves_it_unclipped(tmp_path: Path) 
 def test_a_site_that_fails_leaves_out_itself_alone_and_is_back_in_the_next_round(tmp_path: Path) -> None:
     """site-3 answers with an error in round 2, before it has taken in what the round brought."""
     config = toy_config(num_rounds=4)
-    load_backend_file(str(TOY))
+    load_plugins([str(TOY)])
     folder = tmp_path / "run"
     folder.mkdir()
     sites = [f"site-{i}" for i in (1, 2, 3)]
@@ -275,7 +275,7 @@ def test_a_client_that_fails_halfway_leaves_nothing_to_the_next(
 def test_progress_names_the_host(tmp_path: Path) -> None:
     lines: list[str] = []
     config = toy_config(hosts=1)
-    load_backend_file(str(TOY))
+    load_plugins([str(TOY)])
     progress = partial(lambda store, text, done, total: store.append(text), lines)
     host = Host("host-1", config, progress, Path("unused"), simulated=True)
     server = Server(config, {"host-1": ["site-1", "site-2", "site-3"]}, RunFolder(tmp_path, config))

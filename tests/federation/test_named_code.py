@@ -13,7 +13,7 @@ from fedumm.backends.registry import available_backends
 from fedumm.errors import FedummError
 from fedumm.federation.protocol.messages import DataStatsRequest, HostError
 from fedumm.federation.runners.flare.site_host import SiteHost
-from fedumm.report.backend_file import DIGEST, check_digest
+from fedumm.report.plugin_digest import DIGESTS, check_digests
 from fedumm.report.run_folder import read_records
 from support.commands import BACKEND, JOB, federate, flags, go_on, prepare, results
 from support.toy import LORA_TOY, lora_options, toy_config
@@ -48,9 +48,9 @@ def add_to_options(run: Path, **more: object) -> None:
 
 def test_a_run_keeps_the_digest_of_the_file_and_not_where_it_is(tmp_path: Path) -> None:
     assert federate(*flags(tmp_path / "run", num_rounds=1)) == 0
-    assert "backend_file" not in yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert "plugin" not in yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     said = subprocess.run(["sha256sum", LORA_TOY.name], cwd=LORA_TOY.parent, capture_output=True, text=True, check=True)
-    assert (tmp_path / "run" / DIGEST).read_text() == said.stdout
+    assert (tmp_path / "run" / DIGESTS).read_text() == said.stdout
 
 
 def test_going_on_asks_for_the_same_file_again_wherever_it_is_now(
@@ -61,13 +61,13 @@ def test_going_on_asks_for_the_same_file_again_wherever_it_is_now(
     moved.write_bytes(LORA_TOY.read_bytes())
     other.write_bytes(LORA_TOY.read_bytes() + b"\n")
     longer = ("--resume", run, "--num_rounds", 2)
-    assert "is run only if you name it: add --backend_file FILE" in refused(capsys, *longer)
-    again = (*flags(run, num_rounds=2, backend_file=str(other)), "--resume_if_exists")
-    for line in ((*longer, "--backend_file", other), again):
+    assert "is run only if you name it: add --plugin FILE" in refused(capsys, *longer)
+    again = (*flags(run, num_rounds=2, plugin=str(other)), "--resume_if_exists")
+    for line in ((*longer, "--plugin", other), again):
         assert "is not the file that the run in" in refused(capsys, *line)
-    assert "can't be read" in refused(capsys, *longer, "--backend_file", tmp_path / "no.py")
-    assert federate(*longer, "--backend_file", moved) == 0
-    assert federate(*flags(run, num_rounds=3, backend_file=str(moved)), "--resume_if_exists") == 0
+    assert "can't be read" in refused(capsys, *longer, "--plugin", tmp_path / "no.py")
+    assert federate(*longer, "--plugin", moved) == 0
+    assert federate(*flags(run, num_rounds=3, plugin=str(moved)), "--resume_if_exists") == 0
     assert federate(*flags(tmp_path / "straight", num_rounds=3)) == 0
     ours, straight = results(run), results(tmp_path / "straight")
     assert {n: c for n, c in ours.items() if n.endswith("safetensors")} == {
@@ -79,8 +79,8 @@ def test_no_file_of_options_names_code(tmp_path: Path, trap: Path, capsys: pytes
     """Neither one of ``--config``, nor that of a run which somebody sent."""
     run = tmp_path / "run"
     assert federate(*flags(run, num_rounds=1)) == 0
-    add_to_options(run, backend_file=str(trap))
-    wanted = "code is run only if you name it yourself: take that line out, and add --backend_file FILE"
+    add_to_options(run, plugin=str(trap))
+    wanted = "code is run only if you name it yourself: take that line out, and add --plugin FILE"
     for line in (("--resume", run, "--num_rounds", 2), ("--config", run / "config.yaml", "--name", tmp_path / "new")):
         for named in ((), BACKEND):
             assert wanted in refused(capsys, *line, *named)
@@ -89,16 +89,16 @@ def test_no_file_of_options_names_code(tmp_path: Path, trap: Path, capsys: pytes
 
 
 def test_a_file_is_not_asked_for_where_there_was_none(tmp_path: Path, trap: Path) -> None:
-    check_digest(tmp_path, "")
-    with pytest.raises(FedummError, match="began without a --backend_file"):
-        check_digest(tmp_path, str(trap))
-    (tmp_path / DIGEST).write_text("\x1b[2J of nothing")
+    check_digests(tmp_path, [])
+    with pytest.raises(FedummError, match="began without a --plugin"):
+        check_digests(tmp_path, [str(trap)])
+    (tmp_path / DIGESTS).write_text("\x1b[2J of nothing")
     with pytest.raises(FedummError, match="holds no SHA-256"):
-        check_digest(tmp_path, str(trap))
+        check_digests(tmp_path, [str(trap)])
 
 
 def test_a_site_runs_no_file_that_a_job_names(tmp_path: Path, trap: Path) -> None:
-    given = toy_config(**lora_options(in_process=False, num_clients=1, backend_file=str(trap)))
+    given = toy_config(**lora_options(in_process=False, num_clients=1, plugin=str(trap)))
     site = SiteHost("site-1", given, tmp_path / "site-1", lambda: False)
     try:
         answer = site.handle(DataStatsRequest(["site-1"]))
@@ -122,6 +122,6 @@ def test_the_simulator_imports_nothing_from_the_folder_that_the_user_is_in(tmp_p
     done = subprocess.run([sys.executable, str(JOB), *line], cwd=inbox, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "ran").exists()
-    assert "--backend_file lora_toy_backend.py" in (tmp_path / "run" / "adapter" / "last" / "README.md").read_text()
+    assert "--plugin lora_toy_backend.py" in (tmp_path / "run" / "adapter" / "last" / "README.md").read_text()
     assert [r["event"] for r in read_records(tmp_path / "run")][-1] == "summary"
     assert go_on(tmp_path / "run") == 2

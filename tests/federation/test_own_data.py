@@ -14,7 +14,6 @@ from datasets import DatasetDict, disable_progress_bars
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedumm.backends import load_backend_file
 from fedumm.cli import partition as partition_command
 from fedumm.config import FederateConfig
 from fedumm.data import DataRequest, load_data
@@ -26,6 +25,7 @@ from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.data_stats import joined
 from fedumm.federation.server.server import Server
+from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import PARTITION, read_records
 from fedumm.training.data import label_counts, partition_for
 from support.toy import PlainFolder, lora_options, toy_config
@@ -64,7 +64,7 @@ class Federation:
     """Real sites in one process; every answer to the server is kept, as it is on the wire."""
 
     def __init__(self, folder: Path, data: dict[str, Path], config: FederateConfig, change: Any = None) -> None:
-        load_backend_file(config.backend_file)
+        load_plugins(config.plugins)
         folder.mkdir(exist_ok=True)
         self.sent: list[dict[str, Any]] = []
         self.asked: list[Message] = []
@@ -232,7 +232,7 @@ def test_every_host_calls_an_answer_alike() -> None:
 
 def test_a_site_that_is_not_on_the_roster_has_no_part(folders: dict[str, Path], tmp_path: Path) -> None:
     config = own_config()
-    load_backend_file(config.backend_file)
+    load_plugins(config.plugins)
     host = Host("site-3", replace(config, dataset=str(folders["site-1"])), lambda *_: None, tmp_path)
     answer = host.handle(DataStatsRequest(list(SITES)))
     assert type(answer).__name__ == "HostError"

@@ -317,6 +317,6 @@ def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, runner: str, number: s
         _, error = child.communicate(timeout=60)
     assert child.returncode == 128 + number
     assert error.strip().count("\n") == 0, error
-    assert advice(error).endswith(f"federate --resume {tmp_path / 'run'} --backend_file {LORA_TOY}")
+    assert advice(error).endswith(f"federate --resume {tmp_path / 'run'} --plugin {LORA_TOY}")
     assert not processes_of(tmp_path / "run")
     assert not list(temporary.iterdir())

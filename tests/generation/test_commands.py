@@ -15,7 +15,7 @@ from fedumm.cli.main import main
 PAINTER = [
     "--model_backend",
     "painter",
-    "--backend_file",
+    "--plugin",
     str(Path(__file__).parents[1] / "support" / "painter_backend.py"),
 ]
 GENEVAL = ["geneval", *PAINTER, "--num_prompts", "6", "--num_images", "3", "--batch_size", "4"]

@@ -118,7 +118,7 @@ def test_a_card_keeps_its_form(text: str) -> None:
     plain = FederateConfig(model_backend="blip_vqa", dirichlet_alpha=0.5)
     nasty = FederateConfig(
         model_backend=text, model_name_or_path=text, dataset=text, partition_by=text, dirichlet_alpha=0.5,
-        backend_file=f"/x/{text.replace('/', '')}.py",
+        plugin=f"/x/{text.replace('/', '')}.py",
     )  # fmt: skip
     for make in (lambda c, name: federated_card(c, 1, {}, name), own_card):
         before, after = make(plain, "run"), make(nasty, text)

@@ -13,7 +13,7 @@ from fedumm.cli.main import run as run_command
 from fedumm.report.run_folder import RunFolder, read_records
 from support.toy import LORA_TOY, PlainFolder, lora_options, toy_config
 
-BACKEND = ("--backend_file", str(LORA_TOY))
+BACKEND = ("--plugin", str(LORA_TOY))
 JOB = Path(__file__).parents[2] / "job.py"
 OTHER = {"seconds", "seconds_train", "seconds_eval", "seconds_host", "elapsed", "bytes_down"}
 """Times; and hosts that begin anew are sent the whole adapter."""

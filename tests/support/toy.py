@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedumm.backends import load_backend_file
 from fedumm.config import FederateConfig
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import Message, RoundReply, RoundTask
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
+from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import RunFolder
 
 TOY = Path(__file__).parent / "toy_backend.py"
@@ -23,7 +23,7 @@ def toy_config(**options: Any) -> FederateConfig:
     """A run of the toy backend: 3 clients with 160 questions between them, 2 rounds."""
     defaults: dict[str, Any] = {
         "model_backend": "toy",
-        "backend_file": str(TOY),
+        "plugin": str(TOY),
         "num_clients": 3,
         "num_rounds": 2,
         "max_train_samples": 160,
@@ -42,7 +42,7 @@ def lora_options(**options: Any) -> dict[str, Any]:
     """Options for :func:`toy_config` of a run of the toy backend with LoRA: fewer questions, rank 4, alpha 6."""
     defaults: dict[str, Any] = {
         "model_backend": "lora_toy",
-        "backend_file": str(LORA_TOY),
+        "plugin": str(LORA_TOY),
         "max_train_samples": 72,
         "max_eval_samples": 12,
         "lora_r": 4,
@@ -69,7 +69,7 @@ class Driven:
 
     def __init__(self, folder: Path, assignments: Mapping[str, Sequence[str]], config: FederateConfig) -> None:
         self.folder, self.config = folder, config
-        load_backend_file(config.backend_file)
+        load_plugins(config.plugins)
         folder.mkdir()
         self.hosts = {
             name: Host(name, config, lambda *_: None, folder / "clients", i, len(assignments), simulated=True)

@@ -1,7 +1,7 @@
 """A backend of a user's own: the protocol's methods only, and a model that has nothing to do with BLIP.
 
 It answers from the words of the question and the picture's mean colour, by one trainable layer
-behind a frozen random projection. Loaded with ``--backend_file``.
+behind a frozen random projection. Loaded with ``--plugin``.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import BlipForQuestionAnswering, BlipProcessor
 
-from fedumm.backends import load_backend_file
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import CentralConfig
 from fedumm.data import DataRequest, load_data
 from fedumm.errors import FedummError
+from fedumm.plugins import load_plugins
 from fedumm.training.backbone import Backbone, load_backbone, pick_dtype
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.trainer import train_epochs
@@ -75,7 +75,7 @@ def test_gradient_checkpointing_changes_nothing(rows: Any) -> None:
 
 
 def test_gradient_checkpointing_of_a_model_that_cannot_is_an_error() -> None:
-    load_backend_file(str(TOY))
+    load_plugins([str(TOY)])
     with pytest.raises(FedummError, match="--gradient_checkpointing"):
         load_backbone(toy_config(gradient_checkpointing=True), CPU)
 
@@ -146,7 +146,7 @@ def test_parts_of_a_pool_share_what_was_prepared(rows: Any) -> None:
 
 
 def test_a_backend_without_a_frozen_stage_builds_each_part(rows: Any) -> None:
-    load_backend_file(str(TOY))
+    load_plugins([str(TOY)])
     config = toy_config()
     pool = DatasetPool(load_backbone(config, CPU), rows, config, range(len(rows)))
     assert pool.whole is None

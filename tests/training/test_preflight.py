@@ -34,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 def test_local_models_and_data_ask_nothing(asked: list[tuple[str, str]], tmp_path: Path) -> None:
     check_hub(config())
     check_hub(config(model_name_or_path=str(tmp_path), dataset=str(tmp_path)))
-    check_hub(config(model_backend="mine", backend_file="mine.py", model_name_or_path="a/b", dataset="c/d"))
+    check_hub(config(model_backend="mine", plugin="mine.py", model_name_or_path="a/b", dataset="c/d"))
     assert not asked
 
 

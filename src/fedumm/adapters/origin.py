@@ -20,14 +20,14 @@ _MOST_BYTES = 65536
 class Origin:
     """The options of a run that its model depends on.
 
-    ``model_name_or_path`` is empty for the backend's default. ``backend_file`` is the name, without its folders, of the
-    file that the backend came from, or empty: it is never looked for, since what it holds would be run. ``lora_r`` and
+    ``model_name_or_path`` is empty for the backend's default. ``plugin`` holds the names of the run's plugins, without
+    their folders, joined as in ``PATH``: they are never looked for, since what they hold would be run. ``lora_r`` and
     ``lora_alpha`` are those of the options; where the adapter is one of PEFT, its own configuration has the last word.
     """
 
     model_backend: str
     model_name_or_path: str
-    backend_file: str
+    plugin: str
     lora_targets: str
     task: str
     lora_r: int
@@ -39,7 +39,7 @@ class Origin:
         return cls(
             model_backend=config.model_backend,
             model_name_or_path=_absolute(config.model_name_or_path),
-            backend_file=Path(config.backend_file).name,
+            plugin=os.pathsep.join(Path(file).name for file in config.plugins),
             lora_targets=config.lora_targets,
             task=config.task,
             lora_r=config.rank,

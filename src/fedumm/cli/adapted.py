@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedumm.cli.options import Joined
 from fedumm.errors import FedummError
 from fedumm.texts import one_line
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from fedumm.config import RunConfig
     from fedumm.training.backbone import Backbone
 
-_GIVEN = ("model_backend", "model_name_or_path", "backend_file")
+_GIVEN = ("model_backend", "model_name_or_path", "plugin")
 _UNSUPPORTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias", "layer_replication")
 """Settings of PEFT that change what an adapter does, and that no adapter of fedumm has."""
 
@@ -29,7 +30,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", default="", help="adapter folder of a run (empty: the model without one)")
     parser.add_argument("--model_backend", default="", help="backend (default: the one the adapter was trained with)")
     parser.add_argument("--model_name_or_path", default="", help="model (default: the one the adapter was trained on)")
-    parser.add_argument("--backend_file", default="", help="Python file that registers the backend; it is run")
+    parser.add_argument(
+        "--plugin", action=Joined, default="", help="Python file that registers the backend; it is run; may be repeated"
+    )
     parser.add_argument("--gpu", default="", help="GPU id; cpu: none (default: the first, if there is one)")
 
 
@@ -42,13 +45,11 @@ def load_adapted(given: argparse.Namespace) -> Backbone:
     Raises:
         FedummError: no model is named, or the adapter does not fit it.
     """
-    from fedumm.backends import get_backend, load_backend_file
+    from fedumm.backends import get_backend
     from fedumm.training.backbone import load_backbone, pick_device
 
     config, state = adapted_config(given)
     device = pick_device(given.gpu)
-    if config.backend_file:
-        load_backend_file(config.backend_file)
     default = getattr(get_backend(config.model_backend), "default_model", "")
     if not given.model_name_or_path and config.model_name_or_path != default:
         _check_named(config.model_name_or_path)
@@ -101,10 +102,10 @@ def _of_folder(given: argparse.Namespace) -> dict[str, Any]:
             f"{given.adapter} holds no {ORIGIN}, so it does not tell which model it belongs to. Add --model_backend, "
             "and --model_name_or_path if that is not the backend's default."
         )
-    if origin.backend_file and not (given.backend_file or given.model_backend):
+    if origin.plugin and not (given.plugin or given.model_backend):
         raise FedummError(
-            f"{given.adapter} was trained with the backend {origin.model_backend!r} of a file "
-            f"{origin.backend_file!r}. Such a file is run only if you name it: --backend_file FILE."
+            f"{given.adapter} was trained with the backend {origin.model_backend!r} and the plugin {origin.plugin!r}. "
+            "Such a file is run only if you name it: --plugin FILE."
         )
     return _model_options(origin)
 

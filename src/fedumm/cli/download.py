@@ -25,13 +25,10 @@ def main(argv: list[str], prog: str) -> int:
 
     from huggingface_hub import constants
 
-    from fedumm.backends import load_backend_file
     from fedumm.data.hub_access import fetch_model
     from fedumm.training.data import load_splits
     from fedumm.training.preflight import model_on_hub
 
-    if config.backend_file:
-        load_backend_file(config.backend_file)
     if model := model_on_hub(config):
         fetch_model(model)
         print(f"Model: {model}, in {constants.HF_HOME}")

@@ -51,6 +51,9 @@ def _command(command: str, argv: list[str], prog: str) -> int:
     if newer := newer_than_tested():
         print(f"{prog}: {newer}", file=sys.stderr)
     with like_ctrl_c():
+        from fedumm.cli.plugins import load_named_plugins
+
+        load_named_plugins(argv, prog)
         module = importlib.import_module(f"fedumm.cli.{command}")
         return int(module.main(argv, prog) or 0)
 

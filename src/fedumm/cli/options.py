@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
 from typing import Any, NoReturn
 
-from fedumm.backends.registry import ANSWER_ONLY, SHIPPED, check_answers_only, check_backend_file, check_backend_name
+from fedumm.backends.registry import ANSWER_ONLY, BACKENDS, check_answers_only, check_backend_name
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import EXECUTION, GROUPS, AnyConfig, RunConfig, field_type, from_mapping, read_yaml
 from fedumm.data.source import available_sources
@@ -94,24 +94,24 @@ def config_from(parsed: argparse.Namespace, config: type[AnyConfig], exclusive: 
 
 def with_absolute_paths(config: AnyConfig) -> AnyConfig:
     """Local files and folders by their full names: processes of a run work in other folders."""
-    given = {name: getattr(config, name) for name in ("model_name_or_path", "dataset", "backend_file")}
+    given = {name: getattr(config, name) for name in ("model_name_or_path", "dataset")}
     known = {"tiny", *available_sources()}
     local = {n: v for n, v in given.items() if v and v not in known and os.path.exists(os.path.expanduser(v))}
     local |= {name: getattr(config, name) for name in ("data_path", "feature_cache_dir") if getattr(config, name)}
     absolute: dict[str, Any] = {name: os.path.realpath(os.path.expanduser(value)) for name, value in local.items()}
-    absolute["image_root"] = os.pathsep.join(os.path.realpath(os.path.expanduser(root)) for root in config.image_roots)
+    for name, files in (("image_root", config.image_roots), ("plugin", config.plugins)):
+        absolute[name] = os.pathsep.join(os.path.realpath(os.path.expanduser(file)) for file in files)
     return replace(config, **absolute)
 
 
 def check_model(config: RunConfig) -> None:
-    """Find a mistyped backend, backend file or model folder before any long work."""
-    if config.backend_file:
-        check_backend_file(config.backend_file)
-        return
+    """Find a mistyped backend or model folder before any long work."""
     check_backend_name(config.model_backend)
+    if not BACKENDS.is_shipped(config.model_backend):
+        return
     if config.model_backend in ANSWER_ONLY:
         check_answers_only(config)
-    if config.model_backend in SHIPPED and config.model_name_or_path:
+    if config.model_name_or_path:
         resolve_checkpoint(config.model_backend, config.model_name_or_path)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from fedumm.cli.options import with_absolute_paths
 from fedumm.config import CODE, EXECUTION, OF_ONE_RUN, FederateConfig, from_mapping, is_ours, read_yaml
 from fedumm.errors import FedummError
-from fedumm.report.backend_file import check_digest
+from fedumm.report.plugin_digest import check_digests
 from fedumm.report.run_folder import CONFIG, check_run_folder, folder_for, folder_for_name
 
 RUNNERS = ("simulator", "in_process", "export_dir")
@@ -42,7 +42,7 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
     config = from_mapping(FederateConfig, {**values, **given, "resume": str(path), "name": str(path)})
     if config.export_dir:
         raise FedummError("--resume is for runs on this machine: --simulator or --in_process.")
-    check_digest(path, config.backend_file)
+    check_digests(path, config.plugins)
     return with_absolute_paths(config)
 
 
@@ -71,7 +71,7 @@ def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
     check_run_folder(path)
     values = read_yaml(path / CONFIG)
     _check_same(path, from_mapping(FederateConfig, values, str(path / CONFIG)), config)
-    check_digest(path, config.backend_file)
+    check_digests(path, config.plugins)
     from fedumm.federation.runners.resumption import has_begun, has_rounds, is_finished
 
     if is_finished(path, config.num_rounds):

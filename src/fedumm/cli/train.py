@@ -43,7 +43,6 @@ def train(config: CentralConfig, command: str) -> CentralResult:
     check_caches(config)
     from fedumm.adapters.folder import save_folder
     from fedumm.adapters.origin import Origin
-    from fedumm.backends import load_backend_file
     from fedumm.metrics.evaluation import summary
     from fedumm.report.card import central_card
     from fedumm.report.console import RunConsole
@@ -55,8 +54,6 @@ def train(config: CentralConfig, command: str) -> CentralResult:
     check_output(output)
     if config.num_workers:
         leave_room_for_sockets()
-    if config.backend_file:
-        load_backend_file(config.backend_file)
     console = RunConsole()
     with console:
         result = train_centrally(

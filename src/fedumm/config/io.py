@@ -19,7 +19,7 @@ REPEAT = "# Repeat this run:"
 OF_ONE_RUN = ("name", "overwrite", "resume", "resume_if_exists")
 """Options that a repetition must not inherit: it has a run folder of its own."""
 
-CODE = "backend_file"
+CODE = "plugin"
 """The option that names code. No file holds it: whoever reads a file of options must not run what its author chose."""
 
 _LONGEST_FILE = 1_000_000

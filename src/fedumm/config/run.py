@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from fedumm.config import validators
 from fedumm.config.fields import DATA, EXECUTION, MODEL, TRAINING, check_field, option
 from fedumm.config.per_client import ByClient
+from fedumm.plugins import plugin_files
 
 TASKS = {"vqa": ("vqa",), "t2i": ("t2i",), "unified": ("vqa", "t2i")}
 """What ``--task`` can be, and the tasks that it stands for."""
@@ -17,11 +18,10 @@ TASKS = {"vqa": ("vqa",), "t2i": ("t2i",), "unified": ("vqa", "t2i")}
 class RunConfig:
     """What every run needs: a model, its adapter, the local training and the data."""
 
-    model_backend: str = option(MODEL, "blip_vqa, januspro, or a name that --backend_file registers")
+    model_backend: str = option(MODEL, "blip_vqa, januspro, or a name that --plugin registers")
     model_name_or_path: str = option(
         MODEL, "Hugging Face model id, a local folder, or 'tiny' (shipped); empty: the backend's default", ""
     )
-    backend_file: str = option(MODEL, "Python file that registers a backend of your own", "", travels=False)
     lora_targets: str = option(
         MODEL,
         "Layers with LoRA: attention (query, key, value) | all (of januspro: the language model's others too and, "
@@ -122,6 +122,13 @@ class RunConfig:
         validators.non_negative,
     )
 
+    plugin: str = option(
+        EXECUTION,
+        "Python file that registers things of your own (a backend, an aggregator, ...); it is run. May be repeated",
+        "",
+        several=True,
+        travels=False,
+    )
     gpu: str = option(EXECUTION, "GPU ids, for example 0,1 (empty: all there are; cpu: none)", "", travels=False)
     threads: int = option(
         EXECUTION,
@@ -139,6 +146,11 @@ class RunConfig:
     def image_roots(self) -> tuple[str, ...]:
         """The folders of ``image_root``."""
         return tuple(filter(None, self.image_root.split(os.pathsep)))
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """The files of ``plugin``."""
+        return plugin_files(self.plugin)
 
     @property
     def ranks(self) -> ByClient:

@@ -151,7 +151,7 @@ def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str])
     table = "\n".join(f"| {name} | {value} |" for name, value in all_rows)
     # Only a Hub id makes a link; a shipped checkpoint or a folder does not.
     base_line = f"base_model: {base}\n" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", base) else ""
-    own = f" --backend_file {shown(quoted(Path(config.backend_file).name))}" if config.backend_file else ""
+    own = "".join(f" --plugin {shown(quoted(Path(file).name))}" for file in config.plugins)
     commands = {
         "vqa": f'fedumm ask IMAGE "what color is the shape?" --adapter .{own}',
         "t2i": f'fedumm draw "a red circle" --adapter .{own}',

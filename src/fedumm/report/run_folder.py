@@ -2,7 +2,7 @@
 
 ======================  =======================================================
 ``config.yaml``         every option; ``--config`` with it repeats the run
-``backend_file.sha256`` digest of the ``--backend_file``, if there was one
+``plugins.sha256``      digest of each ``--plugin``, if there was one
 ``partition.json``      clients' sizes and labels (and ``partition.png``)
 ``metrics.jsonl``       one JSON object a line: set-up, clients, rounds, summary
 ``rounds.png``          score and loss by round
@@ -36,8 +36,8 @@ from fedumm.config import FederateConfig, command_of, from_mapping, is_ours, rea
 from fedumm.errors import FedummError
 from fedumm.files import write_atomically
 from fedumm.output import check_plain
-from fedumm.report.backend_file import keep_digest
 from fedumm.report.card import Facts, federated_card
+from fedumm.report.plugin_digest import keep_digests
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
@@ -206,7 +206,7 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
         raise FedummError(f"Run folder {path} exists. Choose another --name, or replace it with --overwrite.")
     for other in others:
         shutil.rmtree(other) if other.is_dir() and not other.is_symlink() else other.unlink()
-    keep_digest(path, config.backend_file)
+    keep_digests(path, config.plugins)
     write_yaml(config, path / CONFIG, command)
     return lock
 

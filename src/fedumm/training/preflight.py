@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fedumm.backends.registry import SHIPPED, backend_for
+from fedumm.backends.registry import BACKENDS, backend_for
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import RunConfig
 from fedumm.data.source import available_sources
@@ -17,7 +17,7 @@ def check_hub(config: RunConfig) -> None:
     Raises:
         FedummError: something is neither there nor in the cache.
     """
-    if config.backend_file or config.model_backend not in SHIPPED:
+    if not BACKENDS.is_shipped(config.model_backend):
         return
     if model := model_on_hub(config):
         from fedumm.data.hub_access import check_model
@@ -28,7 +28,7 @@ def check_hub(config: RunConfig) -> None:
 
 def model_on_hub(config: RunConfig) -> str:
     """The Hub's name of a shipped backend's model; empty if it is a folder here, or of another backend."""
-    if config.backend_file or config.model_backend not in SHIPPED:
+    if not BACKENDS.is_shipped(config.model_backend):
         return ""
     model = config.model_name_or_path or getattr(backend_for(config), "default_model", "")
     where = resolve_checkpoint(config.model_backend, model) if model else "."

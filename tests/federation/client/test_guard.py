@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedumm.adapters import decode, encode
-from fedumm.backends import load_backend_file
 from fedumm.compression.packing import pack, unpack
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
@@ -32,6 +31,7 @@ from fedumm.federation.protocol.messages import (
 )
 from fedumm.federation.protocol.names import check_name
 from fedumm.federation.protocol.wire import from_wire, to_wire
+from fedumm.plugins import load_plugins
 from support.toy import Driven, lora_options, toy_config
 
 ROSTER = ["site-1", "site-2"]
@@ -42,7 +42,7 @@ Asked = tuple[Host, InitReply]
 def host_of(folder: Path, simulated: bool = True, **options: Any) -> Host:
     """A host with LoRA's toy, named as a site is."""
     config = toy_config(**lora_options(**{"num_clients": 2, "num_rounds": 3, **options}))
-    load_backend_file(config.backend_file)
+    load_plugins(config.plugins)
     return Host("site-1", config, lambda *_: None, folder, simulated=simulated)
 
 

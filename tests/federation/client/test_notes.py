@@ -41,7 +41,7 @@ def test_running_out_of_memory_is_told_and_changes_nothing(run_toy: Run, tmp_pat
     options = {"hosts": 1, "num_clients": 2, "eval_batch_size": 32}
     folder, records = run_toy("free", **options)
     assert not [r for r in records if r["event"] == "note"]
-    tight, told = run_toy("tight", backend_file=str(tmp_path / "tight.py"), **options)
+    tight, told = run_toy("tight", plugin=str(tmp_path / "tight.py"), **options)
     notes = [r for r in told if r["event"] == "note"]
     assert [r["text"].split(":")[0] for r in notes] == [
         f"Out of memory on cpu, answering questions {size} at a time" for size in (32, 16)

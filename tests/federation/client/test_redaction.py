@@ -91,7 +91,7 @@ def test_of_a_cache_its_numbers_leave_and_no_folder() -> None:
 def test_a_host_tells_all_only_where_the_server_is_the_same_users(simulated: bool, tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / f"{split}.csv").write_text(f"{SECRET}\nRoe Rick;1980-02-02\n")
-    config = toy_config(model_backend="blip_vqa", backend_file="", dataset=str(tmp_path))
+    config = toy_config(model_backend="blip_vqa", plugin="", dataset=str(tmp_path))
     answer = Host("site-1", config, lambda *_: None, tmp_path, simulated=simulated).handle(SURVEY)
     assert isinstance(answer, HostError)
     assert ("Doe Jane" in answer.message) == simulated

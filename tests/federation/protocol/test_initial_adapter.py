@@ -67,7 +67,7 @@ def test_no_site_alone_decides_what_everybody_begins_with(changes: dict[str, Any
 def test_a_model_may_lie_anywhere_and_the_run_names_it() -> None:
     answers = {f"site-{i}": ready(adapter_config={**PEFT, "base_model_name_or_path": f"/site/{i}"}) for i in (1, 2, 3)}
     check_alike(answers, CONFIG)
-    named = toy_config(**lora_options(model_backend="blip_vqa", backend_file="", model_name_or_path="tiny"))
+    named = toy_config(**lora_options(model_backend="blip_vqa", plugin="", model_name_or_path="tiny"))
     assert own_adapter_config(answers, named) == {
         **PEFT, "base_model_name_or_path": resolve_checkpoint("blip_vqa", "tiny"),
     }  # fmt: skip

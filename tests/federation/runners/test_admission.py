@@ -67,7 +67,7 @@ def test_everything_else_is_refused_with_the_line_that_would_allow_it(options: d
     assert f"local/{FILE}" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["backend_file", "data_path", "feature_cache_dir", "image_root"])
+@pytest.mark.parametrize("name", ["plugin", "data_path", "feature_cache_dir", "image_root"])
 def test_places_and_code_of_another_machine_are_refused_whatever_the_policy(name: str) -> None:
     policy = {"data_roots": ["/"], "image_roots": ["/"]}
     with pytest.raises(FedummError, match=f"--{name}"):

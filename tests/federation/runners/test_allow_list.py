@@ -25,7 +25,8 @@ from fedumm.flare import HostExecutor, ServerController
 
 ROOT = Path(__file__).parents[3]
 REFUSED = [
-    "fedumm.cli.main.main", "fedumm.backends.registry.load_backend_file", "fedumm.flare.Path", "fedumm.flare",
+    "fedumm.cli.main.main", "fedumm.plugins.load_plugins", "fedumm.cli.plugins.load_named_plugins",
+    "fedumm.flare.Path", "fedumm.flare",
     "fedumm.flare.HostExecutors", "fedumm.flare.process_guard.simulated_run",
     "fedumm.federation.runners.flare.simulator.end_tree",
 ]  # fmt: skip
@@ -102,7 +103,7 @@ def test_the_module_is_light() -> None:
 
 
 SET: dict[str, list[Any]] = {
-    "backend_file": ["/tmp/x.py"], "feature_cache_dir": ["/home"], "data_path": [""], "threads": [900], "gpu": ["0"],
+    "plugin": ["/tmp/x.py"], "feature_cache_dir": ["/home"], "data_path": [""], "threads": [900], "gpu": ["0"],
     "num_workers": [10_000], "dataset": ["/srv/records", "../records", "~/records", "a/../b", "here"],
     "seed": [{"a": 1}], "model_name_or_path": ["/srv/model", "s3://x"], "batch_size": [0], "lr": [{"path": "x"}],
     "run_dir": ["/srv"],

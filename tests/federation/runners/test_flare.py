@@ -21,7 +21,7 @@ from support.toy import TOY, Run, toy_config
 
 JOB = Path(__file__).parents[3] / "job.py"
 TOY_OPTIONS = {
-    "model_backend": "toy", "backend_file": TOY, "num_clients": 3, "num_rounds": 2, "max_train_samples": 160,
+    "model_backend": "toy", "plugin": TOY, "num_clients": 3, "num_rounds": 2, "max_train_samples": 160,
     "max_eval_samples": 40, "batch_size": 4, "grad_accum": 2, "lr": 0.01, "dirichlet_alpha": 0.5, "threads": 1,
 }  # fmt: skip
 BLIP_OPTIONS = {
@@ -64,7 +64,7 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
             TOY_OPTIONS,
             hosts=2,
             clients_per_round=2,
-            backend_file=os.path.relpath(TOY, folder.parent),
+            plugin=os.path.relpath(TOY, folder.parent),
         ),
         env={**os.environ, "TOY_BUILDS": str(builds)},
         cwd=folder.parent,
@@ -75,7 +75,7 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
     return folder, result, builds.read_text().splitlines()
 
 
-def test_a_backend_file_federates_to_the_same_bits_as_in_process(toy_run: Any, run_toy: Run) -> None:
+def test_a_plugin_federates_to_the_same_bits_as_in_process(toy_run: Any, run_toy: Run) -> None:
     folder, result, _ = toy_run
     other, _ = run_toy("in_process", hosts=1, clients_per_round=2)
     for which in ("best", "last"):

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fedumm.backends import load_backend_file
 from fedumm.errors import FedummError
+from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import read_records
 from poc import Deployment
 from support.processes import wait_for
@@ -89,7 +89,7 @@ def test_a_job_that_names_another_callable_of_ours_runs_nothing(tmp_path: Path, 
     job(tmp_path, "--export_dir=jobs", "--name=attack")
     data = tmp_path / "jobs" / "attack" / "app" / "config" / "data.py"
     data.write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
-    attack = {"id": "x", "path": "fedumm.backends.registry.load_backend_file", "args": {"path": str(data)}}
+    attack = {"id": "x", "path": "fedumm.plugins.load_plugins", "args": {"files": [str(data)]}}
     for role in ("server", "client"):
         file = data.with_name(f"config_fed_{role}.json")
         content = json.loads(file.read_text())
@@ -100,7 +100,7 @@ def test_a_job_that_names_another_callable_of_ours_runs_nothing(tmp_path: Path, 
         deployment.nvflare("job", "wait", ident)
     assert not (tmp_path / "ran").exists()
     logs = [path.read_text(errors="replace") for path in deployment.workspace.rglob("*log.txt") if path.is_file()]
-    assert any(ident in text and "load_backend_file' at config path" in text for text in logs)
+    assert any(ident in text and "load_plugins' at config path" in text for text in logs)
     with contextlib.suppress(FedummError):  # it registers no backend
-        load_backend_file(str(data))
+        load_plugins([str(data)])
     assert (tmp_path / "ran").exists(), "it would have run"

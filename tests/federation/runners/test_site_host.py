@@ -47,7 +47,7 @@ def started() -> Iterator[list[SiteHost]]:
 
 
 def options(**more: Any) -> FederateConfig:
-    own = {"num_clients": 2, "num_rounds": 3, "in_process": False, "backend_file": ""}
+    own = {"num_clients": 2, "num_rounds": 3, "in_process": False, "plugin": ""}
     return toy_config(**lora_options(**{**own, **more}))
 
 

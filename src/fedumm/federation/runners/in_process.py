@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from fedumm.backends import load_backend_file
 from fedumm.config import FederateConfig
 from fedumm.federation.assignment import assign, host_count
 from fedumm.federation.client.host import Host
@@ -13,6 +12,7 @@ from fedumm.federation.protocol.messages import Message
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
+from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import CLIENTS, RunFolder
 from fedumm.temporary import leave_room_for_sockets
 
@@ -27,8 +27,7 @@ def run_in_process(config: FederateConfig, folder: RunFolder, progress: HostProg
     """
     if config.num_workers:
         leave_room_for_sockets()
-    if config.backend_file:
-        load_backend_file(config.backend_file)
+    load_plugins(config.plugins)
     count = host_count(config)
     assignments = assign(config.num_clients, count)
     hosts = [

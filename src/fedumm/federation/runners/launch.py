@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fedumm.backends.registry import SHIPPED
+from fedumm.backends.registry import BACKENDS
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.runners.resumption import going_on, what_is_saved
@@ -64,7 +64,7 @@ def _carry_out(path: Path, config: FederateConfig, begun: int) -> int:
                 isolated = can_isolate()
                 if text := warning(isolated):
                     console.line(text)
-                run_simulator(path, show, console.progress, config.backend_file, isolated)
+                run_simulator(path, show, console.progress, config.plugin, isolated)
     except KeyboardInterrupt as stop:
         print(f"\nStopped. {what_is_saved(path, config)}", file=sys.stderr)
         return exit_status(stop)
@@ -76,7 +76,7 @@ def _carry_out(path: Path, config: FederateConfig, begun: int) -> int:
     console.finished(
         path,
         summaries[-1] if summaries else None,
-        config.tasks if config.model_backend in SHIPPED and not config.backend_file else (),
+        config.tasks if BACKENDS.is_shipped(config.model_backend) else (),
         own=(path / CLIENTS).is_dir() and any((path / CLIENTS).glob("*/adapter")),
     )
     return 0
@@ -84,10 +84,10 @@ def _carry_out(path: Path, config: FederateConfig, begun: int) -> int:
 
 def export(config: FederateConfig) -> int:
     """Write the FLARE job folder. No model or data is loaded."""
-    if config.backend_file:
+    if config.plugin:
         raise FedummError(
-            "--backend_file can't travel in a job: install the backend on every site as a package with an "
-            "entry point in the group 'fedumm.backends'."
+            "--plugin can't travel in a job: install what it registers on the server and every site, as a package with "
+            "an entry point in a group such as 'fedumm.backends' or 'fedumm.aggregators'."
         )
     from fedumm.federation.runners.flare.job_options import stays_here
     from fedumm.federation.runners.flare.recipe import SERVER_CLASSES, SITE_CLASSES, FedummRecipe, is_our_job, job_name

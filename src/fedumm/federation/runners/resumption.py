@@ -68,7 +68,7 @@ def what_is_saved(path: Path, config: FederateConfig) -> str:
     kept = f"Finished rounds are kept in {path}"
     if config.dp == "local":
         return f"{kept}. With --dp local it can't go on: {LOCAL_NOISE}."
-    code = ("--backend_file", config.backend_file) if config.backend_file else ()
+    code = [word for file in config.plugins for word in ("--plugin", file)]
     return f"{kept}; go on with: {command_line('federate', '--resume', path.resolve(), *code)}"
 
 

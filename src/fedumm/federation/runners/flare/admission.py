@@ -76,8 +76,8 @@ def _refusal(what: str, key: str, value: str) -> PublicError:
 
 
 def _check_places(config: FederateConfig, policy: SitePolicy) -> None:
-    if config.backend_file:
-        raise PublicError("A job brings no code: --backend_file is for runs on one machine.")
+    if config.plugin:
+        raise PublicError("A job brings no code: --plugin is for runs on one machine.")
     for name in _OF_THE_SITE:
         if getattr(config, name):
             raise PublicError(f"--{name} is a folder of another machine: a job must not have it, sites have their own.")

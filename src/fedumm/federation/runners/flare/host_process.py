@@ -1,4 +1,4 @@
-"""``python -m fedumm.federation.runners.flare.host_process RUN_FOLDER BACKEND_FILE``: the hosts of a simulated run.
+"""``python -m fedumm.federation.runners.flare.host_process RUN_FOLDER``: the hosts of a simulated run.
 
 Started beside FLARE, so that the libraries are imported while that starts. Where it can be, they are
 imported once and shared by the hosts, which are forked. Each host answers messages on a socket of its
@@ -19,21 +19,22 @@ from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
 from typing import Any
 
-from fedumm.backends.registry import SHIPPED, load_backend_file
-from fedumm.config import FederateConfig
+from fedumm.backends.registry import SHIPPED
+from fedumm.config import FederateConfig, from_mapping, read_yaml
 from fedumm.errors import FedummError
 from fedumm.federation.client.redaction import whole
 from fedumm.federation.protocol.messages import Message
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.runners.flare.framing import receive, send
-from fedumm.federation.runners.flare.process_guard import PROGRESS, STARTING, leave_with_launcher
+from fedumm.federation.runners.flare.process_guard import PROGRESS, STARTING, leave_with_launcher, simulated_config
 from fedumm.federation.runners.flare.serving import answer_messages
 from fedumm.files import write_atomically
-from fedumm.report.run_folder import CLIENTS, read_config
+from fedumm.report.run_folder import CLIENTS, CONFIG
 
 SOCKETS = "FEDUMM_HOST_SOCKETS"
 """Environment variable with the folder of the sockets, which only this user may enter."""
 
+_OF_HOSTS = ("model_backend", "model_name_or_path", "num_clients", "hosts", "gpu")
 _PROGRESS_EVERY = 0.5
 _RETRY = 0.05
 
@@ -84,15 +85,15 @@ class _ProgressFile:
             write_atomically(self._path, json.dumps(content))
 
 
-def main(folder: Path, backend_file: str) -> None:
+def main(folder: Path) -> None:
     """Import the libraries, start the hosts, and end when one of them does."""
     from fedumm.federation.assignment import assign, host_count
 
-    config = read_config(folder)
+    config = _options_of_hosts(folder)
     count = host_count(config)
     context = _context(config)
     hosts: list[Any] = [
-        context.Process(target=_serve, args=(name, index, count, folder, backend_file))
+        context.Process(target=_serve, args=(name, index, count, folder))
         for index, name in enumerate(assign(config.num_clients, count))
     ]
     try:
@@ -108,6 +109,13 @@ def main(folder: Path, backend_file: str) -> None:
     sys.exit(1)
 
 
+def _options_of_hosts(folder: Path) -> FederateConfig:
+    """Those that say how many hosts there are. Plugins, which others may need, run in the hosts only: not before a
+    fork, since they may start threads."""
+    values = read_yaml(folder / CONFIG)
+    return from_mapping(FederateConfig, {name: values[name] for name in _OF_HOSTS})
+
+
 def _context(config: FederateConfig) -> Any:
     """Fork, with the libraries in memory; but a process that may use a GPU must not be forked."""
     import torch
@@ -121,18 +129,15 @@ def _context(config: FederateConfig) -> Any:
     return multiprocessing.get_context("fork")
 
 
-def _serve(name: str, index: int, count: int, folder: Path, backend_file: str) -> None:
+def _serve(name: str, index: int, count: int, folder: Path) -> None:
     leave_with_launcher()
     progress = _ProgressFile(folder / PROGRESS / f"{name}.json")
     progress(STARTING, 0, 1)
-    config = read_config(folder)
 
     def make_host() -> Any:
         from fedumm.federation.client.host import Host
 
-        if backend_file:
-            load_backend_file(backend_file)
-        return Host(name, config, progress, folder / CLIENTS, index, count, simulated=True)
+        return Host(name, simulated_config(), progress, folder / CLIENTS, index, count, simulated=True)
 
     # The end of FLARE's process, on the other side, is the end of this one.
     with contextlib.suppress(EOFError), Listener(str(_address(name)), "AF_UNIX") as listener:
@@ -140,4 +145,4 @@ def _serve(name: str, index: int, count: int, folder: Path, backend_file: str) -
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

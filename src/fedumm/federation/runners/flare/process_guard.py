@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from fedumm.config import FederateConfig
+from fedumm.plugins import load_plugins, plugin_files
 from fedumm.report.run_folder import read_config
 
 PROGRESS = "progress"
@@ -22,9 +23,9 @@ STARTING = "starting"
 
 LAUNCHER = "FEDUMM_LAUNCHER_PID"
 RUN = "FEDUMM_SIMULATED_RUN"
-BACKEND = "FEDUMM_SIMULATED_BACKEND"
-"""Environment variables: the launcher's process, the folder of the run that it simulates, and the backend's file, for
-model cards. No job can set them."""
+PLUGINS = "FEDUMM_SIMULATED_PLUGINS"
+"""Environment variables: the launcher's process, the folder of the run that it simulates, and the plugins that its user
+named, joined as in ``PATH``. No job can set them."""
 
 _EVERY = 1.0
 
@@ -36,8 +37,10 @@ def simulated_run() -> Path | None:
 
 
 def simulated_config() -> FederateConfig:
-    """The options of that run."""
-    return replace(read_config(Path(os.environ[RUN])), backend_file=os.environ.get(BACKEND, ""))
+    """The options of that run, whose plugins are run first: what they register may stand in the options."""
+    plugin = os.environ.get(PLUGINS, "")
+    load_plugins(plugin_files(plugin))
+    return replace(read_config(Path(os.environ[RUN])), plugin=plugin)
 
 
 def leave_with_launcher() -> None:

@@ -19,7 +19,7 @@ from fedumm.errors import FedummError
 from fedumm.federation.runners.flare.environment import child_environment, python_command
 from fedumm.federation.runners.flare.host_process import SOCKETS
 from fedumm.federation.runners.flare.isolation import other_users
-from fedumm.federation.runners.flare.process_guard import BACKEND, ERROR, LAUNCHER, PROGRESS, RUN, STARTING, alive
+from fedumm.federation.runners.flare.process_guard import ERROR, LAUNCHER, PLUGINS, PROGRESS, RUN, STARTING, alive
 from fedumm.federation.runners.flare.simulator_main import ISOLATED
 from fedumm.report.run_folder import LOG, METRICS, ROUNDS, RunFolder, read_config
 from fedumm.stopping import undisturbed
@@ -46,13 +46,12 @@ def warning(isolated: bool) -> str:
     )
 
 
-def run_simulator(
-    folder: Path, show: Show, progress: ShowProgress, backend_file: str = "", isolated: bool = False
-) -> None:
+def run_simulator(folder: Path, show: Show, progress: ShowProgress, plugins: str = "", isolated: bool = False) -> None:
     """Run to the end, showing each record of ``metrics.jsonl`` as it appears.
 
     Args:
-        backend_file: what the user named; the run's processes are told of it here, and by no file.
+        plugins: the files that the user named, joined as in ``PATH``; the run's processes are told of them here, and by
+            no file.
         isolated: FLARE's processes get a network of their own (:mod:`fedumm.federation.runners.flare.isolation`).
 
     Raises:
@@ -61,19 +60,17 @@ def run_simulator(
     """
     # Not in the run folder: sockets are made in it, and the names of those are limited to 107 bytes.
     with folder_for_sockets() as temporary:
-        _simulate(folder, show, progress, backend_file, isolated, temporary)
+        _simulate(folder, show, progress, plugins, isolated, temporary)
 
 
-def _simulate(
-    folder: Path, show: Show, progress: ShowProgress, backend_file: str, isolated: bool, temporary: str
-) -> None:
+def _simulate(folder: Path, show: Show, progress: ShowProgress, plugins: str, isolated: bool, temporary: str) -> None:
     # A part of the run that was killed may have left these.
     (folder / ERROR).unlink(missing_ok=True)
     shutil.rmtree(folder / PROGRESS, ignore_errors=True)
     children: list[subprocess.Popen[bytes]] = []
-    programs = {"simulate": [sys.executable], "host_process": python_command(read_config(folder))}
-    arguments = {"simulate": [ISOLATED] if isolated else [], "host_process": [backend_file]}
-    told = {LAUNCHER: str(os.getpid()), RUN: str(folder.resolve()), BACKEND: backend_file, SOCKETS: temporary}
+    programs = {"simulator_main": [sys.executable], "host_process": python_command(read_config(folder))}
+    arguments = {"simulator_main": [ISOLATED] if isolated else [], "host_process": []}
+    told = {LAUNCHER: str(os.getpid()), RUN: str(folder.resolve()), PLUGINS: plugins, SOCKETS: temporary}
     environment = child_environment(**told, PYTHONUNBUFFERED="1", TMPDIR=temporary)
     try:
         with open(folder / LOG, "wb") as log:

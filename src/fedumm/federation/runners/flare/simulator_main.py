@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from fedumm.federation.runners.flare.isolation import isolate
-from fedumm.federation.runners.flare.process_guard import leave_with_launcher
+from fedumm.federation.runners.flare.process_guard import leave_with_launcher, simulated_config
 
 WORKSPACE = "flare"
 ISOLATED = "--isolated"
@@ -26,11 +26,10 @@ def main(folder: str) -> None:
 
     from fedumm.federation.assignment import assign, host_count
     from fedumm.federation.runners.flare.recipe import SERVER_CLASSES, SITE_CLASSES, FedummRecipe
-    from fedumm.report.run_folder import read_config
 
     leave_with_launcher()
     path = Path(folder).resolve()
-    config = read_config(path)
+    config = simulated_config()
     hosts = host_count(config)
     recipe = FedummRecipe(config, hosts)
     workspace = path / WORKSPACE
