@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean, median, stdev
 from typing import Any
 
 from common import ROOT, Table, main, run_once, spread
 from fedumm.aggregation import available_aggregators
 from fedumm.config import FederateConfig
+from fedumm.run_options import from_mapping, to_mapping
 from fedumm.training.threads import cores
 
 SEEDS = (1, 2, 3)
@@ -71,7 +72,8 @@ Outcomes = Mapping[tuple[str, float], Sequence[Outcome]]
 
 
 def one_run(name: str, alpha: float, seed: int) -> Outcome:
-    records = run_once(replace(CONFIG, dirichlet_alpha=alpha, seed=seed, **SETTINGS[name]))
+    values = {**to_mapping(CONFIG), "dirichlet_alpha": alpha, "seed": seed, **SETTINGS[name]}
+    records = run_once(from_mapping(FederateConfig, values))
     (summary,) = [r for r in records if r["event"] == "summary"]
     rounds = [r for r in records if r["event"] == "round"]
     clients = [r for r in records if r["event"] == "client"]

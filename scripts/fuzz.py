@@ -31,7 +31,7 @@ import yaml
 
 from fedumm.adapters import AdapterState, decode, encode, spec_of
 from fedumm.compression.packing import pack, unpack
-from fedumm.config import WIRES, FederateConfig, from_mapping, read_yaml
+from fedumm.config import WIRES, FederateConfig, read_yaml
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
 from fedumm.federation.protocol.backbone_delta import pack_backbone_delta, unpack_backbone_delta
@@ -53,6 +53,7 @@ from fedumm.federation.server.outliers import judge
 from fedumm.federation.server.round_aggregation import RoundAggregation
 from fedumm.federation.server.validation import Accepted, Expected, RejectedError, examine
 from fedumm.metrics.evaluation import Evaluation
+from fedumm.run_options import from_mapping, to_mapping
 from fedumm.texts import is_plain
 
 A, B, BIAS = "x.lora_A.weight", "x.lora_B.weight", "head.bias"
@@ -284,7 +285,7 @@ def bad_update(rng: random.Random) -> bool:
 
 
 def config_file(rng: random.Random) -> bool:
-    values = {f.name: getattr(CONFIG, f.name) for f in fields(CONFIG)}
+    values = to_mapping(CONFIG)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         if rng.random() < 0.5:

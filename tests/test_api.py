@@ -71,7 +71,7 @@ def test_what_a_run_offers_is_what_its_folder_holds(tmp_path: Path, monkeypatch:
 def test_a_run_can_be_given_more_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(monkeypatch)
     begun = fedumm.federate(**options(tmp_path / "longer", num_rounds=1))
-    longer = fedumm.federate(resume=str(tmp_path / "longer"), num_rounds=2, backend_file=begun_backend())
+    longer = fedumm.federate(resume=str(tmp_path / "longer"), num_rounds=2, plugin=begun_backend())
     assert (len(begun.rounds), len(longer.rounds)) == (1, 2)
     straight = fedumm.federate(**options(tmp_path / "straight"))
     assert results(longer.path) == results(straight.path)
@@ -79,7 +79,7 @@ def test_a_run_can_be_given_more_rounds(tmp_path: Path, monkeypatch: pytest.Monk
 
 def begun_backend() -> str:
     """Code is named again by whoever goes on."""
-    return str(lora_options()["backend_file"])
+    return str(lora_options()["plugin"])
 
 
 @pytest.mark.parametrize(

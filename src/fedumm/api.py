@@ -12,10 +12,12 @@ from fedumm.cli import federate as federate_command
 from fedumm.cli import train as train_command
 from fedumm.cli.options import with_absolute_paths
 from fedumm.cli.resume import RUNNERS, resumed
-from fedumm.config import CentralConfig, FederateConfig, from_mapping
+from fedumm.config import CentralConfig, FederateConfig
 from fedumm.errors import FedummError
+from fedumm.plugins import load_plugins, plugin_files
 from fedumm.report.run import Run, load_run
 from fedumm.report.run_folder import folder_for
+from fedumm.run_options import from_mapping
 
 if TYPE_CHECKING:
     from fedumm.training.centralized import CentralResult
@@ -68,11 +70,13 @@ def train(**options: Any) -> CentralResult:
     Raises:
         FedummError: an option, the data or the model is no good.
     """
+    load_plugins(plugin_files(str(options.get("plugin", ""))))
     config = with_absolute_paths(from_mapping(CentralConfig, options, "options"))
     return train_command.train(config, _command("train", options))
 
 
 def _federate_config(options: Mapping[str, Any]) -> FederateConfig:
+    load_plugins(plugin_files(str(options.get("plugin", ""))))
     if options.get("resume"):
         return resumed(options)
     runner = {} if any(options.get(name) for name in RUNNERS) else {"in_process": True}

@@ -7,7 +7,6 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,11 @@ import torch
 from test_matrix import CASES, ROWS
 
 import report
-from fedumm.aggregation import available_aggregators, get_aggregator, methods
+from fedumm.aggregation import available_aggregators, get_aggregator
+from fedumm.aggregation.registry import aggregators
 from fedumm.compression.codecs import BLOCK, CODECS
-from fedumm.config import FederateConfig
+from fedumm.config import FederateConfig, option_fields
+from fedumm.run_options import known_options
 from support.toy import Run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "aggregation.md").read_text(encoding="utf-8")
@@ -49,7 +50,10 @@ def test_the_table_says_what_the_class_says(name: str) -> None:
         "central DP": method.linear,
     }
     assert {column: row[column] for column in traits} == {c: "yes" if trait else "no" for c, trait in traits.items()}
-    options = {*method.options, *(["export_rank"] if method.updates_base_model else [])}
+    options = {
+        *(f.name for f in option_fields(method.Options)),
+        *(["export_rank"] if method.updates_base_model else []),
+    }
     assert set(re.findall(r"`(\w+)`", row["options"])) == options
     travels = method().trainable_factors(1) & method.communicated_factors
     assert row["bytes down, up"].endswith(", 1/2" if len(travels) == 1 else ", 1")
@@ -61,7 +65,7 @@ def test_the_table_says_what_the_class_says(name: str) -> None:
 
 
 def test_every_flag_exists() -> None:
-    assert set(re.findall(r"`--(\w+)", PAGE)) <= {f.name for f in fields(FederateConfig)}
+    assert set(re.findall(r"`--(\w+)", PAGE)) <= known_options(FederateConfig).keys() | {"help", "nu"}
 
 
 def test_bytes_of_the_codecs_are_as_stated() -> None:
@@ -79,16 +83,17 @@ def test_the_tables_are_those_of_the_last_results() -> None:
 
 @pytest.fixture
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The page's example as a file among the methods, and its row in the matrix."""
+    """The page's example, which registers itself, and its row in the matrix."""
     code, row = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / f"{EXAMPLE}.py").write_text(code)
-    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module(EXAMPLE)
     rows = dict(ROWS)
     exec(row, {**vars(test_matrix), "scipy": scipy, "ROWS": rows})
     monkeypatch.setitem(ROWS, EXAMPLE, rows[EXAMPLE])
-    importlib.invalidate_caches()
     yield EXAMPLE
-    sys.modules.pop(f"{methods.__name__}.{EXAMPLE}", None)
+    aggregators.forget(EXAMPLE)
+    del sys.modules[EXAMPLE]
 
 
 def test_the_example_passes_the_matrix(example: str) -> None:
@@ -106,7 +111,8 @@ def test_the_example_passes_the_matrix(example: str) -> None:
 
 
 def test_the_example_federates(example: str, run_toy: Run) -> None:
-    _, records = run_toy(aggregator=example, lr=0.1)
+    path, records = run_toy(aggregator=example, lr=0.1, nu=1e-8)
+    assert "\naggregator: geometric_median\nnu: 1.0e-08\n" in (path / "config.yaml").read_text()
     (summary,) = [record for record in records if record["event"] == "summary"]
     assert summary["last"]["round"] == 2
     assert summary["last"]["test"] > summary["untrained"]["test"]

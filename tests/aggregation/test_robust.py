@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +17,8 @@ from fedumm.aggregation.methods.median import Median
 from fedumm.aggregation.methods.trimmed_mean import TrimmedMean
 from fedumm.aggregation.robust import RobustAggregator
 from fedumm.config import FederateConfig
+from fedumm.errors import FedummError
+from fedumm.run_options import from_mapping
 
 SHAPES = {"0.lora_A.weight": (2, 5), "0.lora_B.weight": (3, 2), "head.bias": (4,)}
 METHODS: list[type[RobustAggregator]] = [Median, TrimmedMean, Krum]
@@ -35,6 +36,14 @@ def delivered(
     for k, update in enumerate(updates):
         aggregator.add(ClientContribution(f"site-{k}", update, weight=10.0**k))
     return aggregator.finish()
+
+
+def krum(f: int = 0, keep: int = 1) -> Krum:
+    return Krum(Krum.Options(krum_f=f, krum_keep=keep))
+
+
+def trimmed(ratio: float) -> TrimmedMean:
+    return TrimmedMean(TrimmedMean.Options(trim_ratio=ratio))
 
 
 def of_numbers(aggregator: RobustAggregator, values: list[float]) -> float:
@@ -63,7 +72,7 @@ def test_median_by_hand(values: list[float], expected: float) -> None:
     ],
 )
 def test_trimmed_mean_by_hand(ratio: float, values: list[float], expected: float) -> None:
-    assert of_numbers(TrimmedMean(ratio), values) == expected
+    assert of_numbers(trimmed(ratio), values) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,19 +80,19 @@ def test_trimmed_mean_by_hand(ratio: float, values: list[float], expected: float
     [(0.2, 2, 0), (0.2, 3, 1), (0.2, 9, 1), (0.2, 10, 2), (0.29, 100, 29), (0.1, 30, 3), (0.49, 100, 49), (0.0, 9, 0)],
 )
 def test_how_many_values_are_cut_at_each_end(ratio: float, count: int, cut: int) -> None:
-    assert TrimmedMean(ratio).cut(count) == cut
+    assert trimmed(ratio).cut(count) == cut
 
 
 @pytest.mark.parametrize("count", range(1, 12))
 def test_median_and_trimmed_mean_of_tensors(count: int) -> None:
     updates = [client(seed) for seed in range(count)]
-    median, trimmed = delivered(Median(), updates).adapter, delivered(TrimmedMean(0.25), updates).adapter
+    middle, inner_mean = delivered(Median(), updates).adapter, delivered(trimmed(0.25), updates).adapter
     cut = max(count // 4, int(count > 2))
     for name in SHAPES:
         stack = np.stack([u[name].double().numpy() for u in updates])
-        np.testing.assert_allclose(median[name].numpy(), np.median(stack, axis=0), rtol=1e-6)
+        np.testing.assert_allclose(middle[name].numpy(), np.median(stack, axis=0), rtol=1e-6)
         inner = np.sort(stack, axis=0)[cut : count - cut]
-        np.testing.assert_allclose(trimmed[name].numpy(), inner.mean(axis=0), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(inner_mean[name].numpy(), inner.mean(axis=0), rtol=1e-5, atol=1e-7)
 
 
 def krum_by_definition(updates: list[AdapterState], start: AdapterState, f: int, keep: int) -> list[int]:
@@ -103,7 +112,7 @@ def test_krum_by_its_definition(count: int, f: int, keep: int) -> None:
     for seed in range(20):
         updates = [client(100 * seed + k) for k in range(count)]
         del updates[0]["head.bias"], updates[2]["0.lora_B.weight"]
-        result = delivered(Krum(f, keep), updates, start)
+        result = delivered(krum(f, keep), updates, start)
         winners = [updates[i] for i in krum_by_definition(updates, start, f, keep)]
         assert result.report == {"krum_f": f, "krum_kept": keep}
         for name in SHAPES:
@@ -113,9 +122,9 @@ def test_krum_by_its_definition(count: int, f: int, keep: int) -> None:
 
 def test_krum_by_hand() -> None:
     """Of 0, 1, 3, 3.5 and 100 with f = 1, scores are 10, 5, 4.25, 6.5 and 18721.25 (two neighbours each)."""
-    assert of_numbers(Krum(1), [0.0, 1.0, 3.0, 3.5, 100.0]) == 3.0
-    assert of_numbers(Krum(1, keep=2), [0.0, 1.0, 3.0, 3.5, 100.0]) == 2.0
-    assert of_numbers(Krum(1, keep=3), [0.0, 1.0, 3.0, 3.5, 100.0]) == 2.5
+    assert of_numbers(krum(1), [0.0, 1.0, 3.0, 3.5, 100.0]) == 3.0
+    assert of_numbers(krum(1, 2), [0.0, 1.0, 3.0, 3.5, 100.0]) == 2.0
+    assert of_numbers(krum(1, 3), [0.0, 1.0, 3.0, 3.5, 100.0]) == 2.5
 
 
 @pytest.mark.parametrize(
@@ -125,7 +134,7 @@ def test_krum_by_hand() -> None:
 def test_krum_assumes_no_more_bad_clients_than_there_can_be(
     count: int, f: int, keep: int, used_f: int, kept: int
 ) -> None:
-    report = delivered(Krum(f, keep), [client(seed) for seed in range(count)]).report
+    report = delivered(krum(f, keep), [client(seed) for seed in range(count)]).report
     assert report == {"krum_f": used_f, "krum_kept": kept}
 
 
@@ -133,7 +142,7 @@ def test_of_equal_scores_the_first_names_win_whoever_comes_first() -> None:
     """Of 0, 1, 2 and 3, with two neighbours each, 1 and 2 score 2, the others 5."""
     values = {"site-a": 0.0, "site-b": 1.0, "site-c": 2.0, "site-d": 3.0}
     for order in itertools.permutations(values):
-        aggregator = Krum(keep=1)
+        aggregator = krum()
         aggregator.begin({"a": torch.zeros(1)}, scale=1.0, seed=0)
         for name in order:
             aggregator.add(ClientContribution(name, {"a": torch.tensor([values[name]])}, 1))
@@ -145,7 +154,7 @@ def test_multi_krum_gives_the_same_bits_in_any_order() -> None:
     updates = {f"site-{k}": {"a": client(k)["0.lora_A.weight"].double() / 3} for k in range(4)}
     results = []
     for order in itertools.permutations(updates):
-        aggregator = Krum(keep=4)
+        aggregator = krum(keep=4)
         aggregator.begin({"a": torch.zeros(2, 5, dtype=torch.float64)}, scale=1.0, seed=0)
         for name in order:
             aggregator.add(ClientContribution(name, updates[name], 1))
@@ -162,7 +171,7 @@ def test_krum_tells_updates_apart_that_differ_little() -> None:
     """Distances of 1e-4 between values of 1e4: by products instead of differences they would drown."""
     base = {"a": torch.full((64,), 1e4, dtype=torch.float64)}
     updates = [{"a": base["a"] + offset} for offset in (5e-4, 1e-4, 0.0, 3e-4, 1e-2)]
-    assert torch.equal(delivered(Krum(1), updates).adapter["a"], updates[1]["a"])
+    assert torch.equal(delivered(krum(1), updates).adapter["a"], updates[1]["a"])
 
 
 @settings(deadline=None, max_examples=60)
@@ -184,7 +193,7 @@ def test_huge_updates_of_the_assumed_number_of_clients_leave_no_trace(method: ty
     """Eight good clients near 1, three bad ones of 1e6 in different directions."""
     good = [{n: 1 + 0.01 * t for n, t in client(seed).items()} for seed in range(8)]
     bad = [{n: 1e6 * t for n, t in client(seed).items()} for seed in range(50, 53)]
-    aggregator = TrimmedMean(0.3) if method is TrimmedMean else method()
+    aggregator = trimmed(0.3) if method is TrimmedMean else method()
     for place in range(len(good) + 1):
         for tensor in delivered(aggregator, [*good[:place], *bad, *good[place:]]).adapter.values():
             assert (tensor - 1).abs().max() < 0.1
@@ -214,15 +223,19 @@ def test_what_the_round_is_made_of(method: type[RobustAggregator]) -> None:
 
 
 def test_something_is_always_left_to_average() -> None:
-    aggregator = TrimmedMean(0.4999999999)
+    aggregator = trimmed(0.4999999999)
     for count in range(1, 12):
         assert 2 * aggregator.cut(count) < count
 
 
 def test_options_come_from_the_configuration() -> None:
-    config = replace(FederateConfig(model_backend="toy", num_clients=7), trim_ratio=0.25, krum_f=2, krum_keep=3)
-    krum = Krum.from_config(config)
-    assert (TrimmedMean.from_config(config).trim_ratio, krum.f, krum.keep) == (0.25, 2, 3)
+    values = {"model_backend": "toy", "num_clients": 7, "aggregator": "krum", "krum_f": 2, "krum_keep": 3}
+    chosen = Krum.from_config(from_mapping(FederateConfig, values))
+    assert (chosen.options.krum_f, chosen.options.krum_keep) == (2, 3)
+    defaults = TrimmedMean.from_config(FederateConfig(model_backend="toy", aggregator="trimmed_mean"))
+    assert defaults.options.trim_ratio == 0.2
+    with pytest.raises(FedummError, match=r"Krum\.Options are not the options of TrimmedMean"):
+        TrimmedMean(chosen.options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", METHODS)

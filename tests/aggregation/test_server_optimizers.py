@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
+from dataclasses import asdict, fields
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from fedumm.aggregation.methods.fedavgm import FedAvgM
 from fedumm.aggregation.methods.fedyogi import FedYogi
 from fedumm.aggregation.server_optimizer import ServerOptimizer
 from fedumm.config import FederateConfig
+from fedumm.run_options import from_mapping
 
 METHODS: list[type[ServerOptimizer]] = [FedAvgM, FedAdagrad, FedAdam, FedYogi]
 SHAPES = {"0.lora_A.weight": (2, 5), "0.lora_B.weight": (3, 2), "head.bias": (4,)}
@@ -76,11 +77,12 @@ def deltas_of(name: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_several_rounds_follow_the_paper(method: str, momentum: float) -> None:
     """To 1e-6 of the steps: moments are kept in float32."""
-    options = {"lr": 0.03, "momentum": momentum}
-    if method != "fedavgm":
-        # v starts at 0.01^2, near Delta^2, so that Yogi's sign takes both values.
-        options |= {"beta2": 0.8, "tau": 0.01}
-    aggregator = get_aggregator(method)(**options)
+    # v starts at 0.01^2, near Delta^2, so that Yogi's sign takes both values.
+    chosen = {"server_lr": 0.03, "server_momentum": momentum, "server_beta2": 0.8, "server_tau": 0.01}
+    options = get_aggregator(method).Options
+    aggregator = get_aggregator(method)(
+        options(**{f.name: chosen[f.name] for f in fields(options)})  # fedavgm has no tau, fedadagrad no beta 2
+    )
     adapter = start = state(0)
     wanted = {
         name: list(by_the_papers(method, start[name].numpy(), deltas_of(name), 0.03, momentum, 0.8, 0.01))
@@ -95,7 +97,7 @@ def test_several_rounds_follow_the_paper(method: str, momentum: float) -> None:
 
 def test_fedadam_by_hand() -> None:
     """Delta = 0.03, m = 0.003, v = 0.99e-6 + 9e-6 = 9.99e-6; then Delta = 0, m = 0.0027, v = 9.8901e-6."""
-    aggregator = FedAdam(lr=0.5)
+    aggregator = FedAdam(FedAdam.Options(server_lr=0.5))
     aggregator.begin({"a": torch.tensor([1.0])}, scale=1.0, seed=0)
     aggregator.add(ClientContribution("site-1", {"a": torch.tensor([1.06])}, 1))
     aggregator.add(ClientContribution("site-2", {"a": torch.tensor([1.0])}, 1))
@@ -110,7 +112,7 @@ def test_fedadam_by_hand() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_fedavgm_without_momentum_is_fedavg(dtype: torch.dtype) -> None:
     adapter = {name: tensor.to(dtype) for name, tensor in state(0).items()}
-    mean, result = one_round(FedAvg(), adapter, 1), one_round(FedAvgM(momentum=0.0), adapter, 1)
+    mean, result = one_round(FedAvg(), adapter, 1), one_round(FedAvgM(FedAvgM.Options(server_momentum=0.0)), adapter, 1)
     for name in SHAPES:
         assert result[name].dtype == dtype
         torch.testing.assert_close(result[name], mean[name], rtol=torch.finfo(dtype).eps, atol=0)
@@ -170,8 +172,9 @@ def test_a_state_of_another_kind_is_refused(method: type[ServerOptimizer], other
 
 @pytest.mark.parametrize(("method", "lr"), [(FedAvgM, 1.0), (FedAdagrad, 1e-3), (FedAdam, 1e-3), (FedYogi, 1e-3)])
 def test_options_come_from_the_configuration(method: type[ServerOptimizer], lr: float) -> None:
-    config = FederateConfig(model_backend="toy", server_momentum=0.5, server_beta2=0.7, server_tau=0.25)
-    plain, chosen = method.from_config(config), method.from_config(replace(config, server_lr=0.125))
-    assert (plain.lr, chosen.lr, plain.momentum) == (lr, 0.125, 0.5)
-    if method is not FedAvgM:
-        assert (vars(plain)["beta2"], vars(plain)["tau"]) == (0.7, 0.25)
+    chosen = {"server_lr": 0.125, "server_momentum": 0.5, "server_beta2": 0.7, "server_tau": 0.25}
+    own = {f.name: chosen[f.name] for f in fields(method.Options)}
+    values = {"model_backend": "toy", "aggregator": method.name}
+    plain = method.from_config(from_mapping(FederateConfig, values))
+    aggregator = method.from_config(from_mapping(FederateConfig, {**values, **own}))
+    assert (plain.lr, aggregator.lr, asdict(aggregator.options)) == (lr, 0.125, own)

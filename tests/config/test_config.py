@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from fedumm.config import (
     CentralConfig,
     FederateConfig,
     RunConfig,
-    from_mapping,
+    option_fields,
     read_yaml,
     write_yaml,
 )
 from fedumm.errors import FedummError
+from fedumm.run_options import from_mapping, to_mapping
 
 SEED_DEFAULTS: dict[type[RunConfig], dict[str, Any]] = {
     FederateConfig: {"num_clients": 2, "num_rounds": 3, "local_epochs": 1, "dirichlet_alpha": 0},
@@ -101,13 +102,13 @@ def federate(**options: Any) -> FederateConfig:
 
 @pytest.mark.parametrize("config", SEED_DEFAULTS, ids=lambda config: config.__name__)
 def test_defaults_are_those_of_the_original_program(config: type[RunConfig]) -> None:
-    defaults = {f.name: f.default for f in fields(config)}
+    defaults = {f.name: f.default for f in option_fields(config)}
     assert {name: defaults[name] for name in SEED_DEFAULTS[config]} == SEED_DEFAULTS[config]
 
 
 @pytest.mark.parametrize("config", [FederateConfig, CentralConfig, RunConfig])
 def test_only_the_backend_must_be_given(config: type[RunConfig]) -> None:
-    assert [f.name for f in fields(config) if f.default is MISSING] == ["model_backend"]
+    assert [f.name for f in option_fields(config) if f.default is MISSING] == ["model_backend"]
     with pytest.raises(FedummError, match=r"^--model_backend is required \("):
         from_mapping(config, {"seed": 1})
 
@@ -250,17 +251,17 @@ def test_what_is_written_is_read_back_equal(
     """``--config`` with a run's ``config.yaml`` repeats the run, whatever the strings in it look like."""
     config = from_mapping(FederateConfig, values)
     file = tmp_path_factory.getbasetemp() / "round_trip.yaml"
-    write_yaml(config, file, command)
+    write_yaml(to_mapping(config), file, command)
     assert from_mapping(FederateConfig, read_yaml(file)) == replace(config, name="", overwrite=False, plugin="")
 
 
 @pytest.mark.parametrize("config", [FederateConfig, CentralConfig])
 def test_the_file_holds_every_option_and_the_command(config: type[RunConfig], tmp_path: Path) -> None:
     written = from_mapping(config, {"model_backend": "blip_vqa"})
-    write_yaml(written, tmp_path / "config.yaml", "python job.py --simulator")
+    write_yaml(to_mapping(written), tmp_path / "config.yaml", "python job.py --simulator")
     first = (tmp_path / "config.yaml").read_text().splitlines()[0]
     assert first == "# Repeat this run: python job.py --simulator"
-    kept = [f.name for f in fields(config) if f.name not in (*OF_ONE_RUN, CODE)]
+    kept = [f.name for f in option_fields(config) if f.name not in (*OF_ONE_RUN, CODE)]
     assert list(read_yaml(tmp_path / "config.yaml")) == kept
     assert from_mapping(config, read_yaml(tmp_path / "config.yaml")) == written
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fedumm.config import CentralConfig, FederateConfig, from_mapping, read_yaml, write_yaml
+from fedumm.config import CentralConfig, FederateConfig, read_yaml, write_yaml
 from fedumm.config.per_client import ByClient
 from fedumm.config.validators import by_client
 from fedumm.errors import FedummError
+from fedumm.run_options import from_mapping, to_mapping
 
 
 @pytest.mark.parametrize(
@@ -37,8 +38,9 @@ def test_a_client_without_a_number_is_named() -> None:
 
 
 def test_options_hold_them_also_through_yaml(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    config = FederateConfig(model_backend="toy", lora_r="8,site-1=4", lora_alpha="16,site-1=32")
-    write_yaml(config, tmp_path / "config.yaml", "x")
+    values = {"model_backend": "toy", "lora_r": "8,site-1=4", "lora_alpha": "16,site-1=32"}
+    config = from_mapping(FederateConfig, values)
+    write_yaml(to_mapping(config), tmp_path / "config.yaml", "x")
     again = from_mapping(FederateConfig, read_yaml(tmp_path / "config.yaml"))
     assert again == config
     assert (again.rank, again.alpha, again.equal_ranks) == (8, 16, False)

@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from fedumm.adapters.folder import read_folder
 from fedumm.cli.options import Parser, add_options, config_from
 from fedumm.config import CentralConfig, FederateConfig, RunConfig
 from fedumm.report.run_folder import read_records
+from fedumm.run_options import known_options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,12 +54,12 @@ def test_the_scripts_and_the_console_command_are_shown() -> None:
 def test_every_option_is_listed_and_every_listed_one_exists() -> None:
     section = README.split("\n## Options\n")[1].split("\n## ")[0]
     listed = set(re.findall(r"--(\w+)", section))
-    known = {f.name for config in (FederateConfig, CentralConfig) for f in fields(config)}
+    known = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}
     assert listed - {"help", "config"} == known
 
 
 def test_every_flag_in_the_text_exists() -> None:
-    known = {f.name for config in (FederateConfig, CentralConfig) for f in fields(config)}
+    known = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}
     for_other_programs = {"help", "config", "figure", "adapter", "prompts", "detector_weights", "color_weights"}
     assert set(re.findall(r"`--(\w+)", README)) <= known | for_other_programs
 

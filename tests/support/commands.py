@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedumm.cli.main import run as run_command
+from fedumm.config import FederateConfig
 from fedumm.report.run_folder import RunFolder, read_records
+from fedumm.run_options import known_options, to_mapping
 from support.toy import LORA_TOY, PlainFolder, lora_options, toy_config
 
 BACKEND = ("--plugin", str(LORA_TOY))
@@ -31,7 +32,8 @@ def prepare(monkeypatch: pytest.MonkeyPatch) -> None:
 def flags(folder: Path, **options: Any) -> list[str]:
     """The command line of a run of three rounds, in process."""
     config = toy_config(**lora_options(**{"num_rounds": 3, "name": str(folder), **options}))
-    given = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
+    defaults = {name: f.default for name, f in known_options(FederateConfig).items()}
+    given = {name: value for name, value in to_mapping(config).items() if value != defaults[name]}
     parts = [[f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in given.items()]
     return [part for own in parts for part in own]
 

@@ -13,6 +13,7 @@ from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import RunFolder
+from fedumm.run_options import from_mapping
 
 TOY = Path(__file__).parent / "toy_backend.py"
 LORA_TOY = Path(__file__).parent / "lora_toy_backend.py"
@@ -35,7 +36,7 @@ def toy_config(**options: Any) -> FederateConfig:
         "in_process": True,
         "threads": 1,
     }
-    return FederateConfig(**{**defaults, **options})
+    return from_mapping(FederateConfig, {**defaults, **options})
 
 
 def lora_options(**options: Any) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-import torch
-
 from fedumm.adapters.state import AdapterState, Spec
+from fedumm.lazy import torch
 
 Factor = Literal["A", "B"]
 _SUFFIX: dict[Factor, str] = {"A": ".lora_A.weight", "B": ".lora_B.weight"}

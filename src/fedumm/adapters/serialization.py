@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from fedumm.adapters.state import AdapterState
+from fedumm.lazy import torch
 
 
 def encode(state: Mapping[str, torch.Tensor]) -> bytes:
     """Serialise; equal states give equal bytes."""
+    from safetensors.torch import save
+
     payload: bytes = save({name: state[name].contiguous() for name in sorted(state)})
     return payload
 
@@ -30,6 +31,8 @@ def decode(payload: bytes) -> AdapterState:
     Raises:
         ValueError: ``payload`` is not what :func:`encode` writes.
     """
+    from safetensors.torch import load
+
     try:
         return {name: tensor.clone() for name, tensor in sorted(load(payload).items())}
     except (SafetensorError, TypeError, KeyError) as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
-import torch
+from fedumm.lazy import torch
 
-AdapterState = dict[str, torch.Tensor]
+AdapterState: TypeAlias = "dict[str, torch.Tensor]"
 """Parameter name to tensor. For a PEFT model the names are those of its saved files."""
 
 Spec = dict[str, tuple[tuple[int, ...], str]]

@@ -10,19 +10,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from fedumm.adapters.factors import Factor
 from fedumm.adapters.state import AdapterState
+from fedumm.config import AggregatorOptions
+from fedumm.errors import FedummError
+from fedumm.lazy import torch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from fedumm.config import FederateConfig
 
-BackboneDelta = dict[str, tuple[torch.Tensor, torch.Tensor]]
+BackboneDelta: TypeAlias = "dict[str, tuple[torch.Tensor, torch.Tensor]]"
 """Module to ``(left, right)`` of shapes ``(out, q)`` and ``(q, in)``: W0 grows by ``left @ right``."""
 
 
@@ -57,9 +58,19 @@ class Aggregator(ABC):
     """A rule that makes one adapter of many. One object serves a whole run, round after round.
 
     ``add`` may be called in any order of clients, with the same bits in the end.
+
+    Args:
+        options: an :attr:`Options` of the class; None: their defaults.
+
+    Raises:
+        FedummError: the options are another aggregator's.
     """
 
     name: ClassVar[str]
+    """What ``--aggregator`` calls it; set by :func:`~fedumm.aggregation.registry.register_aggregator`."""
+
+    Options: ClassVar[type[AggregatorOptions]] = AggregatorOptions
+    """The class of its options: :class:`~fedumm.config.AggregatorOptions` with fields of its own."""
 
     linear: ClassVar[bool] = True
     """The result depends on the updates through their weighted mean alone: noise for privacy can be calibrated to
@@ -74,13 +85,15 @@ class Aggregator(ABC):
     communicated_factors: ClassVar[frozenset[Factor]] = frozenset({"A", "B"})
     """Factors that travel. Others stay with the client, which keeps its own from round to round."""
 
-    options: ClassVar[tuple[str, ...]] = ()
-    """Those of the run's options that are only for this method."""
+    def __init__(self, options: AggregatorOptions | None = None) -> None:
+        if options is not None and type(options) is not self.Options:
+            raise FedummError(f"{type(options).__qualname__} are not the options of {type(self).__qualname__}.")
+        self.options = options or self.Options()
 
     @classmethod
     def from_config(cls, config: FederateConfig) -> Self:
         """With the options of a run."""
-        return cls()
+        return cls(config.aggregator_options)
 
     def trainable_factors(self, round_number: int) -> frozenset[Factor]:
         """Factors that clients train in round 1, 2, ...; the others stay as they are."""

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-import torch
-
 from fedumm.adapters.factors import factor_of, modules_of, spec_at_rank
 from fedumm.adapters.state import AdapterState, spec_of
 from fedumm.aggregation.base import Aggregator, ClientContribution
 from fedumm.aggregation.ideal import by_client, ideal_update, mean
 from fedumm.aggregation.low_rank import LowRank
+from fedumm.config import AggregatorOptions
+from fedumm.lazy import torch
 
 
 class BufferedAggregator(Aggregator):
@@ -24,7 +24,8 @@ class BufferedAggregator(Aggregator):
 
     linear = False
 
-    def __init__(self) -> None:
+    def __init__(self, options: AggregatorOptions | None = None) -> None:
+        super().__init__(options)
         self.start: AdapterState = {}
         self.scale, self.seed = 1.0, 0
         self._held: dict[str, ClientContribution] = {}

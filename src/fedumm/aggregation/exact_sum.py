@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
+from fedumm.lazy import torch
 
 DIGIT_BITS = 32
 LOWEST, HIGHEST = -31, 30

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-import torch
-
 from fedumm.adapters.factors import at_rank
 from fedumm.aggregation.base import ClientContribution
 from fedumm.aggregation.low_rank import LowRank, stack
+from fedumm.lazy import torch
 
 
 def by_client(contributions: Iterable[ClientContribution]) -> list[ClientContribution]:

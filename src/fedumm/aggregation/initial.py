@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
+from fedumm.lazy import torch
 from fedumm.seeds import derive
 
 

@@ -7,10 +7,11 @@ than out and in.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
-import torch
+from fedumm.lazy import torch
 
-LowRank = tuple[torch.Tensor, torch.Tensor]
+LowRank: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
 
 _ROUNDING = 1e-14
 """What float64 leaves of a sum that cancels, as a share of the sum of the norms of its q terms of rank 1. Householder's

@@ -6,11 +6,10 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import torch
-
 from fedumm.adapters.state import AdapterState
 from fedumm.aggregation.base import AggregationResult, Aggregator, ClientContribution
 from fedumm.aggregation.validation import check_contribution
+from fedumm.lazy import torch
 
 
 class RobustAggregator(Aggregator):

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
-
-import torch
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
 
 from fedumm.adapters.state import AdapterState
 from fedumm.aggregation.base import AggregationResult, Aggregator, ClientContribution
 from fedumm.aggregation.validation import check_contribution
 from fedumm.aggregation.weighted_mean import WeightedMean
+from fedumm.config import AGGREGATION, AggregatorOptions, option, validators
+from fedumm.lazy import torch
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from fedumm.config import FederateConfig
-
-Moments = dict[str, torch.Tensor]
+Moments: TypeAlias = "dict[str, torch.Tensor]"
 """Name of a moment ("m", "v") to its value for one tensor."""
 
 
@@ -29,23 +25,25 @@ class ServerOptimizer(Aggregator):
     with. Computed in float64; the result is rounded to the tensor's dtype, moments to float32. A tensor that nobody
     sent keeps its value and its moments. The server holds the adapter, its moments and exact sums, whatever the
     number of clients.
-
-    Args:
-        lr: the server's learning rate; 0: the method's :attr:`default_lr`.
-        momentum: beta_1 in [0, 1).
     """
 
     default_lr: ClassVar[float]
-    options: ClassVar[tuple[str, ...]] = ("server_lr", "server_momentum")
 
-    def __init__(self, lr: float = 0.0, momentum: float = 0.9) -> None:
-        self.lr, self.momentum = lr or self.default_lr, momentum
+    @dataclass(frozen=True, kw_only=True)
+    class Options(AggregatorOptions):
+        """``server_lr``: of 0 the method's :attr:`default_lr`. ``server_momentum``: beta_1."""
+
+        server_lr: float = option(
+            AGGREGATION, "The server's learning rate (0: the method's)", 0.0, validators.non_negative
+        )
+        server_momentum: float = option(AGGREGATION, "Momentum (beta 1)", 0.9, validators.probability)
+
+    options: Options
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.lr = self.options.server_lr or self.default_lr
         self._moments: dict[str, Moments] = {}
-
-    @classmethod
-    def from_config(cls, config: FederateConfig) -> Self:
-        """With ``server_lr`` and ``server_momentum``."""
-        return cls(lr=config.server_lr, momentum=config.server_momentum)
 
     def begin(self, adapter: Mapping[str, torch.Tensor], scale: float, seed: int) -> None:
         """Keep the moments, forget the sums."""
@@ -105,36 +103,41 @@ class AdaptiveOptimizer(ServerOptimizer):
 
     A step moves no entry by much more than ``lr``. The default, 1e-3, is what AdamW moves it at a client in 10 to 20
     steps of LoRA's usual learning rates of 5e-5 to 1e-4, so a round of the server's is like one of a client's.
-
-    Args:
-        lr: the server's learning rate; 0: 1e-3.
-        momentum: beta_1 in [0, 1).
-        beta2: decay of v in [0, 1), where the method has one.
-        tau: adaptivity, positive; changes far below it are scaled alike.
     """
 
     default_lr: ClassVar[float] = 1e-3
-    options: ClassVar[tuple[str, ...]] = ("server_lr", "server_momentum", "server_beta2", "server_tau")
 
-    def __init__(self, lr: float = 0.0, momentum: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> None:
-        super().__init__(lr, momentum)
-        self.beta2, self.tau = beta2, tau
+    @dataclass(frozen=True, kw_only=True)
+    class Options(ServerOptimizer.Options):
+        """``server_tau``: adaptivity; changes far below it are scaled alike."""
 
-    @classmethod
-    def from_config(cls, config: FederateConfig) -> Self:
-        """With ``server_lr``, ``server_momentum``, ``server_beta2`` and ``server_tau``."""
-        return cls(config.server_lr, config.server_momentum, config.server_beta2, config.server_tau)
+        server_tau: float = option(AGGREGATION, "Adaptivity (tau)", 1e-3, validators.positive)
+
+    options: Options
 
     def initial(self) -> dict[str, float]:
         """``m = 0``, ``v = tau^2``."""
-        return {"m": 0.0, "v": self.tau**2}
+        return {"m": 0.0, "v": self.options.server_tau**2}
 
     def step(self, delta: torch.Tensor, moments: Moments) -> tuple[torch.Tensor, Moments]:
         """``lr m / (sqrt(v) + tau)``."""
-        m = self.momentum * moments["m"] + (1 - self.momentum) * delta
+        beta, tau = self.options.server_momentum, self.options.server_tau
+        m = beta * moments["m"] + (1 - beta) * delta
         v = self.second_moment(moments["v"], delta**2)
-        return self.lr * m / (v.sqrt() + self.tau), {"m": m, "v": v}
+        return self.lr * m / (v.sqrt() + tau), {"m": m, "v": v}
 
     @abstractmethod
     def second_moment(self, v: torch.Tensor, squared: torch.Tensor) -> torch.Tensor:
         """``v_t`` from ``v_{t-1}`` and ``Delta_t^2``."""
+
+
+class DecayingOptimizer(AdaptiveOptimizer):
+    """An :class:`AdaptiveOptimizer` whose v forgets at a rate of ``1 - beta_2``."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options(AdaptiveOptimizer.Options):
+        """``server_beta2``: the decay of v."""
+
+        server_beta2: float = option(AGGREGATION, "Decay of the second moment (beta 2)", 0.99, validators.probability)
+
+    options: Options

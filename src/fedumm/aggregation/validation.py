@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import torch
-
 from fedumm.aggregation.base import ClientContribution
+from fedumm.lazy import torch
 
 
 def check_contribution(contribution: ClientContribution, start: Mapping[str, torch.Tensor]) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-import torch
-
 from fedumm.aggregation.exact_sum import LIMIT, ExactSum, check_term
+from fedumm.lazy import torch
 
 
 class WeightedMean:

@@ -19,7 +19,7 @@ Run again with HF_HUB_OFFLINE=1, it says whether all is there."""
 def main(argv: list[str], prog: str) -> int:
     """Parse, check, download."""
     parser = Parser(prog=prog, description=DESCRIPTION)
-    add_options(parser, FederateConfig)
+    add_options(parser, FederateConfig, argv)
     config = config_from(parser.parse_args(argv), FederateConfig)
     check_model(config)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import fields
 
 from fedumm.cli.options import Parser, add_options, check_caches, check_model, config_from
 from fedumm.cli.resume import RUNNERS, resumed, started_or_resumed
-from fedumm.config import AGGREGATION, PRIVACY, WIRE, FederateConfig
+from fedumm.config import AGGREGATION, PRIVACY, WIRE, FederateConfig, option_fields
 from fedumm.errors import FedummError
 from fedumm.output import check_folder
 from fedumm.report.run_folder import folder_for, folder_for_name
@@ -27,7 +26,7 @@ NO_RUNNER = """Say how to run: --simulator, --in_process or --export_dir. For ex
 def main(argv: list[str], prog: str) -> int:
     """Parse, check, run."""
     parser = Parser(prog=prog, description=DESCRIPTION)
-    add_options(parser, FederateConfig)
+    add_options(parser, FederateConfig, argv)
     parsed = parser.parse_args(argv)
     config = _config(parsed)
     if not any(getattr(config, name) for name in RUNNERS):
@@ -81,7 +80,8 @@ def _check_rules(config: FederateConfig) -> None:
     """Importing torch for it takes a second: not for what most runs are."""
     plain = FederateConfig(model_backend=config.model_backend)
     special = (AGGREGATION, WIRE, PRIVACY)
-    names = [f.name for f in fields(FederateConfig) if f.metadata["group"] in special or f.name.startswith("lora_")]
+    own = option_fields(FederateConfig)
+    names = [f.name for f in own if f.metadata["group"] in special or f.name.startswith("lora_")]
     if any(getattr(config, name) != getattr(plain, name) for name in names):
         from fedumm.federation.option_rules import check_rules
 

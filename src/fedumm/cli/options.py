@@ -5,15 +5,27 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, Field, replace
 from typing import Any, NoReturn
 
+from fedumm.aggregation.registry import available_aggregators, method_options
 from fedumm.backends.registry import ANSWER_ONLY, BACKENDS, check_answers_only, check_backend_name
 from fedumm.checkpoints import resolve_checkpoint
-from fedumm.config import EXECUTION, GROUPS, AnyConfig, RunConfig, field_type, from_mapping, read_yaml
+from fedumm.config import (
+    AGGREGATION,
+    EXECUTION,
+    GROUPS,
+    AnyConfig,
+    FederateConfig,
+    RunConfig,
+    option_fields,
+    option_types,
+    read_yaml,
+)
 from fedumm.data.source import available_sources
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.output import check_cache
+from fedumm.run_options import from_mapping
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,26 +57,49 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
 
-def add_options(parser: argparse.ArgumentParser, config: type[RunConfig]) -> None:
-    """One flag per field of ``config``, in the groups of the seed's help."""
+def add_options(parser: argparse.ArgumentParser, config: type[RunConfig], argv: Sequence[str] = ()) -> None:
+    """One flag per option of ``config``, in the groups of the seed's help; ``argv`` says whose own flags there are.
+
+    Those of the aggregators that are shipped or registered are always there, those of an installed package's where
+    ``argv`` chooses it.
+    """
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
     groups[EXECUTION].add_argument("--config", metavar="FILE", help="YAML file with options; flags win over it")
-    for f in fields(config):
-        kind, text = field_type(config, f.name), f.metadata["help"]
-        if kind is bool:
-            groups[f.metadata["group"]].add_argument(
-                f"--{f.name}", action="store_const", const=True, default=argparse.SUPPRESS, help=text
-            )
-            continue
-        shown = "(required)" if f.default is MISSING else f"(default: {f.default!r})".replace("'", '"')
-        groups[f.metadata["group"]].add_argument(
-            f"--{f.name}",
-            action=Joined if f.metadata["several"] else "store",
-            type=_number_or_text if kind == int | str else kind,
-            metavar="INT" if kind == int | str else kind.__name__.upper(),
-            default=argparse.SUPPRESS,
-            help=f"{text} {shown}",
-        )
+    for f in option_fields(config):
+        text = f.metadata["help"]
+        if f.name == "aggregator":
+            text += f": {' | '.join(available_aggregators())}"
+        _add_option(groups[f.metadata["group"]], f, text)
+    if issubclass(config, FederateConfig):
+        for f, aggregators in method_options(_chosen_aggregator(argv)).values():
+            _add_option(groups[AGGREGATION], f, f"{', '.join(aggregators)}: {f.metadata['help']}")
+
+
+def _add_option(group: argparse._ArgumentGroup, f: Field[Any], text: str) -> None:
+    types, text = option_types(f), text.replace("%", "%%")
+    if types == (bool,):
+        group.add_argument(f"--{f.name}", action="store_const", const=True, default=argparse.SUPPRESS, help=text)
+        return
+    shown = "(required)" if f.default is MISSING else f"(default: {f.default!r})".replace("'", '"')
+    group.add_argument(
+        f"--{f.name}",
+        action=Joined if f.metadata["several"] else "store",
+        type=_number_or_text if len(types) > 1 else types[0],
+        metavar=types[0].__name__.upper(),
+        default=argparse.SUPPRESS,
+        help=f"{text} {shown}",
+    )
+
+
+def _chosen_aggregator(argv: Sequence[str]) -> str:
+    """What the command line or its ``--config`` names; empty: neither does."""
+    early = Parser(add_help=False)
+    early.add_argument("--aggregator", default="")
+    early.add_argument("--config", default="")
+    parsed, _ = early.parse_known_args(argv)
+    if parsed.config and not parsed.aggregator:
+        return str(read_yaml(parsed.config).get("aggregator", ""))
+    return str(parsed.aggregator)
 
 
 class Joined(argparse.Action):

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fedumm.cli.options import with_absolute_paths
-from fedumm.config import CODE, EXECUTION, OF_ONE_RUN, FederateConfig, from_mapping, is_ours, read_yaml
+from fedumm.config import CODE, EXECUTION, OF_ONE_RUN, FederateConfig, is_ours, option_fields, read_yaml
 from fedumm.errors import FedummError
 from fedumm.report.plugin_digest import check_digests
 from fedumm.report.run_folder import CONFIG, check_run_folder, folder_for, folder_for_name
+from fedumm.run_options import from_mapping, to_mapping
 
 RUNNERS = ("simulator", "in_process", "export_dir")
 
 _PART_OF_THE_RESULT = {"threads", "hosts"}
 _FOLDERS = {"data_path", "feature_cache_dir", "image_root"}
-_FREE = {f.name for f in fields(FederateConfig) if f.metadata["group"] == EXECUTION} - _PART_OF_THE_RESULT | _FOLDERS
+_FREE = {
+    f.name for f in option_fields(FederateConfig) if f.metadata["group"] == EXECUTION
+} - _PART_OF_THE_RESULT | _FOLDERS
 """Options that may change when a run goes on: where and how it is run. More rounds may follow, too."""
 
 
@@ -92,8 +95,10 @@ def _check_use(config: FederateConfig) -> None:
 
 
 def _check_same(path: Path, begun: FederateConfig, config: FederateConfig) -> None:
-    names = [f.name for f in fields(config) if f.name not in _FREE | {"num_rounds", CODE}]
-    other = [name for name in names if getattr(begun, name) != getattr(config, name)]
+    before, now = to_mapping(begun), to_mapping(config)
+    # Of another aggregator, its name says enough.
+    names = [name for name in before.keys() & now.keys() if name not in _FREE | {"num_rounds", CODE}]
+    other = [name for name in before if name in names and before[name] != now[name]]
     if other:
-        told = ", ".join(f"--{name} {getattr(begun, name)!r}, not {getattr(config, name)!r}" for name in other)
+        told = ", ".join(f"--{name} {before[name]!r}, not {now[name]!r}" for name in other)
         raise FedummError(f"The run in {path} began with {told}. Give it the options that it had, or another --name.")

@@ -47,6 +47,7 @@ def train(config: CentralConfig, command: str) -> CentralResult:
     from fedumm.report.card import central_card
     from fedumm.report.console import RunConsole
     from fedumm.report.formatting import NAMES, score_text
+    from fedumm.run_options import to_mapping
     from fedumm.temporary import leave_room_for_sockets
     from fedumm.training.centralized import check_output, train_centrally
 
@@ -64,7 +65,7 @@ def train(config: CentralConfig, command: str) -> CentralResult:
         )
     card = central_card(config, summary("test", result.after))
     save_folder(output / "adapter", result.adapter, result.adapter_config, card, Origin.of(config))
-    write_yaml(config, output / "config.yaml", command)
+    write_yaml(to_mapping(config), output / "config.yaml", command)
     before, after = (summary("test", scores)["test_tasks"] for scores in (result.before, result.after))
     for task in after:
         console.line(f"{NAMES[task]}: untrained {score_text(before.get(task))}, trained {score_text(after[task])}")

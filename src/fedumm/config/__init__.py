@@ -1,9 +1,12 @@
 """Every option of the two commands, once: name, type, default, bounds, help.
 
 The command line (``fedumm.cli``), YAML files (``--config``) and the run folder's
-``config.yaml`` are all read from and written to these dataclasses.
+``config.yaml`` are all read from and written to these dataclasses. What belongs to one method alone is in a dataclass
+of its own (``Options`` of an aggregator's class): :mod:`fedumm.run_options` puts both into one mapping.
 """
 
+from fedumm.config import validators
+from fedumm.config.aggregator import AggregatorOptions
 from fedumm.config.central import CentralConfig
 from fedumm.config.federate import WIRES, FederateConfig
 from fedumm.config.fields import (
@@ -16,16 +19,18 @@ from fedumm.config.fields import (
     PRIVACY,
     TRAINING,
     WIRE,
-    field_type,
+    Options,
     option,
+    option_fields,
+    option_types,
 )
 from fedumm.config.io import (
     CODE,
     OF_ONE_RUN,
     REPEAT,
     AnyConfig,
+    build,
     command_of,
-    from_mapping,
     is_ours,
     read_yaml,
     write_yaml,
@@ -48,16 +53,20 @@ __all__ = [
     "TRAINING",
     "WIRE",
     "WIRES",
+    "AggregatorOptions",
     "AnyConfig",
     "ByClient",
     "CentralConfig",
     "FederateConfig",
+    "Options",
     "RunConfig",
+    "build",
     "command_of",
-    "field_type",
-    "from_mapping",
     "is_ours",
     "option",
+    "option_fields",
+    "option_types",
     "read_yaml",
+    "validators",
     "write_yaml",
 ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from fedumm.aggregation.registry import available_aggregators
 from fedumm.config import validators
+from fedumm.config.aggregator import AggregatorOptions
 from fedumm.config.fields import AGGREGATION, EXECUTION, FEDERATION, PRIVACY, WIRE, option
 from fedumm.config.run import RunConfig
 from fedumm.errors import FedummError
@@ -38,12 +38,10 @@ class FederateConfig(RunConfig):
     keep_images_whole: bool = option(FEDERATION, "Give all questions on one image to one client", False)
     holdout: float = option(FEDERATION, "Share of the images that clients keep for evaluation", 0.1, validators.share)
 
-    aggregator: str = option(
-        AGGREGATION,
-        f"How clients' adapters become one: {' | '.join(available_aggregators())}",
-        "fedavg",
-        validators.known(available_aggregators),
-    )
+    aggregator: str = option(AGGREGATION, "How clients' adapters become one", "fedavg")
+    aggregator_options: AggregatorOptions | None = field(default=None)
+    """The chosen aggregator's own options, an ``Options`` of its class; None: their defaults."""
+
     client_weights: str = option(
         AGGREGATION,
         "What a client weighs: samples | equal | steps (auto: samples; with --dp equal)",
@@ -52,16 +50,6 @@ class FederateConfig(RunConfig):
     )
     prox_mu: float = option(AGGREGATION, "FedProx: pull towards the global adapter", 0.0, validators.non_negative)
     scaffold: bool = option(AGGREGATION, "SCAFFOLD: correct gradients by control variates", False)
-    server_lr: float = option(
-        AGGREGATION, "Server's learning rate of fedavgm, fedadagrad, fedadam, fedyogi (0: the method's)", 0.0,
-        validators.non_negative,
-    )  # fmt: skip
-    server_momentum: float = option(AGGREGATION, "Their momentum (beta 1)", 0.9, validators.probability)
-    server_beta2: float = option(AGGREGATION, "beta 2 of fedadam and fedyogi", 0.99, validators.probability)
-    server_tau: float = option(AGGREGATION, "tau of fedadagrad, fedadam and fedyogi", 1e-3, validators.positive)
-    trim_ratio: float = option(AGGREGATION, "trimmed_mean: share cut off at each end", 0.2, validators.below_half)
-    krum_f: int = option(AGGREGATION, "krum: bad clients assumed (0: the most it can bear)", 0, validators.non_negative)
-    krum_keep: int = option(AGGREGATION, "krum: how many of the best are averaged", 1, validators.positive)
     export_rank: int = option(
         AGGREGATION, "Highest rank of the saved adapter where flora or fedex_lora change the backbone (0: any)", 0,
         validators.non_negative,
@@ -143,6 +131,10 @@ class FederateConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.aggregator_options, AggregatorOptions | None):
+            raise FedummError(
+                "aggregator_options must be an Options of the aggregator's class, such as Krum.Options()."
+            )
         if self.own_data:
             self._check_own_data()
         if self.task_share and len(self.tasks) == 1:
@@ -165,8 +157,6 @@ class FederateConfig(RunConfig):
                 "--use_env_script starts processes in other environments, and --in_process is this one alone: use "
                 "--simulator or --export_dir."
             )
-        if self.krum_f and (self.clients_per_round or self.num_clients) < 2 * self.krum_f + 3:
-            raise FedummError(f"--krum_f {self.krum_f} needs at least {2 * self.krum_f + 3} clients in a round.")
 
     def _check_own_data(self) -> None:
         if self.simulator or self.in_process:

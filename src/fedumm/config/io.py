@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, fields
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fedumm.config.fields import TOO_LARGE, shown_value
+from fedumm.config.fields import Options, coerced, option_fields
 from fedumm.config.run import RunConfig
-from fedumm.errors import FedummError, did_you_mean
+from fedumm.errors import FedummError
 from fedumm.files import write_atomically
 from fedumm.texts import one_line
 
@@ -24,33 +24,21 @@ CODE = "plugin"
 
 _LONGEST_FILE = 1_000_000
 
+AnyOptions = TypeVar("AnyOptions", bound=Options)
 AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
 
 
-def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str = "config") -> AnyConfig:
-    """Build a config; an unknown or missing key is a :class:`FedummError` with the nearest name."""
-    known = {f.name: f for f in fields(config)}
-    for key in values:
-        if key not in known:
-            raise FedummError(f"Unknown option {shown_value(key)} in {origin}.{did_you_mean(one_line(key, 60), known)}")
+def build(options: type[AnyOptions], values: Mapping[str, Any], **more: Any) -> AnyOptions:
+    """An instance of values as YAML or a command line gives them, with ``more`` fields that are no options.
+
+    Raises:
+        FedummError: an option is missing, or has a value that it can't have.
+    """
+    known = {f.name: f for f in option_fields(options)}
     for name, f in known.items():
         if name not in values and f.default is MISSING:
             raise FedummError(f"--{name} is required ({f.metadata['help']}).")
-    return config(**{name: _coerce(known[name], value) for name, value in values.items()})
-
-
-def _coerce(f: Field[Any], value: Any) -> Any:
-    """Take what YAML 1.1 reads otherwise as what was meant: ``lr: 5e-5`` (a string), ``gpu: 0`` (a number)."""
-    if isinstance(value, bool) or (isinstance(value, int) and abs(value) >= TOO_LARGE):
-        return value
-    if str(f.type) == "str" and isinstance(value, int):
-        return str(value)
-    if str(f.type) == "float" and isinstance(value, str | int):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    return options(**{name: coerced(known[name], value) for name, value in values.items()}, **more)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -79,12 +67,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def write_yaml(config: RunConfig, path: Path, command: str) -> None:
+def write_yaml(options: Mapping[str, Any], path: Path, command: str) -> None:
     """Write every option but the run folder's and code, with the command that repeats the run as a comment."""
     import yaml
 
-    options = {name: value for name, value in asdict(config).items() if name not in (*OF_ONE_RUN, CODE)}
-    text = yaml.safe_dump(options, sort_keys=False)
+    kept = {name: value for name, value in options.items() if name not in (*OF_ONE_RUN, CODE)}
+    text = yaml.safe_dump(kept, sort_keys=False)
     # A line break or control character in an argument would end the comment.
     comment = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in command)
     write_atomically(path, f"{REPEAT} {comment}\n{text}")

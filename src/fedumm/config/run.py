@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from fedumm.config import validators
-from fedumm.config.fields import DATA, EXECUTION, MODEL, TRAINING, check_field, option
+from fedumm.config.fields import DATA, EXECUTION, MODEL, TRAINING, Options, option
 from fedumm.config.per_client import ByClient
 from fedumm.plugins import plugin_files
 
@@ -15,7 +15,7 @@ TASKS = {"vqa": ("vqa",), "t2i": ("t2i",), "unified": ("vqa", "t2i")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(Options):
     """What every run needs: a model, its adapter, the local training and the data."""
 
     model_backend: str = option(MODEL, "blip_vqa, januspro, or a name that --plugin registers")
@@ -137,10 +137,6 @@ class RunConfig:
         validators.non_negative,
         travels=False,
     )
-
-    def __post_init__(self) -> None:
-        for f in fields(self):
-            check_field(f, getattr(self, f.name))
 
     @property
     def image_roots(self) -> tuple[str, ...]:

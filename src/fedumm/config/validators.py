@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from fedumm.config.per_client import ByClient
-from fedumm.errors import FedummError, did_you_mean
+from fedumm.errors import FedummError
 
 Check = Callable[[Any], str | None]
 
@@ -53,20 +54,20 @@ def seed(value: int) -> str | None:
     return None if 0 <= value < 2**32 else "must be between 0 and 2^32 - 1"
 
 
-def one_of(*names: str) -> Check:
+@dataclass(frozen=True)
+class OneOf:
     """One of ``names``."""
-    return lambda value: None if value in names else f"must be one of {', '.join(names)}"
+
+    names: tuple[str, ...]
+
+    def __call__(self, value: Any) -> str | None:
+        """What is wrong with ``value``, or None."""
+        return None if value in self.names else f"must be one of {', '.join(self.names)}"
 
 
-def known(names: Callable[[], list[str]]) -> Check:
-    """One of many names, looked up when needed; the message has the nearest."""
-
-    def check(value: str) -> str | None:
-        there = names()
-        hint = did_you_mean(value, there).strip().replace("Did", "did")
-        return None if value in there else f"must be one of {', '.join(there)}" + (f" ({hint})" if hint else "")
-
-    return check
+def one_of(*names: str) -> OneOf:
+    """One of ``names``."""
+    return OneOf(names)
 
 
 def mix(value: str) -> str | None:

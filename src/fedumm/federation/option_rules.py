@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from fedumm.aggregation import available_aggregators, get_aggregator
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
@@ -18,11 +16,7 @@ def check_rules(config: FederateConfig) -> DPPlan | None:
         FedummError: options that contradict each other.
     """
     method = get_aggregator(config.aggregator)
-    defaults = {f.name: f.default for f in fields(config)}
-    for name in available_aggregators():
-        for option in set(get_aggregator(name).options) - set(method.options):
-            if getattr(config, option) != defaults[option]:
-                raise FedummError(f"--{option} means nothing to --aggregator {config.aggregator}, but to {name}.")
+    method.from_config(config).options.check(config.clients_per_round or config.num_clients)
     for problem in _problems(config):
         raise FedummError(problem)
     return plan_for(config, method.linear)

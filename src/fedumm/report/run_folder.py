@@ -32,12 +32,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fedumm.config import FederateConfig, command_of, from_mapping, is_ours, read_yaml, write_yaml
+from fedumm.config import FederateConfig, command_of, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
 from fedumm.files import write_atomically
 from fedumm.output import check_plain
 from fedumm.report.card import Facts, federated_card
 from fedumm.report.plugin_digest import keep_digests
+from fedumm.run_options import from_mapping, to_mapping
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
@@ -207,7 +208,7 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
     for other in others:
         shutil.rmtree(other) if other.is_dir() and not other.is_symlink() else other.unlink()
     keep_digests(path, config.plugins)
-    write_yaml(config, path / CONFIG, command)
+    write_yaml(to_mapping(config), path / CONFIG, command)
     return lock
 
 
@@ -256,7 +257,7 @@ def reopened(path: Path, config: FederateConfig, records_bytes: int) -> Iterator
         os.truncate(path / METRICS, records_bytes)
         (path / ROUNDS).unlink(missing_ok=True)
         _mend_adapters(path)
-        write_yaml(config, path / CONFIG, command_of(before))
+        write_yaml(to_mapping(config), path / CONFIG, command_of(before))
     except OSError as error:
         raise FedummError(f"Run folder {path} can't be gone on with: {error}.") from error
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedumm.config import OF_ONE_RUN, FederateConfig
+from fedumm.config import OF_ONE_RUN, FederateConfig, option_fields
 from fedumm.errors import FedummError
 from fedumm.federation.runners.flare.admission import admitted, site_config
 from fedumm.federation.runners.flare.site_policy import FILE, SitePolicy, read_policy
+from fedumm.run_options import from_mapping, to_mapping
 
 
 def job(**options: Any) -> dict[str, Any]:
     """What an exported job brings."""
     bundled = {"model_backend": "blip_vqa", "model_name_or_path": "tiny", "dataset": "easy_vqa", "export_dir": "jobs"}
-    config = FederateConfig(**{**bundled, **options})
-    return {name: value for name, value in asdict(config).items() if name not in OF_ONE_RUN}
+    config = from_mapping(FederateConfig, {**bundled, **options})
+    return {name: value for name, value in to_mapping(config).items() if name not in OF_ONE_RUN}
 
 
 def admit(policy: dict[str, Any] | None = None, **options: Any) -> FederateConfig:
@@ -34,7 +35,7 @@ def test_without_a_policy_what_ships_with_the_program_is_allowed(tmp_path: Path)
     config = admitted(job(), read_policy(tmp_path))
     assert (config.dataset, config.model_name_or_path) == ("easy_vqa", "tiny")
     assert admit(dataset="shapes", model_backend="januspro", task="unified").dataset == "shapes"
-    unchanged = {f.name for f in fields(FederateConfig)} - {"label_counts"} - set(OF_ONE_RUN)
+    unchanged = {f.name for f in option_fields(FederateConfig)} - {"label_counts"} - set(OF_ONE_RUN)
     assert all(getattr(config, name) == job()[name] for name in unchanged)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from fedumm.aggregation.registry import register_aggregator
+from fedumm.aggregation.server_optimizer import DecayingOptimizer
+from fedumm.lazy import torch
 
-from fedumm.aggregation.server_optimizer import AdaptiveOptimizer
 
-
-class FedAdam(AdaptiveOptimizer):
+@register_aggregator("fedadam")
+class FedAdam(DecayingOptimizer):
     """Adam at the server: ``v_t = beta_2 v_{t-1} + (1 - beta_2) Delta_t^2``."""
-
-    name = "fedadam"
 
     def second_moment(self, v: torch.Tensor, squared: torch.Tensor) -> torch.Tensor:
         """``beta_2 v + (1 - beta_2) Delta^2``."""
-        return self.beta2 * v + (1 - self.beta2) * squared
+        return self.options.server_beta2 * v + (1 - self.options.server_beta2) * squared

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from fedumm.adapters.factors import factor_of
 from fedumm.adapters.state import AdapterState
 from fedumm.aggregation.base import AggregationResult, Aggregator, ClientContribution
+from fedumm.aggregation.registry import register_aggregator
 from fedumm.aggregation.validation import check_contribution
 from fedumm.aggregation.weighted_mean import WeightedMean
+from fedumm.lazy import torch
 
 
+@register_aggregator("fedavg")
 class FedAvg(Aggregator):
     """Weighted mean of adapters: ``sum_k p_k x_k`` for every tensor, over those that sent it, in its own dtype.
 
@@ -28,8 +29,6 @@ class FedAvg(Aggregator):
         >>> {name: tensor.item() for name, tensor in aggregator.finish().adapter.items()}
         {'a': 3.0, 'b': 7.0}
     """
-
-    name = "fedavg"
 
     def begin(self, adapter: Mapping[str, torch.Tensor], scale: float, seed: int) -> None:
         """Forget the sums."""

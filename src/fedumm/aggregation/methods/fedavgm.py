@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
-
+from fedumm.aggregation.registry import register_aggregator
 from fedumm.aggregation.server_optimizer import Moments, ServerOptimizer
+from fedumm.lazy import torch
 
 
+@register_aggregator("fedavgm")
 class FedAvgM(ServerOptimizer):
     """FedAvg with momentum: ``m_t = beta m_{t-1} + Delta_t`` and ``x_{t+1} = x_t + lr m_t``.
 
@@ -16,10 +17,9 @@ class FedAvgM(ServerOptimizer):
     changes add up to ``1 / (1 - beta)`` times theirs.
     """
 
-    name = "fedavgm"
     default_lr: ClassVar[float] = 1.0
 
     def step(self, delta: torch.Tensor, moments: Moments) -> tuple[torch.Tensor, Moments]:
         """``lr m``."""
-        m = self.momentum * moments["m"] + delta
+        m = self.options.server_momentum * moments["m"] + delta
         return self.lr * m, {"m": m}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-
 from fedumm.aggregation.base import AggregationResult, BackboneDelta
 from fedumm.aggregation.buffered import BufferedAggregator
 from fedumm.aggregation.ideal import mean
 from fedumm.aggregation.low_rank import LowRank, balanced, decompose, product_norm, rank_within, rounding, stack
+from fedumm.aggregation.registry import register_aggregator
+from fedumm.lazy import torch
 
 
 def _within(update: LowRank, loss: float, dtype: torch.dtype) -> LowRank | None:
@@ -18,6 +18,7 @@ def _within(update: LowRank, loss: float, dtype: torch.dtype) -> LowRank | None:
     return (left.to(dtype).contiguous(), right.to(dtype).contiguous()) if rank else None
 
 
+@register_aggregator("fedex_lora")
 class FedExLoRA(BufferedAggregator):
     """The weighted means of A and of B, and ``W0 += sum_k p_k s_k B_k A_k - s mean(B) mean(A)``: exact.
 
@@ -27,7 +28,6 @@ class FedExLoRA(BufferedAggregator):
     less than float32 does (2^-23 of the ideal update). Equal ranks; scales may differ. Memory: K adapters.
     """
 
-    name = "fedex_lora"
     updates_base_model = True
 
     def finish(self) -> AggregationResult:

@@ -6,8 +6,10 @@ from typing import ClassVar
 
 from fedumm.adapters.factors import Factor
 from fedumm.aggregation.methods.fedavg import FedAvg
+from fedumm.aggregation.registry import register_aggregator
 
 
+@register_aggregator("fedsa_lora")
 class FedSALoRA(FedAvg):
     """A is trained by all and averaged; each client trains a B of its own, which never leaves it.
 
@@ -16,5 +18,4 @@ class FedSALoRA(FedAvg):
     FedAvg. Server memory: as FedAvg's, for half the tensors.
     """
 
-    name = "fedsa_lora"
     communicated_factors: ClassVar[frozenset[Factor]] = frozenset({"A"})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import torch
-
 from fedumm.adapters.state import AdapterState
 from fedumm.aggregation.base import AggregationResult, BackboneDelta
 from fedumm.aggregation.buffered import BufferedAggregator
 from fedumm.aggregation.initial import initial_a
 from fedumm.aggregation.low_rank import shortened
+from fedumm.aggregation.registry import register_aggregator
+from fedumm.lazy import torch
 
 
+@register_aggregator("flora")
 class FLoRA(BufferedAggregator):
     """``W0 += [p_1 s_1 B_1, ..., p_K s_K B_K] [A_1; ...; A_K]`` and a fresh adapter: exact, and of any ranks.
 
@@ -19,7 +20,6 @@ class FLoRA(BufferedAggregator):
     ``min(sum_k r_k, out, in)``, so what a client downloads grows with K. Memory: K adapters.
     """
 
-    name = "flora"
     supports_deltas = False
     unequal_ranks = True
     updates_base_model = True

@@ -3,54 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
-
-import torch
+from dataclasses import dataclass
 
 from fedumm.adapters.state import AdapterState
 from fedumm.aggregation.base import AggregationResult
+from fedumm.aggregation.registry import register_aggregator
 from fedumm.aggregation.robust import RobustAggregator
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from fedumm.config import FederateConfig
+from fedumm.config import AGGREGATION, AggregatorOptions, option, validators
+from fedumm.errors import FedummError
+from fedumm.lazy import torch
 
 
+@register_aggregator("krum")
 class Krum(RobustAggregator):
-    """The update that lies closest to its neighbours, or the plain mean of the ``keep`` closest.
+    """The update that lies closest to its neighbours, or the plain mean of the ``krum_keep`` closest.
 
     A client's score is the sum of the squared distances from its update, as one vector, to the ``n - f - 2`` nearest
     others; the lowest scores win, of equal ones the first names. Tensors that a client did not send count as the
     start of the round, where it left them.
 
-    Up to ``f`` bad clients of ``n >= 2 f + 3`` are withstood; a greater f is lowered to that, and ``keep`` to
-    ``n - f``. Of fewer than three clients none can be told from the other: they are averaged. Weights are not used;
+    Up to ``f`` bad clients of ``n >= 2 f + 3`` are withstood; a greater f is lowered to that, and ``krum_keep``
+    to ``n - f``. Of fewer than three clients none can be told from the other: they are averaged. Weights are not used;
     the server holds all updates of the round, and compares every two of them.
-
-    Args:
-        f: bad clients assumed; 0: the most that n allows, ``(n - 3) // 2``.
-        keep: winners; 1 is Krum, more is multi-Krum.
     """
 
-    name = "krum"
-    options: ClassVar[tuple[str, ...]] = ("krum_f", "krum_keep")
+    @dataclass(frozen=True, kw_only=True)
+    class Options(AggregatorOptions):
+        """``krum_f``: f, of 0 ``(n - 3) // 2``. ``krum_keep``: 1 is Krum, more is multi-Krum."""
 
-    def __init__(self, f: int = 0, keep: int = 1) -> None:
-        self.f, self.keep = f, keep
+        krum_f: int = option(AGGREGATION, "Bad clients assumed (0: the most it can bear)", 0, validators.non_negative)
+        krum_keep: int = option(AGGREGATION, "How many of the best are averaged", 1, validators.positive)
 
-    @classmethod
-    def from_config(cls, config: FederateConfig) -> Self:
-        """With ``krum_f`` and ``krum_keep``."""
-        return cls(config.krum_f, config.krum_keep)
+        def check(self, clients: int) -> None:
+            """Of fewer than ``2 f + 3`` clients f bad ones cannot be told."""
+            if self.krum_f and clients < 2 * self.krum_f + 3:
+                raise FedummError(f"--krum_f {self.krum_f} needs at least {2 * self.krum_f + 3} clients in a round.")
+
+    options: Options
 
     def finish(self) -> AggregationResult:
         """The winners' mean; reports how many they are, and f."""
         updates = self.ordered()
         count = len(updates)
         most = max(0, (count - 3) // 2)
-        f = min(self.f or most, most)
-        keep = min(self.keep, count - f) if count > 2 else count
+        f = min(self.options.krum_f or most, most)
+        keep = min(self.options.krum_keep, count - f) if count > 2 else count
         if keep < count:
             scores = self._scores(updates, count - f - 2)
             updates = [updates[i] for i in sorted(range(count), key=lambda i: (scores[i], i))[:keep]]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import torch
-
+from fedumm.aggregation.registry import register_aggregator
 from fedumm.aggregation.robust import RobustAggregator
+from fedumm.lazy import torch
 
 
+@register_aggregator("median")
 class Median(RobustAggregator):
     """The median of each entry over the clients; of an even number, the mean of the middle two.
 
     Fewer than half of the clients, whatever they send, cannot move an entry beyond the others' values. Of one or two
     clients it is the mean. Weights are not used; the server holds all updates of the round.
     """
-
-    name = "median"
 
     def centre(self, values: torch.Tensor) -> torch.Tensor:
         """The median over the first dimension."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from fedumm.adapters.factors import Factor
 from fedumm.aggregation.methods.fedavg import FedAvg
+from fedumm.aggregation.registry import register_aggregator
 
 
+@register_aggregator("rolora")
 class RoLoRA(FedAvg):
     """Only one factor is trained and averaged in a round: B in odd rounds, A in even ones.
 
@@ -13,8 +15,6 @@ class RoLoRA(FedAvg):
     the traffic of FedAvg, and unlike FFA-LoRA, A learns too. B comes first, as it starts at zero, where A has no
     gradient. Server memory: as FedAvg's, for half the tensors.
     """
-
-    name = "rolora"
 
     def trainable_factors(self, round_number: int) -> frozenset[Factor]:
         """B in odd rounds, A in even ones."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 from fedumm.adapters.state import AdapterState
 from fedumm.aggregation.base import AggregationResult
 from fedumm.aggregation.buffered import BufferedAggregator
 from fedumm.aggregation.initial import initial_a
 from fedumm.aggregation.low_rank import balanced, decompose, energy, share
+from fedumm.aggregation.registry import register_aggregator
+from fedumm.lazy import torch
 
 
+@register_aggregator("svd")
 class Svd(BufferedAggregator):
     """Of each module's ``D = sum_k p_k s_k B_k A_k`` the nearest matrix of the adapter's rank R.
 
@@ -25,7 +26,6 @@ class Svd(BufferedAggregator):
     Exact but for ``energy_cut``: the share of sum S^2 over all modules that does not fit into R. Memory: K adapters.
     """
 
-    name = "svd"
     supports_deltas = False
     unequal_ranks = True
 

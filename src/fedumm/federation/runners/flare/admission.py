@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedumm.config import FederateConfig, from_mapping
+from fedumm.config import FederateConfig
 from fedumm.errors import FedummError, PublicError
 from fedumm.federation.runners.flare.site_policy import FILE, MODES, MOST, SitePolicy, is_hub_id, read_policy
+from fedumm.run_options import from_mapping, to_mapping
 from fedumm.texts import one_line
 
 BUNDLED_DATA = ("easy_vqa", "shapes")
@@ -91,8 +92,10 @@ def _check_places(config: FederateConfig, policy: SitePolicy) -> None:
 
 
 def _check_numbers(config: FederateConfig, policy: SitePolicy) -> None:
+    values = {**to_mapping(config), "lora_r": config.ranks.highest, "lora_alpha": config.alphas.highest}
     for name, most in {**MOST, **policy.most}.items():
-        asked = {"lora_r": config.ranks.highest, "lora_alpha": config.alphas.highest}.get(name, getattr(config, name))
+        # An option of another aggregator than the job's is not there.
+        asked = values.get(name, 0)
         # Of samples -1 are all.
         if asked > most or (asked == -1 and name in ("max_train_samples", "max_eval_samples")):
             raise PublicError(

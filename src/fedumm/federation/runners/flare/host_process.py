@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.backends.registry import SHIPPED
-from fedumm.config import FederateConfig, from_mapping, read_yaml
+from fedumm.config import FederateConfig, read_yaml
 from fedumm.errors import FedummError
 from fedumm.federation.client.redaction import whole
 from fedumm.federation.protocol.messages import Message
@@ -30,6 +30,7 @@ from fedumm.federation.runners.flare.process_guard import PROGRESS, STARTING, le
 from fedumm.federation.runners.flare.serving import answer_messages
 from fedumm.files import write_atomically
 from fedumm.report.run_folder import CLIENTS, CONFIG
+from fedumm.run_options import from_mapping
 
 SOCKETS = "FEDUMM_HOST_SOCKETS"
 """Environment variable with the folder of the sockets, which only this user may enter."""

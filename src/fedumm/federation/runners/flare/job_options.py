@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import fields
 from typing import Any
 
-from fedumm.config import FederateConfig, from_mapping
+from fedumm.config import FederateConfig, option_fields
 from fedumm.data.source import available_sources
 from fedumm.errors import FedummError
+from fedumm.run_options import from_mapping, known_options, to_mapping
 from fedumm.texts import one_line
 
 _NAMES = ("model_name_or_path", "dataset")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-_TRAVELLING = {f.name for f in fields(FederateConfig) if f.metadata["travels"]}
 
 
 def job_options(config: FederateConfig) -> dict[str, Any]:
@@ -24,17 +23,15 @@ def job_options(config: FederateConfig) -> dict[str, Any]:
         FedummError: the model or the data set is a path of this machine.
     """
     _check_names(config, "is a path of this machine, and a job is for others: name")
-    return {name: getattr(config, name) for name in sorted(_TRAVELLING)}
+    values = to_mapping(config)
+    return {name: values[name] for name in sorted(values.keys() - _own_of_machines())}
 
 
 def stays_here(config: FederateConfig) -> list[str]:
     """Options that were given, change how a host works, and are not in the job: each site has its own."""
     of_the_export = {"export_dir", "name", "overwrite", "resume_if_exists"}
-    return [
-        f.name
-        for f in fields(config)
-        if f.name not in _TRAVELLING | of_the_export and getattr(config, f.name) != f.default
-    ]
+    own = _own_of_machines() - of_the_export
+    return [f.name for f in option_fields(FederateConfig) if f.name in own and getattr(config, f.name) != f.default]
 
 
 def config_of_job(options: Any) -> FederateConfig:
@@ -46,9 +43,9 @@ def config_of_job(options: Any) -> FederateConfig:
     """
     if not isinstance(options, dict):
         raise FedummError(f"The job's run_config is of type {type(options).__name__}, not a mapping of options.")
-    for f in fields(FederateConfig):
-        if f.name in options and f.name not in _TRAVELLING:
-            raise FedummError(f"The job sets --{f.name}, which is each machine's own: no job may.")
+    for name in known_options(FederateConfig):
+        if name in options and name in _own_of_machines():
+            raise FedummError(f"The job sets --{name}, which is each machine's own: no job may.")
     config = from_mapping(FederateConfig, options, "the job")
     _check_names(config, "is no name. A job names")
     for name in _NAMES:
@@ -56,6 +53,10 @@ def config_of_job(options: Any) -> FederateConfig:
         if getattr(config, name) not in _shipped() and os.path.lexists(getattr(config, name)):
             raise FedummError(f"--{name} {one_line(getattr(config, name))}: there is a file of that name here.")
     return config
+
+
+def _own_of_machines() -> set[str]:
+    return {name for name, f in known_options(FederateConfig).items() if not f.metadata["travels"]}
 
 
 def _shipped() -> set[str]:

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from fedumm.federation.runners.flare.framing import receive, send
 from fedumm.federation.runners.flare.process_guard import LAUNCHER, leave_with_launcher
 from fedumm.federation.runners.flare.serving import answer_messages
 from fedumm.report.run_folder import CLIENTS
+from fedumm.run_options import from_mapping, to_mapping
 
 LOG = "host.log"
 """What the host and its libraries print, and what is behind the errors that the server is told of."""
@@ -105,7 +105,7 @@ class SiteHost:
             )
         self._connection = ours
         # With local privacy a round must not be answered twice, by no child.
-        first = {"name": self._name, "config": asdict(self._config), "folder": str(self._folder)}
+        first = {"name": self._name, "config": to_mapping(self._config), "folder": str(self._folder)}
         with contextlib.suppress(OSError):  # it died: the first question will say so
             send(ours, {**first, "answered": self._answered})
 
@@ -150,7 +150,7 @@ def main(descriptor: int) -> None:
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     with contextlib.suppress(EOFError):
         first = receive(connection)
-        config = FederateConfig(**first["config"])
+        config = from_mapping(FederateConfig, first["config"])
 
         def make_host() -> Any:
             from fedumm.federation.client.host import Host

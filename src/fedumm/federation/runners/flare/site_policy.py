@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fedumm.config import FederateConfig, field_type, read_yaml
+from fedumm.config import FederateConfig, option_types, read_yaml
 from fedumm.errors import FedummError, did_you_mean
+from fedumm.run_options import known_options
 from fedumm.texts import one_line
 
 FILE = "fedumm.yaml"
@@ -87,8 +88,7 @@ def _most(value: Any) -> str | None:
 
 
 def _numeric() -> list[str]:
-    kinds = {int, float, int | str}
-    return [f.name for f in fields(FederateConfig) if field_type(FederateConfig, f.name) in kinds]
+    return [name for name, f in known_options(FederateConfig).items() if option_types(f)[0] in (int, float)]
 
 
 def is_hub_id(name: str) -> bool:
