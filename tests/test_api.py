@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fedumm
-from fedumm.config import command_of
+from fedumm.config import FederateConfig, command_of
+from fedumm.run_options import to_mapping
 from support.commands import federate, prepare, records, results
 from support.toy import lora_options, toy_config
 
@@ -20,7 +20,8 @@ from support.toy import lora_options, toy_config
 def options(folder: Path, **more: Any) -> dict[str, Any]:
     """What a run of two rounds is given: only what is no default."""
     config = toy_config(**lora_options(name=str(folder), in_process=False, **more))
-    return {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
+    plain = to_mapping(FederateConfig(model_backend="none"))
+    return {option: value for option, value in to_mapping(config).items() if value != plain[option]}
 
 
 def test_importing_it_imports_no_library() -> None:
