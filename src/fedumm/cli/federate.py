@@ -6,7 +6,7 @@ import argparse
 import shlex
 from dataclasses import fields
 
-from fedumm.cli.options import Parser, add_options, check_caches, check_model, config_from
+from fedumm.cli.options import Parser, add_options, check_caches, check_model, check_partition, config_from
 from fedumm.cli.resume import RUNNERS, resumed, started_or_resumed
 from fedumm.config import AGGREGATION, PRIVACY, WIRE, FederateConfig
 from fedumm.errors import FedummError
@@ -36,6 +36,7 @@ def main(argv: list[str], prog: str) -> int:
     if len(runners) > 1:
         raise FedummError(f"--{runners[0]} and --{runners[1]} exclude each other.")
     check_model(config)
+    check_partition(config)
     _check_rules(config)
     _check_places(config)
     if config.resume_if_exists:

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 from fedumm.backends.registry import ANSWER_ONLY, BACKENDS, check_answers_only, check_backend_name
 from fedumm.checkpoints import resolve_checkpoint
-from fedumm.config import EXECUTION, GROUPS, AnyConfig, RunConfig, field_type, from_mapping, read_yaml
+from fedumm.config import EXECUTION, GROUPS, AnyConfig, FederateConfig, RunConfig, field_type, from_mapping, read_yaml
+from fedumm.data.partition import partitioner_for
 from fedumm.data.source import available_sources
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.output import check_cache
@@ -113,6 +114,12 @@ def check_model(config: RunConfig) -> None:
         check_answers_only(config)
     if config.model_name_or_path:
         resolve_checkpoint(config.model_backend, config.model_name_or_path)
+
+
+def check_partition(config: FederateConfig) -> None:
+    """Find a mistyped partitioner, or options that make no sense for it, before any long work."""
+    if config.partition:
+        partitioner_for(config)
 
 
 def check_caches(config: RunConfig) -> None:

@@ -5,7 +5,7 @@ The command line (``fedumm.cli``), YAML files (``--config``) and the run folder'
 """
 
 from fedumm.config.central import CentralConfig
-from fedumm.config.federate import WIRES, FederateConfig
+from fedumm.config.federate import FederateConfig
 from fedumm.config.fields import (
     AGGREGATION,
     DATA,
@@ -47,7 +47,6 @@ __all__ = [
     "TASKS",
     "TRAINING",
     "WIRE",
-    "WIRES",
     "AnyConfig",
     "ByClient",
     "CentralConfig",
