@@ -22,7 +22,8 @@ from nvflare.fuel.utils import fobs
 
 from common import Table, main, model_folder
 from fedumm.adapters import AdapterState, spec_of
-from fedumm.config import WIRES, CentralConfig
+from fedumm.compression.registry import WIRES
+from fedumm.config import CentralConfig
 from fedumm.federation.protocol.messages import ClientUpdate, RoundReply, RoundTask
 from fedumm.federation.protocol.transfer import Downlink, pack_update, unpack_update
 from fedumm.federation.runners.flare.shareables import pack

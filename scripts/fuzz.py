@@ -31,7 +31,8 @@ import yaml
 
 from fedumm.adapters import AdapterState, decode, encode, spec_of
 from fedumm.compression.packing import pack, unpack
-from fedumm.config import WIRES, FederateConfig, read_yaml
+from fedumm.compression.registry import WIRES
+from fedumm.config import FederateConfig, read_yaml
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
 from fedumm.federation.protocol.backbone_delta import pack_backbone_delta, unpack_backbone_delta

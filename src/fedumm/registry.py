@@ -99,10 +99,10 @@ class Registry(Generic[T]):
         Raises:
             FedummError: there is none, or what should register it does not.
         """
-        self.check(name, hint)
         if name in self._registered:
             return self._registered[name]
         if name not in self._loaded:
+            self.check(name, hint)
             with _unlogged():
                 self._loaded[name] = self._load(name)
         return self._loaded[name]

@@ -18,7 +18,8 @@ from test_matrix import CASES, ROWS
 import report
 from fedumm.aggregation import available_aggregators, get_aggregator
 from fedumm.aggregation.registry import aggregators
-from fedumm.compression.codecs import BLOCK, CODECS
+from fedumm.compression.codecs import BLOCK
+from fedumm.compression.registry import CODECS
 from fedumm.config import FederateConfig, option_fields
 from fedumm.run_options import known_options
 from support.toy import Run
@@ -71,7 +72,7 @@ def test_every_flag_exists() -> None:
 def test_bytes_of_the_codecs_are_as_stated() -> None:
     rows = {row[""].split("`")[1]: row for row in table("On the wire") if "top_k" not in row[""]}
     for wire in ("float32", "bfloat16", "int8", "nf4"):
-        size = CODECS[wire].size(100 * BLOCK, torch.float32)
+        size = CODECS.get(wire).size(100 * BLOCK, torch.float32)
         assert float(rows[wire]["bits a value"]) == 8 * size / (100 * BLOCK)
         assert float(rows[wire]["x"]) == round(size / (400 * BLOCK), 3)
 

@@ -208,8 +208,7 @@ def test_a_row_without_picture_is_named() -> None:
         read_image(rows, 0)
 
 
-def test_load_data_applies_all_this_to_both_splits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedumm.data.source._registered", {})
+def test_load_data_applies_all_this_to_both_splits() -> None:
     rows = table({"answer": ["2", "yes"], "id_image": [1, 2], "extra": ["a", "b"]})
     register_source("mine", lambda request: DataSplits(rows, rows))
     splits = load_data("mine", DataRequest(columns=BLIP))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fedumm.data.partition import Partition, split_rows
+from fedumm.config import FederateConfig
+from fedumm.data.partition import Partitioner, partitioner_for, register_partitioner
 from fedumm.data.partition.dirichlet import Dirichlet
 from fedumm.data.partition.iid import Iid
+from fedumm.data.partition.split import Partition, split_rows
+from fedumm.data.partition.task_share import TaskShare
 from fedumm.errors import FedummError
 
 
@@ -32,12 +35,16 @@ def names(count: int) -> list[str]:
     return [f"site-{i + 1}" for i in range(count)]
 
 
+def by_labels(alpha: float) -> Partitioner:
+    return Dirichlet(alpha) if alpha else Iid()
+
+
 def split(case: Case) -> Partition:
     return split_rows(
         case.labels,
         case.images,
         names(case.clients),
-        alpha=case.alpha,
+        by_labels(case.alpha),
         seed=case.seed,
         holdout=case.holdout,
         keep_images_whole=case.whole,
@@ -342,7 +349,13 @@ class TestTasks:
         labels = [f"{task}-{rng.integers(4)}" for task in tasks]
         images = [str(i // 3) for i in range(rows)]
         partition = split_rows(
-            labels, images, names(clients), alpha=alpha, seed=seed, holdout=0.2, tasks=tasks, task_share=share
+            labels,
+            images,
+            names(clients),
+            TaskShare(share, by_labels(alpha)) if share else by_labels(alpha),
+            seed=seed,
+            holdout=0.2,
+            tasks=tasks,
         )
         return partition, tasks
 
@@ -378,7 +391,7 @@ class TestTasks:
         rng = np.random.default_rng(0)
         labels = [str(label) for label in rng.integers(5, size=200)]
         plain, tasked = (
-            split_rows(labels, None, names(4), alpha=0.3, seed=1, holdout=0.1, tasks=tasks)
+            split_rows(labels, None, names(4), by_labels(0.3), seed=1, holdout=0.1, tasks=tasks)
             for tasks in (None, ["vqa"] * 200)
         )
         assert plain.fingerprint == tasked.fingerprint
@@ -387,7 +400,7 @@ class TestTasks:
         tasks = ["vqa", "vqa", "t2i"] * 50
         images = [str(i // 3) for i in range(150)]
         partition = split_rows(
-            tasks, images, names(3), alpha=0.5, seed=1, holdout=0.1, keep_images_whole=True, tasks=tasks
+            tasks, images, names(3), by_labels(0.5), seed=1, holdout=0.1, keep_images_whole=True, tasks=tasks
         )
         for own in partition.shares.values():
             counts = Counter(tasks[row] for row in own.train)
@@ -398,10 +411,99 @@ class TestTasks:
         assert self.split(4, 0.0)[0].method == "dirichlet"
 
     def test_a_task_that_nobody_would_have_is_an_error(self) -> None:
-        with pytest.raises(FedummError, match=r"task:1 leaves no client with the task vqa: use more clients"):
+        with pytest.raises(FedummError, match=r"task:1 and dirichlet leaves no client with the task vqa"):
             self.split(1, 1.0)
 
     def test_more_clients_than_rows_of_a_task_is_an_error(self) -> None:
         tasks = ["vqa"] * 50 + ["t2i"] * 2
         with pytest.raises(FedummError, match=r"4 clients are too many for \d training t2i samples"):
-            split_rows(tasks, None, names(4), alpha=0.0, seed=1, holdout=0.1, tasks=tasks)
+            split_rows(tasks, None, names(4), by_labels(0.0), seed=1, holdout=0.1, tasks=tasks)
+
+
+class TestByName:
+    """``--partition`` chooses by name, and every one is made of the run's options."""
+
+    @staticmethod
+    def chosen(partition: str, **options: object) -> Partitioner:
+        return partitioner_for(FederateConfig(model_backend="januspro", partition=partition, **options))  # type: ignore[arg-type]
+
+    def test_shipped_ones(self) -> None:
+        unified = {"task": "unified", "dirichlet_alpha": 0.5}
+        assert isinstance(self.chosen(""), Iid)
+        assert isinstance(self.chosen("iid"), Iid)
+        assert self.chosen("", dirichlet_alpha=0.5) == self.chosen("dirichlet", dirichlet_alpha=0.5) == Dirichlet(0.5)
+        assert self.chosen("task:0.25", **unified) == TaskShare(0.25, Dirichlet(0.5))
+
+    @pytest.mark.parametrize(
+        ("partition", "options", "message"),
+        [
+            ("iid", {"dirichlet_alpha": 0.5}, "iid has no use for --dirichlet_alpha"),
+            ("iid:3", {}, "iid takes nothing after a colon"),
+            ("dirichlet", {}, "dirichlet needs a --dirichlet_alpha above 0"),
+            ("dirichlet:3", {"dirichlet_alpha": 0.5}, "takes nothing more"),
+            ("dirichlt", {}, r"Unknown partitioner 'dirichlt'. Available: dirichlet, iid, task. Did you mean 'dirich"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(self, partition: str, options: dict[str, float], message: str) -> None:
+        with pytest.raises(FedummError, match=message):
+            self.chosen(partition, **options)
+
+    def test_one_of_a_users_own_is_given_its_argument_and_what_it_says_is_done(self) -> None:
+        @register_partitioner("shards")
+        class Shards(Partitioner):
+            def __init__(self, size: int) -> None:
+                self.size = size
+
+            @classmethod
+            def from_config(cls, config: FederateConfig, argument: str) -> Shards:
+                return cls(int(argument))
+
+            def owners(self, train: Any, held: Any, num_clients: int, rng: Any) -> tuple[Any, Any]:
+                return tuple(np.arange(len(units)) // self.size % num_clients for units in (train, held))  # type: ignore[return-value]
+
+        chosen = self.chosen("shards:10")
+        assert (chosen.name, type(chosen)) == ("shards", Shards)
+        partition = split_rows(["a"] * 45, None, names(2), chosen, seed=1, holdout=1 / 9)
+        assert partition.method == "shards"
+        assert [len(share.train) for share in partition.shares.values()] == [20, 20]
+
+    @pytest.mark.parametrize("owned", [[0] * 36, np.zeros(35, int), np.full(36, 2), np.full(36, -1), np.zeros(36)])
+    def test_what_a_users_own_gives_is_checked(self, owned: Any) -> None:
+        class Bad(Partitioner):
+            name = "bad"
+
+            def owners(self, train: Any, held: Any, num_clients: int, rng: Any) -> tuple[Any, Any]:
+                return owned, np.zeros(len(held), int)
+
+        with pytest.raises(FedummError, match=r"'bad' must give an array of 36 whole numbers from 0 to 1"):
+            split_rows(["a"] * 40, None, names(2), Bad(), seed=1, holdout=0.1)
+
+    def test_what_is_no_partitioner_is_refused(self) -> None:
+        with pytest.raises(FedummError, match=r"'list' is no subclass of fedumm.data.partition.Partitioner"):
+            register_partitioner("list", list)
+
+
+@pytest.mark.parametrize(
+    ("options", "fingerprint"),
+    [
+        ({"alpha": 0}, "12afaaddb865aa98"),
+        ({"alpha": 0.3}, "e2af6e170af991d3"),
+        ({"alpha": 0.3, "whole": True}, "542a57c0c5edc211"),
+        ({"alpha": 0.3, "tasks": True}, "e1deeba5579f3e8b"),
+        ({"alpha": 0, "share": 0.4, "tasks": True}, "cb08aa08c1c3d135"),
+        ({"alpha": 0.3, "share": 0.4, "tasks": True}, "faecab6f7fc57b0b"),
+    ],
+)
+def test_splits_keep_their_bits(options: dict[str, Any], fingerprint: str) -> None:
+    """What earlier versions of this program split so: a run that goes on must find the rows that it had."""
+    rng = np.random.default_rng(3)
+    labels = [f"l{k}" for k in (rng.random(300) ** 3 * 20).astype(int)]
+    images = [f"i{k}" for k in rng.integers(0, 120, 300)]
+    tasks = [str(task) for task in rng.choice(["vqa", "t2i"], 300)]
+    alpha, share = options["alpha"], options.get("share", 0)
+    partitioner = TaskShare(share, by_labels(alpha)) if share else by_labels(alpha)
+    partition = split_rows(
+        labels, images, names(5), partitioner, seed=7, holdout=0.2, keep_images_whole=options.get("whole", False),
+        tasks=tasks if options.get("tasks") else None,
+    )  # fmt: skip
+    assert partition.fingerprint == fingerprint

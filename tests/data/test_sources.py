@@ -304,9 +304,8 @@ def rows_of(count: int) -> Dataset:
 
 
 @pytest.fixture
-def mine(monkeypatch: pytest.MonkeyPatch) -> None:
+def mine() -> None:
     """A source called ``mine``: ten rows to train on, three to evaluate on."""
-    monkeypatch.setattr("fedumm.data.source._registered", {})
     register_source("mine", lambda request: DataSplits(rows_of(10), rows_of(3)))
 
 
@@ -354,8 +353,7 @@ def test_an_unknown_name_is_an_error_with_the_nearest(name: str, nearest: str) -
 
 
 @pytest.mark.parametrize(("train", "test", "kind"), [(0, 2, "training"), (2, 0, "evaluation")])
-def test_no_rows_are_an_error(monkeypatch: pytest.MonkeyPatch, train: int, test: int, kind: str) -> None:
-    monkeypatch.setattr("fedumm.data.source._registered", {})
+def test_no_rows_are_an_error(train: int, test: int, kind: str) -> None:
     register_source("none", lambda request: DataSplits(rows_of(train), rows_of(test)))
     with pytest.raises(FedummError, match=f"^--dataset none: there are no {kind} rows.$"):
         load_data("none", DataRequest(columns=TEXTS))

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from fedumm.data import DataRequest, load_data, read_image
 from fedumm.data.shapes.compose import CATEGORIES, Composed, caption, composed_at
 from fedumm.data.shapes.scene import COLORS, Item, Scene, draw
-from fedumm.detectors import EXACT, MASK2FORMER, fitting, get_detector
+from fedumm.detectors import EXACT, MASK2FORMER, fitting, get_detector, register_detector
 from fedumm.detectors.exact import ExactDetector
 from fedumm.errors import FedummError
 from fedumm.generation import score_images
@@ -205,6 +205,16 @@ def test_the_detector_fits_what_the_prompts_name() -> None:
     assert fitting([*own, dog]) == MASK2FORMER
     pink = {"tag": "colors", "prompt": "a pink circle", "include": [{"class": "circle", "count": 1, "color": "pink"}]}
     assert fitting([pink]) == MASK2FORMER
+
+
+def test_a_users_own_detector_is_made_of_what_the_command_line_says() -> None:
+    @register_detector("mine")
+    def load(detector_weights: str, color_weights: str, device: str) -> Any:
+        return detector_weights, color_weights, device
+
+    assert get_detector("mine", "a", "b", "cuda") == ("a", "b", "cuda")
+    with pytest.raises(FedummError, match="'other' is no function of"):
+        register_detector("other", "x")
 
 
 def test_an_unknown_detector_names_those_there_are() -> None:

@@ -18,7 +18,7 @@ from fedumm.adapters.folder import read_folder
 from fedumm.aggregation import available_aggregators
 from fedumm.aggregation.base import BackboneDelta
 from fedumm.compression.packing import unpack
-from fedumm.config import WIRES
+from fedumm.compression.registry import WIRES
 from fedumm.federation.protocol.backbone_delta import unpack_backbone_delta
 from fedumm.federation.protocol.messages import ClientUpdate, RoundTask
 from fedumm.federation.protocol.transfer import unpack_payload

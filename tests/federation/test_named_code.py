@@ -64,8 +64,10 @@ def test_going_on_asks_for_the_same_file_again_wherever_it_is_now(
     assert "is run only if you name it: add --plugin FILE" in refused(capsys, *longer)
     again = (*flags(run, num_rounds=2, plugin=str(other)), "--resume_if_exists")
     for line in ((*longer, "--plugin", other), again):
-        assert "is not the file that the run in" in refused(capsys, *line)
-    assert "can't be read" in refused(capsys, *longer, "--plugin", tmp_path / "no.py")
+        assert f"other.py is not the file {LORA_TOY.name!r} that the run in" in refused(capsys, *line)
+    assert "no such file" in refused(capsys, *longer, "--plugin", tmp_path / "no.py")
+    both = (*longer, "--plugin", moved, "--plugin", LORA_TOY)
+    assert "began with 1 plugin(s), 'lora_toy_backend.py': name them all, in that order" in refused(capsys, *both)
     assert federate(*longer, "--plugin", moved) == 0
     assert federate(*flags(run, num_rounds=3, plugin=str(moved)), "--resume_if_exists") == 0
     assert federate(*flags(tmp_path / "straight", num_rounds=3)) == 0

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from fedumm.cli import partition as partition_command
 from fedumm.config import FederateConfig
 from fedumm.data import DataRequest, load_data
-from fedumm.data.partition import RARE, split_rows
+from fedumm.data.partition.iid import Iid
+from fedumm.data.partition.split import RARE, split_rows
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import DataStats, DataStatsRequest, InitRequest, Message
@@ -240,5 +241,5 @@ def test_a_site_that_is_not_on_the_roster_has_no_part(folders: dict[str, Path], 
 
 def test_a_split_for_one_client_is_what_own_data_are_held_out_by() -> None:
     labels, images = ["a", "b"] * 20, [str(row // 2) for row in range(40)]
-    split = split_rows(labels, images, ["site-1"], alpha=0, seed=42, holdout=0.1)
+    split = split_rows(labels, images, ["site-1"], Iid(), seed=42, holdout=0.1)
     assert (len(split.shares["site-1"].train), len(split.shares["site-1"].heldout)) == (36, 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from fedumm.cli.options import Parser, add_options, check_caches, check_model, config_from
+from fedumm.cli.options import Parser, add_options, check_caches, check_model, check_partition, config_from
 from fedumm.cli.resume import RUNNERS, resumed, started_or_resumed
 from fedumm.config import AGGREGATION, PRIVACY, WIRE, FederateConfig, option_fields
 from fedumm.errors import FedummError
@@ -52,6 +52,7 @@ def check(config: FederateConfig) -> FederateConfig | None:
     if len(runners) > 1:
         raise FedummError(f"--{runners[0]} and --{runners[1]} exclude each other.")
     check_model(config)
+    check_partition(config)
     _check_rules(config)
     _check_places(config)
     return started_or_resumed(config) if config.resume_if_exists else config

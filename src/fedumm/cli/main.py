@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "Centralised baseline (the same as python src/local_train.py)",
     "download": "Fetch a run's model and data from the Hugging Face Hub, for machines without a connection",
     "partition": "Show how a data set would be split among clients, without training",
+    "new": "Start a backend, aggregator, partitioner or source of your own: a commented file and its test",
     "ask": "Ask a question about an image, with an adapter",
     "draw": "Draw images of captions, with an adapter",
     "geneval": "Draw many captions and judge the images by GenEval's rule",

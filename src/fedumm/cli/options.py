@@ -22,6 +22,7 @@ from fedumm.config import (
     option_types,
     read_yaml,
 )
+from fedumm.data.partition import partitioner_for
 from fedumm.data.source import available_sources
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.output import check_cache
@@ -148,6 +149,12 @@ def check_model(config: RunConfig) -> None:
         check_answers_only(config)
     if config.model_name_or_path:
         resolve_checkpoint(config.model_backend, config.model_name_or_path)
+
+
+def check_partition(config: FederateConfig) -> None:
+    """Find a mistyped partitioner, or options that make no sense for it, before any long work."""
+    if config.partition:
+        partitioner_for(config)
 
 
 def check_caches(config: RunConfig) -> None:

@@ -1,13 +1,15 @@
 """Vectors as bytes, in as many bits a value as one likes: the codecs behind ``--wire``.
 
 All but the exact one go through float32, take finite values and give finite values, of at most the largest magnitude
-that their receiver's dtype has. A new codec is a class here and a name in :data:`fedumm.config.WIRES`.
+that their receiver's dtype has. A new codec is a class here, with a name and a number of its own, and a name in
+:data:`fedumm.compression.registry.WIRES`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from statistics import NormalDist
+from typing import ClassVar
 
 import torch
 
@@ -29,6 +31,15 @@ def _cast(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 class Codec(ABC):
     """How a vector is written. ``count`` is its length, ``dtype`` its own and its receiver's."""
 
+    id: ClassVar[int]
+    """Stands for it on the wire, 0 to 255. It never changes, nor is it given to another."""
+
+    name: ClassVar[str]
+    """What ``--wire`` calls it; registration sets it."""
+
+    exact: ClassVar[bool] = False
+    """Whether every bit arrives, of integers, NaN and infinity as well."""
+
     @abstractmethod
     def size(self, count: int, dtype: torch.dtype) -> int:
         """Number of bytes."""
@@ -49,6 +60,8 @@ class Codec(ABC):
 class Exact(Codec):
     """The vector's own bits."""
 
+    id, name, exact = 0, "float32", True
+
     def size(self, count: int, dtype: torch.dtype) -> int:
         """As many as in memory."""
         return count * dtype.itemsize
@@ -65,8 +78,7 @@ class Exact(Codec):
 class Short(Codec):
     """The nearest values of a shorter type; what is too large for it becomes its largest."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        self._dtype = dtype
+    _dtype: ClassVar[torch.dtype]
 
     def size(self, count: int, dtype: torch.dtype) -> int:
         """Those of the shorter type."""
@@ -82,6 +94,18 @@ class Short(Codec):
         if not torch.isfinite(values).all():
             raise ValueError("NaN or infinite values")
         return _cast(values.float(), dtype)
+
+
+class Bfloat16(Short):
+    """8 bits of exponent, 7 of mantissa."""
+
+    id, name, _dtype = 1, "bfloat16", torch.bfloat16
+
+
+class Float16(Short):
+    """5 bits of exponent, 10 of mantissa."""
+
+    id, name, _dtype = 2, "float16", torch.float16
 
 
 class Blocks(Codec):
@@ -128,6 +152,8 @@ class Blocks(Codec):
 class Int8(Blocks):
     """Levels k / 127 for k = -127..127, a byte each: off by at most 1/254 of the block's largest magnitude."""
 
+    id, name = 3, "int8"
+
     def code_bytes(self, count: int) -> int:
         """One each."""
         return count
@@ -164,6 +190,8 @@ class NormalFloat(Blocks):
     Off by at most half the widest gap: 0.152 of the block's largest magnitude.
     """
 
+    id, name = 4, "nf4"
+
     def __init__(self) -> None:
         levels = normal_float_levels()
         self._middles = (levels[1:] + levels[:-1]) / 2
@@ -184,13 +212,3 @@ class NormalFloat(Blocks):
         if count % 2 and codes[-1] >> 4:
             raise ValueError("a code too many")
         return self._pairs.index_select(0, codes.int()).view(-1)[:count]
-
-
-CODECS: dict[str, Codec] = {
-    "float32": Exact(),
-    "bfloat16": Short(torch.bfloat16),
-    "float16": Short(torch.float16),
-    "int8": Int8(),
-    "nf4": NormalFloat(),
-}
-"""By the names in :data:`fedumm.config.WIRES`."""

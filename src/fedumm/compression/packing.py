@@ -3,7 +3,7 @@
 Meant for what changes little by little: differences against an adapter that the receiver holds. The receiver knows
 names, shapes and dtypes (the :data:`Spec`), so the bytes hold none of them:
 
-* a header of 17 bytes: magic, codec, checksum of the spec, ``keep``;
+* a header of 17 bytes: magic, the codec's number, checksum of the spec, ``keep``;
 * a bitmap of the tensors that are there, in the order of ``sorted(spec)``;
 * for each of these: the positions of its entries, unless all of them travel, then their values
   (:mod:`fedumm.compression.codecs`). Positions are a bitmap of the tensor or an int32 each, whichever is shorter.
@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from fedumm.adapters.state import AdapterState, Spec
-from fedumm.compression.codecs import CODECS, Codec, as_bytes
-from fedumm.config import WIRES
+from fedumm.compression.codecs import Codec, as_bytes
+from fedumm.compression.registry import codec_called, codec_numbered
 
 _MAGIC = b"FMM1"
 _HEADER = struct.Struct("<4sBId")
@@ -38,8 +38,8 @@ def pack(state: Mapping[str, torch.Tensor], wire: str, spec: Spec, keep: float =
 
     Args:
         state: tensors of ``spec``, not necessarily all of them.
-        wire: one of :data:`fedumm.config.WIRES`. ``float32`` is exact: each tensor's own bits, NaN included. The
-            others take finite floating-point values.
+        wire: name of a codec (:mod:`fedumm.compression.registry`). ``float32`` is exact: each tensor's own bits, NaN
+            included. The others take finite floating-point values.
         spec: what the receiver expects.
         keep: share of entries that travel, above 0 and at most 1: of each tensor the ``round(keep * numel)`` of
             largest magnitude, at least one (of equals the first; NaN is the largest). The others arrive as 0.
@@ -47,18 +47,17 @@ def pack(state: Mapping[str, torch.Tensor], wire: str, spec: Spec, keep: float =
     Raises:
         ValueError: ``wire`` or ``keep`` is none of these, or a tensor is not of ``spec`` or cannot be coded.
     """
-    if wire not in WIRES:
-        raise ValueError(f"unknown codec {wire!r}, not one of {', '.join(WIRES)}")
+    codec = codec_called(wire)
     if unknown := sorted(state.keys() - spec.keys()):
         raise ValueError(f"{unknown[0]} is not of the adapter")
     known = sorted(spec)
     parts = [
-        _HEADER.pack(_MAGIC, WIRES.index(wire), _fingerprint(spec), keep),
+        _HEADER.pack(_MAGIC, codec.id, _fingerprint(spec), keep),
         np.packbits(np.array([name in state for name in known], dtype=bool), bitorder="little").tobytes(),
     ]
-    for name, place in _places((name for name in known if name in state), spec, wire, keep).items():
+    for name, place in _places((name for name in known if name in state), spec, codec, keep).items():
         with _named(name):
-            parts += _write(state[name].detach(), wire, place)
+            parts += _write(state[name].detach(), codec, place)
     return b"".join(parts)
 
 
@@ -70,8 +69,8 @@ def unpack(payload: bytes, spec: Spec) -> AdapterState:
     Raises:
         ValueError: :func:`pack` does not write such a payload for ``spec``; the message says why.
     """
-    wire, keep, names, start = _open(payload, spec)
-    places = _places(names, spec, wire, keep)
+    codec, keep, names, start = _open(payload, spec)
+    places = _places(names, spec, codec, keep)
     expected = start + sum(place.index_bytes + place.value_bytes for place in places.values())
     if len(payload) != expected:
         raise ValueError(f"the payload has {len(payload)} bytes, expected {expected}")
@@ -81,22 +80,28 @@ def unpack(payload: bytes, spec: Spec) -> AdapterState:
         index, values, rest = rest.tensor_split((place.index_bytes, place.index_bytes + place.value_bytes))
         with _named(name):
             # A copy begins at an address from which any dtype can be read.
-            state[name] = _read(index.clone(), values.clone(), CODECS[wire], place)
+            state[name] = _read(index.clone(), values.clone(), codec, place)
     return state
 
 
 def coding(payload: bytes) -> tuple[str, float]:
-    """Codec and ``keep`` that a payload says of itself.
+    """Name of the codec, and ``keep``, that a payload says of itself.
 
     Raises:
         ValueError: it does not begin as :func:`pack` does.
     """
+    codec, keep, _ = _header(payload)
+    return codec.name, keep
+
+
+def _header(payload: bytes) -> tuple[Codec, float, int]:
+    """Codec, ``keep`` and checksum of the spec."""
     if len(payload) < _HEADER.size:
         raise ValueError(f"the payload has {len(payload)} bytes, expected at least {_HEADER.size}")
-    magic, number, _, keep = _HEADER.unpack_from(payload)
-    if magic != _MAGIC or number >= len(WIRES):
+    magic, number, checksum, keep = _HEADER.unpack_from(payload)
+    if magic != _MAGIC:
         raise ValueError("not a packed adapter")
-    return WIRES[number], keep
+    return codec_numbered(number), keep, checksum
 
 
 def _fingerprint(spec: Spec) -> int:
@@ -104,20 +109,19 @@ def _fingerprint(spec: Spec) -> int:
     return zlib.crc32(json.dumps(sorted((name, list(shape), dtype) for name, (shape, dtype) in spec.items())).encode())
 
 
-def _open(payload: bytes, spec: Spec) -> tuple[str, float, list[str], int]:
+def _open(payload: bytes, spec: Spec) -> tuple[Codec, float, list[str], int]:
     """Codec, ``keep``, names of the tensors that follow, and where they begin."""
     known = sorted(spec)
     start = _HEADER.size + -(-len(known) // 8)
     if len(payload) < start:
         raise ValueError(f"the payload has {len(payload)} bytes, expected at least {start}")
-    wire, keep = coding(payload)
-    _, _, fingerprint, _ = _HEADER.unpack_from(payload)
+    codec, keep, fingerprint = _header(payload)
     if fingerprint != _fingerprint(spec):
         raise ValueError("packed for an adapter of other names, shapes or dtypes")
     there = np.unpackbits(np.frombuffer(payload, np.uint8)[_HEADER.size : start], bitorder="little").astype(bool)
     if there[len(known) :].any():
         raise ValueError("more tensors than the adapter has")
-    return wire, keep, [name for name, present in zip(known, there, strict=False) if present], start
+    return codec, keep, [name for name, present in zip(known, there, strict=False) if present], start
 
 
 @contextlib.contextmanager
@@ -151,35 +155,35 @@ class _Place:
         return min(self.bitmap_bytes, 4 * self.kept) if self.kept < self.count else 0
 
 
-def _places(names: Iterable[str], spec: Spec, wire: str, keep: float) -> dict[str, _Place]:
+def _places(names: Iterable[str], spec: Spec, codec: Codec, keep: float) -> dict[str, _Place]:
     if not 0 < keep <= 1:
         raise ValueError(f"the share to keep is {keep}, not above 0 and at most 1")
     places = {}
     for name in names:
         with _named(name):
-            places[name] = _place(*spec[name], wire, keep)
+            places[name] = _place(*spec[name], codec, keep)
     return places
 
 
-def _place(shape: tuple[int, ...], dtype_name: str, wire: str, keep: float) -> _Place:
+def _place(shape: tuple[int, ...], dtype_name: str, codec: Codec, keep: float) -> _Place:
     dtype = getattr(torch, dtype_name)
     count = math.prod(shape)
     kept = min(count, max(1, round(keep * count)))
-    if not dtype.is_floating_point and (wire != "float32" or kept < count):
+    if not dtype.is_floating_point and (not codec.exact or kept < count):
         raise ValueError(f"{dtype_name} travels whole and as float32 only")
-    return _Place(tuple(shape), dtype, kept, CODECS[wire].size(kept, dtype))
+    return _Place(tuple(shape), dtype, kept, codec.size(kept, dtype))
 
 
-def _write(tensor: torch.Tensor, wire: str, place: _Place) -> list[bytes]:
+def _write(tensor: torch.Tensor, codec: Codec, place: _Place) -> list[bytes]:
     if (tuple(tensor.shape), tensor.dtype) != (place.shape, place.dtype):
         raise ValueError(f"{tensor.dtype}{list(tensor.shape)}, expected {place.dtype}{list(place.shape)}")
-    if wire != "float32" and not torch.isfinite(tensor).all():
-        raise ValueError(f"NaN or infinite values cannot be coded as {wire}")
+    if not codec.exact and not torch.isfinite(tensor).all():
+        raise ValueError(f"NaN or infinite values cannot be coded as {codec.name}")
     values = tensor.reshape(-1)
     if place.kept == place.count:
-        return [CODECS[wire].encode(values)]
+        return [codec.encode(values)]
     index = _largest(values, place.kept)
-    return [_write_index(index, place), CODECS[wire].encode(values[index])]
+    return [_write_index(index, place), codec.encode(values[index])]
 
 
 def _read(index: torch.Tensor, values: torch.Tensor, codec: Codec, place: _Place) -> torch.Tensor:

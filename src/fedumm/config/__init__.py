@@ -8,7 +8,7 @@ of its own (``Options`` of an aggregator's class): :mod:`fedumm.run_options` put
 from fedumm.config import validators
 from fedumm.config.aggregator import AggregatorOptions
 from fedumm.config.central import CentralConfig
-from fedumm.config.federate import WIRES, FederateConfig
+from fedumm.config.federate import FederateConfig
 from fedumm.config.fields import (
     AGGREGATION,
     DATA,
@@ -52,7 +52,6 @@ __all__ = [
     "TASKS",
     "TRAINING",
     "WIRE",
-    "WIRES",
     "AggregatorOptions",
     "AnyConfig",
     "ByClient",

@@ -10,9 +10,6 @@ from fedumm.config.fields import AGGREGATION, EXECUTION, FEDERATION, PRIVACY, WI
 from fedumm.config.run import RunConfig
 from fedumm.errors import FedummError
 
-WIRES = ("float32", "bfloat16", "float16", "int8", "nf4")
-"""How the values of an adapter can travel (:mod:`fedumm.compression.packing`); the order is part of the format."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class FederateConfig(RunConfig):
@@ -31,7 +28,8 @@ class FederateConfig(RunConfig):
     partition: str = option(
         FEDERATION,
         "own: real sites keep their own rows, nothing is split | task:SHARE: this share of the clients has questions "
-        "only or captions only, in turn (empty: all have both)",
+        "only or captions only, in turn | iid | dirichlet | a name that --plugin registers (empty: iid or dirichlet, "
+        "by --dirichlet_alpha)",
         "",
         validators.partition,
     )
@@ -69,12 +67,11 @@ class FederateConfig(RunConfig):
 
     wire: str = option(
         WIRE,
-        "How numbers travel: float32 (exact) | bfloat16 | float16 | int8 | nf4",
+        "How numbers travel: float32 (exact) | bfloat16 | float16 | int8 | nf4 | a name that --plugin registers",
         "float32",
-        validators.one_of(*WIRES),
     )
-    wire_up: str = option(WIRE, "The same, to the server only (empty: --wire)", "", validators.one_of("", *WIRES))
-    wire_down: str = option(WIRE, "The same, to the clients only (empty: --wire)", "", validators.one_of("", *WIRES))
+    wire_up: str = option(WIRE, "The same, to the server only (empty: --wire)", "")
+    wire_down: str = option(WIRE, "The same, to the clients only (empty: --wire)", "")
     top_k: float = option(
         WIRE,
         "Share of an update's values that travel to the server, the largest (1: all)",
@@ -200,4 +197,5 @@ class FederateConfig(RunConfig):
     @property
     def task_share(self) -> float:
         """Share of clients with one task only, by ``partition``."""
-        return float(self.partition.partition(":")[2] or 0)
+        kind, _, share = self.partition.partition(":")
+        return float(share) if kind == "task" else 0.0

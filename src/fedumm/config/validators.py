@@ -76,16 +76,17 @@ def mix(value: str) -> str | None:
 
 
 def partition(value: str) -> str | None:
-    """Empty, ``own``, or ``task:SHARE``."""
-    if value in ("", "own"):
-        return None
-    kind, _, part = value.partition(":")
+    """Empty, ``own``, ``task:SHARE``, or the form of a partitioner's name, which may have an argument."""
+    name, colon, argument = value.partition(":")
     try:
-        good = kind == "task" and 0 < float(part) <= 1
+        good = 0 < float(argument) <= 1 if name == "task" else not (name == "own" and colon)
     except ValueError:
         good = False
-    form = "must be empty, own, or task:SHARE with a SHARE of clients above 0 and at most 1, such as task:0.5"
-    return None if good else form
+    form = (
+        "must be empty, own, task:SHARE with a SHARE of clients above 0 and at most 1, such as task:0.5, or the name "
+        "of a partitioner"
+    )
+    return None if not value or (good and re.fullmatch(r"[A-Za-z]\w*", name)) else form
 
 
 def by_client(value: int | str) -> str | None:

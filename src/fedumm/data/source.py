@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
+from typing import Any
 
 from fedumm.checkpoints import LONGEST_HUB_ID
 from fedumm.data.places import Places
 from fedumm.data.request import DataRequest, DataSplits, Source
 from fedumm.errors import FedummError, did_you_mean
+from fedumm.registry import Registry
 
 SHIPPED = {
     "easy_vqa": "fedumm.data.easy_vqa",
     "shapes": "fedumm.data.shapes.source",
     "vqav2": "fedumm.data.vqav2",
 }
-_registered: dict[str, Source] = {}
 
 
-def register_source(name: str, source: Source) -> None:
-    """Make ``source`` known as ``--dataset name``."""
-    _registered[name] = source
+def _checked(name: str, source: Any) -> Source:
+    if not callable(source):
+        raise FedummError(f"Source {name!r} is no function of a DataRequest.")
+    return source  # type: ignore[no-any-return]
 
 
-def available_sources() -> list[str]:
-    """Names that :func:`load_data` knows, sorted; folders and Hub ids come on top."""
-    return sorted({*SHIPPED, *_registered})
+SOURCES: Registry[Source] = Registry("source", "fedumm.sources", SHIPPED, lambda module, _: module.load, _checked)
+
+register_source = SOURCES.register
+"""``@register_source(name)`` above a :data:`~fedumm.data.request.Source`, or
+``register_source(name, source)``: known as ``--dataset name``."""
+
+available_sources = SOURCES.names
+"""Names that :func:`load_data` knows, sorted; folders and Hub ids come on top."""
 
 
 def load_data(name: str, request: DataRequest) -> DataSplits:
@@ -52,10 +58,8 @@ def load_data(name: str, request: DataRequest) -> DataSplits:
 
 
 def _source(name: str) -> Source:
-    if name in _registered:
-        return _registered[name]
-    if name in SHIPPED:
-        return importlib.import_module(SHIPPED[name]).load  # type: ignore[no-any-return]
+    if name in available_sources():
+        return SOURCES.get(name)
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         from fedumm.data.folder import load_folder
@@ -74,13 +78,14 @@ def _source(name: str) -> Source:
 def _places(name: str, request: DataRequest) -> Places:
     """Where the files that rows of ``name`` call their images may lie."""
     path = Path(os.path.expanduser(name))
-    if name in _registered or name in SHIPPED.keys() - {"vqav2"}:
+    of_vqav2 = name == "vqav2" and SOURCES.is_shipped(name)
+    if name in available_sources() and not of_vqav2:
         return request.places()
-    if name not in SHIPPED and os.path.isdir(path):
+    if not of_vqav2 and os.path.isdir(path):
         from fedumm.data.folder import folder_places
 
         return folder_places(path, request)
     from fedumm.data import vqav2
     from fedumm.data.hub import hub_places
 
-    return hub_places((vqav2.TRAIN, vqav2.EVAL) if name in SHIPPED else (name,), request)
+    return hub_places((vqav2.TRAIN, vqav2.EVAL) if of_vqav2 else (name,), request)

@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from fedumm.detectors.protocol import Detector, Look
-from fedumm.errors import FedummError, did_you_mean
+from fedumm.errors import FedummError
 from fedumm.metrics.geneval import Prompt
+from fedumm.registry import Registry
 
 EXACT, MASK2FORMER = "exact", "mask2former+clip"
-NAMES = (EXACT, MASK2FORMER)
+SHIPPED = {EXACT: "fedumm.detectors.exact", MASK2FORMER: "fedumm.detectors.mask2former_clip"}
 
-__all__ = ["EXACT", "MASK2FORMER", "NAMES", "Detector", "Look", "detector_for", "get_detector"]
+__all__ = [
+    "DETECTORS",
+    "EXACT",
+    "MASK2FORMER",
+    "Detector",
+    "DetectorFactory",
+    "Look",
+    "detector_for",
+    "fitting",
+    "get_detector",
+    "register_detector",
+]
+
+DetectorFactory = Callable[[str, str, str], Detector]
+"""Makes a detector of ``--detector_weights``, ``--color_weights`` (either may be empty) and a device."""
+
+
+def _checked(name: str, item: Any) -> DetectorFactory:
+    if not callable(item):
+        raise FedummError(f"Detector {name!r} is no function of detector_weights, color_weights and a device.")
+    return item  # type: ignore[no-any-return]
+
+
+DETECTORS: Registry[DetectorFactory] = Registry(
+    "detector", "fedumm.detectors", SHIPPED, lambda module, _: module.load, _checked
+)
+
+register_detector = DETECTORS.register
+"""``@register_detector(name)`` above a :data:`DetectorFactory`, or ``register_detector(name, factory)``."""
 
 
 def get_detector(name: str, detector_weights: str = "", color_weights: str = "", device: str = "cpu") -> Detector:
     """The detector called ``name``.
 
     Args:
-        detector_weights, color_weights: Hub names or folders for ``mask2former+clip``; empty: the official ones.
+        detector_weights, color_weights: of ``mask2former+clip`` Hub names or folders; empty: the official ones.
         device: where its models run.
 
     Raises:
         FedummError: no such detector, or its weights can't be had.
     """
-    if name == EXACT:
-        from fedumm.detectors.exact import ExactDetector
-
-        return ExactDetector()
-    if name == MASK2FORMER:
-        from fedumm.detectors.mask2former_clip import Mask2FormerClip
-
-        return Mask2FormerClip.load(detector_weights, color_weights, device)
-    raise FedummError(f"Unknown detector {name!r}. Available: {', '.join(NAMES)}.{did_you_mean(name, NAMES)}")
+    return DETECTORS.get(name, " One of your own is loaded with --plugin FILE.")(
+        detector_weights, color_weights, device
+    )
 
 
 def fitting(prompts: Iterable[Prompt]) -> str:

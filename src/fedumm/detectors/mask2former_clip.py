@@ -138,6 +138,11 @@ class Mask2FormerClip:
         return self._texts[name]
 
 
+def load(detector_weights: str, color_weights: str, device: str) -> Mask2FormerClip:
+    """With the official weights where none are named."""
+    return Mask2FormerClip.load(detector_weights, color_weights, device)
+
+
 def _pooled(output: Any) -> torch.Tensor:
     """Projected features: a tensor, or an output that holds it."""
     features: torch.Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output

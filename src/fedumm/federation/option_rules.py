@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedumm.aggregation import available_aggregators, get_aggregator
+from fedumm.compression.registry import check_codec_name
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.assignment import client_names
@@ -23,6 +24,8 @@ def check_rules(config: FederateConfig) -> DPPlan | None:
 
 
 def _problems(config: FederateConfig) -> list[str]:
+    for wire in (config.up, config.down):
+        check_codec_name(wire)
     method, problems = get_aggregator(config.aggregator), []
     if not config.equal_ranks:
         if not method.unequal_ranks:

@@ -40,8 +40,10 @@ def federated_card(
     )
     if config.own_data:
         split = "each with its own data"
-    elif config.partition:
+    elif config.task_share:
         split += f", {config.partition}"
+    elif config.partition not in ("", "iid", "dirichlet"):
+        split = f"split by {_plain(config.partition)}"
     rows = [
         ("Clients", f"{config.num_clients}, {split}, seed {config.seed}"),
         ("Rounds", f"{version} of {config.num_rounds}, {config.local_epochs} local epoch(s) each"),

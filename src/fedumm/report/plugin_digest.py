@@ -38,7 +38,9 @@ def check_digests(folder: Path, plugins: Sequence[str]) -> None:
     if plugins and not kept:
         raise FedummError(f"The run in {folder} began without a --plugin, and can't go on with one.")
     if len(plugins) != len(kept):
-        raise FedummError(f"The run in {folder} began with {len(kept)} plugins, {names}: name them all, in that order.")
+        raise FedummError(
+            f"The run in {folder} began with {len(kept)} plugin(s), {names}: name them all, in that order."
+        )
     for file, (digest, name) in zip(plugins, kept, strict=True):
         if digest_of(file) != digest:
             raise FedummError(

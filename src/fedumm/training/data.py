@@ -10,7 +10,8 @@ from typing import Any
 from fedumm.backends.registry import backend_for
 from fedumm.config import FederateConfig, RunConfig
 from fedumm.data import DataRequest, DataSplits, load_data
-from fedumm.data.partition import RARE, Partition, split_rows
+from fedumm.data.partition import partitioner_for
+from fedumm.data.partition.split import RARE, Partition, split_rows
 from fedumm.errors import FedummError, did_you_mean
 
 ANSWER = "multiple_choice_answer"
@@ -88,12 +89,11 @@ def partition_for(
         labels,
         [str(i) for i in rows["image_id"][:]] if "image_id" in rows.column_names else None,
         clients,
-        alpha=config.dirichlet_alpha,
+        partitioner_for(config),
         seed=config.seed,
         holdout=config.holdout,
         keep_images_whole=config.keep_images_whole,
         tasks=rows["task"][:] if len(config.tasks) > 1 else None,
-        task_share=config.task_share,
     )
     return (replace(partition, method="own") if config.own_data else partition), labels
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from fedumm.backends.registry import BACKENDS, backend_for
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import RunConfig
-from fedumm.data.source import available_sources
+from fedumm.data.source import SOURCES, available_sources
 
 
 def check_hub(config: RunConfig) -> None:
@@ -38,7 +38,7 @@ def model_on_hub(config: RunConfig) -> str:
 def _check_data(dataset: str, config: RunConfig) -> None:
     from fedumm.data import hub, vqav2
 
-    if dataset == "vqav2":
+    if dataset == "vqav2" and SOURCES.is_shipped(dataset):
         hub.check_split(vqav2.TRAIN, config.data_path)
         hub.check_split(vqav2.EVAL, config.data_path)
     elif dataset not in available_sources() and not os.path.isdir(dataset) and dataset.count("/") == 1:

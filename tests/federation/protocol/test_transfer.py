@@ -7,7 +7,7 @@ import torch
 
 from fedumm.adapters import AdapterState, spec_of
 from fedumm.compression.packing import pack
-from fedumm.config import WIRES
+from fedumm.compression.registry import WIRES
 from fedumm.federation.protocol.messages import TensorPayload
 from fedumm.federation.protocol.transfer import Downlink, pack_update, unpack_payload, unpack_update
 

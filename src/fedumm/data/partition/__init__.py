@@ -1,5 +1,6 @@
-"""Splitting one data set among simulated clients."""
+"""Splitting one data set among simulated clients. :mod:`fedumm.data.partition.split` does the work."""
 
-from fedumm.data.partition.split import RARE, ClientShare, Partition, split_rows
+from fedumm.data.partition.base import Partitioner
+from fedumm.data.partition.registry import PARTITIONERS, partitioner_for, register_partitioner
 
-__all__ = ["RARE", "ClientShare", "Partition", "split_rows"]
+__all__ = ["PARTITIONERS", "Partitioner", "partitioner_for", "register_partitioner"]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from fedumm.data.partition.base import Ints, Partitioner
+from fedumm.errors import FedummError
+
+if TYPE_CHECKING:
+    from fedumm.config import FederateConfig
 
 
 @dataclass(frozen=True)
-class Dirichlet:
+class Dirichlet(Partitioner):
     """For each class draw the clients' shares from Dir(alpha), then each unit's client from the shares.
 
     Small ``alpha`` means few clients per class. Owners are drawn one by one (a multinomial), so a
@@ -28,6 +32,13 @@ class Dirichlet:
 
     alpha: float
     name = "dirichlet"
+
+    @classmethod
+    def from_config(cls, config: FederateConfig, argument: str) -> Dirichlet:
+        """Of ``--dirichlet_alpha``."""
+        if argument or not config.dirichlet_alpha:
+            raise FedummError("--partition dirichlet needs a --dirichlet_alpha above 0, and takes nothing more.")
+        return cls(config.dirichlet_alpha)
 
     def owners(self, train: Ints, held: Ints, num_clients: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """The client (0 .. ``num_clients`` - 1) of each training and each held-out unit.

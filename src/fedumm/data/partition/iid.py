@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from fedumm.data.partition.base import Ints, Partitioner
+from fedumm.errors import FedummError
+
+if TYPE_CHECKING:
+    from fedumm.config import FederateConfig
 
 
-class Iid:
+class Iid(Partitioner):
     """Shuffle, then deal round-robin: client sizes differ by at most one.
 
     Example:
@@ -19,6 +24,13 @@ class Iid:
     """
 
     name = "iid"
+
+    @classmethod
+    def from_config(cls, config: FederateConfig, argument: str) -> Iid:
+        """Refuses a ``--dirichlet_alpha``."""
+        if config.dirichlet_alpha:
+            raise FedummError("--partition iid has no use for --dirichlet_alpha: leave one of them out.")
+        return super().from_config(config, argument)
 
     def owners(self, train: Ints, held: Ints, num_clients: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """The client (0 .. ``num_clients`` - 1) of each training and each held-out unit."""

@@ -6,27 +6,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fedumm.data.partition.dirichlet import Dirichlet
-from fedumm.data.partition.iid import Iid
+from fedumm.data.partition.base import Ints, Mask, Partitioner
 from fedumm.errors import FedummError
 
-Ints = NDArray[np.int64]
 RARE = "(rare)"
-
-
-class Partitioner(Protocol):
-    """Decides which client owns each unit (a row, or an image with all its rows)."""
-
-    name: str
-
-    def owners(self, train: Ints, held: Ints, num_clients: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """The client of each training and of each held-out unit, given their classes."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -57,22 +44,16 @@ class Partition:
         }
 
 
-def partitioner_for(alpha: float) -> Partitioner:
-    """``iid`` for 0, else ``dirichlet``."""
-    return Dirichlet(alpha) if alpha > 0 else Iid()
-
-
 def split_rows(
     labels: Sequence[str],
     images: Sequence[str] | None,
     clients: Sequence[str],
+    partitioner: Partitioner,
     *,
-    alpha: float,
     seed: int,
     holdout: float,
     keep_images_whole: bool = False,
     tasks: Sequence[str] | None = None,
-    task_share: float = 0.0,
 ) -> Partition:
     """Split rows ``0 .. len(labels) - 1`` among ``clients``.
 
@@ -84,14 +65,12 @@ def split_rows(
         labels: class of each row.
         images: image id of each row; None: every row counts as an image of its own.
         clients: names, in order.
-        alpha: Dirichlet concentration; 0 is IID.
+        partitioner: says whose each row is.
         seed: fixes the split.
         holdout: share of images held out, in (0, 1).
         keep_images_whole: an image's rows all go to one client.
         tasks: task of each row. Each task is then split by itself, and a client that has it has at least
             one training row of it.
-        task_share: share of the clients, drawn at random, that have a single task: the first one of
-            ``tasks`` in alphabetical order, the second one, and so on in turn.
 
     Raises:
         FedummError: more clients than training units, or nothing to split.
@@ -100,27 +79,51 @@ def split_rows(
         raise FedummError("The training data are empty: there is nothing to split among clients.")
     rng = np.random.default_rng([seed, len(labels), len(clients)])
     image_of = _codes([str(i) for i in range(len(labels))] if images is None else images)
-    held_image = _hold_out(int(image_of.max()) + 1, holdout, rng)
+    row_held = _hold_out(int(image_of.max()) + 1, holdout, rng)[image_of]
     unit_of = image_of if keep_images_whole else np.arange(len(labels))
-    unit_label, unit_held = _units(unit_of, _codes(_pool_rare(labels, 2 * len(clients))), held_image[image_of])
-    partitioner = partitioner_for(alpha)
-    owner = np.empty(len(unit_label), np.int64)
+    label, held = _units(unit_of, _codes(_pool_rare(labels, 2 * len(clients))), row_held)
     # Whole images have rows of all tasks.
-    unit_task = None if keep_images_whole else tasks
-    for name, members, eligible in _groups(unit_task, len(unit_label), len(clients), task_share, rng):
-        train, held = members & ~unit_held, members & unit_held
+    groups = _groups(None if keep_images_whole else tasks, len(label), len(clients), partitioner, rng)
+    owner = np.empty(len(label), np.int64)
+    for name, members, eligible in groups:
         what = "images" if keep_images_whole else f"{name} samples".strip()
-        _check_enough(int(train.sum()), len(eligible), what)
-        parts = partitioner.owners(unit_label[train], unit_label[held], len(eligible), rng)
-        for mask, owned in zip((train, held), parts, strict=True):
-            owner[mask] = eligible[_repair(owned, len(eligible), rng)]
-    row_owner, row_held = owner[unit_of], held_image[image_of]
-    shares = {
-        name: ClientShare(np.flatnonzero((row_owner == k) & ~row_held), np.flatnonzero((row_owner == k) & row_held))
+        owner[members] = eligible[_owners(label[members], held[members], len(eligible), what, partitioner, rng)]
+    shares = _shares(owner[unit_of], row_held, clients)
+    return Partition(partitioner.description, shares, _fingerprint(labels, images, [*owner[unit_of], *row_held]))
+
+
+def _owners(
+    label: Ints, held: Mask, num_clients: int, what: str, partitioner: Partitioner, rng: np.random.Generator
+) -> Ints:
+    """The client of each unit of one group, training and held-out ones each repaired by themselves."""
+    if (training := int((~held).sum())) < num_clients:
+        raise FedummError(
+            f"{num_clients} clients are too many for {training} training {what}: every client needs one. "
+            "Lower --num_clients, or raise --max_train_samples."
+        )
+    owner = np.empty(len(label), np.int64)
+    parts = partitioner.owners(label[~held], label[held], num_clients, rng)
+    for units, owned in zip((~held, held), parts, strict=True):
+        _check_owners(owned, int(units.sum()), num_clients, partitioner)
+        owner[units] = _repair(owned, num_clients, rng)
+    return owner
+
+
+def _check_owners(owned: Ints, count: int, num_clients: int, partitioner: Partitioner) -> None:
+    good = isinstance(owned, np.ndarray) and owned.shape == (count,) and np.issubdtype(owned.dtype, np.integer)
+    if not good or not ((owned >= 0) & (owned < num_clients)).all():
+        raise FedummError(
+            f"The partitioner {partitioner.name!r} must give an array of {count} whole numbers from 0 to "
+            f"{num_clients - 1}, a client for each unit."
+        )
+
+
+def _shares(owner: Ints, held: Mask, clients: Sequence[str]) -> dict[str, ClientShare]:
+    """Each client's rows, given the place of each row's client."""
+    return {
+        name: ClientShare(np.flatnonzero((owner == k) & ~held), np.flatnonzero((owner == k) & held))
         for k, name in enumerate(clients)
     }
-    method = f"task:{task_share:g} and {partitioner.name}" if task_share else partitioner.name
-    return Partition(method, shares, _fingerprint(labels, images, [*row_owner, *row_held]))
 
 
 def _codes(names: Sequence[str]) -> Ints:
@@ -134,7 +137,7 @@ def _pool_rare(labels: Sequence[str], at_least: int) -> list[str]:
     return [label if counts[label] >= at_least else RARE for label in labels]
 
 
-def _hold_out(num_images: int, holdout: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+def _hold_out(num_images: int, holdout: float, rng: np.random.Generator) -> Mask:
     """Which images are held out: the rounded share, but at least one, and never all."""
     count = min(max(1, round(holdout * num_images)), num_images - 1)
     held = np.zeros(num_images, bool)
@@ -142,7 +145,7 @@ def _hold_out(num_images: int, holdout: float, rng: np.random.Generator) -> NDAr
     return held
 
 
-def _units(unit_of: Ints, label: Ints, held: NDArray[np.bool_]) -> tuple[Ints, NDArray[np.bool_]]:
+def _units(unit_of: Ints, label: Ints, held: Mask) -> tuple[Ints, Mask]:
     """Class (its rows' most frequent) and held-out flag of each unit."""
     pairs, rows = np.unique(np.stack([unit_of, label]), axis=1, return_counts=True)
     by_frequency = np.lexsort((pairs[1], -rows, pairs[0]))
@@ -153,29 +156,19 @@ def _units(unit_of: Ints, label: Ints, held: NDArray[np.bool_]) -> tuple[Ints, N
 
 
 def _groups(
-    tasks: Sequence[str] | None, units: int, num_clients: int, share: float, rng: np.random.Generator
-) -> Iterator[tuple[str, NDArray[np.bool_], Ints]]:
+    tasks: Sequence[str] | None, units: int, num_clients: int, partitioner: Partitioner, rng: np.random.Generator
+) -> Iterator[tuple[str, Mask, Ints]]:
     """Units that are split by themselves, and the clients that they are split among; without tasks all among all."""
     if tasks is None:
         yield "", np.ones(units, bool), np.arange(num_clients)
         return
-    names, has = sorted(set(tasks)), np.ones((len(set(tasks)), num_clients), bool)
-    order: Sequence[int] = rng.permutation(num_clients).tolist() if share else []
-    for place, client in enumerate(order[: round(share * num_clients)]):
-        has[:, client] = False
-        has[place % len(names), client] = True
-    for name, own in zip(names, has, strict=True):
-        if not own.any():
-            raise FedummError(f"--partition task:{share:g} leaves no client with the task {name}: use more clients.")
-        yield name, np.asarray(tasks) == name, np.flatnonzero(own)
-
-
-def _check_enough(units: int, clients: int, what: str) -> None:
-    if units < clients:
-        raise FedummError(
-            f"{clients} clients are too many for {units} training {what}: every client needs one. "
-            "Lower --num_clients, or raise --max_train_samples."
-        )
+    names = sorted(set(tasks))
+    for name, has in zip(names, partitioner.holders(names, num_clients, rng), strict=True):
+        if not has.any():
+            raise FedummError(
+                f"The split {partitioner.description} leaves no client with the task {name}: use more clients."
+            )
+        yield name, np.asarray(tasks) == name, np.flatnonzero(has)
 
 
 def _repair(owner: Ints, num_clients: int, rng: np.random.Generator) -> Ints:

@@ -23,7 +23,7 @@ from fedumm.backends.protocol import Progress
 from fedumm.compression.packing import pack, unpack
 from fedumm.config import FederateConfig
 from fedumm.data import DataSplits
-from fedumm.data.partition import ClientShare, Partition
+from fedumm.data.partition.split import ClientShare, Partition
 from fedumm.errors import FedummError, PublicError
 from fedumm.features.report import CacheReport
 from fedumm.federation.client.client_state import CONTROL, OWN, RESIDUAL, ClientState, next_client_state
