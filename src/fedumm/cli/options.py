@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, Field, fields, replace
 from typing import Any, NoReturn
 
 from fedumm.backends.registry import ANSWER_ONLY, BACKENDS, check_answers_only, check_backend_name
@@ -51,21 +51,27 @@ def add_options(parser: argparse.ArgumentParser, config: type[RunConfig]) -> Non
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
     groups[EXECUTION].add_argument("--config", metavar="FILE", help="YAML file with options; flags win over it")
     for f in fields(config):
-        kind, text = field_type(config, f.name), f.metadata["help"]
-        if kind is bool:
-            groups[f.metadata["group"]].add_argument(
-                f"--{f.name}", action="store_const", const=True, default=argparse.SUPPRESS, help=text
-            )
-            continue
-        shown = "(required)" if f.default is MISSING else f"(default: {f.default!r})".replace("'", '"')
-        groups[f.metadata["group"]].add_argument(
-            f"--{f.name}",
-            action=Joined if f.metadata["several"] else "store",
-            type=_number_or_text if kind == int | str else kind,
-            metavar="INT" if kind == int | str else kind.__name__.upper(),
-            default=argparse.SUPPRESS,
-            help=f"{text} {shown}",
-        )
+        add_option(groups[f.metadata["group"]], config, f)
+
+
+def add_option(
+    group: argparse._ActionsContainer, config: type[RunConfig], f: Field[Any], *, required: bool = False
+) -> None:
+    """A flag for the field ``f`` of ``config``; one that is not given is not in what is parsed."""
+    kind, text = field_type(config, f.name), f.metadata["help"]
+    if kind is bool:
+        group.add_argument(f"--{f.name}", action="store_const", const=True, default=argparse.SUPPRESS, help=text)
+        return
+    shown = "(required)" if required or f.default is MISSING else f"(default: {f.default!r})".replace("'", '"')
+    group.add_argument(
+        f"--{f.name}",
+        action=Joined if f.metadata["several"] else "store",
+        type=_number_or_text if kind == int | str else kind,
+        metavar="INT" if kind == int | str else kind.__name__.upper(),
+        default=argparse.SUPPRESS,
+        required=required,
+        help=f"{text} {shown}",
+    )
 
 
 class Joined(argparse.Action):
