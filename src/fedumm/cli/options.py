@@ -14,6 +14,7 @@ from fedumm.config import EXECUTION, GROUPS, AnyConfig, FederateConfig, RunConfi
 from fedumm.data.partition import partitioner_for
 from fedumm.data.source import available_sources
 from fedumm.errors import FedummError, did_you_mean
+from fedumm.metrics.registry import check_metric_name
 from fedumm.output import check_cache
 
 
@@ -114,6 +115,7 @@ def with_absolute_paths(config: AnyConfig) -> AnyConfig:
 def check_model(config: RunConfig) -> None:
     """Find a mistyped backend or model folder before any long work."""
     check_backend_name(config.model_backend)
+    check_metric_name(config.answer_metric)
     if not BACKENDS.is_shipped(config.model_backend):
         return
     if config.model_backend in ANSWER_ONLY:
