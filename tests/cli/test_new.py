@@ -39,12 +39,7 @@ def test_the_command_that_is_shown_runs_it(tmp_path: Path, capsys: pytest.Captur
     more = [
         "--name",
         str(tmp_path / "run"),
-        "--num_rounds",
-        "1",
-        "--max_train_samples",
-        "40",
-        "--max_eval_samples",
-        "8",
+        *["--num_rounds", "1", "--max_train_samples", "40", "--max_eval_samples", "8"],
     ]
     own = [f"--{NAME}_width", "1.5"] if kind == "aggregator" else []
     assert main([*words, *more, *own]) == 0

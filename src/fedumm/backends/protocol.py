@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from fedumm.backends.feature_table import FeatureTable
+    from fedumm.metrics.registry import AnswerMetric
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -94,6 +95,15 @@ class TakesPrecision(Protocol):
 
     def for_precision(self, precision: str) -> Backend:
         """The backend for ``auto``, ``float32`` (its weights, too) or ``bfloat16``."""
+        ...
+
+
+@runtime_checkable
+class TakesMetric(Protocol):
+    """A backend whose answers may be scored by another metric than the VQA v2 accuracy."""
+
+    def for_metric(self, metric: AnswerMetric) -> Backend:
+        """The backend that scores each answer by ``metric``."""
         ...
 
 

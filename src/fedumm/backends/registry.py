@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks, TakesPrecision
+from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks, TakesMetric, TakesPrecision
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
+from fedumm.metrics.registry import VQA, answer_metric
 from fedumm.registry import Registry
 
 SHIPPED = {"blip_vqa": "fedumm.backends.blip_vqa", "januspro": "fedumm.backends.januspro"}
@@ -52,12 +53,19 @@ def get_backend(name: str) -> Backend:
 
 
 def backend_for(config: RunConfig) -> Backend:
-    """The backend of a run, for the run's tasks and precision.
+    """The backend of a run, for the run's tasks, precision and metric.
 
     Raises:
-        FedummError: no such backend, or it can't do what ``--task`` or ``--lora_targets`` asks for.
+        FedummError: no such backend, or it can't do what ``--task``, ``--lora_targets`` or ``--answer_metric`` asks
+            for.
     """
     backend = get_backend(config.model_backend)
+    if config.answer_metric != VQA:
+        if not isinstance(backend, TakesMetric):
+            raise FedummError(
+                f"--answer_metric {config.answer_metric}: the backend {config.model_backend!r} leaves no choice."
+            )
+        backend = backend.for_metric(answer_metric(config.answer_metric))
     if isinstance(backend, TakesPrecision):
         backend = backend.for_precision(config.precision)
     if isinstance(backend, HasTasks):

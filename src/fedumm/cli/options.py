@@ -25,6 +25,7 @@ from fedumm.config import (
 from fedumm.data.partition import partitioner_for
 from fedumm.data.source import available_sources
 from fedumm.errors import FedummError, did_you_mean
+from fedumm.metrics.registry import check_metric_name
 from fedumm.output import check_cache
 from fedumm.run_options import from_mapping
 
@@ -70,24 +71,26 @@ def add_options(parser: argparse.ArgumentParser, config: type[RunConfig], argv: 
         text = f.metadata["help"]
         if f.name == "aggregator":
             text += f": {' | '.join(available_aggregators())}"
-        _add_option(groups[f.metadata["group"]], f, text)
+        add_option(groups[f.metadata["group"]], f, text)
     if issubclass(config, FederateConfig):
         for f, aggregators in method_options(_chosen_aggregator(argv)).values():
-            _add_option(groups[AGGREGATION], f, f"{', '.join(aggregators)}: {f.metadata['help']}")
+            add_option(groups[AGGREGATION], f, f"{', '.join(aggregators)}: {f.metadata['help']}")
 
 
-def _add_option(group: argparse._ArgumentGroup, f: Field[Any], text: str) -> None:
-    types, text = option_types(f), text.replace("%", "%%")
+def add_option(group: argparse._ActionsContainer, f: Field[Any], text: str = "", *, required: bool = False) -> None:
+    """A flag for the option ``f``, described by ``text`` or its own; one that is not given is not in what is parsed."""
+    types, text = option_types(f), (text or f.metadata["help"]).replace("%", "%%")
     if types == (bool,):
         group.add_argument(f"--{f.name}", action="store_const", const=True, default=argparse.SUPPRESS, help=text)
         return
-    shown = "(required)" if f.default is MISSING else f"(default: {f.default!r})".replace("'", '"')
+    shown = "(required)" if required or f.default is MISSING else f"(default: {f.default!r})".replace("'", '"')
     group.add_argument(
         f"--{f.name}",
         action=Joined if f.metadata["several"] else "store",
         type=_number_or_text if len(types) > 1 else types[0],
         metavar=types[0].__name__.upper(),
         default=argparse.SUPPRESS,
+        required=required,
         help=f"{text} {shown}",
     )
 
@@ -143,6 +146,7 @@ def with_absolute_paths(config: AnyConfig) -> AnyConfig:
 def check_model(config: RunConfig) -> None:
     """Find a mistyped backend or model folder before any long work."""
     check_backend_name(config.model_backend)
+    check_metric_name(config.answer_metric)
     if not BACKENDS.is_shipped(config.model_backend):
         return
     if config.model_backend in ANSWER_ONLY:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
-from fedumm.cli.options import Joined, Parser, with_absolute_paths
+from fedumm.cli.options import Parser, add_option, check_caches, check_partition, with_absolute_paths
+from fedumm.config import FederateConfig, option_fields
 from fedumm.errors import FedummError
-from fedumm.output import check_cache, check_file
+from fedumm.output import check_file
 from fedumm.texts import one_line
 
 DESCRIPTION = """Show how a data set would be split among clients, without loading a model.
 
   fedumm partition --dataset easy_vqa --num_clients 8 --dirichlet_alpha 0.1 --figure split.png"""
+
+SHARED = {
+    "dataset", "num_clients", "dirichlet_alpha", "partition_by", "partition", "task", "keep_images_whole", "holdout",
+    "max_train_samples", "image_root", "allow_remote_images", "data_path", "seed", "plugin",
+}  # fmt: skip
+"""Options of a federated run that say how its rows are split."""
 
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -20,39 +28,25 @@ FORMATS = (".png", ".pdf", ".svg")
 def main(argv: list[str], prog: str) -> int:
     """Parse, split, show."""
     parser = Parser(prog=prog, description=DESCRIPTION)
-    parser.add_argument("--dataset", required=True, help="easy_vqa, vqav2, shapes, a Hub id or a folder")
-    parser.add_argument("--num_clients", type=int, default=2, help="clients (default: 2)")
-    parser.add_argument("--dirichlet_alpha", type=float, default=0.0, help="0 = IID, else 0.1 / 0.5 / 1.0 (default: 0)")
-    parser.add_argument("--partition_by", default="answer", help="column whose values are skewed (default: answer)")
+    for f in option_fields(FederateConfig):
+        if f.name in SHARED:
+            add_option(parser, f, required=f.name == "dataset")
     parser.add_argument("--show", default="answer_type", help="column to count (default: answer_type)")
-    parser.add_argument("--task", default="vqa", help="vqa, t2i or unified (default: vqa)")
-    parser.add_argument("--partition", default="", help="task:SHARE: clients with one task only (default: none)")
-    parser.add_argument("--keep_images_whole", action="store_true", help="all questions on an image to one client")
-    parser.add_argument("--holdout", type=float, default=0.1, help="share of images held out (default: 0.1)")
-    parser.add_argument("--max_train_samples", type=int, default=-1, help="limit (default: -1 = all)")
-    parser.add_argument(
-        "--image_root", action=Joined, default="", help="folder of image files besides the data's own; may be repeated"
-    )
-    parser.add_argument("--allow_remote_images", action="store_true", help="fetch images that the data name by address")
-    parser.add_argument("--data_path", default="", help="Hugging Face cache directory")
-    parser.add_argument("--seed", type=int, default=42, help="random seed (default: 42)")
     parser.add_argument("--figure", default="partition.png", help="file of the figure (default: partition.png)")
     args = parser.parse_args(argv)
     return _show(args)
 
 
-def _show(args: object) -> int:
-    """The options are those of a federated run: let its config check them."""
-    from fedumm.config import FederateConfig
-
+def _show(args: argparse.Namespace) -> int:
+    """The options are those of a federated run: its config checks them."""
     given = vars(args)
     figure, show = Path(given.pop("figure")), given.pop("show")
     config = with_absolute_paths(FederateConfig(model_backend="januspro", max_eval_samples=2, **given))
     if figure.suffix not in FORMATS:
         raise FedummError(f"--figure {figure}: the name must end in {', '.join(FORMATS)}.")
     check_file("figure", figure)
-    if config.data_path:
-        check_cache("data_path", config.data_path)
+    check_partition(config)
+    check_caches(config)
 
     from rich.markup import escape
     from rich.table import Table

@@ -109,6 +109,11 @@ class RunConfig(Options):
     )
     seed: int = option(DATA, "Random seed", 42, validators.seed)
 
+    answer_metric: str = option(
+        TRAINING,
+        "Score of an answer, 0 to 1, which reports call accuracy: vqa (VQA v2) | a name that --plugin registers",
+        "vqa",
+    )
     geneval_prompts: int = option(
         TRAINING,
         "Images to draw of the evaluation data's captions, and to judge by GenEval's rule (0: none)",

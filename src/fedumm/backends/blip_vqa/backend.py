@@ -13,17 +13,25 @@ from fedumm.backends.blip_vqa.dataset import BlipVqaDataset, collate, pad
 from fedumm.backends.protocol import FrozenStage, SampleScore
 from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
+from fedumm.metrics.registry import AnswerMetric
 
 _TENSORS = ("input_ids", "attention_mask", "decoder_input_ids", "labels")
 _MAX_ANSWER = 16
 
 
 class BlipVqaBackend:
-    """BLIP with LoRA on its text encoder and decoder, scored by the VQA v2 accuracy."""
+    """BLIP with LoRA on its text encoder and decoder; answers are scored by ``metric``, the VQA v2 accuracy."""
 
     name = "blip_vqa"
     loss_is_sample_mean = True
     default_model = blip.DEFAULT_MODEL
+
+    def __init__(self, metric: AnswerMetric = vqa_score) -> None:
+        self.metric = metric
+
+    def for_metric(self, metric: AnswerMetric) -> BlipVqaBackend:
+        """The same with another score of answers."""
+        return BlipVqaBackend(metric)
 
     def build_model_and_processor(
         self, model_name_or_path: str, lora_r: int, lora_alpha: int, lora_dropout: float, device: torch.device
@@ -71,7 +79,7 @@ class BlipVqaBackend:
         """VQA score (0..1) of each greedy answer, and its answer type."""
         answers = self._predict(model, batch, processor, batch["max_a_len"])
         types = batch.get("answer_type", [""] * len(answers))
-        return list(map(SampleScore, map(vqa_score, answers, batch["references"]), types))
+        return list(map(SampleScore, map(self.metric, answers, batch["references"]), types))
 
     def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device) -> float:
         """VQA accuracy (0..1) of greedy answers."""

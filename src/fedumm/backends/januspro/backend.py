@@ -21,6 +21,7 @@ from fedumm.backends.januspro.prompts import Prompts
 from fedumm.backends.protocol import FrozenStage, SampleScore
 from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
+from fedumm.metrics.registry import AnswerMetric
 
 DROP_CAPTION = 0.1
 """Share of captions left out in training, so that guidance has something to push away from."""
@@ -39,11 +40,13 @@ class JanusProBackend:
         tasks: what to learn: ``vqa``, ``t2i`` or both.
         lora_targets: ``attention`` or ``all``.
         precision: ``float32`` takes the weights in it; otherwise they are of the checkpoint's type (on a CPU float32).
+        metric: score of an answer.
     """
 
     tasks: tuple[str, ...] = ("vqa",)
     lora_targets: str = "attention"
     precision: str = "auto"
+    metric: AnswerMetric = vqa_score
 
     name = "januspro"
     loss_is_sample_mean = True
@@ -52,6 +55,10 @@ class JanusProBackend:
     def for_tasks(self, tasks: Sequence[str], lora_targets: str) -> JanusProBackend:
         """The same for other tasks or layers."""
         return replace(self, tasks=tuple(tasks), lora_targets=lora_targets)
+
+    def for_metric(self, metric: AnswerMetric) -> JanusProBackend:
+        """The same with another score of answers."""
+        return replace(self, metric=metric)
 
     def for_precision(self, precision: str) -> JanusProBackend:
         """The same with weights in another type."""
@@ -104,7 +111,7 @@ class JanusProBackend:
         if batch["task"] == "vqa":
             prompts = Prompts(processor)
             said = generate_answers(model, ids, mask, image, prompts.eos_id, batch["max_a_len"])
-            values = map(vqa_score, map(prompts.text, said), batch["references"])
+            values = map(self.metric, map(prompts.text, said), batch["references"])
             return list(map(SampleScore, values, batch["types"]))
         nats, codes = janus.image_losses(model, ids, mask, image).tolist(), janus.codebook_size(model)
         # Twice the surprise of a guess is as bad as any: the server takes no score below.
