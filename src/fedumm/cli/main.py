@@ -28,6 +28,7 @@ COMMANDS = {
     "partition": "Show how a data set would be split among clients, without training",
     "ask": "Ask a question about an image, with an adapter",
     "draw": "Draw images of captions, with an adapter",
+    "schema": "Print the JSON schema of config.yaml, for editors",
     "geneval": "Draw many captions and judge the images by GenEval's rule",
 }
 
