@@ -61,7 +61,7 @@ def to_mapping(config: RunConfig) -> dict[str, Any]:
     for f in option_fields(type(config)):
         result[f.name] = getattr(config, f.name)
         if isinstance(config, FederateConfig) and f.name == "aggregator":
-            result |= asdict(config.aggregator_options or get_aggregator(config.aggregator).Options())
+            result |= asdict(get_aggregator(config.aggregator).from_config(config).options)
     return result
 
 
