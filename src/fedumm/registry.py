@@ -102,7 +102,9 @@ class Registry(Generic[T]):
         if name in self._registered:
             return self._registered[name]
         if name not in self._loaded:
-            self.check(name, hint)
+            # To list the entry points of all packages takes tens of milliseconds.
+            if name not in self.shipped:
+                self.check(name, hint)
             with _unlogged():
                 self._loaded[name] = self._load(name)
         return self._loaded[name]

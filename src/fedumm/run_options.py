@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import Field, asdict
 from typing import Any
 
-from fedumm.aggregation.registry import get_aggregator, method_options
+from fedumm.aggregation.registry import available_aggregators, get_aggregator, method_options
 from fedumm.config import AnyConfig, FederateConfig, RunConfig, build, option_fields
 from fedumm.config.fields import check_field, coerced, shown_value
 from fedumm.errors import FedummError, did_you_mean
@@ -20,6 +20,20 @@ def known_options(config: type[RunConfig]) -> dict[str, Field[Any]]:
     """Every option that a run of ``config`` can have, by name: those of all aggregators that are known, too."""
     own = {f.name: f for f in option_fields(config)}
     return own | ({name: o.field for name, o in method_options().items()} if issubclass(config, FederateConfig) else {})
+
+
+def described_options(config: type[RunConfig], chosen: str = "") -> list[tuple[Field[Any], str]]:
+    """The same with their help, which says what names there are, and whose an aggregator's own option is.
+
+    Args:
+        chosen: an aggregator of an installed package, whose options are wanted too.
+    """
+    own = [(f, f.metadata["help"]) for f in option_fields(config)]
+    if not issubclass(config, FederateConfig):
+        return own
+    names = {"aggregator": f": {' | '.join(available_aggregators())}"}
+    more = [(f, f"{', '.join(of)}: {f.metadata['help']}") for f, of in method_options(chosen).values()]
+    return [*((f, text + names.get(f.name, "")) for f, text in own), *more]
 
 
 def from_mapping(config: type[AnyConfig], values: Mapping[str, Any], origin: str = "config") -> AnyConfig:
@@ -47,7 +61,7 @@ def to_mapping(config: RunConfig) -> dict[str, Any]:
     for f in option_fields(type(config)):
         result[f.name] = getattr(config, f.name)
         if isinstance(config, FederateConfig) and f.name == "aggregator":
-            result |= asdict(config.aggregator_options or get_aggregator(config.aggregator).Options())
+            result |= asdict(get_aggregator(config.aggregator).from_config(config).options)
     return result
 
 
@@ -66,5 +80,6 @@ def _check_known(values: Mapping[str, Any], known: Mapping[str, Any], origin: st
 def _check_idle(values: Mapping[str, Any], aggregator: str, used: set[str]) -> None:
     """An option of another aggregator may be there, as in the file of a run that had that one, with its default."""
     for name, (f, others) in method_options().items():
-        if name in values and name not in used and coerced(f, values[name]) != f.default:
+        value = coerced(f, values.get(name, f.default))
+        if name not in used and (type(value), value) != (type(f.default), f.default):
             raise FedummError(f"--{name} means nothing to --aggregator {aggregator}, but to {', '.join(others)}.")

@@ -60,7 +60,8 @@ class Aggregator(ABC):
     ``add`` may be called in any order of clients, with the same bits in the end.
 
     Args:
-        options: an :attr:`Options` of the class; None: their defaults.
+        options: an :attr:`Options` of the class; None, or an :class:`~fedumm.config.AggregatorOptions` itself: their
+            defaults.
 
     Raises:
         FedummError: the options are another aggregator's.
@@ -86,9 +87,11 @@ class Aggregator(ABC):
     """Factors that travel. Others stay with the client, which keeps its own from round to round."""
 
     def __init__(self, options: AggregatorOptions | None = None) -> None:
-        if options is not None and type(options) is not self.Options:
+        if options is None or type(options) is AggregatorOptions:
+            options = self.Options()
+        if type(options) is not self.Options:
             raise FedummError(f"{type(options).__qualname__} are not the options of {type(self).__qualname__}.")
-        self.options = options or self.Options()
+        self.options = options
 
     @classmethod
     def from_config(cls, config: FederateConfig) -> Self:

@@ -91,7 +91,7 @@ def method_options(chosen: str = "") -> dict[str, MethodOption]:
         chosen: an aggregator whose own options come first; also one of an installed package, which is imported.
     """
     known = sorted({*aggregators.shipped, *aggregators.own()})
-    first = [chosen] if chosen in aggregators.names() else []
+    first = [chosen] if chosen and (chosen in known or chosen in aggregators.names()) else []
     found: dict[str, MethodOption] = {}
     for name in [*first, *(other for other in known if other != chosen)]:
         for f in option_fields(get_aggregator(name).Options):

@@ -8,17 +8,13 @@ from collections.abc import Sequence
 from dataclasses import MISSING, Field, replace
 from typing import Any, NoReturn
 
-from fedumm.aggregation.registry import available_aggregators, method_options
 from fedumm.backends.registry import ANSWER_ONLY, BACKENDS, check_answers_only, check_backend_name
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import (
-    AGGREGATION,
     EXECUTION,
     GROUPS,
     AnyConfig,
-    FederateConfig,
     RunConfig,
-    option_fields,
     option_types,
     read_yaml,
 )
@@ -27,7 +23,7 @@ from fedumm.data.source import available_sources
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.metrics.registry import check_metric_name
 from fedumm.output import check_cache
-from fedumm.run_options import from_mapping
+from fedumm.run_options import described_options, from_mapping
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,14 +63,8 @@ def add_options(parser: argparse.ArgumentParser, config: type[RunConfig], argv: 
     """
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
     groups[EXECUTION].add_argument("--config", metavar="FILE", help="YAML file with options; flags win over it")
-    for f in option_fields(config):
-        text = f.metadata["help"]
-        if f.name == "aggregator":
-            text += f": {' | '.join(available_aggregators())}"
+    for f, text in described_options(config, _chosen_aggregator(argv)):
         add_option(groups[f.metadata["group"]], f, text)
-    if issubclass(config, FederateConfig):
-        for f, aggregators in method_options(_chosen_aggregator(argv)).values():
-            add_option(groups[AGGREGATION], f, f"{', '.join(aggregators)}: {f.metadata['help']}")
 
 
 def add_option(group: argparse._ActionsContainer, f: Field[Any], text: str = "", *, required: bool = False) -> None:

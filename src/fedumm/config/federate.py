@@ -37,8 +37,8 @@ class FederateConfig(RunConfig):
     holdout: float = option(FEDERATION, "Share of the images that clients keep for evaluation", 0.1, validators.share)
 
     aggregator: str = option(AGGREGATION, "How clients' adapters become one", "fedavg")
-    aggregator_options: AggregatorOptions | None = field(default=None)
-    """The chosen aggregator's own options, an ``Options`` of its class; None: their defaults."""
+    aggregator_options: AggregatorOptions = field(default=AggregatorOptions())
+    """The chosen aggregator's own, an ``Options`` of its class; :class:`AggregatorOptions` itself: their defaults."""
 
     client_weights: str = option(
         AGGREGATION,
@@ -128,7 +128,7 @@ class FederateConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.aggregator_options, AggregatorOptions | None):
+        if not isinstance(self.aggregator_options, AggregatorOptions):
             raise FedummError(
                 "aggregator_options must be an Options of the aggregator's class, such as Krum.Options()."
             )
