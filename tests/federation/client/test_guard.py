@@ -365,7 +365,7 @@ def test_a_run_with_local_noise_has_no_losses_and_no_heldout_scores(tmp_path: Pa
     from fedumm.report.run_folder import read_records
 
     records = list(read_records(run.folder))
-    assert all(r["left_out"] is None and r["train_loss"] is None for r in records if r["event"] == "client")
+    assert all(r["rejected"] is None and r["train_loss"] is None for r in records if r["event"] == "client")
     assert [r["heldout_missing"] for r in records if r["event"] in ("round", "final")] == [[], []]
     assert {r["train_loss"] for r in records if r["event"] == "round"} == {None}
 

@@ -51,7 +51,7 @@ def test_a_failed_write_leaves_the_last_good_state(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("fedumm.federation.server.checkpoint.os.fsync", full)
+        patch.setattr("fedumm.files.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             checkpoint.save({}, {"round": 4})
     found = checkpoint.load()

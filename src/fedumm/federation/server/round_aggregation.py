@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,14 +36,25 @@ _WEIGHTS: dict[str, Callable[[Accepted], float]] = {
 }
 
 
+Report = dict[str, float | None]
+"""Numbers of the record ``round``: ``aggregation_error``, and the method's own."""
+
+
 @dataclass(frozen=True)
 class Broadcast:
-    """What hosts have to be told before the next round; ``report`` is for the log."""
+    """What hosts have to be told before they do a round.
+
+    Attributes:
+        adapter: makes the global adapter of what they hold.
+        base_round: the round whose result they must hold for it; -1: any, or none.
+        change: what the backbone grows by; empty, or a safetensors image.
+        control: SCAFFOLD's c, like ``adapter``.
+    """
 
     adapter: TensorPayload
+    base_round: int = -1
     change: bytes = b""
     control: TensorPayload | None = None
-    report: dict[str, float | None] = field(default_factory=dict)
 
 
 class RoundAggregation:
@@ -71,6 +82,11 @@ class RoundAggregation:
         """The global adapter."""
         return self._link.held
 
+    @property
+    def shares_all(self) -> bool:
+        """Otherwise clients keep factors of their own."""
+        return self.aggregator.communicated_factors == frozenset("AB")
+
     def factors(self, round_number: int) -> frozenset[str]:
         """LoRA factors that are trained in a round."""
         return frozenset(self.aggregator.trainable_factors(round_number))
@@ -86,27 +102,35 @@ class RoundAggregation:
         return Broadcast(self._link.first())
 
     def everything(self) -> Broadcast:
-        """For hosts of a resumed run, who hold nothing yet but the changes of the backbone."""
+        """For hosts of which some may hold nothing but the changes of the backbone."""
         return Broadcast(self._link.whole(), control=self._control.whole() if self.config.scaffold else None)
 
-    def nothing(self) -> Broadcast:
-        """For hosts that are up to date."""
-        return Broadcast(self._link.nothing())
+    def nothing(self, base_round: int) -> Broadcast:
+        """For hosts that hold the result of ``base_round``, which is the latest."""
+        return Broadcast(self._link.nothing(), base_round)
 
-    def combine(self, round_number: int, accepted: Sequence[Accepted], clients: int) -> Broadcast:
-        """Aggregate a round of a run with ``clients`` clients."""
+    def aggregate(self, round_number: int, accepted: Sequence[Accepted], clients: int) -> tuple[Broadcast, Report]:
+        """The end of a round, of a run with ``clients`` clients.
+
+        Returns:
+            What hosts that began the round have to be told of its result, and numbers for the records.
+
+        Raises:
+            ValueError: the aggregator can't use the updates.
+        """
         begin = self.adapter
         self.aggregator.begin(begin, self.scale, derive(self.config.seed, "aggregate", round_number))
         for contribution in self._contributions(round_number, accepted):
             self.aggregator.add(contribution)
-        delivery = self.aggregator.finish()
-        change = pack_backbone_delta(delivery.change, self.config.down)
-        delivered = unpack_backbone_delta(change)
-        self._grow(delivered)
-        parcel = self._link.send(delivery.adapter)
-        error = None if self.dp else self._error(begin, accepted, delivered)
-        report = {"aggregation_error": error, **delivery.report}
-        return Broadcast(parcel, change, self._next_control(accepted, clients), report)
+        result = self.aggregator.finish()
+        change = pack_backbone_delta(result.change, self.config.down)
+        # As the hosts will read it.
+        received = unpack_backbone_delta(change)
+        self._grow(received)
+        payload = self._link.send(result.adapter)
+        error = None if self.dp else self._error(begin, accepted, received)
+        control = self._next_control(accepted, clients)
+        return Broadcast(payload, round_number - 1, change, control), {"aggregation_error": error, **result.report}
 
     def _contributions(self, round_number: int, accepted: Sequence[Accepted]) -> Iterator[ClientContribution]:
         if self.dp and self.dp.mode == "central":
@@ -130,7 +154,7 @@ class RoundAggregation:
 
     def _error(self, begin: AdapterState, accepted: Sequence[Accepted], change: BackboneDelta) -> float | None:
         """None where what clients keep to themselves is part of their updates."""
-        if self.aggregator.communicated_factors != frozenset("AB"):
+        if not self.shares_all:
             return None
         return aggregation_error(begin, self.scale, self._parts(accepted), self.adapter, self.scale, change)
 
@@ -156,13 +180,13 @@ class RoundAggregation:
             own = part(state, prefix)
             spec = self.spec if prefix in wholes else {name: self.spec[name] for name in own if name in self.spec}
             if problem := check_state(own, spec):
-                raise ValueError(problem)
+                raise ValueError(problem.text)
         for key, tensor in part(state, _AGGREGATOR).items():
-            name = key.partition(".")[2]
-            if name not in self.spec or tuple(tensor.shape) != self.spec[name][0] or not torch.isfinite(tensor).all():
-                raise ValueError(f"the aggregator's {key} does not fit the adapter")
+            own = {key.partition(".")[2]: tensor}
+            if problem := check_state(own, self.spec, partial=True, any_dtype=True):
+                raise ValueError(f"the aggregator's {key} does not fit the adapter: {problem}")
 
-    def exported(self, adapter_config: Mapping[str, Any]) -> tuple[AdapterState, dict[str, Any], float]:
+    def export(self, adapter_config: Mapping[str, Any]) -> tuple[AdapterState, dict[str, Any], float]:
         """The global adapter, and what the backbone grew by, as one adapter for the backbone as it was.
 
         Returns:
