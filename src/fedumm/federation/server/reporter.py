@@ -55,21 +55,21 @@ class Reporter:
         self._dp, self._adapter_config, self._listeners = dp, adapter_config, Listeners(listeners)
         self.records = 0
 
-    def record(self, event: str, **fields: Any) -> None:
+    def report(self, event: str, **fields: Any) -> None:
         """A record of these fields."""
         self._tell({"event": event, **fields})
 
-    def partition(self) -> None:
+    def report_partition(self) -> None:
         """How the data are split."""
         own = self._participants
         self._listeners.on_partition(PartitionEvent(own.method, own.fingerprint, own.clients))
 
-    def setup(self, answers: Mapping[str, InitReply], one_machine: bool) -> None:
+    def report_setup(self, answers: Mapping[str, InitReply], one_machine: bool) -> None:
         """All hosts are ready."""
         record = setup_record(self._participants, answers, self._state.scoreboard.panel, self._noise(), one_machine)
         self._tell({**record, "seconds": round(self._state.elapsed, 3)})
 
-    def notes(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> None:
+    def report_notes(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> None:
         """What hosts have to say beside their updates."""
         if folded := folded_record(task, answers.values()):
             self._tell(folded)
@@ -77,27 +77,27 @@ class Reporter:
             for text in reply.notes:
                 self._tell(note_record(task, host, text))
 
-    def rejected_tests(self, task: RoundTask, problems: Mapping[str, str]) -> None:
+    def report_rejected_tests(self, task: RoundTask, problems: Mapping[str, str]) -> None:
         """Why hosts' scores of the common test set are not used."""
         for host, problem in problems.items():
             self._tell(note_record(task, host, f"its scores of the common test set are rejected: {problem}"))
 
-    def clients(self, task: RoundTask, updates: Mapping[str, ClientUpdate], screened: Screened) -> None:
+    def report_clients(self, task: RoundTask, updates: Mapping[str, ClientUpdate], screened: Screened) -> None:
         """Whose updates are used, and why others are not."""
         for client in in_order(task.assignments.values()):
             rejection, norm = screened.rejected.get(client), screened.norms.get(client)
             self._tell(client_record(task, client, updates.get(client), rejection, norm))
         for client, text in screened.unusual.items():
-            self.record("unusual", round=task.round, client=client, text=text)
+            self.report("unusual", round=task.round, client=client, text=text)
 
-    def rejected_scores(
+    def report_rejected_scores(
         self, task: RoundTask, updates: Mapping[str, ClientUpdate], rejected: Mapping[str, Rejection]
     ) -> None:
         """Why the scores of clients that only score are not used."""
         for client, rejection in rejected.items():
             self._tell(client_record(task, client, updates.get(client), rejection))
 
-    def round(
+    def report_round(
         self,
         task: RoundTask,
         used: Sequence[ClientUpdate],
@@ -129,7 +129,7 @@ class Reporter:
             }
         )
 
-    def adapter(self, which: Literal["best", "last"], version: int, scores: Record) -> None:
+    def report_adapter(self, which: Literal["best", "last"], version: int, scores: Record) -> None:
         """The global adapter as it is now, ``version`` rounds old; ``scores`` are empty as long as it has none."""
         state, adapter_config, cut = self._aggregation.export(self._adapter_config)
         self._listeners.on_adapter(
@@ -146,11 +146,11 @@ class Reporter:
             )
         )
 
-    def summary(self) -> None:
+    def report_summary(self) -> None:
         """The run is over."""
         result = self._state.scoreboard.summary()
         seconds = round(self._state.elapsed, 3)
-        self.record("summary", roster=len(self._participants.roster), **result, seconds=seconds)
+        self.report("summary", roster=len(self._participants.roster), **result, seconds=seconds)
 
     def _tell(self, record: Record) -> None:
         self.records += 1

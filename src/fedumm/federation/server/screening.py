@@ -60,7 +60,7 @@ class Screening:
         self._test_rows = dict(test_rows)
         self._shares = scores_are_shares(config)
 
-    def updates(self, answers: Mapping[str, RoundReply]) -> dict[str, ClientUpdate]:
+    def collect(self, answers: Mapping[str, RoundReply]) -> dict[str, ClientUpdate]:
         """By client, the first update that its own host has of it."""
         found: dict[str, ClientUpdate] = {}
         for host, reply in answers.items():

@@ -119,13 +119,13 @@ class Server:
         self._reporter = Reporter(
             config, participants, self.aggregation, self._state, self._dp, initial.adapter_config, self._listeners
         )
-        self._reporter.partition()
+        self._reporter.report_partition()
         if self._saved:
             self._resume(self._saved)
             self._saved = None
         else:
-            self._broadcast = self.aggregation.first()
-            self._reporter.setup(answers, self.balance)
+            self._broadcast = self.aggregation.first_broadcast()
+            self._reporter.report_setup(answers, self.balance)
 
     def _new_scoreboard(self) -> Scoreboard:
         clients = self._participants.clients
@@ -142,9 +142,9 @@ class Server:
             self.aggregation.load(saved.tensors, saved.changes)
         except ValueError as error:
             raise FedummError(f"The run's state does not fit its options ({error}): it can't go on.") from error
-        self._broadcast = self.aggregation.everything()
+        self._broadcast = self.aggregation.whole_broadcast()
         self._reporter.records = self._state.records
-        self._reporter.record("resumed", round=self._state.round, elapsed=saved.facts["elapsed"])
+        self._reporter.report("resumed", round=self._state.round, elapsed=saved.facts["elapsed"])
 
     def next_task(self) -> RoundTask | None:
         """The next round, after the last one a round that only scores, then None."""
@@ -162,23 +162,23 @@ class Server:
         Raises:
             FedummError: too few usable updates, for the second time.
         """
-        self._reporter.notes(task, answers)
-        updates = self._screening.updates(answers)
+        self._reporter.report_notes(task, answers)
+        updates = self._screening.collect(answers)
         tests, problems = self._screening.screen_tests(task, answers)
-        self._reporter.rejected_tests(task, problems)
+        self._reporter.report_rejected_tests(task, problems)
         if task.train:
             self._finish_training(task, answers, updates, combine(tests))
         else:
             self._finish_scoring(task, updates, combine(tests))
         # Changes of the backbone that a host missed can't be sent again.
         if lost and not self.aggregation.aggregator.updates_base_model:
-            self._broadcast = self.aggregation.everything()
+            self._broadcast = self.aggregation.whole_broadcast()
 
     def _finish_training(
         self, task: RoundTask, answers: Mapping[str, RoundReply], updates: Mapping[str, ClientUpdate], test: Scores
     ) -> None:
         screened = self._screening.screen(task, updates, self._state.digests)
-        self._reporter.clients(task, updates, screened)
+        self._reporter.report_clients(task, updates, screened)
         accepted = list(screened.accepted.values())
         if len(accepted) < (0 if self.config.dp == "central" else self.config.min_clients):
             self._repeat(task, len(accepted))
@@ -188,11 +188,11 @@ class Server:
         if self.aggregation.aggregator.updates_base_model:
             # Also an empty one: a try of this round that was cut off may have left another.
             self._checkpoint.save_change(task.round, self._broadcast.change)
-        self._reporter.round(task, [one.update for one in accepted], answers, self._round_began, report)
+        self._reporter.report_round(task, [one.update for one in accepted], answers, self._round_began, report)
         self._state.finish_round(task.round, accepted, self._reporter.records)
         # Nobody sees the adapter of a round that might have to be done again, with other noise.
         self._save()
-        self._reporter.adapter("last", task.round, {})
+        self._reporter.report_adapter("last", task.round, {})
 
     def _repeat(self, task: RoundTask, found: int) -> None:
         """Once more with the same clients, who may have failed for a passing reason; not a third time."""
@@ -204,8 +204,8 @@ class Server:
                 "reasons are in metrics.jsonl. The last good state is kept: mend the cause and go on."
             )
         self._repeated_round = task.round
-        self._broadcast = self.aggregation.nothing(base_round=task.round - 1)
-        self._reporter.record("repeat", round=task.round, usable=found, needed=needed)
+        self._broadcast = self.aggregation.empty_broadcast(base_round=task.round - 1)
+        self._reporter.report("repeat", round=task.round, usable=found, needed=needed)
 
     def _finish_scoring(self, task: RoundTask, updates: Mapping[str, ClientUpdate], test: Scores) -> None:
         self._select(task, self._scores(task, task.assignments, updates), test)
@@ -213,21 +213,21 @@ class Server:
         # Should the run be given more rounds: the best one may be another now.
         self._save()
         version = task.round - 1
-        self._reporter.record("final", round=version, **self.scoreboard[version])
+        self._reporter.report("final", round=version, **self.scoreboard[version])
 
     def _scores(
         self, task: RoundTask, clients: Mapping[str, Sequence[str]], updates: Mapping[str, ClientUpdate]
     ) -> dict[str, Scores]:
         """Of clients, by host, that had nothing to do but to score."""
         scores, rejected = self._screening.screen_scores(task, in_order(clients.values()), updates)
-        self._reporter.rejected_scores(task, updates, rejected)
+        self._reporter.report_rejected_scores(task, updates, rejected)
         return scores
 
     def _select(self, task: RoundTask, scores: Mapping[str, Scores], test: Scores) -> None:
         """Take in what the adapter scored that the round started from: it may be the best one."""
         version = task.round - 1
         if self.scoreboard.enter(version, in_order(task.assignments.values()), scores, test):
-            self._reporter.adapter("best", version, self.scoreboard[version])
+            self._reporter.report_adapter("best", version, self.scoreboard[version])
 
     def _save(self) -> None:
         self._checkpoint.save(self.aggregation.state(), self._state.facts())
@@ -237,5 +237,5 @@ class Server:
         last = self._state.round
         if last:
             # Told before its score was known.
-            self._reporter.adapter("last", last, self.scoreboard[last])
-        self._reporter.summary()
+            self._reporter.report_adapter("last", last, self.scoreboard[last])
+        self._reporter.report_summary()
