@@ -118,10 +118,12 @@ class Guard:
     def change(self, change: BackboneDelta) -> None:
         """What the backbone is to grow by."""
         tensors: AdapterState = {}
-        for module, (left, right) in change.items():
+        for number, (module, (left, right)) in enumerate(change.items(), start=1):
+            shown = ascii(module)[:80]
             if left.dim() != 2 or right.dim() != 2 or left.shape[1] != right.shape[0]:
-                raise PublicError(f"the change of {ascii(module)[:80]} is no product of two matrices")
-            tensors |= {f"{ascii(module)[:80]} (left)": left, f"{ascii(module)[:80]} (right)": right}
+                raise PublicError(f"the change of {shown} is no product of two matrices")
+            # Names that are cut may be equal: the number keeps the tensors apart.
+            tensors |= {f"{shown} (number {number}, left)": left, f"{shown} (number {number}, right)": right}
         if problem := check_values(tensors, LARGEST):
             raise PublicError(f"the server's change of the backbone is none: {problem}")
 
