@@ -86,7 +86,7 @@ class RunListener:
         """A round is over: its updates are aggregated."""
 
     def on_end(self, record: Record) -> None:
-        """The run is over; the record ``summary``."""
+        """The run is over: the record ``summary``. Not called if it was stopped or failed."""
 
     def on_adapter(self, event: AdapterEvent) -> None:
         """There is a new best or last adapter."""
