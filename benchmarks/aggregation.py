@@ -10,7 +10,7 @@ images held out, 3 seeds. A seed decides split, first adapter and order of sampl
 seed, in points; "held-out" is the last adapter on all clients' held-out questions, of `fedsa_lora` each client's own
 adapter; "before averaging" is what clients' own adapters have there after the last round's training. Aggregation
 error is that of `metrics.jsonl`. Bytes are one client's in a round after the first, tensors only; server seconds are
-the median round's, on a machine with other work; "left out" counts updates that the server's checks refused, of all
+the median round's, on a machine with other work; "rejected" counts updates that the server's checks refused, of all
 runs. Also draws `docs/aggregation.png`.
 """
 
@@ -64,7 +64,7 @@ class Outcome:
     down: float
     up: float
     server_seconds: list[float]
-    left_out: int
+    rejected: int
 
 
 Outcomes = Mapping[tuple[str, float], Sequence[Outcome]]
@@ -77,13 +77,13 @@ def one_run(name: str, alpha: float, seed: int) -> Outcome:
     (summary,) = [r for r in records if r["event"] == "summary"]
     rounds = [r for r in records if r["event"] == "round"]
     clients = [r for r in records if r["event"] == "client"]
-    usual = [r for r in clients if r["round"] > 1 and not r["left_out"]]
+    usual = [r for r in clients if r["round"] > 1 and not r["rejected"]]
     down, up = (mean(r[key] for r in usual) for key in ("bytes_down", "bytes_up"))
     errors = [r["aggregation_error"] for r in rounds if r["aggregation_error"] is not None]
     return Outcome(
         summary["untrained"]["test"], summary["last"]["test"], summary["last"]["heldout"],
         rounds[-1]["heldout_after"], errors, down, up, [r["seconds"] - r["seconds_host"] for r in rounds],
-        sum(r["left_out"] is not None for r in clients),
+        sum(r["rejected"] is not None for r in clients),
     )  # fmt: skip
 
 
@@ -125,10 +125,10 @@ def cost_table(outcomes: Outcomes) -> Table:
         errors = [error_text(outcomes[name, alpha], last) for alpha in ALPHAS for last in (False, True)]
         down, up = mean(o.down for o in both) / base.down, mean(o.up for o in both) / base.up
         seconds = median(s for o in both for s in o.server_seconds)
-        rows.append([name, *errors, f"{down:.2f}", f"{up:.2f}", f"{seconds:.2f}", str(sum(o.left_out for o in both))])
+        rows.append([name, *errors, f"{down:.2f}", f"{up:.2f}", f"{seconds:.2f}", str(sum(o.rejected for o in both))])
     errors = [f"error at {alpha}, {which}" for alpha in ALPHAS for which in ("mean", "last")]
     title = f"Aggregation error, and bytes against fedavg's {base.down:,.0f} down and {base.up:,.0f} up"
-    return Table(title, ["method", *errors, "down, x", "up, x", "server s", "left out"], rows)
+    return Table(title, ["method", *errors, "down, x", "up, x", "server s", "rejected"], rows)
 
 
 def save_figure(outcomes: Outcomes) -> None:

@@ -7,7 +7,7 @@ Honest updates are those of eight clients of the shipped `tiny` of `blip_vqa` on
 rate 1e-3, seed 1), in the third round of `fedavg`. In that round the last client sends something else, and each
 aggregator makes its result of all that the server's checks let through. Shown is the part of the mean step of the
 eight honest clients that is in the result: the projection of the change of all s B A (and W0) on it; 1 is an honest
-step, 0 none, below 0 backwards. "Checks off" is what the same update did if it were not left out. "Spread" is how long
+step, 0 none, below 0 backwards. "Checks off" is what the same update did if it were not rejected. "Spread" is how long
 honest updates are, as a share of what the others of the round suggest; the limit is three times that.
 """
 
@@ -29,8 +29,9 @@ from fedumm.aggregation.base import AggregationResult, ClientContribution
 from fedumm.compression.packing import pack
 from fedumm.config import FederateConfig
 from fedumm.federation.server.outliers import directions, judge, lengths, unusual
+from fedumm.federation.server.rejection import RejectedError
 from fedumm.federation.server.round_aggregation import RoundAggregation
-from fedumm.federation.server.validation import Accepted, RejectedError, examine
+from fedumm.federation.server.validation import Accepted, examine
 from fedumm.training.threads import cores
 
 AGGREGATORS = ("fedavg", "fedex_lora", "svd", "flora", "median", "trimmed_mean", "krum")
@@ -73,17 +74,17 @@ def noise(sent: AdapterState, start: AdapterState) -> AdapterState:
 def rounds_kept() -> Iterator[list[list[Accepted]]]:
     """The updates that counted, round by round, of runs inside."""
     kept: list[list[Accepted]] = []
-    real = RoundAggregation.combine
+    real = RoundAggregation.aggregate
 
-    def combine(self: RoundAggregation, number: int, accepted: Sequence[Accepted], clients: int) -> Any:
+    def aggregate(self: RoundAggregation, number: int, accepted: Sequence[Accepted], clients: int) -> Any:
         kept.append(list(accepted))
         return real(self, number, accepted, clients)
 
-    RoundAggregation.combine = combine  # type: ignore[method-assign, assignment]
+    RoundAggregation.aggregate = aggregate  # type: ignore[method-assign, assignment]
     try:
         yield kept
     finally:
-        RoundAggregation.combine = real  # type: ignore[method-assign]
+        RoundAggregation.aggregate = real  # type: ignore[method-assign]
 
 
 def step(delivery: AggregationResult, start: AdapterState, scale: float) -> dict[str, torch.Tensor]:
@@ -134,11 +135,10 @@ def rows(alpha: float) -> tuple[list[list[str]], list[list[str]]]:
         bad = attacked(honest, attack)
         assert isinstance(bad, Accepted), bad
         everybody = [*honest[:-1], bad]
-        good, problems = {one.update.client: one for one in everybody}, dict[str, str]()
-        judge(good, problems, CONFIG)
+        good, rejected = judge({one.update.client: one for one in everybody}, CONFIG)
         client = bad.update.client
-        fate = "left out" if client in problems else "line" if client in unusual(list(good.values())) else "admitted"
-        shown = [("", list(good.values()))] + ([(", checks off", everybody)] if client in problems else [])
+        fate = "rejected" if client in rejected else "line" if client in unusual(list(good.values())) else "admitted"
+        shown = [("", list(good.values()))] + ([(", checks off", everybody)] if client in rejected else [])
         for what, accepted in shown:
             cells = [f"{share(combined(method, accepted), ideal):.2f}" for method in AGGREGATORS]
             table.append([f"{alpha:g}", name + what, "-" if what else fate, *cells])

@@ -51,8 +51,9 @@ from fedumm.federation.protocol.messages import (
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.federation.server.outliers import judge
+from fedumm.federation.server.rejection import RejectedError, Rejection
 from fedumm.federation.server.round_aggregation import RoundAggregation
-from fedumm.federation.server.validation import Accepted, Expected, RejectedError, examine
+from fedumm.federation.server.validation import Accepted, Expected, examine
 from fedumm.metrics.evaluation import Evaluation
 from fedumm.run_options import from_mapping, to_mapping
 from fedumm.texts import is_plain
@@ -259,9 +260,9 @@ ACCEPTED = [examine(one, expected()) for one in HONEST]
 
 
 def combined(accepted: list[Accepted]) -> bytes:
-    combiner = RoundAggregation(CONFIG, SPEC, dict(START), CONFIG.alpha / CONFIG.rank, None)
-    combiner.combine(1, accepted, 4)
-    return encode(combiner.adapter)
+    aggregation = RoundAggregation(CONFIG, SPEC, dict(START), CONFIG.alpha / CONFIG.rank, None)
+    aggregation.aggregate(1, accepted, 4)
+    return encode(aggregation.adapter)
 
 
 WITHOUT = combined(ACCEPTED)
@@ -270,17 +271,18 @@ WITHOUT = combined(ACCEPTED)
 def bad_update(rng: random.Random) -> bool:
     """Through the server's checks; a refused one leaves the round as if it had not been there."""
     good = {one.update.client: one for one in ACCEPTED}
-    problems: dict[str, str] = {}
+    rejected: dict[str, Rejection] = {}
     try:
         good["site-4"] = examine(mutated_update(rng), expected())
     except RejectedError as error:
-        problems["site-4"] = str(error)
-    judge(good, problems, CONFIG)
+        rejected["site-4"] = error.rejection
+    good, unlike = judge(good, CONFIG)
+    rejected |= unlike
     result = combined(list(good.values()))
-    if "site-4" in problems:
-        must(result == WITHOUT, "a refused update changed the round")
-        must(len(problems) == 1, "an honest update was refused")
-        raise RejectedError(problems["site-4"])
+    if "site-4" in rejected:
+        must(result == WITHOUT, "a rejected update changed the round")
+        must(len(rejected) == 1, "an honest update was rejected")
+        raise RejectedError(rejected["site-4"].code, rejected["site-4"].reason)
     must(all(bool(torch.isfinite(t).all()) for t in decode(result).values()), "NaN in the round")
     return True
 

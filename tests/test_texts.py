@@ -66,10 +66,11 @@ def test_names_are_not_changed_but_refused() -> None:
 def test_a_line_on_screen_is_one_line(tmp_path: Path) -> None:
     with open(tmp_path / "screen", "w+", encoding="utf-8") as screen:
         console = RunConsole(Console(file=screen, width=80))
-        console.show({"event": "client", "round": 2, "client": "site-1", "left_out": "\x1b[2J[/x]\nround 3: \ud800"})
+        reason = "\x1b[2J[/x]\nround 3: \ud800"
+        console.show({"event": "client", "round": 2, "client": "site-1", "rejected": "failed", "reason": reason})
         console.progress("\x1b[2J[/x]\n", 1, 2, "host-1")
         screen.seek(0)
-        assert screen.read() == "  round 2: site-1 left out: \\x1b[2J[/x]\\nround 3: \\ud800\n"
+        assert screen.read() == "  round 2: site-1 rejected: \\x1b[2J[/x]\\nround 3: \\ud800\n"
 
 
 def test_of_hundreds_that_fail_a_few_are_named_and_the_others_counted(tmp_path: Path) -> None:
@@ -77,13 +78,14 @@ def test_of_hundreds_that_fail_a_few_are_named_and_the_others_counted(tmp_path: 
         console = RunConsole(Console(file=screen, width=80))
         for number in (1, 2):
             for client in range(300):
-                record = {"event": "client", "round": number, "client": f"site-{client}", "left_out": "no memory"}
+                client_record = {"event": "client", "round": number, "client": f"site-{client}"}
+                record = client_record | {"rejected": "failed", "reason": "no memory"}
                 console.show(record)
             console.show({"event": "repeat", "round": number, "usable": 3, "needed": 10})
         screen.seek(0)
         lines = screen.read().splitlines()
     assert len(lines) == 2 * 12
     assert lines[9:11] == [
-        "  round 1: site-9 left out: no memory",
-        "  round 1: 290 more left out; all are in metrics.jsonl",
+        "  round 1: site-9 rejected: no memory",
+        "  round 1: 290 more rejected; all are in metrics.jsonl",
     ]

@@ -135,7 +135,8 @@ class ServerController(Controller):  # type: ignore[misc]
         path: Path = self._run or self._own_folder(fl_ctx)
         folder = run_folder.RunFolder(path, self._config)
         try:
-            server = Server(self._config, self._assignments(fl_ctx), folder, balance=bool(self._run))
+            hosts, balance = self._assignments(fl_ctx), bool(self._run)
+            server = Server(self._config, hosts, folder.state, [folder], balance=balance)
             drive(server, lambda message: self._send(message, list(server.assignments), abort_signal, fl_ctx))
         except shareables.JobAbortedError:
             self.log_info(fl_ctx, "the job was aborted")

@@ -64,7 +64,7 @@ def check_file(option: str, file: str | Path) -> None:
 def check_plain(folder: str | Path, appended: Container[str] = ()) -> None:
     """Raise :class:`FedummError` unless all below ``folder`` are folders and plain files of their own.
 
-    For a folder that is gone on with, and that may come from somebody else: what is written to a link lands elsewhere,
+    For a folder whose run is resumed, and that may come from somebody else: what is written to a link lands elsewhere,
     and reading from a pipe may wait for ever.
 
     Args:

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import peft.utils.save_and_load
 import pytest
@@ -127,7 +127,27 @@ PROBLEMS: dict[str, tuple[AdapterState, str]] = {
 
 @pytest.mark.parametrize(("state", "problem"), PROBLEMS.values(), ids=PROBLEMS.keys())
 def test_an_update_that_does_not_fit_is_named(state: AdapterState, problem: str) -> None:
-    assert check_state(state, spec_of(GOOD)) == problem
+    assert str(check_state(state, spec_of(GOOD))) == problem
+
+
+@pytest.mark.parametrize(
+    ("state", "options", "kind"),
+    [
+        ({"a": GOOD["a"]}, {}, "names"),
+        ({"a": GOOD["a"]}, {"partial": True}, None),
+        ({"a": GOOD["a"], "c": GOOD["a"]}, {"partial": True}, "names"),
+        ({**GOOD, "b": torch.zeros(4)}, {}, "shape"),
+        ({**GOOD, "b": torch.zeros(4)}, {"any_dtype": True}, None),
+        ({**GOOD, "b": torch.zeros(5)}, {"any_dtype": True}, "shape"),
+        ({**GOOD, "a": torch.full((2, 3), -2.5)}, {"largest": 2.5}, None),
+        ({**GOOD, "a": torch.full((2, 3), -2.5)}, {"largest": 2.4}, "huge"),
+        ({**GOOD, "a": torch.full((2, 3), math.inf)}, {"largest": 2.4}, "non_finite"),
+        ({**GOOD, "a": torch.full((2, 3), math.nan)}, {"largest": 2.4}, "non_finite"),
+    ],
+)
+def test_what_is_asked_of_a_state(state: AdapterState, options: dict[str, Any], kind: str | None) -> None:
+    found = check_state(state, spec_of(GOOD), **options)
+    assert (found.kind if found else None) == kind
 
 
 def test_an_update_that_fits_has_no_problem_whatever_its_order() -> None:

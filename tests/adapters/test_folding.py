@@ -256,7 +256,7 @@ def test_a_host_of_a_resumed_run_measures_the_last_change_again(tmp_path: Path) 
     host.handle(DataStatsRequest(run.server.roster))
     changes = [task.change for task, _ in run.rounds if task.change]
     host.handle(InitRequest({"host-1": run.server.roster}, {"host-1": [0, 1]}, "host-1", changes))
-    again = RoundTask(round=4, train=False, adapter=run.server._rounds.everything().adapter, assignments={})
+    again = RoundTask(round=4, train=False, adapter=run.server.aggregation.whole_broadcast().adapter, assignments={})
     replies = [host.handle(again), host.handle(again)]
     assert [reply.folding_error for reply in replies] == [folded(run)[-1][1], None]  # type: ignore[union-attr]
 

@@ -115,5 +115,5 @@ def test_factors_are_averaged_over_those_who_sent_them() -> None:
 
 
 def test_ranks_must_be_equal() -> None:
-    with pytest.raises(ValueError, match=r"site-1: .*lora_A.weight is \[2, 20\], expected \[4, 20\]"):
+    with pytest.raises(ValueError, match=r"site-1: .*lora_A.weight is float32\[2, 20\], expected float32\[4, 20\]"):
         aggregate("fedex_lora", adapter(0), clients([2], [1.0], [2.0]))

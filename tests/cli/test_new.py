@@ -36,11 +36,7 @@ def test_the_command_that_is_shown_runs_it(tmp_path: Path, capsys: pytest.Captur
     assert main(["new", kind, NAME, "--dir", str(tmp_path)]) == 0
     shown = shlex.split(capsys.readouterr().out.splitlines()[-1])
     words = shown[shown.index("federate") :]
-    more = [
-        "--name",
-        str(tmp_path / "run"),
-        *["--num_rounds", "1", "--max_train_samples", "40", "--max_eval_samples", "8"],
-    ]
+    few = ["--num_rounds", "1", "--max_train_samples", "40", "--max_eval_samples", "8"]
     own = [f"--{NAME}_width", "1.5"] if kind == "aggregator" else []
     assert main([*words, *few, *own, "--name", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "adapter" / "last" / "adapter_model.safetensors").is_file()

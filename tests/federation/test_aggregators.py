@@ -110,7 +110,7 @@ def added(state: Mapping[str, torch.Tensor], scale: float) -> dict[str, np.ndarr
 
 def adapters(run: Driven) -> list[tuple[AdapterState, BackboneDelta]]:
     """For each round task, the global adapter and the change of the backbone that it brings."""
-    spec, held, result = run.server._rounds.spec, AdapterState(), []
+    spec, held, result = run.server.aggregation.spec, AdapterState(), []
     for task, _ in run.rounds:
         held = unpack_payload(task.adapter, held, spec)
         result.append((held, unpack_backbone_delta(task.change)))
@@ -119,7 +119,7 @@ def adapters(run: Driven) -> list[tuple[AdapterState, BackboneDelta]]:
 
 def dense_errors(run: Driven) -> list[float]:
     """Each round's ``||delivered - ideal|| / ||ideal||`` by dense matrices."""
-    config, spec, errors = run.config, run.server._rounds.spec, []
+    config, spec, errors = run.config, run.server.aggregation.spec, []
     states = adapters(run)
     for (begin, _), (after, change), (_, updates) in zip(states, states[1:], run.rounds, strict=False):
         total = sum(u.num_samples for u in updates.values())
@@ -174,7 +174,7 @@ def test_the_exported_adapter_on_the_first_model_computes_what_hosts_do(runs: Ru
 
 def payload(case: Driven, factors: str) -> int:
     """Bytes of an update of the LoRA factors ``factors``: header, a bit a tensor, float32 values."""
-    spec = case.server._rounds.spec
+    spec = case.server.aggregation.spec
     values = sum(int(np.prod(shape)) for name, (shape, _) in spec.items() if factor_of(name) in tuple(factors))
     return 17 + 1 + 4 * values
 
@@ -208,7 +208,7 @@ def test_a_client_sends_an_adapter_of_its_own_rank(runs: Runs, case: str) -> Non
     for task, updates in run.rounds:
         for client, update in updates.items():
             if task.train:
-                state = unpack(update.adapter, spec_at_rank(run.server._rounds.spec, run.config.rank_of(client)))
+                state = unpack(update.adapter, spec_at_rank(run.server.aggregation.spec, run.config.rank_of(client)))
                 ranks = {t.shape[0 if factor_of(name) == "A" else 1] for name, t in state.items()}
                 assert ranks == {2 if client == "site-1" else 4}
                 assert len(update.adapter) == 18 + sum(4 * t.numel() for t in state.values())

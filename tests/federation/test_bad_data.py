@@ -79,7 +79,7 @@ def test_data_that_do_not_serve_are_one_clear_error(
     assert "Traceback" not in error
 
 
-def test_a_diverging_client_is_left_out_and_the_run_ends_with_the_last_good_state(
+def test_a_diverging_client_is_rejected_and_the_run_ends_with_the_last_good_state(
     tmp_path: Path, capsys: pytest.CaptureFixture[Any]
 ) -> None:
     data = folder_of(tmp_path, [png((0, 0, i)) for i in range(12)], ["red"] * 12)

@@ -184,10 +184,10 @@ def test_a_damaged_change_of_the_backbone_is_one_line(damaged: Path, capsys: pyt
 def test_lines_of_clients_are_passed_over_unread(tmp_path: Path) -> None:
     """With a thousand clients they are all but a thousandth of the file."""
     folder = RunFolder(tmp_path, toy_config())
-    folder.record({"event": "setup"})
+    folder.on_record({"event": "setup"})
     with open(tmp_path / "metrics.jsonl", "ab") as file:
         file.write(b'{"event": "client", which is not even JSON\n')
-    folder.record({"event": "round", "round": 1})
+    folder.on_record({"event": "round", "round": 1})
     assert [r["event"] for r in read_records(tmp_path, clients=False)] == ["setup", "round"]
     with pytest.raises(FedummError, match=r"Line 2 of .* is no record"):
         list(read_records(tmp_path))

@@ -48,7 +48,7 @@ def drive_hosts(folder: Path, assignments: dict[str, list[str]], **options: Any)
         seen.extend((message, answer) for answer in answers.values())
         return answers
 
-    drive(Server(config, assignments, RunFolder(folder, config)), send)
+    drive(Server(config, assignments, folder / "state", [RunFolder(folder, config)]), send)
     return seen
 
 
@@ -147,9 +147,9 @@ def test_a_site_that_fails_leaves_out_itself_alone_and_is_back_in_the_next_round
             for name, host in hosts.items()
         }
 
-    drive(Server(config, {name: [name] for name in sites}, RunFolder(folder, config)), send)
-    out = [(r["round"], r["client"], r["left_out"]) for r in read_records(folder) if r.get("left_out")]
-    assert out == [(2, "site-3", "no power")]
+    drive(Server(config, {name: [name] for name in sites}, folder / "state", [RunFolder(folder, config)]), send)
+    out = [(r["round"], r["client"], r["rejected"], r["reason"]) for r in read_records(folder) if r.get("rejected")]
+    assert out == [(2, "site-3", "failed", "no power")]
     assert [r["clients"] for r in read_records(folder) if r["event"] == "round"] == [3, 2, 3, 3]
 
 
@@ -219,7 +219,7 @@ def test_too_many_clients_are_refused(run_toy: Run) -> None:
         run_toy(num_clients=500)
 
 
-def test_a_failing_client_is_left_out_and_named(run_toy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_client_is_rejected_and_named(run_toy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import fedumm.federation.client.host as host_module
 
     real = host_module.train_epochs
@@ -235,7 +235,8 @@ def test_a_failing_client_is_left_out_and_named(run_toy: Run, monkeypatch: pytes
     monkeypatch.setattr(host_module, "train_epochs", train)
     _, records = run_toy()
     clients = of(records, "client")
-    assert [c["left_out"] for c in clients[:3]] == [None, "RuntimeError: no memory", None]
+    assert [c["rejected"] for c in clients[:3]] == [None, "failed", None]
+    assert [c["reason"] for c in clients[:3]] == [None, "RuntimeError: no memory", None]
     assert of(records, "round")[0]["clients"] == 2
 
 
@@ -278,7 +279,9 @@ def test_progress_names_the_host(tmp_path: Path) -> None:
     load_plugins([str(TOY)])
     progress = partial(lambda store, text, done, total: store.append(text), lines)
     host = Host("host-1", config, progress, Path("unused"), simulated=True)
-    server = Server(config, {"host-1": ["site-1", "site-2", "site-3"]}, RunFolder(tmp_path, config))
+    server = Server(
+        config, {"host-1": ["site-1", "site-2", "site-3"]}, tmp_path / "state", [RunFolder(tmp_path, config)]
+    )
     sizes = host.handle(server.survey())
     assert isinstance(sizes, DataStats)
     host.handle(server.setup({"host-1": sizes}))

@@ -1,4 +1,4 @@
-"""Which norms of updates are believed, against the formula by brute force, and that no honest client is left out."""
+"""Which norms of updates are believed, against the formula by brute force, and that no honest client is rejected."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(1, ROUND_COUNT + 1):
             for name in names:
                 own = {"event": "client", "round": number, "client": name, "heldout_tasks": score(0.5)}
-                file.write(json.dumps(own | {"left_out": None, "note": "x" * 500}) + "\n")
+                file.write(json.dumps(own | {"rejected": None, "reason": None, "note": "x" * 500}) + "\n")
             whole = {"round": number, "roster": CLIENTS, "heldout_clients": dict.fromkeys(names, 0.5)}
             tasks = {"heldout_tasks": score(number / 99), "test_tasks": {}, "train_losses": {"vqa": 1.0}}
             file.write(json.dumps({"event": "round", **whole, **tasks}) + "\n")

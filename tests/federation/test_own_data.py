@@ -74,7 +74,7 @@ class Federation:
             for site in SITES
         }
         self.change: Callable[[str, Message], Message] = change or (lambda _, answer: answer)
-        self.server = Server(config, {site: [site] for site in SITES}, PlainFolder(folder, config))
+        self.server = Server(config, {site: [site] for site in SITES}, folder / "state", [PlainFolder(folder, config)])
         drive(self.server, self._send)
 
     def _send(self, message: Message) -> dict[str, Message]:
@@ -150,7 +150,9 @@ def sizes(*clients: str, method: str = "own", fingerprint: str = "f") -> DataSta
     "lie", [sizes("site-1"), sizes(), sizes("site-1", "site-2"), sizes("site-2", method="iid"), sizes("site-9")]
 )
 def test_a_site_tells_of_itself_and_nobody_else(tmp_path: Path, lie: DataStats) -> None:
-    server = Server(own_config(), {site: [site] for site in SITES}, PlainFolder(tmp_path, own_config()))
+    server = Server(
+        own_config(), {site: [site] for site in SITES}, tmp_path / "state", [PlainFolder(tmp_path, own_config())]
+    )
     with pytest.raises(FedummError, match="site-2 tells of other clients than its own"):
         server.setup({"site-1": sizes("site-1"), "site-2": lie})
 

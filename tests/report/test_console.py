@@ -20,7 +20,7 @@ HEADINGS = [
     "clients",
     "train loss",
     "held-out",
-    "after local",
+    "after training",
     "common test",
     "MB down",
     "MB up",
@@ -137,7 +137,7 @@ def test_where_clients_are_drawn_each_number_says_whose_it_is(screen: Screen) ->
 def test_with_privacy_all_numbers_are_of_the_clients_drawn(screen: Screen) -> None:
     screen.console.show({**SAMPLED, "epsilon": 1.5})
     assert screen.lines[0] == (
-        "held-out, after local: the clients of the round; with privacy, no adapter is chosen by scores"
+        "held-out, after training: the clients of the round; with privacy, no adapter is chosen by scores"
     )
     assert cells(screen.lines[1])[:6] == HEADINGS[:6]
 
@@ -215,12 +215,13 @@ def test_cached_features_are_mentioned_if_there_are_any(screen: Screen) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left_out", "lines"),
-    [(None, []), ("a[0] holds NaN [bold]", ["  round 3: site-2 left out: a[0] holds NaN [bold]"])],
+    ("code", "lines"),
+    [(None, []), ("non_finite", ["  round 3: site-2 rejected: a[0] holds NaN [bold]"])],
 )
-def test_a_client_is_mentioned_only_if_it_is_left_out(left_out: str | None, lines: list[str], screen: Screen) -> None:
+def test_a_client_is_mentioned_only_if_it_is_rejected(code: str | None, lines: list[str], screen: Screen) -> None:
     """Square brackets are rich's markup: they must come out as they are."""
-    screen.console.show({"event": "client", "round": 3, "client": "site-2", "left_out": left_out})
+    reason = "a[0] holds NaN [bold]" if code else None
+    screen.console.show({"event": "client", "round": 3, "client": "site-2", "rejected": code, "reason": reason})
     assert screen.lines == lines
 
 

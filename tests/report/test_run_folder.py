@@ -22,6 +22,7 @@ from fedumm.files import write_atomically
 from fedumm.report.card import Facts, central_card, federated_card
 from fedumm.report.formatting import percent
 from fedumm.report.run_folder import RunFolder, create, folder_for, read_config, read_records
+from fedumm.run_events import AdapterEvent, PartitionEvent
 
 PNG = b"\x89PNG\r\n\x1a\n"
 OPTIONS: dict[str, Any] = {
@@ -97,7 +98,7 @@ class TestCreate:
 
     def test_an_earlier_run_is_kept_unless_it_may_be_replaced(self, tmp_path: Path) -> None:
         create(tmp_path, config(), "first").release()
-        RunFolder(tmp_path, config()).record({"event": "other"})
+        RunFolder(tmp_path, config()).on_record({"event": "other"})
         before = tree(tmp_path)
         with pytest.raises(
             FedummError, match=r"exists\. Choose another --name, or replace it with --overwrite"
@@ -158,7 +159,7 @@ class TestCreate:
 
     def test_a_refusal_does_not_keep_the_lock(self, tmp_path: Path, locks: list[FileLock]) -> None:
         create(tmp_path, config(), "").release()
-        RunFolder(tmp_path, config()).record({"event": "other"})
+        RunFolder(tmp_path, config()).on_record({"event": "other"})
         with pytest.raises(FedummError, match="exists"):
             create(tmp_path, config(), "")
         locks.append(create(tmp_path, config(overwrite=True, lr=0.5), ""))
@@ -172,7 +173,15 @@ class TestCreate:
 
 
 RECORDS: list[dict[str, Any]] = [
-    {"event": "client", "round": 1, "client": "site-1", "left_out": None, "train_loss": 0.5, "num_samples": 90},
+    {
+        "event": "client",
+        "round": 1,
+        "client": "site-1",
+        "rejected": None,
+        "reason": None,
+        "train_loss": 0.5,
+        "num_samples": 90,
+    },
     {"event": "round", "round": 1, "train_loss": math.nan, "heldout": 0.25, "bytes_up": math.inf},
     {"event": "final", "round": 5, "heldout": 0.75, "test": None, "heldout_clients": {"site-1": 0.7, "site-2": 0.8}},
     {"event": "summary", "text": "größer"},
@@ -184,7 +193,7 @@ class TestMetrics:
         seen: list[dict[str, Any]] = []
         folder = RunFolder(tmp_path, config(), seen.append)
         for record in RECORDS:
-            folder.record(record)
+            folder.on_record(record)
         folder.finish()
         expected = [dict(r) for r in RECORDS]
         expected[1] |= {"train_loss": None, "bytes_up": None}
@@ -206,7 +215,7 @@ class TestMetrics:
         RunFolder(tmp_path, config()).finish()
         assert tree(tmp_path) == {}
         folder = RunFolder(tmp_path, config())
-        folder.record(RECORDS[1])
+        folder.on_record(RECORDS[1])
         folder.finish()
         assert (tmp_path / "rounds.png").read_bytes().startswith(PNG)
 
@@ -215,7 +224,7 @@ class TestMetrics:
 
         folder = RunFolder(tmp_path, config())
         for record in RECORDS:
-            folder.record(record)
+            folder.on_record(record)
         folder.finish()
         events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
         found = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
@@ -234,7 +243,7 @@ def test_the_partition_is_described_with_its_options_and_drawn(tmp_path: Path) -
         "site-2": {"train": 1, "heldout": 0, "labels": {"no": 1}},
     }
     folder = RunFolder(tmp_path, config(keep_images_whole=True))
-    folder.describe("dirichlet", "abc123", clients)
+    folder.on_partition(PartitionEvent("dirichlet", "abc123", clients))
     folder.finish()
     assert json.loads((tmp_path / "partition.json").read_text()) == {
         "method": "dirichlet",
@@ -254,18 +263,20 @@ def test_best_and_last_are_adapter_folders_with_their_own_card(tmp_path: Path) -
     run.mkdir()
     folder = RunFolder(run, config())
     peft = {"r": 6, "lora_alpha": 24}
-    folder.save_adapter("best", {"a": torch.tensor([1.0])}, peft, 2, scores(heldout=0.4321, test=0.5), Facts())
-    folder.save_adapter("last", {"a": torch.tensor([2.0])}, peft, 3, {}, Facts())
+    scored = scores(heldout=0.4321, test=0.5)
+    best, last = {"a": torch.tensor([1.0])}, {"a": torch.tensor([2.0])}
+    folder.on_adapter(AdapterEvent(which="best", version=2, state=best, adapter_config=peft, scores=scored))
+    folder.on_adapter(AdapterEvent(which="last", version=3, state=last, adapter_config=peft, scores={}))
     for which, value in (("best", 1.0), ("last", 2.0)):
         state, adapter_config = read_folder(run / "adapter" / which)
         assert state["a"].tolist() == [value]
         assert adapter_config == {"r": 6, "lora_alpha": 24}
-    best, last = ((run / "adapter" / which / "README.md").read_text() for which in ("best", "last"))
-    assert "`my-run`" in best
-    assert "2 of 5" in best
-    assert "43.21 %" in best
-    assert "3 of 5" in last
-    assert "%" not in last, "the last adapter has not been scored yet"
+    best_card, last_card = ((run / "adapter" / which / "README.md").read_text() for which in ("best", "last"))
+    assert "`my-run`" in best_card
+    assert "2 of 5" in best_card
+    assert "43.21 %" in best_card
+    assert "3 of 5" in last_card
+    assert "%" not in last_card, "the last adapter has not been scored yet"
 
 
 def scores(**values: float) -> dict[str, Any]:

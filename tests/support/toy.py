@@ -77,7 +77,7 @@ class Driven:
             for i, name in enumerate(assignments)
         }
         self.rounds: list[tuple[RoundTask, dict[str, Any]]] = []
-        self.server = Server(config, assignments, PlainFolder(folder, config))
+        self.server = Server(config, assignments, folder / "state", [PlainFolder(folder, config)])
         drive(self.server, self._send)
 
     def _send(self, message: Message) -> dict[str, Message]:

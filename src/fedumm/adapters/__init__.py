@@ -4,6 +4,6 @@ What needs PEFT is in :mod:`fedumm.adapters.model` and imported from there: the 
 """
 
 from fedumm.adapters.serialization import decode, encode
-from fedumm.adapters.state import AdapterState, Spec, check_state, spec_of
+from fedumm.adapters.state import AdapterState, Spec, check_state, check_values, spec_of
 
-__all__ = ["AdapterState", "Spec", "check_state", "decode", "encode", "spec_of"]
+__all__ = ["AdapterState", "Spec", "check_state", "check_values", "decode", "encode", "spec_of"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from fedumm.adapters.factors import factor_of, modules_of, spec_at_rank
-from fedumm.adapters.state import AdapterState, spec_of
+from fedumm.adapters.state import AdapterState, Spec, check_state, spec_of
 from fedumm.aggregation.base import Aggregator, ClientContribution
 from fedumm.aggregation.ideal import by_client, ideal_update, mean
 from fedumm.aggregation.low_rank import LowRank
@@ -78,19 +78,16 @@ class BufferedAggregator(Aggregator):
                 yield f"{what} must be positive and finite, not {value}"
         if contribution.client in self._held:
             yield "added twice"
-        yield from chain.from_iterable(self._misfits(name, tensor) for name, tensor in sent.items())
+        if misfit := check_state(sent, self._spec_for(sent), partial=True, any_dtype=True):
+            yield misfit.text
         for a, b in modules_of(sent).values():
             if sent[a].shape[0] != sent[b].shape[1]:
                 yield f"{a} and {b} are of different ranks"
 
-    def _misfits(self, name: str, tensor: torch.Tensor) -> Iterator[str]:
-        if name not in self.start:
-            yield f"{name} is not in the adapter"
-            return
-        spec, factor = spec_of({name: self.start[name]}), factor_of(name)
-        if factor and self.unequal_ranks:
-            spec = spec_at_rank(spec, tensor.shape[0 if factor == "A" else -1])
-        if tuple(tensor.shape) != spec[name][0]:
-            yield f"{name} is {list(tensor.shape)}, expected {list(self.start[name].shape)}"
-        elif not torch.isfinite(tensor).all():
-            yield f"{name} holds NaN or infinite values"
+    def _spec_for(self, sent: Mapping[str, torch.Tensor]) -> Spec:
+        """What a contribution may hold: the adapter's tensors, where ranks may differ each factor at its own."""
+        spec = spec_of(self.start)
+        for name in (sent.keys() & spec.keys()) if self.unequal_ranks else ():
+            if factor := factor_of(name):
+                spec |= spec_at_rank({name: spec[name]}, sent[name].shape[0 if factor == "A" else -1])
+        return spec

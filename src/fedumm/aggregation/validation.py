@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from fedumm.adapters.state import check_state, spec_of
 from fedumm.aggregation.base import ClientContribution
 from fedumm.lazy import torch
 
@@ -21,10 +22,5 @@ def check_contribution(contribution: ClientContribution, start: Mapping[str, tor
         raise ValueError(f"weight must be positive and finite, not {weight}")
     if not contribution.adapter:
         raise ValueError("it holds no tensor")
-    for name, tensor in contribution.adapter.items():
-        if name not in start:
-            raise ValueError(f"{name} is no tensor of the adapter")
-        if tensor.shape != start[name].shape:
-            raise ValueError(f"{name} is of shape {list(tensor.shape)}, expected {list(start[name].shape)}")
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{name} holds NaN or infinite values")
+    if problem := check_state(contribution.adapter, spec_of(start), partial=True, any_dtype=True):
+        raise ValueError(problem.text)

@@ -14,6 +14,7 @@ from fedumm.config import (
     EXECUTION,
     GROUPS,
     AnyConfig,
+    FederateConfig,
     RunConfig,
     option_types,
     read_yaml,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, cast
 
@@ -38,6 +39,16 @@ class DPPlan:
     def accountant(self) -> Accountant:
         """Says epsilon after so many rounds."""
         return Accountant(self.mode, self.noise_multiplier, self.sampling, self.delta)
+
+    def epsilon(self, rounds: int) -> float:
+        """What ``rounds`` rounds have cost."""
+        return self.accountant.epsilon(rounds)
+
+    def noise_on_mean(self, values: int) -> dict[str, float]:
+        """About how long (``norm``) the noise on a round's mean update of ``values`` numbers is, and how long
+        (``clip``) that update can be without it."""
+        clients = self.expected if self.mode == "central" else math.sqrt(self.expected)
+        return {"norm": self.std * math.sqrt(values) / clients, "clip": self.clip}
 
 
 def plan_for(config: FederateConfig, linear: bool) -> DPPlan | None:

@@ -18,8 +18,8 @@ from fedumm.shell import quoted
 from fedumm.texts import one_line
 
 _COLUMNS = {
-    "round": 7, "clients": 7, "train loss": 10, "held-out": 9, "after local": 11, "common test": 11,
-    "MB down": 8, "MB up": 8, "seconds": 8, "time left": 9,
+    "round": 7, "clients": 7, "train loss": 10, "held-out": 8, "after training": 14, "common test": 11,
+    "MB down": 8, "MB up": 8, "seconds": 7, "time left": 9,
 }  # fmt: skip
 _SAMPLED = {
     "round": 7, "clients": 7, "train loss": 10, "held-out": 8, "before": 8, "after": 8, "common test": 11,
@@ -34,7 +34,7 @@ _EXTRAS_TEXT: dict[str, Callable[[float], str]] = {"aggregation_error": "{:.3g}"
 
 _DROWNED = ". Little of it will be left: more clients, a lower --lora_r or --aggregator ffa_lora would help"
 
-_SCORES = {"heldout": "held-out", "heldout_after": "after local", "test": "common test"}
+_SCORES = {"heldout": "held-out", "heldout_after": "after training", "test": "common test"}
 _SAMPLED_SCORES = {"heldout": "held-out", "heldout_before": "before", "heldout_after": "after", "test": "common test"}
 _PLAIN_EVERY = 30.0
 
@@ -68,7 +68,7 @@ class RunConsole:
     elsewhere (a log file) it is a plain line now and then.
 
     ``held-out`` and ``common test`` score the global adapter that the round starts from,
-    ``after local`` the clients' own adapters after their training. Where a few clients are drawn for a round, lines
+    ``after training`` the clients' own adapters after local training. Where a few clients are drawn for a round, lines
     above the table say which numbers are whose.
     """
 
@@ -154,8 +154,8 @@ class RunConsole:
         self.line("  ".join(cells[name].rjust(width) for name, width in self._widths.items()))
 
     def _client(self, r: Mapping[str, Any]) -> None:
-        if r["left_out"]:
-            self._few("left out", f"  round {r['round']}: {r['client']} left out: {r['left_out']}")
+        if r["rejected"]:
+            self._few("rejected", f"  round {r['round']}: {r['client']} rejected: {r['reason']}")
 
     def _few(self, kind: str, text: str) -> None:
         """Of many lines of a kind in a round, the first; the number of the others follows."""
@@ -187,7 +187,9 @@ class RunConsole:
     def _begin_table(self, r: Mapping[str, Any]) -> None:
         drawn, roster, widths = r["clients_per_round"], r["roster"], dict(_COLUMNS)
         if drawn < roster and r.get("epsilon") is not None:
-            self.line("held-out, after local: the clients of the round; with privacy, no adapter is chosen by scores")
+            self.line(
+                "held-out, after training: the clients of the round; with privacy, no adapter is chosen by scores"
+            )
         elif drawn < roster:
             widths, self._scores = dict(_SAMPLED), _SAMPLED_SCORES
             panel = scorers_text([len(r["heldout_clients"]) + len(r["heldout_missing"])], roster)

@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from fedumm.files import write_atomically
 from fedumm.output import check_plain
 from fedumm.report.card import Facts, federated_card
 from fedumm.report.plugin_digest import keep_digests
+from fedumm.run_events import AdapterEvent, PartitionEvent, Record, RunListener
 from fedumm.run_options import from_mapping, to_mapping
 
 RUNS = Path("runs")
@@ -51,7 +53,6 @@ LOG = "flare.log"
 LOCK = ".lock"
 SHOWN_EVENTS = ("client", "round", "folded", "final")
 """Records that TensorBoard gets."""
-Record = dict[str, Any]
 
 _OF_A_CLIENT = b'{"event": "client",'
 """How such a line begins: see :func:`fedumm.federation.server.metrics_records.client_record`."""
@@ -77,34 +78,39 @@ def folder_for_name(name: str) -> Path:
     return RUNS / name
 
 
-class RunFolder:
-    """Writes one run's files. Each is replaced as a whole or appended to by whole lines.
+class RunFolder(RunListener):
+    """Writes one run's files as it is told of them. Each is replaced as a whole or appended to by whole lines.
 
     Args:
         path: an existing folder.
         config: the run's options, for the model cards.
-        on_record: called with every record that is written.
+        show: called with every record that is written.
     """
 
-    def __init__(self, path: Path, config: FederateConfig, on_record: Callable[[Record], None] | None = None) -> None:
-        self.path, self.config, self.on_record = path, config, on_record
+    def __init__(self, path: Path, config: FederateConfig, show: Callable[[Record], None] | None = None) -> None:
+        self.path, self.config, self._show = path, config, show
         self._events: Any = None
         self._drawing: threading.Thread | None = None
 
-    def describe(self, method: str, fingerprint: str, clients: Mapping[str, Mapping[str, Any]]) -> None:
+    @property
+    def state(self) -> Path:
+        """The folder of what ``--resume`` goes on from."""
+        return self.path / STATE
+
+    def on_partition(self, event: PartitionEvent) -> None:
         """Write ``partition.json`` and its figure."""
         content = {
-            "method": method,
+            "method": event.method,
             "alpha": self.config.dirichlet_alpha,
             "by": self.config.partition_by,
             "seed": self.config.seed,
             "holdout": self.config.holdout,
             "keep_images_whole": self.config.keep_images_whole,
-            "fingerprint": fingerprint,
-            "clients": clients,
+            "fingerprint": event.fingerprint,
+            "clients": event.clients,
         }
         write_atomically(self.path / PARTITION, json.dumps(content, indent=1) + "\n")
-        labels = {name: client["labels"] or {"all": client["train"]} for name, client in clients.items()}
+        labels = {name: client["labels"] or {"all": client["train"]} for name, client in event.clients.items()}
         # Importing TensorBoard and matplotlib and drawing take seconds, in which clients can train.
         self._drawing = threading.Thread(target=self._draw_partition, args=(labels,))
         self._drawing.start()
@@ -118,7 +124,7 @@ class RunFolder:
         except OSError as error:  # a full disk; what matters will say so by itself
             self._warn(f"{self.path / 'partition.png'} is not drawn: {error}")
 
-    def record(self, record: Record) -> None:
+    def on_record(self, record: Record) -> None:
         """Append one line to ``metrics.jsonl``; NaN and infinity become null."""
         clean = _finite(record)
         with open(self.path / METRICS, "a", encoding="utf-8") as file:
@@ -128,8 +134,8 @@ class RunFolder:
                 # With the round that follows; of a thousand clients a thousand waits.
                 os.fsync(file.fileno())
         self._write_events(clean)
-        if self.on_record:
-            self.on_record(clean)
+        if self._show:
+            self._show(clean)
 
     def _write_events(self, record: Record) -> None:
         if record["event"] not in SHOWN_EVENTS:
@@ -139,25 +145,15 @@ class RunFolder:
         self._events = self._events or EventWriter(self.path / "tensorboard")
         self._events.write(record)
 
-    def records_bytes(self) -> int:
-        """How long ``metrics.jsonl`` is."""
-        return (self.path / METRICS).stat().st_size
-
-    def save_adapter(
-        self,
-        which: str,
-        state: Mapping[str, Any],
-        adapter_config: Mapping[str, Any],
-        version: int,
-        scores: Mapping[str, Any],
-        facts: Facts,
-    ) -> None:
+    def on_adapter(self, event: AdapterEvent) -> None:
         """Write ``adapter/best`` or ``adapter/last``, atomically."""
         from fedumm.adapters.folder import save_folder
         from fedumm.adapters.origin import Origin
 
-        card = federated_card(self.config, version, scores, self.path.name, facts)
-        save_folder(self.path / "adapter" / which, state, adapter_config, card, Origin.of(self.config))
+        facts = Facts(epsilon=event.epsilon, rank=event.rank, cut=event.cut, whole=event.complete)
+        card = federated_card(self.config, event.version, event.scores, self.path.name, facts)
+        folder = self.path / "adapter" / event.which
+        save_folder(folder, event.state, event.adapter_config, card, Origin.of(self.config))
 
     def finish(self) -> None:
         """Close the event file and draw the figure of rounds.
@@ -178,8 +174,8 @@ class RunFolder:
             self._warn(f"{self.path / ROUNDS} is not drawn: {error}")
 
     def _warn(self, text: str) -> None:
-        if self.on_record:
-            self.on_record({"event": "warning", "text": text})
+        if self._show:
+            self._show({"event": "warning", "text": text})
 
 
 def create(path: Path, config: FederateConfig, command: str) -> FileLock:
@@ -224,7 +220,7 @@ def lock_run(path: Path) -> FileLock:
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process.") from None
     except OSError as error:
-        raise FedummError(f"Run folder {path} can't be gone on with: {error}.") from error
+        raise FedummError(f"Run folder {path} can't be resumed: {error}.") from error
 
 
 def check_run_folder(path: Path) -> None:
@@ -242,8 +238,8 @@ def _locked(path: Path) -> FileLock:
 
 
 @contextmanager
-def reopened(path: Path, config: FederateConfig, records_bytes: int) -> Iterator[None]:
-    """Go on with a locked run by ``config``; of ``metrics.jsonl`` the first ``records_bytes`` stay.
+def reopened(path: Path, config: FederateConfig, records: int) -> Iterator[None]:
+    """Go on with a locked run by ``config``; of ``metrics.jsonl`` the first ``records`` lines stay.
 
     If the run is refused before it has recorded anything, its ``config.yaml`` is again what it was.
 
@@ -251,27 +247,29 @@ def reopened(path: Path, config: FederateConfig, records_bytes: int) -> Iterator
         FedummError: it can't be written to, or records are missing.
     """
     try:
-        if not _ends_a_line(path / METRICS, records_bytes):
-            raise FedummError(f"{path / METRICS} is shorter than it was, or another: this run can't go on.")
+        size = _bytes_of(path / METRICS, records)
+        if size is None:
+            raise FedummError(f"{path / METRICS} is shorter than it was: this run can't go on.")
         before = (path / CONFIG).read_text(encoding="utf-8")
-        os.truncate(path / METRICS, records_bytes)
+        os.truncate(path / METRICS, size)
         (path / ROUNDS).unlink(missing_ok=True)
         _mend_adapters(path)
         write_yaml(to_mapping(config), path / CONFIG, command_of(before))
     except OSError as error:
-        raise FedummError(f"Run folder {path} can't be gone on with: {error}.") from error
+        raise FedummError(f"Run folder {path} can't be resumed: {error}.") from error
     try:
         yield
     except FedummError:
-        if (path / METRICS).stat().st_size == records_bytes:
+        if (path / METRICS).stat().st_size == size:
             write_atomically(path / CONFIG, before)
         raise
 
 
-def _ends_a_line(path: Path, size: int) -> bool:
+def _bytes_of(path: Path, lines: int) -> int | None:
+    """How long the first ``lines`` lines are; None if there are fewer whole ones."""
     with open(path, "rb") as file:
-        file.seek(max(size - 1, 0))
-        return file.read(1) == b"\n"
+        first = [len(line) for line in islice(file, lines) if line.endswith(b"\n")]
+    return sum(first) if len(first) == lines else None
 
 
 def _mend_adapters(path: Path) -> None:
@@ -291,7 +289,7 @@ def read_config(path: Path) -> FederateConfig:
 
 
 def read_records(path: Path, clients: bool = True) -> Iterator[Record]:
-    """The lines of ``metrics.jsonl``, one after the other; a last line cut short by a crash is left out.
+    """The lines of ``metrics.jsonl``, one after the other; a last line cut short by a crash is no record.
 
     Args:
         clients: whether to read those of each client and round, which are most of the file, as well.

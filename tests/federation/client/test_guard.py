@@ -217,6 +217,11 @@ def test_no_number_that_training_does_not_make(tmp_path: Path, value: float) -> 
     ):
         change = pack_backbone_delta({"first": (left, right)}, "float32")
         assert "the server's change of the backbone is none" in refusal(host, task_of(host, ready, change=change))
+    # Names that differ at their end only.
+    own = torch.ones(2, 1), torch.ones(1, 2)
+    pairs = {f"{'x' * 99}1": (torch.full((2, 1), value), own[1]), f"{'x' * 99}2": own}
+    change = pack_backbone_delta(pairs, "float32")
+    assert "the server's change of the backbone is none" in refusal(host, task_of(host, ready, change=change))
     vector = pack_backbone_delta({"first": (torch.ones(24), torch.ones(67))}, "float32")
     assert "no product of two matrices" in refusal(host, task_of(host, ready, change=vector))
 
@@ -365,7 +370,7 @@ def test_a_run_with_local_noise_has_no_losses_and_no_heldout_scores(tmp_path: Pa
     from fedumm.report.run_folder import read_records
 
     records = list(read_records(run.folder))
-    assert all(r["left_out"] is None and r["train_loss"] is None for r in records if r["event"] == "client")
+    assert all(r["rejected"] is None and r["train_loss"] is None for r in records if r["event"] == "client")
     assert [r["heldout_missing"] for r in records if r["event"] in ("round", "final")] == [[], []]
     assert {r["train_loss"] for r in records if r["event"] == "round"} == {None}
 

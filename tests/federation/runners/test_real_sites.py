@@ -76,10 +76,9 @@ def test_a_killed_host_costs_its_site_one_round_and_not_the_job(tmp_path: Path, 
     finally:
         folder = deployment.result(ident)
     records = list(read_records(folder))
-    left_out = [r for r in records if r["event"] == "client" and r["left_out"]]
-    assert {r["client"] for r in left_out} == {"site-2"}
-    assert len(left_out) == 1
-    assert "the process of site-2 died (SIGKILL" in left_out[0]["left_out"]
+    (rejected,) = [r for r in records if r["event"] == "client" and r["rejected"]]
+    assert (rejected["client"], rejected["rejected"]) == ("site-2", "failed")
+    assert "the process of site-2 died (SIGKILL" in rejected["reason"]
     assert [r["clients"] for r in records if r["event"] == "round"].count(1) == 1
     assert records[-1]["event"] == "summary"
 

@@ -65,7 +65,7 @@ def federated(folder: Path, given: FederateConfig, ask: Callable[[str, Message],
                 answers[site] = HostError(str(error))
         return answers
 
-    drive(Server(config, SITES, PlainFolder(folder, config)), send)
+    drive(Server(config, SITES, folder / "state", [PlainFolder(folder, config)]), send)
     return list(read_records(folder))
 
 
@@ -91,10 +91,10 @@ def test_a_killed_process_costs_its_site_one_round(tmp_path: Path, started: list
         return killed[site].handle(message)
 
     records = federated(tmp_path / "killed", given, ask)
-    left_out = {(r["round"], r["client"]): r["left_out"] for r in records if r["event"] == "client" and r["left_out"]}
-    assert list(left_out) == [(2, "site-2")]
-    assert "the process of site-2 died (SIGKILL, out of memory?)" in left_out[2, "site-2"]
-    assert str(tmp_path) not in left_out[2, "site-2"], "a site's folders are nobody else's business"
+    (rejected,) = [r for r in records if r["event"] == "client" and r["rejected"]]
+    assert (rejected["round"], rejected["client"], rejected["rejected"]) == (2, "site-2", "failed")
+    assert "the process of site-2 died (SIGKILL, out of memory?)" in rejected["reason"]
+    assert str(tmp_path) not in rejected["reason"], "a site's folders are nobody else's business"
     assert records[-1]["event"] == "summary"
 
     # The same, without a process: in round 2 one host gives no answer.
@@ -125,7 +125,10 @@ def test_with_local_privacy_no_child_answers_a_round_again(tmp_path: Path, start
 
     (tmp_path / "run").mkdir()
     with pytest.raises(FedummError, match="enough"):
-        drive(Server(given, {"site-1": ["site-1"]}, PlainFolder(tmp_path / "run", given)), ask)
+        drive(
+            Server(given, {"site-1": ["site-1"]}, tmp_path / "run" / "state", [PlainFolder(tmp_path / "run", given)]),
+            ask,
+        )
     psutil.Process(site.pid).kill()
     with pytest.raises(FedummError, match="died"):
         site.handle(asked[-1])

@@ -11,9 +11,9 @@ import pytest
 
 from fedumm.errors import FedummError
 from fedumm.federation.protocol.messages import DataStats, Message, RoundReply, RoundTask
+from fedumm.federation.server import screening
 from fedumm.federation.server.data_stats import agreed
 from fedumm.federation.server.score_validation import check_test_parts, common_test_problem, loss_problem, score_problem
-from fedumm.federation.server.server import Server
 from fedumm.metrics.evaluation import Evaluation
 from fedumm.report.run_folder import read_records
 from support.toy import Driven, toy_config
@@ -121,18 +121,16 @@ def test_a_liar_counts_for_its_rows_and_no_more(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(Driven, "_send", send)
         run = Driven(tmp_path / name, {"host-1": ["site-1", "site-2"], "host-2": ["site-3"]}, toy_config(num_rounds=3))
         monkeypatch.setattr(Driven, "_send", real)
-        return run.server._selection.version, list(read_records(run.folder))
+        return run.server.scoreboard.best, list(read_records(run.folder))
 
-    monkeypatch.setattr(Server, "_unit", True)
+    monkeypatch.setattr(screening, "scores_are_shares", lambda _: True)
     silent, _ = chosen("silent", {2: math.nan, 3: math.nan})
     version, records = chosen("lying", {2: -1e6, 3: 1e6})
     assert version == silent
     notes = [r["text"] for r in records if r["event"] == "note"]
     assert len(notes) == 2
     assert all("of 1000000000 rows, it announced " in text for text in notes)
-    reasons = [r["left_out"] for r in records if r["event"] == "client" and r["left_out"]]
-    assert all("no scores: those of vqa are from 0 to 1" in reason for reason in reasons)
-    assert len(reasons) == 2
+    assert [r["rejected"] for r in records if r["event"] == "client" and r["rejected"]] == ["score"] * 2
 
 
 def lying(reply: Message, task: RoundTask, lie: dict[int, float]) -> Message:

@@ -206,7 +206,7 @@ def run_sites(folder: Path, answer: Answer, sites: int = 4, **options: Any) -> l
         except OSError as error:
             return HostError(str(error))
 
-    server = Server(config, {name: [name] for name in names}, PlainFolder(folder, config))
+    server = Server(config, {name: [name] for name in names}, folder / "state", [PlainFolder(folder, config)])
     drive(server, lambda message: {name: reply(message, name) for name in names})
     return list(read_records(folder))
 
@@ -268,8 +268,8 @@ def test_a_site_that_is_lost_stops_no_selection_and_one_that_stays_alone_makes_n
     assert summary["best"]["heldout_clients"] == {"site-1": 0.7, "site-2": 0.6, "site-3": 0.3}
 
 
-def test_an_update_that_is_left_out_takes_its_score_with_it(tmp_path: Path) -> None:
-    """site-4, who finds all versions bad, is left out in round 2: that makes no version better than the one before."""
+def test_an_update_that_is_rejected_takes_its_score_with_it(tmp_path: Path) -> None:
+    """site-4, who finds all versions bad, is rejected in round 2: that makes no version better than the one before."""
     scores = {1: [0.9, 0.9, 0.9, 0.1], 2: [0.8, 0.8, 0.8, 0.0], 3: [0.5] * 4}
 
     def answer(task: RoundTask, client: str) -> ClientUpdate:
@@ -282,19 +282,17 @@ def test_an_update_that_is_left_out_takes_its_score_with_it(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("fields", "reason"),
+    ("fields", "code"),
     [
-        ({"before": {"vqa": Evaluation(0.9, ROWS + 1, {})}}, "not those of 10 held-out samples"),
-        ({"before": {"vqa": Evaluation(float("nan"), ROWS, {})}}, "its scores are no scores"),
-        ({"round": 7}, "it is of round 7"),
-        ({"error": "RuntimeError: no memory"}, "no memory"),
-        ({"client": "site-9"}, "no answer"),
+        ({"before": {"vqa": Evaluation(0.9, ROWS + 1, {})}}, "score"),
+        ({"before": {"vqa": Evaluation(float("nan"), ROWS, {})}}, "score"),
+        ({"round": 7}, "stale"),
+        ({"error": "RuntimeError: no memory"}, "failed"),
+        ({"client": "site-9"}, "missing"),
         ({"before": {}}, None),
     ],
 )
-def test_a_score_that_can_not_be_believed_is_missing(
-    tmp_path: Path, fields: dict[str, Any], reason: str | None
-) -> None:
+def test_a_score_that_can_not_be_believed_is_missing(tmp_path: Path, fields: dict[str, Any], code: str | None) -> None:
     """Of a client that only scores. Its round counts all the same, and the others' scores do."""
     seen: list[str] = []
 
@@ -309,9 +307,7 @@ def test_a_score_that_can_not_be_believed_is_missing(
     bad, second = seen[0], of(records, "round")[1]
     assert second["heldout_missing"] == [bad]
     assert second["heldout_clients"] == dict.fromkeys(sorted({*client_names(4)} - {bad}), 0.7)
-    told = [r["left_out"] for r in of(records, "client") if r["left_out"]]
-    assert len(told) == (reason is not None)
-    assert all(reason in text for text in told if reason)
+    assert [r["rejected"] for r in of(records, "client") if r["rejected"]] == [code] * (code is not None)
     assert second["clients"] == 2
     assert of(records, "summary")[0]["best"]["round"] == 2
 

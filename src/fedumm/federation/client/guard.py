@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from fedumm.adapters import AdapterState, Spec, check_state
+from fedumm.adapters import AdapterState, Spec, check_state, check_values
 from fedumm.adapters.state import LARGEST
 from fedumm.aggregation import get_aggregator
 from fedumm.aggregation.base import BackboneDelta
@@ -112,25 +112,21 @@ class Guard:
 
     def adapter(self, state: Mapping[str, torch.Tensor], spec: Spec) -> None:
         """What the server says the global adapter, or SCAFFOLD's c, is."""
-        if problem := check_state(state, spec) or _huge(state):
+        if problem := check_state(state, spec, largest=LARGEST):
             raise PublicError(f"the server's adapter is none: {problem}")
 
     def change(self, change: BackboneDelta) -> None:
         """What the backbone is to grow by."""
         tensors: AdapterState = {}
-        for module, (left, right) in change.items():
+        for number, (module, (left, right)) in enumerate(change.items(), start=1):
+            shown = ascii(module)[:80]
             if left.dim() != 2 or right.dim() != 2 or left.shape[1] != right.shape[0]:
-                raise PublicError(f"the change of {ascii(module)[:80]} is no product of two matrices")
-            tensors |= {f"{module} (left)": left, f"{module} (right)": right}
-        if problem := _huge(tensors):
+                raise PublicError(f"the change of {shown} is no product of two matrices")
+            # Names that are cut may be equal: the number keeps the tensors apart.
+            tensors |= {f"{shown} (number {number}, left)": left, f"{shown} (number {number}, right)": right}
+        if problem := check_values(tensors, LARGEST):
             raise PublicError(f"the server's change of the backbone is none: {problem}")
 
 
 def _not_among(names: Iterable[str], known: Collection[str]) -> str | None:
     return next((name for name in names if name not in known), None)
-
-
-def _huge(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    # NaN fails the comparison as well.
-    bad = [name for name, t in tensors.items() if not bool((t.abs() <= LARGEST).all())]
-    return f"{ascii(bad[0])[:80]} holds values that no training makes" if bad else None

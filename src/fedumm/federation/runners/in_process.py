@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from fedumm.config import FederateConfig
@@ -14,13 +14,22 @@ from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import CLIENTS, RunFolder
+from fedumm.run_events import RunListener
 from fedumm.temporary import leave_room_for_sockets
 
 HostProgress = Callable[[str, int, int, str], None]
 
 
-def run_in_process(config: FederateConfig, folder: RunFolder, progress: HostProgress) -> None:
+def run_in_process(
+    config: FederateConfig, folder: RunFolder, progress: HostProgress, listeners: Sequence[RunListener] = ()
+) -> None:
     """Federate with every host in this process, one after the other.
+
+    Args:
+        config: the run's options.
+        folder: where it is written.
+        progress: called with a host, what it does, how much of that is done, and how much there is to do.
+        listeners: are told what happens, after ``folder``.
 
     With the same seed, options and number of hosts the adapters are bit-identical to those of
     NVIDIA FLARE's simulator on the CPU.
@@ -34,7 +43,7 @@ def run_in_process(config: FederateConfig, folder: RunFolder, progress: HostProg
         Host(name, config, partial(_forward, progress, name), folder.path / CLIENTS, index, count, simulated=True)
         for index, name in enumerate(assignments)
     ]
-    server = Server(config, assignments, folder, balance=True)
+    server = Server(config, assignments, folder.state, [folder, *listeners], balance=True)
 
     def send(message: Message) -> dict[str, Message]:
         # As on a network: what is no message is found out in the same place.

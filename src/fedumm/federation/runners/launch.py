@@ -30,16 +30,17 @@ def run(config: FederateConfig, command: str) -> int:
     lock = lock_run(path) if config.resume else create(path, config, command)
     try:
         if not config.resume:
-            return _carry_out(path, config, 0)
-        begun = going_on(path, config)
-        with reopened(path, config, begun):
-            return _carry_out(path, config, begun)
+            return _carry_out(path, config)
+        records = going_on(path, config)
+        with reopened(path, config, records):
+            return _carry_out(path, config)
     finally:
         lock.release()
 
 
-def _carry_out(path: Path, config: FederateConfig, begun: int) -> int:
-    """The run itself; what it records comes after the first ``begun`` bytes of ``metrics.jsonl``."""
+def _carry_out(path: Path, config: FederateConfig) -> int:
+    """The run itself; what it records comes after what is in ``metrics.jsonl``."""
+    begun = _size(path / METRICS)
     summaries: list[dict[str, Any]] = []
     console = RunConsole()
 
@@ -69,8 +70,7 @@ def _carry_out(path: Path, config: FederateConfig, begun: int) -> int:
         print(f"\nStopped. {what_is_saved(path, config)}", file=sys.stderr)
         return exit_status(stop)
     except FedummError as error:
-        records = path / METRICS
-        if records.exists() and records.stat().st_size > begun:
+        if _size(path / METRICS) > begun:
             raise FedummError(f"{error}\n{what_is_saved(path, config)}") from error
         raise
     console.finished(
@@ -80,6 +80,11 @@ def _carry_out(path: Path, config: FederateConfig, begun: int) -> int:
         own=(path / CLIENTS).is_dir() and any((path / CLIENTS).glob("*/adapter")),
     )
     return 0
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 if it is not there."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def export(config: FederateConfig) -> int:

@@ -43,7 +43,7 @@ def has_rounds(path: Path) -> bool:
 
 
 def going_on(path: Path, config: FederateConfig) -> int:
-    """How long ``metrics.jsonl`` was after the last finished round.
+    """How many records there were after the last finished round.
 
     Raises:
         FedummError: no round was finished, there is nothing left to do, or what is there is damaged.

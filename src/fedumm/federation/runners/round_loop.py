@@ -28,7 +28,7 @@ def drive(server: Server, send: Send) -> None:
     """Run all rounds.
 
     A host that serves simulated clients on this machine must work; where each is a site of somebody else's, one that
-    fails in a round leaves out its own clients only.
+    fails in a round fails for its own clients only.
 
     Raises:
         FedummError: a host cannot go on, too few clients sent a usable update, or a round can't be saved.
@@ -36,13 +36,13 @@ def drive(server: Server, send: Send) -> None:
     sizes = _answers(send(server.survey()), DataStats)
     server.start(_answers(send(server.setup(sizes)), InitReply))
     while (task := server.next_task()) is not None:
-        answers = send(task)
+        answers, lost = send(task), set[str]()
         if not server.balance:
-            server.lost({host for host, answer in answers.items() if not isinstance(answer, RoundReply)})
+            lost = {host for host, answer in answers.items() if not isinstance(answer, RoundReply)}
             answers = {host: _or_failure(task, host, answer) for host, answer in answers.items()}
         replies = _answers(answers, RoundReply)
         try:
-            server.finish(task, replies)
+            server.finish(task, replies, lost)
         except OSError as error:
             raise FedummError(
                 f"Round {task.round} can't be saved: {error}. What was saved before it is whole: make room and go on."

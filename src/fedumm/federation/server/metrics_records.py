@@ -4,19 +4,57 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
 
 from fedumm.features.report import CacheReport
-from fedumm.federation.protocol.messages import ClientUpdate, RoundReply, RoundTask
-from fedumm.federation.server.validation import Accepted
+from fedumm.federation.assignment import natural
+from fedumm.federation.protocol.messages import ClientUpdate, InitReply, RoundReply, RoundTask
+from fedumm.federation.server.participants import Participants
+from fedumm.federation.server.rejection import Rejection
 from fedumm.metrics.evaluation import Scores, combine, mean_score, summary
+from fedumm.run_events import Record
 from fedumm.texts import one_line
+
+
+def setup_record(
+    participants: Participants,
+    replies: Mapping[str, InitReply],
+    panel: Sequence[str] | None,
+    noise: Mapping[str, float] | None,
+    one_machine: bool,
+) -> Record:
+    """Who takes part, and with what; the run's clock adds ``seconds``.
+
+    Args:
+        panel: the clients whose scores choose the best version.
+        noise: of differential privacy; see :meth:`fedumm.privacy.plan.DPPlan.noise_on_mean`.
+        one_machine: all hosts are on this one.
+    """
+    first = replies[min(replies, key=natural)]
+    caches = zip(*(reply.cache for reply in replies.values()), strict=False)
+    return {
+        "event": "setup",
+        "hosts": {
+            host: {"clients": participants.assignments[host], "device": r.device, "versions": r.versions}
+            for host, r in replies.items()
+        },
+        "clients": {
+            name: {key: own[key] for key in ("train", "heldout", "tasks")} for name, own in participants.clients.items()
+        },
+        "panel": panel,
+        "test_samples": sum(r.test_samples for r in replies.values()),
+        "trainable": first.trainable,
+        "total": first.total,
+        "adapter_bytes": len(first.adapter),
+        "noise": noise,
+        "features": [asdict(join_caches(own, one_machine)) for own in caches],
+    }
 
 
 def round_record(
     task: RoundTask, good: Sequence[ClientUpdate], host_seconds: Sequence[float], tasks: Mapping[str, Mapping[str, int]]
-) -> dict[str, Any]:
-    """What the updates that counted say together.
+) -> Record:
+    """What the accepted updates say together.
 
     Args:
         host_seconds: what the round took each host.
@@ -37,7 +75,7 @@ def round_record(
     }
 
 
-def scores_record(scores: Mapping[str, Scores], missing: Sequence[str], test: Scores) -> dict[str, Any]:
+def scores_record(scores: Mapping[str, Scores], missing: Sequence[str], test: Scores) -> Record:
     """What a version of the global adapter reached.
 
     Args:
@@ -62,7 +100,7 @@ def _train_losses(good: Sequence[ClientUpdate], tasks: Mapping[str, Mapping[str,
     return result
 
 
-def folded_record(task: RoundTask, replies: Iterable[RoundReply]) -> dict[str, Any] | None:
+def folded_record(task: RoundTask, replies: Iterable[RoundReply]) -> Record | None:
     """What hosts lost of the change of the round before, the worst of them; None if none took one in."""
     told = [reply.folding_error for reply in replies if reply.folding_error is not None]
     # NaN fails the comparison as well.
@@ -70,7 +108,7 @@ def folded_record(task: RoundTask, replies: Iterable[RoundReply]) -> dict[str, A
     return {"event": "folded", "round": task.round - 1, "folding_error": max(good)} if good else None
 
 
-def features(reports: Sequence[CacheReport], one_machine: bool) -> CacheReport:
+def join_caches(reports: Sequence[CacheReport], one_machine: bool) -> CacheReport:
     """What the hosts keep of images: on the disk of one machine all the same, otherwise each its own."""
     name, kept = reports[0].name, reports[0].kept
     total = max if one_machine and kept == "disk" else sum
@@ -86,14 +124,23 @@ def features(reports: Sequence[CacheReport], one_machine: bool) -> CacheReport:
 
 
 def client_record(
-    task: RoundTask, client: str, update: ClientUpdate | None, problem: str | None, accepted: Accepted | None
-) -> dict[str, Any]:
-    """One client's part, counted or left out because of ``problem``; without an answer there is no more to tell."""
-    record: dict[str, Any] = {
+    task: RoundTask,
+    client: str,
+    update: ClientUpdate | None,
+    rejection: Rejection | None,
+    norm: float | None = None,
+) -> Record:
+    """One client's part, accepted or rejected; without an answer there is no more to tell.
+
+    Args:
+        norm: of the update; None if it was rejected before that was known.
+    """
+    record: Record = {
         "event": "client",
         "round": task.round,
         "client": client,
-        "left_out": None if problem is None else one_line(problem),
+        "rejected": rejection.code if rejection else None,
+        "reason": one_line(rejection.reason) if rejection else None,
     }
     if update is None:
         return record
@@ -103,7 +150,7 @@ def client_record(
         "train_loss": update.train_loss,
         "train_losses": update.train_losses,
         "untrained": len(update.untrained),
-        "norm": accepted.norm if accepted else None,
+        "norm": norm,
         **summary("heldout", update.before),
         **summary("heldout_after", update.after),
         "bytes_down": task.size,
@@ -111,3 +158,8 @@ def client_record(
         "seconds_train": round(update.seconds_train, 3),
         "seconds_eval": round(update.seconds_eval, 3),
     }
+
+
+def note_record(task: RoundTask, host: str, text: str) -> Record:
+    """What the user should know of a host."""
+    return {"event": "note", "round": task.round, "host": host, "text": text}

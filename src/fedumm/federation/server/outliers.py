@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fedumm.adapters import AdapterState
 from fedumm.config import FederateConfig
+from fedumm.federation.server.rejection import Rejection
 from fedumm.federation.server.validation import Accepted, facing
 
 OUTLIER = 3.0
@@ -28,52 +29,76 @@ CONTROL_OUTLIER = 100.0
 """The same for changes of control variates: gradients, which differ more between clients than AdamW's steps do."""
 
 
-def judge(good: dict[str, Accepted], problems: dict[str, str], config: FederateConfig) -> None:
-    """Leave out of ``good``, with the reason in ``problems``, or scale down what is too far from the others."""
-    for judged in (_judge_controls, _judge_lengths, _judge_turned):
-        judged(good, problems, config)
+def judge(accepted: Mapping[str, Accepted], config: FederateConfig) -> tuple[dict[str, Accepted], dict[str, Rejection]]:
+    """Compare the updates of a round, by client, with each other.
+
+    Returns:
+        Those that stay, with ``--over_norm clip`` scaled down where they are too long; and why others do not.
+    """
+    rejected = _oversized_controls(accepted)
+    kept = _without(accepted, rejected)
+    bounds = _bounds(kept, config)
+    if config.over_norm == "clip":
+        kept = {client: _clipped(one, *bounds[client]) for client, one in kept.items()}
+    else:
+        rejected |= _oversized(kept, bounds)
+        kept = _without(kept, rejected)
+    rejected |= _turned(kept)
+    return _without(kept, rejected), rejected
 
 
-def _leave_out(good: dict[str, Accepted], problems: dict[str, str], client: str, why: str) -> None:
-    problems[client] = why
-    del good[client]
+def _without(accepted: Mapping[str, Accepted], rejected: Collection[str]) -> dict[str, Accepted]:
+    return {client: one for client, one in accepted.items() if client not in rejected}
 
 
-def _judge_controls(good: dict[str, Accepted], problems: dict[str, str], config: FederateConfig) -> None:
-    for client, limit in control_limits(list(good.values())).items():
-        if good[client].control_norm > limit:
-            _leave_out(good, problems, client, f"the norm of its control variates' change is above {limit:.3g}")
+def _oversized_controls(accepted: Mapping[str, Accepted]) -> dict[str, Rejection]:
+    return {
+        client: Rejection("norm", f"the norm of its control variates' change is above {limit:.3g}")
+        for client, limit in control_limits(list(accepted.values())).items()
+        if accepted[client].control_norm > limit
+    }
 
 
-def _judge_turned(good: dict[str, Accepted], problems: dict[str, str], config: FederateConfig) -> None:
+def _bounds(accepted: Mapping[str, Accepted], config: FederateConfig) -> dict[str, tuple[float, float]]:
+    """By client, how long its update may be, and how far its products may move."""
+    everybody = list(accepted.values())
+    products = product_limits(everybody, config.lr) if not config.max_update_norm else {}
+    norms = limits(everybody, config.max_update_norm, config.lr)
+    return {client: (limit, products.get(client, math.inf)) for client, limit in norms.items()}
+
+
+def _clipped(own: Accepted, limit: float, most: float) -> Accepted:
+    if own.norm <= limit and own.product <= most:
+        return own
+    # A product moves about as far as its factors do.
+    share = min(1.0, most / own.product) if own.product else 1.0
+    return replace(own, limit=min(limit, own.norm * share))
+
+
+def _oversized(accepted: Mapping[str, Accepted], bounds: Mapping[str, tuple[float, float]]) -> dict[str, Rejection]:
+    rejected = {}
+    for client, own in accepted.items():
+        limit, most = bounds[client]
+        if own.norm > limit:
+            rejected[client] = Rejection("norm", f"its norm {own.norm:.3g} is above {limit:.3g}")
+        elif own.product > most:
+            rejected[client] = Rejection("product", f"its products B A moved by {own.product:.3g}, above {most:.3g}")
+    return rejected
+
+
+def _turned(accepted: Mapping[str, Accepted]) -> dict[str, Rejection]:
     """Only where the others' factors A hardly turned: long training turns them, too."""
     faces = {
         client: one.facing if one.norm <= one.limit else facing(one.adapter(), one.expected.start)
-        for client, one in good.items()
+        for client, one in accepted.items()
     }
+    rejected = {}
     for client, own in faces.items():
         others = sorted(other for name, other in faces.items() if name != client)
         if own < TURNED and others and others[(len(others) - 1) // 2] > UNTURNED:
             why = f"its factors A are turned about: their cosine with those that it began with is {own:.2f}"
-            _leave_out(good, problems, client, why)
-
-
-def _judge_lengths(good: dict[str, Accepted], problems: dict[str, str], config: FederateConfig) -> None:
-    accepted = list(good.values())
-    products = product_limits(accepted, config.lr) if not config.max_update_norm else {}
-    for client, limit in limits(accepted, config.max_update_norm, config.lr).items():
-        own, most = good[client], products.get(client, math.inf)
-        if own.norm <= limit and own.product <= most:
-            continue
-        if config.over_norm == "clip":
-            # A product moves about as far as its factors do.
-            good[client] = replace(
-                own, limit=min(limit, own.norm * min(1.0, most / own.product if own.product else 1.0))
-            )
-        elif own.norm > limit:
-            _leave_out(good, problems, client, f"its norm {own.norm:.3g} is above {limit:.3g}")
-        else:
-            _leave_out(good, problems, client, f"its products B A moved by {own.product:.3g}, above {most:.3g}")
+            rejected[client] = Rejection("direction", why)
+    return rejected
 
 
 def limits(accepted: Sequence[Accepted], largest: float, lr: float) -> dict[str, float]:
@@ -85,7 +110,7 @@ def limits(accepted: Sequence[Accepted], largest: float, lr: float) -> dict[str,
     from above. One client alone has nothing to be compared with.
 
     It is never below :func:`_reach`: where only A is sent, the first step from B = 0 leaves A alone, and clients of a
-    single step would have those of two left out.
+    single step would have those of two rejected.
     """
     if largest:
         return {a.update.client: largest for a in accepted}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,14 +36,25 @@ _WEIGHTS: dict[str, Callable[[Accepted], float]] = {
 }
 
 
+Report = dict[str, float | None]
+"""Numbers of the record ``round``: ``aggregation_error``, and the method's own."""
+
+
 @dataclass(frozen=True)
 class Broadcast:
-    """What hosts have to be told before the next round; ``report`` is for the log."""
+    """What hosts have to be told before they do a round.
+
+    Attributes:
+        adapter: makes the global adapter of what they hold.
+        base_round: the round whose result they must hold for it; -1: any, or none.
+        change: what the backbone grows by; empty, or a safetensors image.
+        control: SCAFFOLD's c, like ``adapter``.
+    """
 
     adapter: TensorPayload
+    base_round: int = -1
     change: bytes = b""
     control: TensorPayload | None = None
-    report: dict[str, float | None] = field(default_factory=dict)
 
 
 class RoundAggregation:
@@ -61,15 +72,20 @@ class RoundAggregation:
     ) -> None:
         self.config, self.spec, self.scale, self.dp = config, spec, scale, dp
         self.aggregator = get_aggregator(config.aggregator).from_config(config)
-        self._link = Downlink(config.down, self.aggregator.supports_deltas, spec, adapter)
+        self._downlink = Downlink(config.down, self.aggregator.supports_deltas, spec, adapter)
         zeros = {name: torch.zeros_like(t) for name, t in adapter.items()} if config.scaffold else {}
-        self._control = Downlink(config.down, True, spec, zeros)
+        self._control_downlink = Downlink(config.down, True, spec, zeros)
         self._grown: dict[str, LowRankSum] = {}
 
     @property
     def adapter(self) -> AdapterState:
         """The global adapter."""
-        return self._link.held
+        return self._downlink.held
+
+    @property
+    def shares_all(self) -> bool:
+        """Otherwise clients keep factors of their own."""
+        return self.aggregator.communicated_factors == frozenset("AB")
 
     def factors(self, round_number: int) -> frozenset[str]:
         """LoRA factors that are trained in a round."""
@@ -81,68 +97,84 @@ class RoundAggregation:
             communicated_tensors(self.spec, self.factors(round_number) & self.aggregator.communicated_factors)
         )
 
-    def first(self) -> Broadcast:
+    def first_broadcast(self) -> Broadcast:
         """For hosts of a new run: everybody starts from the first adapter as it arrives."""
-        return Broadcast(self._link.first())
+        return Broadcast(self._downlink.first())
 
-    def everything(self) -> Broadcast:
-        """For hosts of a resumed run, who hold nothing yet but the changes of the backbone."""
-        return Broadcast(self._link.whole(), control=self._control.whole() if self.config.scaffold else None)
+    def whole_broadcast(self) -> Broadcast:
+        """For hosts of which some may hold nothing but the changes of the backbone."""
+        return Broadcast(
+            self._downlink.whole(), control=self._control_downlink.whole() if self.config.scaffold else None
+        )
 
-    def nothing(self) -> Broadcast:
-        """For hosts that are up to date."""
-        return Broadcast(self._link.nothing())
+    def empty_broadcast(self, base_round: int) -> Broadcast:
+        """For hosts that hold the result of ``base_round``, which is the latest."""
+        return Broadcast(self._downlink.nothing(), base_round)
 
-    def combine(self, round_number: int, accepted: Sequence[Accepted], clients: int) -> Broadcast:
-        """Aggregate a round of a run with ``clients`` clients."""
+    def aggregate(self, round_number: int, accepted: Sequence[Accepted], clients: int) -> tuple[Broadcast, Report]:
+        """The end of a round, of a run with ``clients`` clients.
+
+        Returns:
+            What hosts that began the round have to be told of its result, and numbers for the records.
+
+        Raises:
+            ValueError: the aggregator can't use the updates.
+        """
         begin = self.adapter
         self.aggregator.begin(begin, self.scale, derive(self.config.seed, "aggregate", round_number))
         for contribution in self._contributions(round_number, accepted):
             self.aggregator.add(contribution)
-        delivery = self.aggregator.finish()
-        change = pack_backbone_delta(delivery.change, self.config.down)
-        delivered = unpack_backbone_delta(change)
-        self._grow(delivered)
-        parcel = self._link.send(delivery.adapter)
-        error = None if self.dp else self._error(begin, accepted, delivered)
-        report = {"aggregation_error": error, **delivery.report}
-        return Broadcast(parcel, change, self._next_control(accepted, clients), report)
+        result = self.aggregator.finish()
+        change = pack_backbone_delta(result.change, self.config.down)
+        # As the hosts will read it.
+        received = unpack_backbone_delta(change)
+        self._grow(received)
+        payload = self._downlink.send(result.adapter)
+        error = None if self.dp else self._aggregation_error(begin, accepted, received)
+        control = self._next_control(accepted, clients)
+        return Broadcast(payload, round_number - 1, change, control), {"aggregation_error": error, **result.report}
 
     def _contributions(self, round_number: int, accepted: Sequence[Accepted]) -> Iterator[ClientContribution]:
         if self.dp and self.dp.mode == "central":
-            yield ClientContribution("all", self._noisy(self.names(round_number), accepted, self.dp), 1.0, self.scale)
+            yield ClientContribution(
+                "all", self._noisy_adapter(self.names(round_number), accepted, self.dp), 1.0, self.scale
+            )
             return
-        yield from self._parts(accepted)
+        yield from self._client_contributions(accepted)
 
-    def _parts(self, accepted: Sequence[Accepted]) -> Iterator[ClientContribution]:
+    def _client_contributions(self, accepted: Sequence[Accepted]) -> Iterator[ClientContribution]:
         weight = _WEIGHTS[self.config.weights]
         for one in accepted:
             client = one.update.client
             scale = self.scale if self.config.equal_ranks else self.config.scale_of(client)
             yield ClientContribution(client, one.adapter(), weight(one), scale)
 
-    def _noisy(self, names: frozenset[str], accepted: Sequence[Accepted], dp: DPPlan) -> AdapterState:
+    def _noisy_adapter(self, names: frozenset[str], accepted: Sequence[Accepted], dp: DPPlan) -> AdapterState:
         """The global adapter moved by the clipped, noisy mean of all updates: all that is ever used of them."""
         start = {name: self.adapter[name] for name in sorted(names)}
         updates = ({name: t - start[name] for name, t in one.adapter().items()} for one in accepted)
         move = noisy_mean(updates, dp.clip, dp.noise_multiplier, dp.expected, start)
         return {name: t + move[name] for name, t in start.items()}
 
-    def _error(self, begin: AdapterState, accepted: Sequence[Accepted], change: BackboneDelta) -> float | None:
+    def _aggregation_error(
+        self, begin: AdapterState, accepted: Sequence[Accepted], change: BackboneDelta
+    ) -> float | None:
         """None where what clients keep to themselves is part of their updates."""
-        if self.aggregator.communicated_factors != frozenset("AB"):
+        if not self.shares_all:
             return None
-        return aggregation_error(begin, self.scale, self._parts(accepted), self.adapter, self.scale, change)
+        return aggregation_error(
+            begin, self.scale, self._client_contributions(accepted), self.adapter, self.scale, change
+        )
 
     def _next_control(self, accepted: Sequence[Accepted], clients: int) -> TensorPayload | None:
         """SCAFFOLD's c grows by the mean change of all clients' c_k, those included that did not take part."""
         if not self.config.scaffold:
             return None
-        control = {name: t.clone() for name, t in self._control.held.items()}
+        control = {name: t.clone() for name, t in self._control_downlink.held.items()}
         for one in accepted:
             for name, change in one.control().items():
                 control[name] += change / clients
-        return self._control.send(control)
+        return self._control_downlink.send(control)
 
     def _grow(self, change: BackboneDelta) -> None:
         for module, (left, right) in change.items():
@@ -156,13 +188,13 @@ class RoundAggregation:
             own = part(state, prefix)
             spec = self.spec if prefix in wholes else {name: self.spec[name] for name in own if name in self.spec}
             if problem := check_state(own, spec):
-                raise ValueError(problem)
+                raise ValueError(problem.text)
         for key, tensor in part(state, _AGGREGATOR).items():
-            name = key.partition(".")[2]
-            if name not in self.spec or tuple(tensor.shape) != self.spec[name][0] or not torch.isfinite(tensor).all():
-                raise ValueError(f"the aggregator's {key} does not fit the adapter")
+            own = {key.partition(".")[2]: tensor}
+            if problem := check_state(own, self.spec, partial=True, any_dtype=True):
+                raise ValueError(f"the aggregator's {key} does not fit the adapter: {problem}")
 
-    def exported(self, adapter_config: Mapping[str, Any]) -> tuple[AdapterState, dict[str, Any], float]:
+    def export(self, adapter_config: Mapping[str, Any]) -> tuple[AdapterState, dict[str, Any], float]:
         """The global adapter, and what the backbone grew by, as one adapter for the backbone as it was.
 
         Returns:
@@ -177,9 +209,9 @@ class RoundAggregation:
     def state(self) -> AdapterState:
         """All that the next round depends on, but for the changes of the backbone."""
         return (
-            under(_HELD, self._link.held) | under(_RESIDUAL, self._link.residual)
+            under(_HELD, self._downlink.held) | under(_RESIDUAL, self._downlink.residual)
             | under(_AGGREGATOR, self.aggregator.state())
-            | under(_CONTROL, self._control.held) | under(_CONTROL_RESIDUAL, self._control.residual)
+            | under(_CONTROL, self._control_downlink.held) | under(_CONTROL_RESIDUAL, self._control_downlink.residual)
         )  # fmt: skip
 
     def load(self, state: Mapping[str, torch.Tensor], changes: Sequence[bytes]) -> None:
@@ -189,8 +221,11 @@ class RoundAggregation:
             ValueError: they are of another adapter or aggregator, or hold NaN or infinite values.
         """
         self._check(state)
-        self._link.held, self._link.residual = part(state, _HELD), part(state, _RESIDUAL)
-        self._control.held, self._control.residual = part(state, _CONTROL), part(state, _CONTROL_RESIDUAL)
+        self._downlink.held, self._downlink.residual = part(state, _HELD), part(state, _RESIDUAL)
+        self._control_downlink.held, self._control_downlink.residual = (
+            part(state, _CONTROL),
+            part(state, _CONTROL_RESIDUAL),
+        )
         self.aggregator.load(part(state, _AGGREGATOR))
         for change in changes:
             self._grow(unpack_backbone_delta(change))

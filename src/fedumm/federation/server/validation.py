@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 
 import torch
 
-from fedumm.adapters import AdapterState, Spec
+from fedumm.adapters import AdapterState, Spec, check_state
 from fedumm.adapters.factors import factor_of, modules_of
 from fedumm.adapters.state import LARGEST
 from fedumm.compression.packing import unpack
 from fedumm.federation.protocol.messages import ClientUpdate
 from fedumm.federation.protocol.transfer import unpack_update
+from fedumm.federation.server.rejection import RejectedError, RejectionCode
 from fedumm.federation.server.score_validation import loss_problem, score_problem
 
-
-class RejectedError(Exception):
-    """An update cannot be used; the text says why."""
+_CODES: dict[str, RejectionCode] = {
+    "names": "tensors", "shape": "payload", "non_finite": "non_finite", "huge": "huge",
+}  # fmt: skip
+"""By what does not fit."""
 
 
 @dataclass(frozen=True)
@@ -89,34 +91,33 @@ def examine(update: ClientUpdate | None, expected: Expected) -> Accepted:
     """Check everything about one update that needs no other.
 
     Raises:
-        RejectedError: with the reason.
+        RejectedError: with code and reason.
     """
     update = examine_scores(update, expected)
     if update.num_samples != expected.train:
-        raise RejectedError(f"it claims {update.num_samples} samples, the survey said {expected.train}")
+        raise RejectedError("claims", f"it claims {update.num_samples} samples, the survey said {expected.train}")
     if update.steps != expected.steps:
-        raise RejectedError(f"it claims {update.steps} steps, its samples make {expected.steps}")
+        raise RejectedError("claims", f"it claims {update.steps} steps, its samples make {expected.steps}")
     if strange := sorted(update.train_losses.keys() - expected.tasks.keys()):
-        raise RejectedError(f"it claims to have trained {strange[0]}, for which it has no data")
+        raise RejectedError("claims", f"it claims to have trained {strange[0]}, for which it has no data")
     if not expected.private:
         _check_losses(update, expected)
     state = _decoded(update, expected)
-    _check_names(state, update, expected)
-    _check_values(state)
+    _check_tensors(state, update, expected)
     control_norm = _checked_control(update, expected)
     norm = norm_between(state, expected.start)
     # Two rounds that move nothing may well be the same.
     if norm and digest(update) == expected.previous:
-        raise RejectedError("it is, byte for byte, the one that counted last")
+        raise RejectedError("duplicate", "it is, byte for byte, the one that counted last")
     product, cosine = product_norm(state, expected.start), facing(state, expected.start)
     return Accepted(update, expected, norm, control_norm=control_norm, product=product, facing=cosine)
 
 
 def _check_losses(update: ClientUpdate, expected: Expected) -> None:
     if not all(map(math.isfinite, (update.train_loss, *update.train_losses.values()))):
-        raise RejectedError("its training loss is NaN or infinite: lower --lr")
+        raise RejectedError("loss", "its training loss is NaN or infinite: lower --lr")
     if problem := loss_problem({"": update.train_loss, **update.train_losses}, expected.unit):
-        raise RejectedError(problem)
+        raise RejectedError("loss", problem)
 
 
 def digest(update: ClientUpdate) -> str:
@@ -128,21 +129,21 @@ def examine_scores(update: ClientUpdate | None, expected: Expected) -> ClientUpd
     """Check what is there without training: round and scores.
 
     Raises:
-        RejectedError: with the reason.
+        RejectedError: with code and reason.
     """
     if update is None:
-        raise RejectedError("no answer")
+        raise RejectedError("missing", "no answer")
     if update.error:
-        raise RejectedError(update.error)
+        raise RejectedError("failed", update.error)
     if update.round != expected.round:
-        raise RejectedError(f"it is of round {update.round}")
+        raise RejectedError("stale", f"it is of round {update.round}")
     for scores in (update.before, update.after):
         if strange := sorted(scores.keys() - expected.scored):
-            raise RejectedError(f"it has scores of {strange[0]}, which the run is not about")
+            raise RejectedError("score", f"it has scores of {strange[0]}, which the run is not about")
         if scores and sum(own.count for own in scores.values()) != expected.heldout:
-            raise RejectedError(f"its scores are not those of {expected.heldout} held-out samples")
+            raise RejectedError("score", f"its scores are not those of {expected.heldout} held-out samples")
         if problem := score_problem(scores, expected.unit):
-            raise RejectedError(problem)
+            raise RejectedError("score", problem)
     return update
 
 
@@ -150,40 +151,32 @@ def _decoded(update: ClientUpdate, expected: Expected) -> AdapterState:
     try:
         return unpack_update(expected.start, update.adapter, expected.wire, expected.keep, expected.spec)
     except ValueError as error:
-        raise RejectedError(str(error)) from error
+        raise RejectedError("payload", str(error)) from error
 
 
-def _check_names(state: Mapping[str, torch.Tensor], update: ClientUpdate, expected: Expected) -> None:
-    left = set(update.untrained)
-    if not state or left - expected.names:
-        raise RejectedError("it does not say what it trained")
-    if missing := sorted(expected.names - left - state.keys()):
-        raise RejectedError(f"{len(missing)} tensor(s) missing, among them {missing[0]}")
-    if extra := sorted(state.keys() - (expected.names - left)):
-        raise RejectedError(f"{len(extra)} tensor(s) that it was not to train, among them {extra[0]}")
-
-
-def _check_values(state: Mapping[str, torch.Tensor]) -> None:
-    for name, tensor in state.items():
-        # NaN fails the comparison as well.
-        if not bool((tensor.abs() <= LARGEST).all()):
-            what = "huge" if bool(torch.isfinite(tensor).all()) else "NaN or infinite"
-            raise RejectedError(f"{name} holds {what} values")
+def _check_tensors(state: Mapping[str, torch.Tensor], update: ClientUpdate, expected: Expected) -> None:
+    untrained = set(update.untrained)
+    if not state or untrained - expected.names:
+        raise RejectedError("tensors", "it does not say what it trained")
+    trained = {name: expected.spec[name] for name in expected.names - untrained}
+    if problem := check_state(state, trained, largest=LARGEST):
+        raise RejectedError(_CODES[problem.kind], problem.text)
 
 
 def _checked_control(update: ClientUpdate, expected: Expected) -> float:
     """The norm of control variates that may be there."""
     if bool(update.control) != expected.control:
-        raise RejectedError("it has no control variates" if expected.control else "nobody asked for control variates")
+        why = "it has no control variates" if expected.control else "nobody asked for control variates"
+        raise RejectedError("control", why)
     if not expected.control:
         return 0.0
     try:
         control = unpack(update.control, expected.spec)
     except ValueError as error:
-        raise RejectedError(f"control variates: {error}") from error
-    if control.keys() - expected.names:
-        raise RejectedError("it has control variates of what it was not to train")
-    _check_values(control)
+        raise RejectedError("control", f"control variates: {error}") from error
+    trained = {name: expected.spec[name] for name in expected.names}
+    if problem := check_state(control, trained, partial=True, largest=LARGEST):
+        raise RejectedError("control", f"control variates: {problem}")
     return norm_between(control, {name: torch.zeros_like(t) for name, t in control.items()})
 
 

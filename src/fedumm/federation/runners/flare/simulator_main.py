@@ -34,7 +34,7 @@ def main(folder: str) -> None:
     recipe = FedummRecipe(config, hosts)
     workspace = path / WORKSPACE
     local = workspace / recipe.name / "local"
-    # Of the part of the run that is gone on with.
+    # Of the part of the run that is resumed.
     shutil.rmtree(workspace, ignore_errors=True)
     local.mkdir(parents=True)
     allowed = {"format_version": 2, "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, *SERVER_CLASSES, *SITE_CLASSES]}

@@ -1,0 +1,74 @@
+"""Before the first round: who serves whom, and the adapter that everybody starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedumm.adapters import AdapterState, Spec, check_state, decode
+from fedumm.config import FederateConfig
+from fedumm.errors import FedummError
+from fedumm.federation.assignment import natural
+from fedumm.federation.protocol.client_view import scale_of
+from fedumm.federation.protocol.initial_adapter import adapter_digest, check_alike, own_adapter_config
+from fedumm.federation.protocol.messages import InitReply, InitRequest
+from fedumm.federation.server.participants import Participants
+from fedumm.federation.server.score_validation import check_test_parts
+
+
+@dataclass(frozen=True)
+class Initial:
+    """What the hosts agree on before the first round.
+
+    Attributes:
+        spec: shapes of the global adapter.
+        adapter: the first one.
+        adapter_config: PEFT's configuration of it.
+        scale: its alpha / rank.
+        test_rows: by host, in natural order, the rows of its part of the common test set.
+    """
+
+    spec: Spec = field(repr=False)
+    adapter: AdapterState = field(repr=False)
+    adapter_config: dict[str, Any]
+    scale: float
+    test_rows: dict[str, int]
+
+
+def init_request(participants: Participants, own_data: bool, changes: Sequence[bytes]) -> InitRequest:
+    """The message for every host: its clients, its part of the common test set, what the backbone grew by so far.
+
+    Args:
+        own_data: each host has data of its own, and scores all of its own test set.
+    """
+    hosts = participants.hosts
+    tests = {host: [0, 1] if own_data else [i, len(hosts)] for i, host in enumerate(hosts)}
+    return InitRequest(participants.assignments, tests, hosts[0], list(changes))
+
+
+def agree(answers: Mapping[str, InitReply], config: FederateConfig) -> Initial:
+    """What all hosts say of the first adapter and of the common test set.
+
+    Raises:
+        FedummError: they disagree, or the first adapter is damaged.
+    """
+    first = answers[min(answers, key=natural)]
+    check_alike(answers, config)
+    adapter_config = own_adapter_config(answers, config)
+    test_rows = {host: answers[host].test_samples for host in sorted(answers, key=natural)}
+    if not config.own_data:
+        check_test_parts(test_rows)
+    return Initial(first.spec, _first_adapter(first), adapter_config, scale_of(adapter_config, config), test_rows)
+
+
+def _first_adapter(reply: InitReply) -> AdapterState:
+    try:
+        state = decode(reply.adapter)
+    except ValueError as error:
+        raise FedummError(f"The first adapter can't be read: {error}") from error
+    if problem := check_state(state, reply.spec):
+        raise FedummError(f"The first adapter is damaged: {problem}.")
+    if adapter_digest(state) != reply.digest:
+        raise FedummError("The first adapter is not the one that all hosts derive.")
+    return state

@@ -1,0 +1,65 @@
+"""The next task: who trains, who only scores, whether images are drawn, what the hosts are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedumm.config import FederateConfig
+from fedumm.federation.protocol.messages import RoundTask
+from fedumm.federation.server.participants import Participants
+from fedumm.federation.server.round_aggregation import Broadcast, RoundAggregation
+from fedumm.federation.server.sampling import Sampler
+from fedumm.federation.server.state import RunState
+
+
+class Planner:
+    """Makes the tasks of one run.
+
+    Args:
+        config: the run's options.
+        participants: who takes part.
+        aggregation: knows which factors are trained in a round.
+        sampler: who trains in a round.
+    """
+
+    def __init__(
+        self, config: FederateConfig, participants: Participants, aggregation: RoundAggregation, sampler: Sampler
+    ) -> None:
+        self.config, self._participants, self._aggregation = config, participants, aggregation
+        self._sampler = sampler
+
+    def plan(self, state: RunState, broadcast: Broadcast) -> RoundTask:
+        """The task after the last finished round; after ``--num_rounds`` of them, one that only scores.
+
+        Args:
+            broadcast: what the hosts have to be told.
+        """
+        number, panel = state.round + 1, state.scoreboard.panel
+        train = number <= self.config.num_rounds
+        roster = self._participants.roster
+        chosen = set(self._sampler(number, roster) if train else self._last_scorers(panel))
+        scorers = set(panel or ()) - chosen if train else set()
+        return RoundTask(
+            round=number,
+            train=train,
+            adapter=broadcast.adapter,
+            assignments=self._participants.by_host(chosen),
+            draw=self._draws(number),
+            factors="".join(sorted(self._aggregation.factors(number))),
+            change=broadcast.change,
+            control=broadcast.control,
+            last_accepted_round={
+                client: last for client, last in state.last_accepted_round.items() if client in chosen | scorers
+            },
+            base_round=broadcast.base_round,
+            scorers=self._participants.by_host(scorers),
+        )
+
+    def _draws(self, number: int) -> bool:
+        """Images are drawn and judged before the first round, after the last, and as often as asked for."""
+        every = self.config.geneval_every
+        return number in (1, self.config.num_rounds + 1) or (every > 0 and (number - 1) % every == 0)
+
+    def _last_scorers(self, panel: Sequence[str] | None) -> Sequence[str]:
+        """Who scores the last version. Clients with factors of their own save their adapters then."""
+        return panel if panel is not None and self._aggregation.shares_all else self._participants.roster

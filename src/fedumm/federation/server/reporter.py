@@ -1,0 +1,166 @@
+"""Tells listeners what happens in a run: records, the split of the data, adapters."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from fedumm.config import FederateConfig
+from fedumm.federation.protocol.messages import ClientUpdate, InitReply, RoundReply, RoundTask
+from fedumm.federation.server.metrics_records import (
+    client_record,
+    folded_record,
+    note_record,
+    round_record,
+    setup_record,
+)
+from fedumm.federation.server.participants import Participants, in_order
+from fedumm.federation.server.rejection import Rejection
+from fedumm.federation.server.round_aggregation import Report, RoundAggregation
+from fedumm.federation.server.screening import Screened
+from fedumm.federation.server.state import RunState
+from fedumm.privacy.plan import DPPlan
+from fedumm.run_events import AdapterEvent, Listeners, PartitionEvent, Record, RunListener
+
+
+class Reporter:
+    """Of one run.
+
+    Attributes:
+        records: how many records the run has so far, also those before it was resumed.
+
+    Args:
+        config: the run's options.
+        participants: who takes part.
+        aggregation: holds the global adapter.
+        state: of the run; it is read only.
+        dp: None without differential privacy.
+        adapter_config: PEFT's configuration of the adapter.
+        listeners: are told in this order.
+    """
+
+    def __init__(
+        self,
+        config: FederateConfig,
+        participants: Participants,
+        aggregation: RoundAggregation,
+        state: RunState,
+        dp: DPPlan | None,
+        adapter_config: Mapping[str, Any],
+        listeners: Sequence[RunListener],
+    ) -> None:
+        self.config, self._participants, self._aggregation, self._state = config, participants, aggregation, state
+        self._dp, self._adapter_config, self._listeners = dp, adapter_config, Listeners(listeners)
+        self.records = 0
+
+    def report(self, event: str, **fields: Any) -> None:
+        """A record of these fields."""
+        self._tell({"event": event, **fields})
+
+    def report_partition(self) -> None:
+        """How the data are split."""
+        own = self._participants
+        self._listeners.on_partition(PartitionEvent(own.method, own.fingerprint, own.clients))
+
+    def report_setup(self, answers: Mapping[str, InitReply], one_machine: bool) -> None:
+        """All hosts are ready."""
+        record = setup_record(self._participants, answers, self._state.scoreboard.panel, self._noise(), one_machine)
+        self._tell({**record, "seconds": round(self._state.elapsed, 3)})
+
+    def report_notes(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> None:
+        """What hosts have to say beside their updates."""
+        if folded := folded_record(task, answers.values()):
+            self._tell(folded)
+        for host, reply in answers.items():
+            for text in reply.notes:
+                self._tell(note_record(task, host, text))
+
+    def report_rejected_tests(self, task: RoundTask, problems: Mapping[str, str]) -> None:
+        """Why hosts' scores of the common test set are not used."""
+        for host, problem in problems.items():
+            self._tell(note_record(task, host, f"its scores of the common test set are rejected: {problem}"))
+
+    def report_clients(self, task: RoundTask, updates: Mapping[str, ClientUpdate], screened: Screened) -> None:
+        """Whose updates are used, and why others are not."""
+        for client in in_order(task.assignments.values()):
+            rejection, norm = screened.rejected.get(client), screened.norms.get(client)
+            self._tell(client_record(task, client, updates.get(client), rejection, norm))
+        for client, text in screened.unusual.items():
+            self.report("unusual", round=task.round, client=client, text=text)
+
+    def report_rejected_scores(
+        self, task: RoundTask, updates: Mapping[str, ClientUpdate], rejected: Mapping[str, Rejection]
+    ) -> None:
+        """Why the scores of clients that only score are not used."""
+        for client, rejection in rejected.items():
+            self._tell(client_record(task, client, updates.get(client), rejection))
+
+    def report_round(
+        self,
+        task: RoundTask,
+        used: Sequence[ClientUpdate],
+        answers: Mapping[str, RoundReply],
+        began: float,
+        report: Report,
+    ) -> None:
+        """A round is aggregated.
+
+        Args:
+            used: the accepted updates.
+            began: when the round began, by :func:`time.monotonic`.
+            report: numbers of the aggregation.
+        """
+        tasks = {name: own["tasks"] for name, own in self._participants.clients.items()}
+        roster, scoreboard = len(self._participants.roster), self._state.scoreboard
+        self._tell(
+            round_record(task, used, [reply.seconds for reply in answers.values()], tasks)
+            | scoreboard[task.round - 1]
+            | {
+                "rounds": self.config.num_rounds,
+                "roster": roster,
+                "clients_per_round": self.config.clients_per_round or roster,
+                "best_round": scoreboard.best,
+                **report,
+                "epsilon": self._epsilon(task.round),
+                "seconds": round(time.monotonic() - began, 3),
+                "elapsed": round(self._state.elapsed, 3),
+            }
+        )
+
+    def report_adapter(self, which: Literal["best", "last"], version: int, scores: Record) -> None:
+        """The global adapter as it is now, ``version`` rounds old; ``scores`` are empty as long as it has none."""
+        state, adapter_config, cut = self._aggregation.export(self._adapter_config)
+        self._listeners.on_adapter(
+            AdapterEvent(
+                which=which,
+                version=version,
+                state=state,
+                adapter_config=adapter_config,
+                scores=scores,
+                epsilon=self._epsilon(version),
+                rank=adapter_config["r"] if self._aggregation.aggregator.updates_base_model else None,
+                cut=cut,
+                complete=self._aggregation.shares_all,
+            )
+        )
+
+    def report_summary(self) -> None:
+        """The run is over."""
+        result = self._state.scoreboard.summary()
+        seconds = round(self._state.elapsed, 3)
+        self.report("summary", roster=len(self._participants.roster), **result, seconds=seconds)
+
+    def _tell(self, record: Record) -> None:
+        self.records += 1
+        self._listeners.on_record(record)
+
+    def _epsilon(self, rounds: int) -> float | None:
+        return self._dp.epsilon(rounds) if self._dp else None
+
+    def _noise(self) -> dict[str, float] | None:
+        if self._dp is None:
+            return None
+        spec = self._aggregation.spec
+        return self._dp.noise_on_mean(sum(math.prod(spec[name][0]) for name in self._aggregation.names(1)))

@@ -1,0 +1,144 @@
+"""What of a round's replies is used, and why the rest is not: updates, scores, parts of the common test set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fedumm.adapters.factors import spec_at_rank
+from fedumm.backends.registry import SHIPPED
+from fedumm.config import FederateConfig
+from fedumm.federation.protocol.client_view import client_start, steps_of
+from fedumm.federation.protocol.messages import ClientUpdate, RoundReply, RoundTask
+from fedumm.federation.server.outliers import judge, unusual
+from fedumm.federation.server.participants import Participants, in_order
+from fedumm.federation.server.rejection import RejectedError, Rejection
+from fedumm.federation.server.round_aggregation import RoundAggregation
+from fedumm.federation.server.score_validation import common_test_problem
+from fedumm.federation.server.validation import Accepted, Expected, examine, examine_scores
+from fedumm.metrics.evaluation import Scores
+
+
+@dataclass
+class Screened:
+    """The updates of a round.
+
+    Attributes:
+        accepted: those that are used, by client in the roster's order.
+        rejected: why the others are not.
+        norms: how long each is that passed the checks that need no other; some of these are rejected all the same.
+        unusual: in what an accepted one is unlike the others.
+    """
+
+    accepted: dict[str, Accepted] = field(default_factory=dict)
+    rejected: dict[str, Rejection] = field(default_factory=dict)
+    norms: dict[str, float] = field(default_factory=dict)
+    unusual: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> dict[str, Scores]:
+        """What clients whose updates are used say of the adapter that they started from."""
+        return {client: one.update.before for client, one in self.accepted.items()}
+
+
+class Screening:
+    """The checks of one run, by what the server knows.
+
+    Args:
+        aggregation: knows the global adapter, and what is trained in a round.
+        test_rows: by host, the rows of its part of the common test set, in the order of the parts.
+    """
+
+    def __init__(
+        self,
+        config: FederateConfig,
+        participants: Participants,
+        aggregation: RoundAggregation,
+        test_rows: Mapping[str, int],
+    ) -> None:
+        self.config, self._participants, self._aggregation = config, participants, aggregation
+        self._test_rows = dict(test_rows)
+        self._shares = scores_are_shares(config)
+
+    def collect(self, answers: Mapping[str, RoundReply]) -> dict[str, ClientUpdate]:
+        """By client, the first update that its own host has of it."""
+        found: dict[str, ClientUpdate] = {}
+        for host, reply in answers.items():
+            for update in reply.updates:
+                if update.client in self._participants.assignments.get(host, ()):
+                    found.setdefault(update.client, update)
+        return found
+
+    def screen(self, task: RoundTask, updates: Mapping[str, ClientUpdate], digests: Mapping[str, str]) -> Screened:
+        """The updates of those who were to train, each by itself and then against the others.
+
+        Args:
+            digests: of each client's last accepted update.
+        """
+        result = Screened()
+        for client in in_order(task.assignments.values()):
+            expected = self._expected(task, client, digests.get(client, ""))
+            try:
+                result.accepted[client] = examine(updates.get(client), expected)
+            except RejectedError as error:
+                result.rejected[client] = error.rejection
+        result.norms = {client: one.norm for client, one in result.accepted.items()}
+        # With noise at the server clipping takes its place: one client's fate must not depend on another's data.
+        if self.config.dp != "central":
+            result.accepted, rejected = judge(result.accepted, self.config)
+            result.rejected |= rejected
+            result.unusual = unusual(list(result.accepted.values()))
+        return result
+
+    def screen_scores(
+        self, task: RoundTask, clients: Sequence[str], updates: Mapping[str, ClientUpdate]
+    ) -> tuple[dict[str, Scores], dict[str, Rejection]]:
+        """What those say who had nothing to do but to score: their scores, and why others' are not used."""
+        scores: dict[str, Scores] = {}
+        rejected: dict[str, Rejection] = {}
+        for client in clients:
+            try:
+                scores[client] = examine_scores(updates.get(client), self._expected(task, client, "")).before
+            except RejectedError as error:
+                rejected[client] = error.rejection
+        return scores, rejected
+
+    def screen_tests(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> tuple[list[Scores], dict[str, str]]:
+        """The hosts' scores of their parts of the common test set, and why those of others can't be."""
+        scores: list[Scores] = []
+        problems: dict[str, str] = {}
+        for host, reply in answers.items():
+            place = list(self._test_rows).index(host)
+            images = len(range(place, self.config.geneval_prompts, len(self._test_rows))) if task.draw else 0
+            rows = self._test_rows[host]
+            if problem := common_test_problem(reply.test, self.config.tasks, rows, images, self._shares):
+                problems[host] = problem
+            else:
+                scores.append(reply.test)
+        return scores, problems
+
+    def _expected(self, task: RoundTask, client: str, previous: str) -> Expected:
+        config, own, aggregation = self.config, self._participants.clients[client], self._aggregation
+        spec = aggregation.spec
+        return Expected(
+            round=task.round,
+            spec=spec if config.equal_ranks else spec_at_rank(spec, config.rank_of(client)),
+            names=aggregation.names(task.round),
+            start=client_start(aggregation.adapter, config, client),
+            train=own["train"],
+            heldout=own["heldout"],
+            tasks=own["tasks"],
+            steps=steps_of(config, own["train"]),
+            wire=config.up,
+            keep=config.top_k,
+            scored=frozenset(config.tasks),
+            unit=self._shares,
+            control=config.scaffold,
+            previous=previous,
+            private=config.dp == "local",
+        )
+
+
+def scores_are_shares(config: FederateConfig) -> bool:
+    """Whether scores are shares of 1; a backend of a user's own may have another unit."""
+    return config.model_backend in SHIPPED
