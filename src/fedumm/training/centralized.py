@@ -14,9 +14,10 @@ from fedumm.adapters.folder import WEIGHTS
 from fedumm.backends.protocol import Progress
 from fedumm.config import CentralConfig, is_ours
 from fedumm.errors import FedummError
-from fedumm.metrics.evaluation import GENEVAL, Scores, describe
+from fedumm.metrics.evaluation import Scores, describe
 from fedumm.output import check_folder
 from fedumm.seeds import derive
+from fedumm.tasks import GENEVAL
 from fedumm.training.backbone import load_backbone, pick_device
 from fedumm.training.data import load_splits
 from fedumm.training.evaluation import evaluate
@@ -65,7 +66,7 @@ def train_centrally(
     def score(epoch: int) -> Scores:
         scores, every = evaluate(backbone, test, config), config.geneval_every
         if drawing and (epoch in (0, config.num_epochs) or (every and epoch % every == 0)):
-            scores[GENEVAL] = drawing.score(backbone, progress)
+            scores[GENEVAL.name] = drawing.score(backbone, progress)
         return scores
 
     before = after = score(0)

@@ -7,7 +7,8 @@ from typing import Any
 
 from fedumm.backends.protocol import Progress
 from fedumm.config import RunConfig
-from fedumm.metrics.evaluation import GENEVAL, Scores
+from fedumm.metrics.evaluation import Scores
+from fedumm.tasks import GENEVAL
 from fedumm.training.backbone import Backbone
 from fedumm.training.evaluation import evaluate
 from fedumm.training.generation_eval import DrawingTest
@@ -27,5 +28,5 @@ class CommonTest:
             progress("scoring the common test set", 0, 1)
             scores = evaluate(backbone, self.data_set, config)
         if draw and self.drawing is not None:
-            scores[GENEVAL] = self.drawing.score(backbone, progress)
+            scores[GENEVAL.name] = self.drawing.score(backbone, progress)
         return scores
