@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fedumm.config import RunConfig
 from fedumm.data.tasks import task_rows
+from fedumm.formatting import scores_text
 from fedumm.metrics.evaluation import Evaluation, describe, mean_score
-from fedumm.report.formatting import scores_text
 from fedumm.tasks import GENEVAL, T2I, TASK_OPTIONS, TASKS, VQA, in_order, selects
 
 

@@ -34,10 +34,10 @@ def _run(config: CentralConfig, command: str) -> int:
     from fedumm.adapters.folder import save_folder
     from fedumm.adapters.origin import Origin
     from fedumm.backends import load_backend_file
+    from fedumm.formatting import score_text
     from fedumm.metrics.evaluation import summary
-    from fedumm.report.card import central_card
+    from fedumm.model_card import central_card
     from fedumm.report.console import RunConsole
-    from fedumm.report.formatting import score_text
     from fedumm.tasks import TASKS
     from fedumm.temporary import leave_room_for_sockets
     from fedumm.training.centralized import check_output, train_centrally

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from fedumm.features.report import CacheReport
-from fedumm.report.formatting import epsilon_text, percent, score_text, scorers_text, scores_text
+from fedumm.formatting import epsilon_text, percent, score_text, scorers_text, scores_text
 from fedumm.shell import quoted
 from fedumm.tasks import GENEVAL, T2I, TASKS, in_order
 from fedumm.texts import one_line

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.files import replacing
-from fedumm.report.formatting import scorers_text
+from fedumm.formatting import scorers_text
 from fedumm.tasks import GENEVAL, T2I, VQA
 from fedumm.texts import one_line
 

@@ -35,9 +35,9 @@ from filelock import FileLock, Timeout
 from fedumm.config import FederateConfig, command_of, from_mapping, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
 from fedumm.files import write_atomically
+from fedumm.model_card import Facts, federated_card
 from fedumm.output import check_plain
 from fedumm.report.backend_file import keep_digest
-from fedumm.report.card import Facts, federated_card
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"

@@ -36,8 +36,8 @@ from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.sampling import uniform_sampler
 from fedumm.federation.server.server import Server
+from fedumm.formatting import epsilon_text
 from fedumm.metrics.evaluation import Evaluation, Scores
-from fedumm.report.formatting import epsilon_text
 from fedumm.report.run_folder import RunFolder, read_records
 from support.toy import toy_config
 

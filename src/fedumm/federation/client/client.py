@@ -23,9 +23,9 @@ from fedumm.federation.protocol.client_view import communicated_tensors, steps_o
 from fedumm.federation.protocol.messages import ClientUpdate, RoundTask
 from fedumm.federation.protocol.transfer import pack_update
 from fedumm.metrics.evaluation import Scores
+from fedumm.model_card import own_card
 from fedumm.privacy.mechanism import private_update
 from fedumm.privacy.plan import DPPlan
-from fedumm.report.card import own_card
 from fedumm.seeds import derive
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.evaluation import evaluate

@@ -49,7 +49,7 @@ from fedumm.federation.server.validation import (
     examine_scores,
 )
 from fedumm.metrics.evaluation import Scores, combine
-from fedumm.report.card import Facts
+from fedumm.model_card import Facts
 from fedumm.report.run_folder import STATE, RunFolder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.config import CentralConfig, FederateConfig, RunConfig
-from fedumm.report.formatting import epsilon_text, score_text, scorers_text
+from fedumm.formatting import epsilon_text, score_text, scorers_text
 from fedumm.shell import quoted
 from fedumm.tasks import TASKS, VQA
 from fedumm.texts import one_line as shown
