@@ -11,6 +11,7 @@ from fedumm.federation.assignment import assign, host_count
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import Message
 from fedumm.federation.protocol.wire import from_wire, to_wire
+from fedumm.federation.runners.result import RunResult
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import CLIENTS, RunFolder
@@ -19,7 +20,7 @@ from fedumm.temporary import leave_room_for_sockets
 HostProgress = Callable[[str, int, int, str], None]
 
 
-def run_in_process(config: FederateConfig, folder: RunFolder, progress: HostProgress) -> None:
+def run_in_process(config: FederateConfig, folder: RunFolder, progress: HostProgress) -> RunResult:
     """Federate with every host in this process, one after the other.
 
     With the same seed, options and number of hosts the adapters are bit-identical to those of
@@ -45,6 +46,7 @@ def run_in_process(config: FederateConfig, folder: RunFolder, progress: HostProg
         drive(server, send)
     finally:
         folder.finish()
+    return RunResult.read(folder.path)
 
 
 def _forward(progress: HostProgress, host: str, text: str, done: int, total: int) -> None:
