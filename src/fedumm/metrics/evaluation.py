@@ -37,7 +37,7 @@ def _describe(task: Task, own: Evaluation) -> str:
 
 
 def combine(scores: Sequence[Scores]) -> Scores:
-    """Each task's means over all its examples; who has none of a task does not count for it."""
+    """Means of each task over all its examples; scores without examples of a task do not count for it."""
     tasks = sorted({task for own in scores for task in own})
     return {task: _combine(task, [own[task] for own in scores if task in own]) for task in tasks}
 

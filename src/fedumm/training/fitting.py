@@ -1,4 +1,4 @@
-"""How many samples go into memory at a time: what their tokens take, and fewer once it has run out."""
+"""The number of samples in memory at a time: as their tokens allow, and fewer once memory has run out."""
 
 from __future__ import annotations
 

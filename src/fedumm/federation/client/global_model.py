@@ -41,7 +41,7 @@ class GlobalModel:
             PublicError: it holds values that no method makes.
         """
         change = unpack_backbone_delta(payload)
-        self._guard.change(change)
+        self._guard.check_change(change)
         self._folded = change, self.backbone.fold(change)
 
     def receive(self, task: RoundTask) -> float | None:
@@ -65,11 +65,11 @@ class GlobalModel:
     def _unpack(self, task: RoundTask) -> None:
         spec = self.backbone.slot.spec
         self.adapter = unpack_payload(task.adapter, self.adapter, spec)
-        self._guard.adapter(self.adapter, spec)
+        self._guard.check_adapter(self.adapter, spec)
         if task.control is not None:
             held = self.control or {name: torch.zeros_like(t) for name, t in self.adapter.items()}
             self.control = unpack_payload(task.control, held, spec)
-            self._guard.adapter(self.control, spec)
+            self._guard.check_adapter(self.control, spec)
 
     def _folding_error(self) -> float | None:
         """Of each change once: it can be measured only with the adapter of the same round in place."""

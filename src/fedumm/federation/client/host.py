@@ -120,7 +120,7 @@ class Host:
         raise PublicError(f"unexpected message {type(message).__name__}")
 
     def _load_data(self, request: DataStatsRequest) -> DataStats:
-        self._guard.survey(request)
+        self._guard.check_data_stats_request(request)
         torch.set_num_threads(thread_count(self.config, self._hosts))
         self.progress("loading the data", 0, 1)
         splits = load_splits(self.config)
@@ -140,7 +140,7 @@ class Host:
         return DataStats(clients, partition.method, partition.fingerprint)
 
     def _initialize(self, request: InitRequest) -> InitReply:
-        self._guard.setup(request)
+        self._guard.check_init_request(request)
         if self.data is None:
             raise PublicError("a set-up was asked for before the survey")
         splits, partition = self.data.splits, self.data.partition
@@ -203,7 +203,7 @@ class Host:
     def _run_round(self, task: RoundTask) -> RoundReply:
         if self.ready is None:
             raise PublicError("a round was asked for before the set-up")
-        self._guard.task(task)
+        self._guard.check_round_task(task)
         begun = time.monotonic()
         model = self.ready.model
         lost = model.receive(task)
