@@ -32,7 +32,7 @@ from fedumm.training.data import load_splits
 from fedumm.training.trainer import train_epochs
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from make_tiny_janus import build_processor
+from tiny_janus_model import build_processor
 
 SAMPLES = 2
 

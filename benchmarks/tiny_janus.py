@@ -25,9 +25,9 @@ from fedumm.data.shapes.compose import CATEGORIES as TAGS
 from fedumm.data.shapes.compose import PARTS, caption, composed_at
 from fedumm.data.shapes.source import EVAL_SCENES, EVAL_SEED, scene_rows
 from fedumm.data.tasks import task_rows
+from fedumm.formatting import CATEGORIES
 from fedumm.generation import score_images
 from fedumm.metrics.geneval import summarise
-from fedumm.report.formatting import CATEGORIES
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.evaluation import evaluate
 

@@ -28,8 +28,8 @@ from fedumm.adapters import AdapterState
 from fedumm.adapters.folder import read_folder
 from fedumm.config import FederateConfig
 from fedumm.federation.runners.in_process import run_in_process
+from fedumm.formatting import CATEGORIES
 from fedumm.metrics.evaluation import Scores
-from fedumm.report.formatting import CATEGORIES
 from fedumm.report.run_folder import RunFolder, create
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.data import load_splits

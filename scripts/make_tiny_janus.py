@@ -23,179 +23,22 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
-from tokenizers.models import WordPiece
 from torch.nn.utils import clip_grad_norm_
-from transformers import (
-    GenerationConfig,
-    JanusConfig,
-    JanusForConditionalGeneration,
-    JanusImageProcessorPil,
-    JanusProcessor,
-    PreTrainedTokenizerFast,
-)
+from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from fedumm.backends.januspro.backend import JanusProBackend
-from fedumm.backends.januspro.model import answer_loss, encode_for_generation, image_losses, question_states
+from fedumm.backends.januspro.model import answer_loss, image_losses, question_states
 from fedumm.backends.januspro.prompts import Prompts
-from fedumm.data.shapes.compose import CATEGORIES, EXTRA_SHAPES, SHAPES, Composed, caption, compose
-from fedumm.data.shapes.questions import ask, words
-from fedumm.data.shapes.scene import COLORS, draw
+from fedumm.data.shapes.compose import EXTRA_SHAPES, SHAPES, caption
+from fedumm.data.shapes.questions import ask
+from fedumm.data.shapes.scene import COLORS
 from fedumm.detectors.exact import ExactDetector
 from fedumm.generation import score_images
 from fedumm.generation.prompts import shapes_prompts
 from fedumm.metrics.geneval import summarise
-
-BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"  # noqa: RUF001
-IMAGE, BOI, EOI = "<image_placeholder>", "<begin_of_image>", "<end_of_image>"
-SPECIAL = [PAD, BOS, EOS, "[UNK]", "<|User|>", "<|Assistant|>", IMAGE, BOI, EOI]
-SIDE, PATCH, WIDTH, CODES = 32, 4, 128, 512
-TOKENS = (SIDE // PATCH) ** 2
-# Words of everyday prompts that the pretraining never shows.
-EXTRA_WORDS = (
-    "any at big bottom can contain dog does door five has here it its large left man next no not object objects on one "
-    "or person photo picture present right scene see show side small than that this top two under "
-    "what where which white who with woman you zero"
-)
-CHAT_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{%- if message['role'] == 'user' -%}<|User|>: {%- else -%}<|Assistant|>: {% endif -%}"
-    "{%- for part in message['content'] -%}"
-    "{%- if part['type'] == 'image' -%}<image_placeholder>{{ '\\n' }}{%- else -%}{{ ' ' + part['text'] }}{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if message['role'] == 'user' -%}{{ '\\n\\n' }}{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}<|Assistant|>:{%- endif -%}"
-)
-
-
-def build_processor() -> JanusProcessor:
-    """A WordPiece tokenizer (whole words, then single characters) and a 32 x 32 image processor."""
-    characters = list("abcdefghijklmnopqrstuvwxyz0123456789")
-    known = sorted({*words(), *EXTRA_WORDS.split()} - set(characters))
-    vocab = [*SPECIAL, *"?.,!'\"-/:;()", *characters, *["##" + c for c in characters], *known]
-    tokenizer = Tokenizer(WordPiece({word: i for i, word in enumerate(vocab)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    tokenizer.add_special_tokens(SPECIAL)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, vocab.index(BOS))]
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=PAD,
-        unk_token="[UNK]",
-        padding_side="left",
-        model_max_length=512,
-        extra_special_tokens={"image_token": IMAGE, "boi_token": BOI, "eoi_token": EOI},
-    )
-    images = JanusImageProcessorPil(
-        size={"height": SIDE, "width": SIDE}, min_size=4, image_mean=[0.5] * 3, image_std=[0.5] * 3
-    )
-    return JanusProcessor(images, fast, chat_template=CHAT_TEMPLATE, num_image_tokens=TOKENS)
-
-
-def build_model(processor: JanusProcessor) -> JanusForConditionalGeneration:
-    """4 layers in the tower and in the language model; patches of 4 pixels, for both ways of seeing an image."""
-    tokenizer = processor.tokenizer
-    text = {
-        "model_type": "llama",
-        "vocab_size": len(tokenizer),
-        "hidden_size": WIDTH,
-        "intermediate_size": 3 * WIDTH,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-        "max_position_embeddings": 512,
-        "initializer_range": 0.05,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        "tie_word_embeddings": False,
-    }
-    vision = {
-        "hidden_size": 96,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "image_size": SIDE,
-        "patch_size": PATCH,
-        "mlp_ratio": 2.0,
-        "projection_dim": WIDTH,
-        "num_image_tokens": TOKENS,
-        "initializer_range": 0.05,
-    }
-    vq = {
-        "embed_dim": 8,
-        "num_embeddings": CODES,
-        "latent_channels": 32,
-        "base_channels": 32,
-        "channel_multiplier": [1, 1, 2],
-        "num_res_blocks": 1,
-        "projection_dim": WIDTH,
-        "image_token_embed_dim": WIDTH,
-    }
-    config = JanusConfig(
-        text_config=text,
-        vision_config=vision,
-        vq_config=vq,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
-        tie_word_embeddings=False,
-    )
-    model = JanusForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        guidance_scale=2,
-        generation_kwargs={"boi_token_id": tokenizer.convert_tokens_to_ids(BOI)},
-    )
-    return model
-
-
-class Bank:
-    """Scenes of one part, drawn once: pixels, what is in each patch, and later features and codes."""
-
-    def __init__(
-        self, processor: JanusProcessor, size: int, seed: int, part: str, shapes: Sequence[str] = SHAPES
-    ) -> None:
-        rng = np.random.default_rng([seed, size])
-        self.scenes = [compose(rng, CATEGORIES[i % len(CATEGORIES)], part, shapes) for i in range(size)]
-        parts = [
-            processor.image_processor(images=[draw(c.scene) for c in some], return_tensors="pt").pixel_values
-            for some in (self.scenes[i : i + 500] for i in range(0, size, 500))
-        ]
-        self.pixels = torch.cat([part.half() for part in parts])
-        self.features = self.codes = torch.empty(0)
-
-    def patches(self) -> torch.Tensor:
-        """What is in each patch, ``(scenes, 2, tokens)``."""
-        return torch.stack([_patch_labels(composed) for composed in self.scenes])
-
-    @torch.inference_mode()
-    def encode(self, model: JanusForConditionalGeneration) -> None:
-        """Run the trained frozen parts once per scene. The features are those before the aligner."""
-        towers, codes = [], []
-        for some in self.pixels.split(500):
-            towers.append(model.model.vision_model(some.float()).last_hidden_state.half())
-            codes.append(encode_for_generation(model, some.float()).short())
-        self.features, self.codes = torch.cat(towers), torch.cat(codes)
-
-
-def _patch_labels(composed: Composed) -> torch.Tensor:
-    """Shape and colour in each patch, ``(2, tokens)`` int64, 0 for none: that of the item around its middle."""
-    centres = (np.arange(SIDE // PATCH) + 0.5) * PATCH / SIDE
-    labels = np.zeros((2, len(centres), len(centres)), np.int64)
-    reach = 0.4 * PATCH / SIDE
-    for item in composed.scene.items:
-        rows = np.abs(centres - item.y) < item.half_height + reach
-        columns = np.abs(centres - item.x) < item.half_width + reach
-        inside = np.ix_(rows, columns)
-        labels[0][inside] = 1 + SHAPES.index(item.shape)
-        labels[1][inside] = 1 + list(COLORS).index(item.color)
-    return torch.from_numpy(labels.reshape(2, -1))
+from fedumm.tasks import T2I
+from tiny_janus_model import CODES, build_model, build_processor, enlarge_normalised_states
+from tiny_janus_scenes import Bank
 
 
 class Trainer:
@@ -383,7 +226,7 @@ def accuracy(model: JanusForConditionalGeneration, texts: Texts, count: int) -> 
 
 def drawing(model: JanusForConditionalGeneration, processor: Any) -> str:
     """GenEval by category, on captions to test with."""
-    backend, prompts = JanusProBackend(("t2i",)), shapes_prompts(96)
+    backend, prompts = JanusProBackend((T2I.name,)), shapes_prompts(96)
     processor.context = 512
     images = backend.draw(
         model, processor, [prompt["prompt"] for prompt in prompts], range(len(prompts)), torch.device("cpu")
@@ -391,21 +234,6 @@ def drawing(model: JanusForConditionalGeneration, processor: Any) -> str:
     verdicts = score_images(images, prompts, ExactDetector())
     result = summarise((prompt["tag"], v.correct) for prompt, v in zip(prompts, verdicts, strict=True))
     return "  ".join(f"{tag} {share:.2f}" for tag, (share, _) in result.categories.items())
-
-
-@torch.no_grad()
-def enlarge_normalised_states(model: JanusForConditionalGeneration, factor: float) -> None:
-    """Scale what the language model's norms pass on, and undo it where it is read: the function stays the same.
-
-    A step of LoRA's factors then changes the function ``factor`` times as much. The commands' default
-    learning rate is one for Janus-Pro-1B, with 24 layers of width 2048; here are 4 of width 128.
-    """
-    for layer in model.model.language_model.layers:
-        layer.input_layernorm.weight.mul_(factor)
-        layer.post_attention_layernorm.weight.mul_(factor)
-        attention, mlp = layer.self_attn, layer.mlp
-        for reader in (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj):
-            reader.weight.div_(factor)
 
 
 def stages(args: argparse.Namespace, model: JanusForConditionalGeneration, processor: JanusProcessor) -> Iterator[str]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fedumm.config import FederateConfig
-from fedumm.report.card import federated_card
+from fedumm.model_card import federated_card
 from fedumm.report.console import RunConsole
 from fedumm.shell import quoted
 

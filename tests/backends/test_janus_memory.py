@@ -26,7 +26,7 @@ from fedumm.training.evaluation import evaluate
 from fedumm.training.fitting import CACHE_BYTES, fitting, token_budget
 from fedumm.training.generation_eval import MOST_IMAGES, drawn
 from janus_pro_1b import real_config
-from make_tiny_janus import build_processor
+from tiny_janus_model import build_processor
 
 CPU = torch.device("cpu")
 COLUMNS = ("image", "question", "multiple_choice_answer", "answers", "caption")

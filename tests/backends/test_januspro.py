@@ -29,7 +29,7 @@ from fedumm.backends.januspro.load import load_pretrained
 from fedumm.backends.januspro.prompts import Prompts
 from fedumm.data import DataRequest, load_data
 from fedumm.errors import FedummError
-from make_tiny_janus import build_model, build_processor
+from tiny_janus_model import build_model, build_processor
 
 CPU = torch.device("cpu")
 BOTH = ("vqa", "t2i")

@@ -26,8 +26,8 @@ from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import CentralConfig
 from fedumm.errors import FedummError
 from fedumm.features.encode import stage_key
-from make_tiny_janus import PAD as PAD_TOKEN
-from make_tiny_janus import SPECIAL, build_model, build_processor
+from tiny_janus_model import PAD as PAD_TOKEN
+from tiny_janus_model import SPECIAL, build_model, build_processor
 
 CPU, ELSEWHERE = torch.device("cpu"), torch.device("meta")
 """What is not a CPU is treated as a GPU."""

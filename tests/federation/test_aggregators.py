@@ -166,9 +166,9 @@ def test_the_exported_adapter_on_the_first_model_computes_what_hosts_do(runs: Ru
     with torch.no_grad():
         plain = PeftModel.from_pretrained(frozen_toy(), str(run.folder / "adapter" / "last"))
         features = torch.rand(50, LAYERS["first"][0], generator=torch.Generator().manual_seed(1))
-        host = run.hosts["host-1"]
-        host._backbone.put_at_rank(host._global, host._global_scale)
-        torch.testing.assert_close(plain(features), host._backbone.model(features), rtol=1e-5, atol=1e-5)
+        model = run.hosts["host-1"].ready.model
+        model.put()
+        torch.testing.assert_close(plain(features), model.backbone.model(features), rtol=1e-5, atol=1e-5)
         assert not torch.allclose(plain(features), frozen_toy()(features), atol=1e-2), "there is something to lose"
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedumm.federation.assignment import client_names
+from fedumm.federation.client.client import Client
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import ClientUpdate
 from fedumm.federation.server.outliers import OUTLIER, limits
@@ -34,8 +35,8 @@ Plan = list[dict[str, str]]
 def _prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(monkeypatch)
     # The backend's file replaces these.
-    for name in ("handle", "_train_client"):
-        monkeypatch.setattr(Host, name, getattr(Host, name))
+    monkeypatch.setattr(Host, "handle", Host.handle)
+    monkeypatch.setattr(Client, "_train", Client._train)
 
 
 @pytest.fixture

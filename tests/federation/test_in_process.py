@@ -220,9 +220,9 @@ def test_too_many_clients_are_refused(run_toy: Run) -> None:
 
 
 def test_a_failing_client_is_rejected_and_named(run_toy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fedumm.federation.client.host as host_module
+    import fedumm.federation.client.client as client_module
 
-    real = host_module.train_epochs
+    real = client_module.train_epochs
 
     def train(*args: Any, **kwargs: Any) -> Any:
         if train.calls == 1:
@@ -232,7 +232,7 @@ def test_a_failing_client_is_rejected_and_named(run_toy: Run, monkeypatch: pytes
         return real(*args, **kwargs)
 
     train.calls = 0  # type: ignore[attr-defined]
-    monkeypatch.setattr(host_module, "train_epochs", train)
+    monkeypatch.setattr(client_module, "train_epochs", train)
     _, records = run_toy()
     clients = of(records, "client")
     assert [c["rejected"] for c in clients[:3]] == [None, "failed", None]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fedumm.formatting import epsilon_text
 from fedumm.report import console as console_module
 from fedumm.report.console import RunConsole, duration
-from fedumm.report.formatting import epsilon_text
 
 HEADINGS = [
     "round",

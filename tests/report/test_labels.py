@@ -16,8 +16,8 @@ from rich.table import Table
 from fedumm.cli import partition
 from fedumm.config import FederateConfig
 from fedumm.data import DataSplits, register_source
+from fedumm.model_card import federated_card, own_card
 from fedumm.report import figures
-from fedumm.report.card import federated_card, own_card
 from fedumm.report.console import RunConsole, Screen
 from fedumm.report.figures import LONGEST_LABEL, save_partition_figure
 

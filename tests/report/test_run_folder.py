@@ -19,8 +19,8 @@ from fedumm.adapters.folder import read_folder
 from fedumm.config import CentralConfig, FederateConfig, from_mapping, read_yaml
 from fedumm.errors import FedummError
 from fedumm.files import write_atomically
-from fedumm.report.card import Facts, central_card, federated_card
-from fedumm.report.formatting import percent
+from fedumm.formatting import percent
+from fedumm.model_card import Facts, central_card, federated_card
 from fedumm.report.run_folder import RunFolder, create, folder_for, read_config, read_records
 from fedumm.run_events import AdapterEvent, PartitionEvent
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from fedumm.backends import register_backend
 from fedumm.compression.packing import pack, unpack
+from fedumm.federation.client.client import Client
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import ClientUpdate, Message, RoundReply, RoundTask
 from support.hostile import CASES, CONTROL, FORGED
@@ -36,12 +37,12 @@ def corrupted(host: Host, update: ClientUpdate) -> ClientUpdate:
     if case == FORGED:
         return replace(previous, round=update.round)
     if case == CONTROL:
-        spec = host._backbone.slot.spec
+        spec = host.ready.model.backbone.slot.spec
         control = {name: 1e6 * t for name, t in unpack(update.control, spec).items()}
         return replace(update, control=pack(control, "float32", spec))
     if case not in CASES:
         return update
-    return CASES[case][0](update, previous, host._backbone.slot.spec, host._global)
+    return CASES[case][0](update, previous, host.ready.model.backbone.slot.spec, host.ready.model.adapter)
 
 
 def hostile(handle: Any) -> Any:
@@ -57,19 +58,19 @@ def hostile(handle: Any) -> Any:
 
 def failing(train: Any) -> Any:
     @wraps(train)
-    def trained(self: Host, backbone: Any, start: Any, memory: Any, task: RoundTask, client: str, *scores: Any) -> Any:
+    def trained(self: Client, task: RoundTask, *args: Any) -> Any:
         asked = self.__dict__.setdefault("asked", [])
-        asked.append((client, task.round))
-        case = case_of(client, task.round)
-        if case == "fails" or (case == "once" and asked.count((client, task.round)) == 1):
+        asked.append(task.round)
+        case = case_of(self.name, task.round)
+        if case == "fails" or (case == "once" and asked.count(task.round) == 1):
             raise RuntimeError("no memory")
-        return train(self, backbone, start, memory, task, client, *scores)
+        return train(self, task, *args)
 
     return trained
 
 
 if not hasattr(Host.handle, "__wrapped__"):
     Host.handle = hostile(Host.handle)
-    Host._train_client = failing(Host._train_client)
+    Client._train = failing(Client._train)
 
 register_backend("lora_toy", LoraToyBackend())

@@ -219,7 +219,7 @@ def test_images_are_drawn_in_order_as_many_as_fit() -> None:
         for n in (16, 8)
     ]
     assert [len(b) for b in backbone.backend.asked] == [16, 8, *[4] * 10]  # type: ignore[attr-defined]
-    assert list(backbone.limits) == ["drawing"], "answering has a limit of its own"
+    assert list(backbone.limits) == ["geneval"], "answering has a limit of its own"
 
 
 def test_images_are_drawn_by_tokens_unless_their_number_is_given() -> None:

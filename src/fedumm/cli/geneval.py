@@ -101,8 +101,8 @@ def _show(result: GenEvalResult) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from fedumm.formatting import CATEGORIES, percent
     from fedumm.report.console import Screen
-    from fedumm.report.formatting import CATEGORIES, percent
 
     table = Table("category", "right", "images", title="GenEval", title_justify="left")
     for tag, (share, count) in result.categories.items():

@@ -43,11 +43,12 @@ def train(config: CentralConfig, command: str) -> CentralResult:
     check_caches(config)
     from fedumm.adapters.folder import save_folder
     from fedumm.adapters.origin import Origin
+    from fedumm.formatting import score_text
     from fedumm.metrics.evaluation import summary
-    from fedumm.report.card import central_card
+    from fedumm.model_card import central_card
     from fedumm.report.console import RunConsole
-    from fedumm.report.formatting import NAMES, score_text
     from fedumm.run_options import to_mapping
+    from fedumm.tasks import TASKS
     from fedumm.temporary import leave_room_for_sockets
     from fedumm.training.centralized import check_output, train_centrally
 
@@ -67,7 +68,8 @@ def train(config: CentralConfig, command: str) -> CentralResult:
     save_folder(output / "adapter", result.adapter, result.adapter_config, card, Origin.of(config))
     write_yaml(to_mapping(config), output / "config.yaml", command)
     before, after = (summary("test", scores)["test_tasks"] for scores in (result.before, result.after))
-    for task in after:
-        console.line(f"{NAMES[task]}: untrained {score_text(before.get(task))}, trained {score_text(after[task])}")
+    for name, trained in after.items():
+        score = TASKS[name].score
+        console.line(f"{score}: untrained {score_text(before.get(name))}, trained {score_text(trained)}")
     console.line(f"Adapter: {output / 'adapter'}")
     return result

@@ -36,7 +36,7 @@ from fedumm.config.io import (
     write_yaml,
 )
 from fedumm.config.per_client import ByClient
-from fedumm.config.run import TASKS, RunConfig
+from fedumm.config.run import RunConfig
 
 __all__ = [
     "AGGREGATION",
@@ -49,7 +49,6 @@ __all__ = [
     "OF_ONE_RUN",
     "PRIVACY",
     "REPEAT",
-    "TASKS",
     "TRAINING",
     "WIRE",
     "AggregatorOptions",

@@ -9,9 +9,7 @@ from fedumm.config import validators
 from fedumm.config.fields import DATA, EXECUTION, MODEL, TRAINING, Options, option
 from fedumm.config.per_client import ByClient
 from fedumm.plugins import plugin_files
-
-TASKS = {"vqa": ("vqa",), "t2i": ("t2i",), "unified": ("vqa", "t2i")}
-"""What ``--task`` can be, and the tasks that it stands for."""
+from fedumm.tasks import TASK_OPTIONS, VQA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +31,8 @@ class RunConfig(Options):
     task: str = option(
         TRAINING,
         "What to learn: vqa (answering) | t2i (drawing: text to image) | unified (both)",
-        "vqa",
-        validators.one_of(*TASKS),
+        VQA.name,
+        validators.one_of(*TASK_OPTIONS),
     )
     task_mix: str = option(TRAINING, "Questions to captions in unified training", "5:4", validators.mix)
 
@@ -181,10 +179,10 @@ class RunConfig(Options):
     @property
     def tasks(self) -> tuple[str, ...]:
         """What ``task`` asks for: ``vqa``, ``t2i`` or both."""
-        return TASKS[self.task]
+        return TASK_OPTIONS[self.task]
 
     @property
     def mix(self) -> dict[str, int]:
         """Parts of each task in training, by ``task_mix``; of one task alone, 1."""
-        parts = dict(zip(TASKS["unified"], map(int, self.task_mix.split(":")), strict=True))
+        parts = dict(zip(TASK_OPTIONS["unified"], map(int, self.task_mix.split(":")), strict=True))
         return {task: parts[task] if len(self.tasks) > 1 else 1 for task in self.tasks}

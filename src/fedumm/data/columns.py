@@ -26,6 +26,7 @@ from typing import Any
 
 from fedumm.errors import FedummError
 from fedumm.metrics.geneval import check_prompt
+from fedumm.tasks import GENEVAL
 
 OTHER_NAMES = {"id_image": "image_id", "id_question": "question_id", "answer": "multiple_choice_answer"}
 ANSWERS = ("multiple_choice_answer", "answers")
@@ -79,13 +80,13 @@ def canonical_captions(rows: Any, columns: Sequence[str], name: str) -> Any:
         raise FedummError(f"--dataset {name} has no column {', '.join(missing)}. It has: {', '.join(there)}.")
     if "image_id" not in there and "id_image" in there:
         rows = rows.rename_column("id_image", "image_id")
-    kept = [c for c in dict.fromkeys([*columns, "geneval", "image_id"]) if c in rows.column_names]
+    kept = [c for c in dict.fromkeys([*columns, GENEVAL.column, "image_id"]) if c in rows.column_names]
     rows = rows.select_columns(kept)
     if {"image_id", "caption"} <= set(kept):
         pairs = list(zip(rows["image_id"][:], rows["caption"][:], strict=True))
         first = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
         rows = rows if len(first) == len(rows) else rows.select(sorted(first.values()))
-    prompts = rows["geneval"][:] if "geneval" in kept else [None] * len(rows)
+    prompts = rows[GENEVAL.column][:] if GENEVAL.column in kept else [None] * len(rows)
     return rows.add_column("answer_type", [_tag(p, i, name) if p else "caption" for i, p in enumerate(prompts)])
 
 

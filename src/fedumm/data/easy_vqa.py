@@ -14,6 +14,7 @@ from typing import Any
 
 from fedumm.data.request import DataRequest, DataSplits
 from fedumm.data.shapes.compose import article
+from fedumm.tasks import GENEVAL, T2I, VQA
 
 Questions = tuple[list[str], list[str], list[int]]
 """Texts, answers and image numbers, one each."""
@@ -73,9 +74,9 @@ def _rows(split: str, questions: Questions, paths: dict[int, str], request: Data
     end = None if limit == -1 else limit
     texts, answers, images = questions[0][:end], questions[1][:end], questions[2][:end]
     text = Value("string")
-    if "vqa" not in request.mix:
+    if VQA.name not in request.mix:
         texts, answers, images = [], [], []
-    prompts = dict(islice(captions(questions).items(), end)) if "t2i" in request.mix else {}
+    prompts = dict(islice(captions(questions).items(), end)) if T2I.name in request.mix else {}
     # The files are small: with their bytes in the table the rows do not depend on where they lie.
     files = {i: {"bytes": Path(paths[i]).read_bytes(), "path": None} for i in sorted({*images, *prompts})}
     columns = {
@@ -94,7 +95,7 @@ def _rows(split: str, questions: Questions, paths: dict[int, str], request: Data
     columns = {
         "image": [files[i] for i in prompts],
         "caption": [prompt["prompt"] for prompt in prompts.values()],
-        "geneval": [json.dumps(prompt) for prompt in prompts.values()],
+        GENEVAL.column: [json.dumps(prompt) for prompt in prompts.values()],
         "image_id": [f"{split}-{i}" for i in prompts],
     }
     features = Features({"image": Image(), **{name: text for name in columns if name != "image"}})

@@ -10,6 +10,7 @@ from typing import Any
 
 from fedumm.data.places import Places
 from fedumm.errors import FedummError
+from fedumm.tasks import VQA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class DataRequest:
     max_train_samples: int = -1
     max_eval_samples: int = -1
     columns: tuple[str, ...] = ()
-    mix: Mapping[str, int] = field(default_factory=lambda: {"vqa": 1})
+    mix: Mapping[str, int] = field(default_factory=lambda: {VQA.name: 1})
     image_roots: tuple[str, ...] = ()
     remote_images: bool = False
 

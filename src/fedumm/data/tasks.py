@@ -9,11 +9,7 @@ from fedumm.data.columns import canonical, canonical_captions
 from fedumm.data.pictures import with_pictures, without_media
 from fedumm.data.places import Places
 from fedumm.errors import FedummError
-
-MARKS = {"vqa": "question", "t2i": "caption"}
-"""The column that a row of the task has something in."""
-
-_OWN = {"vqa": {"question", "multiple_choice_answer", "answers"}, "t2i": {"caption"}}
+from fedumm.tasks import T2I, TASKS
 
 
 def task_rows(
@@ -35,15 +31,15 @@ def task_rows(
 
     raw, parts = without_media(raw), []
     for task, most in _limits(limit, mix).items():
-        foreign = {column for other, own in _OWN.items() if other != task for column in own}
-        make = canonical_captions if task == "t2i" else canonical
-        chosen = _first(raw, MARKS[task], most)
+        foreign = {column for other in TASKS.values() if other.name != task for column in other.columns}
+        make, mark = canonical_captions if task == T2I.name else canonical, TASKS[task].column
+        chosen = _first(raw, mark, most)
         rows = raw if len(chosen) == len(raw) else raw.select(chosen)
         if "image" in columns:
             rows = with_pictures(rows, chosen, places, f"--dataset {name}, {kind} rows")
         rows = make(rows, [c for c in columns if c not in foreign], name)
         if not len(rows):
-            raise FedummError(f"--dataset {name}: there are no {kind} rows with a {MARKS[task]}.")
+            raise FedummError(f"--dataset {name}: there are no {kind} rows with a {mark}.")
         parts.append(rows.add_column("task", [task] * len(rows)))
     return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedumm.tasks import GENEVAL, TASKS, Task, in_order, selects
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -22,25 +24,20 @@ class Evaluation:
 
 
 Scores = dict[str, Evaluation]
-"""By task; ``geneval`` is that of images drawn."""
-
-GENEVAL = "geneval"
-_ORDER = ("vqa", "t2i", GENEVAL)
+"""By the task's name (:mod:`fedumm.tasks`)."""
 
 
 def describe(scores: Scores) -> str:
     """Scores in a few words."""
-    texts = [
-        f"{'geneval' if task == GENEVAL else 'acc'}={own.score:.4f}"
-        if own.loss is None
-        else f"image={own.loss:.3f} nats"
-        for task, own in sorted(scores.items(), key=lambda entry: list(_ORDER).index(entry[0]))
-    ]
-    return "  ".join(texts)
+    return "  ".join(_describe(TASKS[name], scores[name]) for name in in_order(scores))
+
+
+def _describe(task: Task, own: Evaluation) -> str:
+    return f"{task.short}={own.score:.4f}" if own.loss is None else f"{task.short}={own.loss:.3f} nats"
 
 
 def combine(scores: Sequence[Scores]) -> Scores:
-    """Each task's means over all its examples; who has none of a task does not count for it."""
+    """Means of each task over all its examples; scores without examples of a task do not count for it."""
     tasks = sorted({task for own in scores for task in own})
     return {task: _combine(task, [own[task] for own in scores if task in own]) for task in tasks}
 
@@ -49,7 +46,7 @@ def _combine(task: str, evaluations: Sequence[Evaluation]) -> Evaluation:
     names = sorted({name for e in evaluations for name in e.parts})
     parts = {name: _mean([e.parts[name] for e in evaluations if name in e.parts]) for name in names}
     score, count = _mean([(e.score, e.count) for e in evaluations])
-    if task == GENEVAL:
+    if task == GENEVAL.name:
         # Every category counts the same.
         score = sum(share for share, _ in parts.values()) / len(parts)
     losses = [(e.loss, e.count) for e in evaluations if e.loss is not None]
@@ -62,9 +59,9 @@ def _mean(values: Sequence[tuple[float, int]]) -> tuple[float, int]:
 
 
 def mean_score(scores: Scores) -> float | None:
-    """The mean over tasks, or None without any. Images drawn have no part in it."""
-    learnt = [e.score for task, e in scores.items() if task != GENEVAL]
-    return sum(learnt) / len(learnt) if learnt else None
+    """The mean over the tasks that select the best round, or None without any."""
+    values = [own.score for task, own in scores.items() if selects(task)]
+    return sum(values) / len(values) if values else None
 
 
 def summary(name: str, scores: Scores) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from fedumm.features.report import CacheReport
-from fedumm.report.formatting import NAMES, epsilon_text, percent, score_text, scorers_text, scores_text
+from fedumm.formatting import epsilon_text, percent, score_text, scorers_text, scores_text
 from fedumm.shell import quoted
+from fedumm.tasks import GENEVAL, T2I, TASKS, in_order
 from fedumm.texts import one_line
 
 _COLUMNS = {
@@ -142,11 +143,11 @@ class RunConsole:
                 f"privacy: the noise on a round's mean update has a norm of about {noise['norm']:.3g}; without it, "
                 f"that is at most {noise['clip']:.3g}{_DROWNED if noise['norm'] > noise['clip'] else ''}"
             )
-        tasks = sorted({task for c in r["clients"].values() for task in c["tasks"]}, reverse=True)
+        tasks = in_order(task for c in r["clients"].values() for task in c["tasks"])
         for task in tasks if len(tasks) > 1 else ():
             having = [c["tasks"][task] for c in r["clients"].values() if task in c["tasks"]]
             self.line(f"{task}: {sum(having):,} training samples on {len(having)} client(s)")
-        if "t2i" in tasks:
+        if T2I.name in tasks:
             names = *_SCORES.values(), *_SAMPLED_SCORES.values(), "train loss"
             self._wide = dict.fromkeys(names, 10 * len(tasks) + 2)
 
@@ -204,8 +205,8 @@ class RunConsole:
         if not self._header:
             self._begin_table(r)
         left = (r["elapsed"] - self._setup_seconds) / r["round"] * (r["rounds"] - r["round"])
-        losses = sorted(r["train_losses"].items(), reverse=True)
-        loss = "  ".join("-" if value is None else f"{value:.4f}" for _, value in losses)
+        losses = [r["train_losses"][task] for task in in_order(r["train_losses"])]
+        loss = "  ".join("-" if value is None else f"{value:.4f}" for value in losses)
         self._row(
             {
                 "round": f"{r['round']}/{r['rounds']}", "clients": str(r["clients"]), "train loss": loss or "-",
@@ -215,8 +216,8 @@ class RunConsole:
                 "seconds": f"{r['seconds']:.1f}", "time left": duration(left),
             }
         )  # fmt: skip
-        if drawn := r["test_tasks"].get("geneval"):
-            self.line(f"{'':9}GenEval on {drawn['count']} images before it: {percent(drawn['score'])}")
+        if drawn := r["test_tasks"].get(GENEVAL.name):
+            self.line(f"{'':9}{GENEVAL.score} on {drawn['count']} images before it: {percent(drawn['score'])}")
         if kept := r.get("kept_back"):
             self.line(f"{'':9}{kept} tensor(s) kept as they were: half of the clients or fewer trained them")
         if missing := r["heldout_missing"]:
@@ -239,10 +240,10 @@ class RunConsole:
         columns = [
             (place, task)
             for place in ("heldout", "test")
-            for task in NAMES
+            for task in TASKS
             if any(task in entry[f"{place}_tasks"] for entry in rows.values())
         ]
-        headings = [f"{_SCORES[place]}\n{NAMES[task]}" for place, task in columns]
+        headings = [f"{_SCORES[place]}\n{TASKS[task].score}" for place, task in columns]
         # Who scored them is in the title, if it is the same for all.
         scorers = [entry["heldout_clients"].keys() for entry in rows.values()]
         whose = [scorers_text([len(own)], r["roster"]) for own in scorers]
@@ -263,10 +264,8 @@ class RunConsole:
         self.line(f"Run folder: {folder} (metrics.jsonl, partition.png, rounds.png, tensorboard/)")
         best = folder / "clients" / "NAME" / "adapter" if own else folder / "adapter" / "best"
         self.line(f"Adapter:    {best}")
-        if "vqa" in tasks:
-            self.line(f'Ask it:     fedumm ask IMAGE "what color is the shape?" --adapter {quoted(best)}')
-        if "t2i" in tasks:
-            self.line(f'Let it draw: fedumm draw "a red circle" --adapter {quoted(best)}')
+        for task in (TASKS[name] for name in tasks):
+            self.line(f"{task.invitation:<11} fedumm {task.example} --adapter {quoted(best)}")
 
 
 def duration(seconds: float) -> str:

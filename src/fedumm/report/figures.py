@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.files import replacing
-from fedumm.report.formatting import scorers_text
+from fedumm.formatting import scorers_text
+from fedumm.tasks import GENEVAL, T2I, VQA
 from fedumm.texts import one_line
 
 Series = Mapping[str, Sequence[tuple[int, float]]]
@@ -140,8 +141,8 @@ def rounds_table(records: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[i
 def save_rounds_figure(records: Sequence[Mapping[str, Any]], path: Path) -> dict[str, list[tuple[int, float]]]:
     """Scores and training loss by round, a panel for each task; round 0 is the untrained adapter."""
     series, names = rounds_table(records), scored_on(records)
-    draws = any(name.endswith("/t2i") for name in series)
-    panels = [_draw_answers] * (not draws or "train_loss/vqa" in series) + [_draw_images] * draws
+    draws = any(name.endswith(f"/{T2I.name}") for name in series)
+    panels = [_draw_answers] * (not draws or f"train_loss/{VQA.name}" in series) + [_draw_images] * draws
     figure, axes = _axes(7 * len(panels), 4, len(panels))
     for draw, own in zip(panels, axes, strict=True):
         draw(own, series, names)
@@ -170,10 +171,10 @@ def _legend(*axes: Any) -> None:
 def _draw_answers(axes: Any, series: Series, names: Mapping[str, str]) -> None:
     """Accuracy (left axis) and training loss (right axis)."""
     for name, color in _COLORS.items():
-        _plot(axes, series.get(f"{name}/vqa", ()), "o-", 100, color=color, label=names[name])
-    axes.set_ylabel("accuracy (%)")
+        _plot(axes, series.get(f"{name}/{VQA.name}", ()), "o-", 100, color=color, label=names[name])
+    axes.set_ylabel(VQA.label)
     right = axes.twinx()
-    _plot(right, series.get("train_loss/vqa", ()), "s--", color="tab:gray", label="training loss (right axis)")
+    _plot(right, series.get(f"train_loss/{VQA.name}", ()), "s--", color="tab:gray", label="training loss (right axis)")
     right.set_ylabel("training loss (nats)")
     right.set_ylim(bottom=0)
     _legend(axes, right)
@@ -182,10 +183,11 @@ def _draw_answers(axes: Any, series: Series, names: Mapping[str, str]) -> None:
 def _draw_images(axes: Any, series: Series, names: Mapping[str, str]) -> None:
     """Cross-entropy of image tokens (left axis) and GenEval (right axis)."""
     for name, color in _COLORS.items():
-        _plot(axes, series.get(f"{name}/t2i", ()), "o-", color=color, label=names[name])
-    _plot(axes, series.get("train_loss/t2i", ()), "s--", color="tab:gray", label="training loss")
-    axes.set_ylabel("cross-entropy of image tokens (nats)")
+        _plot(axes, series.get(f"{name}/{T2I.name}", ()), "o-", color=color, label=names[name])
+    _plot(axes, series.get(f"train_loss/{T2I.name}", ()), "s--", color="tab:gray", label="training loss")
+    axes.set_ylabel(T2I.label)
     right = axes.twinx()
-    _plot(right, series.get("test/geneval", ()), "^-", 100, color="tab:orange", label="GenEval (right axis)")
-    right.set(ylabel="GenEval (%)", ylim=(0, 100))
+    drawn = series.get(f"test/{GENEVAL.name}", ())
+    _plot(right, drawn, "^-", 100, color="tab:orange", label=f"{GENEVAL.score} (right axis)")
+    right.set(ylabel=GENEVAL.label, ylim=(0, 100))
     _legend(axes, right)

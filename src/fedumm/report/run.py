@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,27 @@ class Run:
 
     Attributes:
         path: its folder.
-        config: the options that it was made with.
         rounds: one mapping a finished round, with the keys of ``metrics.jsonl`` (docs/architecture.md).
-        clients: the same, one for each client and round.
         summary: the best and the last version with their scores, ``{}`` while the run is not finished.
     """
 
     path: Path
-    config: FederateConfig
     rounds: tuple[dict[str, Any], ...]
-    clients: tuple[dict[str, Any], ...]
     summary: dict[str, Any]
+
+    @cached_property
+    def config(self) -> FederateConfig:
+        """The options that the run was made with.
+
+        Raises:
+            FedummError: they name something that a plugin registers, and that is not loaded.
+        """
+        return read_config(self.path)
+
+    @cached_property
+    def clients(self) -> tuple[dict[str, Any], ...]:
+        """As ``rounds``, one mapping for each client and round: of many clients, a large file is read."""
+        return tuple(record for record in read_records(self.path) if record["event"] == "client")
 
     @property
     def best(self) -> dict[str, Any]:
@@ -55,12 +66,6 @@ def load_run(run: str | Path) -> Run:
     path = run if isinstance(run, Path) else folder_for_name(run)
     if not (path / CONFIG).is_file():
         raise FedummError(f"{path}: there is no run in that folder.")
-    records = list(read_records(path)) if (path / METRICS).is_file() else []
-    by_event = {event: tuple(r for r in records if r["event"] == event) for event in ("round", "client", "summary")}
-    return Run(
-        path=path,
-        config=read_config(path),
-        rounds=by_event["round"],
-        clients=by_event["client"],
-        summary=by_event["summary"][-1] if by_event["summary"] else {},
-    )
+    records = list(read_records(path, clients=False)) if (path / METRICS).is_file() else []
+    rounds = tuple(record for record in records if record["event"] == "round")
+    return Run(path, rounds, next((r for r in reversed(records) if r["event"] == "summary"), {}))

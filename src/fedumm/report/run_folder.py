@@ -36,8 +36,8 @@ from filelock import FileLock, Timeout
 from fedumm.config import FederateConfig, command_of, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
 from fedumm.files import write_atomically
+from fedumm.model_card import Facts, federated_card
 from fedumm.output import check_plain
-from fedumm.report.card import Facts, federated_card
 from fedumm.report.plugin_digest import keep_digests
 from fedumm.run_events import AdapterEvent, PartitionEvent, Record, RunListener
 from fedumm.run_options import from_mapping, to_mapping

@@ -93,9 +93,9 @@ class Backbone:
             return self.slot.fold(change)
 
     def put_at_rank(self, state: AdapterState, scale: float | None) -> None:
-        """Replace the adapter by one of this or a lower rank, whose B A is multiplied with ``scale`` (None: as it is).
+        """Replace the adapter by one of this or a lower rank, and multiply its B A with ``scale`` (None: as it is).
 
-        It is filled up with zeros, which get no gradient: what is then trained is an adapter of the lower rank.
+        A lower rank is padded with zeros. They get no gradient, so an adapter of the lower rank is trained.
         """
         self.slot.put(padded(state, self.slot.spec))
         if scale is not None:
@@ -135,7 +135,7 @@ def pick_dtype(precision: str, device: torch.device, model: torch.nn.Module) -> 
     """Type of the matrix products.
 
     ``auto`` is float32 on the CPU, where bfloat16 can be far slower, and for models in another type
-    than float32, whose author will have had a reason.
+    than float32: their authors will have had a reason.
     """
     if precision == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

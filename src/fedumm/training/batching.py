@@ -1,4 +1,4 @@
-"""In which order an epoch goes through its samples, and which of them share a batch."""
+"""The order of samples in an epoch, and the batches they form."""
 
 from __future__ import annotations
 

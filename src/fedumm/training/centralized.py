@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,11 +14,13 @@ from fedumm.adapters import AdapterState
 from fedumm.adapters.folder import WEIGHTS
 from fedumm.backends.protocol import Progress
 from fedumm.config import CentralConfig, is_ours
+from fedumm.data import DataSplits
 from fedumm.errors import FedummError
-from fedumm.metrics.evaluation import GENEVAL, Scores, describe
+from fedumm.metrics.evaluation import Scores, describe
 from fedumm.output import check_folder
 from fedumm.seeds import derive
-from fedumm.training.backbone import load_backbone, pick_device
+from fedumm.tasks import GENEVAL
+from fedumm.training.backbone import Backbone, load_backbone, pick_device
 from fedumm.training.data import load_splits
 from fedumm.training.evaluation import evaluate
 from fedumm.training.generation_eval import drawing_test
@@ -53,19 +56,13 @@ def train_centrally(
     backbone = load_backbone(config, device)
     backbone.say = say
     say(f"trainable: {backbone.trainable:,} / {backbone.total:,} ({100 * backbone.trainable / backbone.total:.4f}%)")
-    train, test = (
-        backbone.backend.build_dataset(rows, backbone.processor, config.max_q_len, config.max_a_len)
-        for rows in (splits.train, splits.eval)
-    )
-    cached = cache_features(backbone, [train, test], config, progress)
-    for line in filter(None, (report.describe() for report in cached)):
-        say(line)
+    train, test = _data_sets(backbone, splits, config, say, progress)
     drawing = drawing_test(backbone, splits.eval, config)
 
     def score(epoch: int) -> Scores:
         scores, every = evaluate(backbone, test, config), config.geneval_every
         if drawing and (epoch in (0, config.num_epochs) or (every and epoch % every == 0)):
-            scores[GENEVAL] = drawing.score(backbone, progress)
+            scores[GENEVAL.name] = drawing.score(backbone, progress)
         return scores
 
     before = after = score(0)
@@ -82,6 +79,20 @@ def train_centrally(
         backbone, train, config, config.num_epochs, derive(config.seed, "central"), train_progress, after_epoch
     )
     return CentralResult(backbone.adapter(), backbone.adapter_config(), before, after)
+
+
+def _data_sets(
+    backbone: Backbone, splits: DataSplits, config: CentralConfig, say: Callable[[str], None], progress: Progress
+) -> tuple[Any, Any]:
+    """Training and test set, with what frozen stages make of them in the cache."""
+    train, test = (
+        backbone.backend.build_dataset(rows, backbone.processor, config.max_q_len, config.max_a_len)
+        for rows in (splits.train, splits.eval)
+    )
+    cached = cache_features(backbone, [train, test], config, progress)
+    for line in filter(None, (report.describe() for report in cached)):
+        say(line)
+    return train, test
 
 
 def check_output(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The rows of a run, as its backend and options ask for them."""
+"""Load and split the rows of a run as its backend and options ask."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def label_column(rows: Any, by: str, flag: str = "--partition_by") -> str:
 
 
 def column_labels(rows: Any, column: str) -> list[str]:
-    """What each row has in ``column``, or where that is nothing its answer type."""
+    """The value of each row in ``column``; where it is null, the row's answer type."""
     values = rows[column][:]
     if None in values and "answer_type" in rows.column_names:
         values = [kind if value is None else value for value, kind in zip(values, rows["answer_type"][:], strict=True)]
@@ -57,7 +57,7 @@ def column_labels(rows: Any, column: str) -> list[str]:
 
 
 def row_labels(config: FederateConfig, rows: Any) -> list[str]:
-    """What the split skews, for each row: of a caption, which has no answer, its category.
+    """The label of each row that the split goes by; a caption, which has no answer, has its category.
 
     An IID split needs no label, so there a missing answer is none.
     """
@@ -101,7 +101,7 @@ def partition_for(
 def label_counts(
     config: FederateConfig, partition: Partition, rows: Any, labels: Sequence[str], simulated: bool = True
 ) -> dict[str, dict[str, int]]:
-    """What may be told of each client's training rows: how many there are of which label.
+    """How many training rows of which label each client has, as far as that may be told.
 
     ``names``: of each of ``labels``, by which the rows were split; only if all clients are ``simulated``, else as
     ``ranks``: of each answer, which is called by its place among all rows' answers, the most frequent first. An

@@ -28,10 +28,11 @@ def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Scores:
     backbone.model.eval()
     most = config.eval_batch_size or config.batch_size * (32 if is_cached(backbone, dataset) else 8)
     batches = evaluation_batches(dataset, config, most, None if config.eval_batch_size else token_budget(backbone))
-    if not isinstance(backbone.backend, ScoresSamples):
+    backend = backbone.backend
+    if not isinstance(backend, ScoresSamples):
         return {config.tasks[0]: Evaluation(_score(backbone, dataset, batches, config), len(dataset), {})}
     by_task: dict[str, list[SampleScore]] = {}
-    for batch, scores in _score_batches(backbone, dataset, batches, config):
+    for batch, scores in _score_batches(backbone, backend, dataset, batches, config):
         by_task.setdefault(batch.task, []).extend(scores)
     return {task: _evaluation(own) for task, own in by_task.items()}
 
@@ -56,12 +57,12 @@ def _score(backbone: Backbone, dataset: Any, batches: Sequence[Batch], config: R
 
 
 def _score_batches(
-    backbone: Backbone, dataset: Any, batches: Sequence[Batch], config: RunConfig
+    backbone: Backbone, backend: ScoresSamples, dataset: Any, batches: Sequence[Batch], config: RunConfig
 ) -> list[tuple[Batch, list[SampleScore]]]:
     scored: list[tuple[Batch, list[SampleScore]]] = []
     waiting = _within_limits(backbone, batches)
     while waiting:
-        done = _score_until_full(backbone, loader(backbone, dataset, waiting, config))
+        done = _score_until_full(backbone, backend, loader(backbone, dataset, waiting, config))
         scored += zip(waiting, done, strict=False)
         waiting = waiting[len(done) :]
         if waiting:
@@ -73,10 +74,9 @@ def _score_batches(
     return scored
 
 
-def _score_until_full(backbone: Backbone, loaded: Any) -> list[list[SampleScore]]:
+def _score_until_full(backbone: Backbone, backend: ScoresSamples, loaded: Any) -> list[list[SampleScore]]:
     """The scores of each batch, up to the first for which memory does not suffice."""
-    backend, done = backbone.backend, list[list[SampleScore]]()
-    assert isinstance(backend, ScoresSamples)
+    done = list[list[SampleScore]]()
     with ends_when_full(), backbone.autocast():
         for batch in loaded:
             done.append(backend.score_batch(backbone.model, batch, backbone.processor, backbone.device))

@@ -1,4 +1,4 @@
-"""How many samples go into memory at a time: what their tokens take, and fewer once it has run out."""
+"""The number of samples in memory at a time: as their tokens allow, and fewer once memory has run out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import torch
 
 from fedumm.backends.protocol import HasKeyValueCache
 from fedumm.errors import FedummError
+from fedumm.tasks import TASKS
 from fedumm.training.backbone import Backbone
 
 CACHE_BYTES = 4_000_000_000
 """Most bytes of keys and values in a batch that is scored or drawn."""
 
-DRAWING = "drawing"
-_WORK = {"vqa": "answering questions", "t2i": "scoring image tokens", DRAWING: "drawing images"}
 _TEXTS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """What the allocators of GPU and CPU say, and cuBLAS when nothing is left for its workspace."""
 
@@ -52,11 +51,11 @@ def ends_when_full() -> Iterator[None]:
             raise
 
 
-def halve(backbone: Backbone, work: str, size: int, option: str) -> None:
+def halve(backbone: Backbone, task: str, size: int, option: str) -> None:
     """After ``size`` samples at a time were too many: from now on half as many, and the user is told.
 
     Args:
-        work: a task, or :data:`DRAWING`: each has a limit of its own.
+        task: its name; each task has a limit of its own.
         option: sets the size from the start.
 
     Raises:
@@ -65,13 +64,13 @@ def halve(backbone: Backbone, work: str, size: int, option: str) -> None:
     # The failed batch may hang on in cycles, and its blocks would stay with PyTorch.
     gc.collect()
     torch.cuda.empty_cache()
-    what = _WORK.get(work, work)
+    what = TASKS[task].activity if task in TASKS else task
     if size <= 1:
         raise FedummError(
             f"Out of memory on {backbone.device}: {what} does not fit, not even one at a time. Free memory there "
             "(other programs, or fewer --hosts that share it), or use a smaller model or --gpu cpu."
         )
-    backbone.limits[work] = half = (size + 1) // 2
+    backbone.limits[task] = half = (size + 1) // 2
     backbone.say(
         f"Out of memory on {backbone.device}, {what} {size} at a time: going on with {half} at a time. "
         f"{option} {half} avoids the failed attempt."

@@ -13,10 +13,11 @@ from fedumm.errors import FedummError
 from fedumm.metrics.evaluation import Evaluation
 from fedumm.metrics.geneval import CATEGORIES
 from fedumm.seeds import derive
+from fedumm.tasks import GENEVAL, T2I
 from fedumm.texts import one_line
 from fedumm.training.backbone import Backbone
 from fedumm.training.evaluation import OPTION
-from fedumm.training.fitting import DRAWING, ends_when_full, fitting, halve, token_budget
+from fedumm.training.fitting import ends_when_full, fitting, halve, token_budget
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,7 +56,7 @@ def drawn(
         budget = token_budget(backbone)
     start, size = 0, size or MOST_IMAGES
     while start < len(captions):
-        most = min(size, backbone.limits.get(DRAWING, size))
+        most = min(size, backbone.limits.get(GENEVAL.name, size))
         stop = start + fitting(tokens[start : start + most], most, budget)
         images: list[Image.Image] | None = None
         with ends_when_full(), backbone.autocast():
@@ -64,7 +65,7 @@ def drawn(
                 guidance=guidance, temperature=temperature,
             )  # fmt: skip
         if images is None:
-            halve(backbone, DRAWING, stop - start, option)
+            halve(backbone, GENEVAL.name, stop - start, option)
             continue
         yield from images
         start = stop
@@ -104,11 +105,11 @@ def drawing_test(backbone: Backbone, rows: Any, config: RunConfig, first: int = 
     they are drawn several times. None if there is nothing to draw: the options, the backend or the data
     leave it out.
     """
-    wanted = config.geneval_prompts and "t2i" in config.tasks
-    if not wanted or not isinstance(backbone.backend, DrawsImages) or "geneval" not in rows.column_names:
+    wanted = config.geneval_prompts and T2I.name in config.tasks
+    if not wanted or not isinstance(backbone.backend, DrawsImages) or GENEVAL.column not in rows.column_names:
         return None
     by_tag: dict[str, dict[str, dict[str, Any]]] = {}
-    for text in rows["geneval"][:]:
+    for text in rows[GENEVAL.column][:]:
         if text:
             prompt = json.loads(text)
             by_tag.setdefault(prompt["tag"], {}).setdefault(prompt["prompt"], prompt)

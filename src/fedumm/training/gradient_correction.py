@@ -1,4 +1,4 @@
-"""Holding clients together: changes of the gradient between the backward pass and the optimiser's step."""
+"""FedProx and SCAFFOLD: gradients are corrected between the backward pass and the optimiser's step."""
 
 from __future__ import annotations
 

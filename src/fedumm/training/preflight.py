@@ -1,4 +1,4 @@
-"""Can a run get what it takes from the Hugging Face Hub? Asked before processes are started for it."""
+"""Checks, before any process is started, that a run can get its model and data from the Hugging Face Hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What local training gives back."""
+"""The result of local training."""
 
 from __future__ import annotations
 

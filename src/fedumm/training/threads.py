@@ -1,4 +1,4 @@
-"""How many cores a model is worth.
+"""The number of threads for a model.
 
 PyTorch splits a single operation among threads. In a small model the operations are short: a
 second thread gains little, and loses much as soon as another program has its core

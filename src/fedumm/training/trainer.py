@@ -82,40 +82,68 @@ def train_epochs(
         after_epoch: called with the epoch (1, 2, ...) and its mean loss.
         hooks: called before each optimiser step, in this order.
     """
-    start, model, count = time.monotonic(), backbone.model, len(dataset)
+    start, count, steps = time.monotonic(), len(dataset), 0
     optimizer = optimizer_for(backbone, config)
     # Training that failed halfway, for another client, may have left gradients behind.
     optimizer.zero_grad(set_to_none=True)
+    losses = _MeanLosses(tasks_of(dataset, config))
     merge = merges_batches(backbone, config)
-    total = dict.fromkeys(sorted({*tasks_of(dataset, config)}), 0.0)
-    drawn, steps = dict.fromkeys(total, 0), 0
     for epoch in range(epochs):
         torch.manual_seed(derive(seed, "dropout", epoch))
-        model.train()
-        epoch_loss = 0.0
         plan = epoch_steps(dataset, config, merge, derive(seed, "order", epoch))
         loaded = iter(loader(backbone, dataset, chain.from_iterable(plan), config))
-        done = 0
+        backbone.model.train()
+        losses.begin_epoch()
         for batches in plan:
-            for batch, loss in zip(batches, _step(backbone, optimizer, loaded, batches, hooks), strict=True):
-                drawn[batch.task] += len(batch.rows)
-                total[batch.task] += loss * len(batch.rows)
-                epoch_loss += loss * len(batch.rows)
-                done += len(batch.rows)
+            losses.add(batches, _step(backbone, optimizer, loaded, batches, hooks))
             steps += 1
             if progress:
-                progress(epoch * count + done, epochs * count, sum(total.values()) / sum(drawn.values()))
-        model.eval()
+                progress(epoch * count + losses.epoch_samples, epochs * count, losses.mean)
+        backbone.model.eval()
         if after_epoch:
-            after_epoch(epoch + 1, epoch_loss / count)
+            after_epoch(epoch + 1, losses.epoch_mean)
     return TrainResult(
-        loss=sum(total.values()) / sum(drawn.values()),
-        losses={task: total[task] / drawn[task] for task in total if drawn[task]},
+        loss=losses.mean,
+        losses=losses.by_task,
         samples=count,
         steps=steps,
         seconds=time.monotonic() - start,
         adapter=backbone.trained(optimizer),
     )
+
+
+class _MeanLosses:
+    """Mean training losses by sample: of each task, of all tasks, and of the current epoch."""
+
+    def __init__(self, tasks: Iterable[str]) -> None:
+        self._totals = dict.fromkeys(sorted({*tasks}), 0.0)
+        self._samples = dict.fromkeys(self._totals, 0)
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        self._epoch_total, self.epoch_samples = 0.0, 0
+
+    def add(self, batches: Sequence[Batch], losses: Sequence[float]) -> None:
+        """Count the mean loss of each batch."""
+        for batch, loss in zip(batches, losses, strict=True):
+            size = len(batch.rows)
+            self._samples[batch.task] += size
+            self._totals[batch.task] += loss * size
+            self._epoch_total += loss * size
+            self.epoch_samples += size
+
+    @property
+    def mean(self) -> float:
+        return sum(self._totals.values()) / sum(self._samples.values())
+
+    @property
+    def epoch_mean(self) -> float:
+        return self._epoch_total / self.epoch_samples
+
+    @property
+    def by_task(self) -> dict[str, float]:
+        """Of the tasks that had samples."""
+        return {task: total / self._samples[task] for task, total in self._totals.items() if self._samples[task]}
 
 
 def _step(

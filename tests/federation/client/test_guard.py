@@ -325,7 +325,7 @@ def test_nothing_of_the_data_but_the_noisy_update_goes_out(tmp_path: Path) -> No
     host = host_of(tmp_path, **LOCAL)
     (update,) = answered(host, task_of(host, set_up(host)))
     told = to_wire(RoundReply([update]))["updates"][0]
-    rows = len(host._shares["site-1"].train)
+    rows = len(host.data.partition.shares["site-1"].train)
     assert told.pop("train_loss") != told.pop("adapter"), "NaN, and the update"
     steps = -(-rows // (host.config.batch_size * host.config.grad_accum))
     assert told == {
@@ -346,7 +346,7 @@ def test_a_client_that_fails_looks_like_any_other(
     host = host_of(tmp_path, simulated=False, **{**LOCAL, "dp_noise_multiplier": 1.0})
     ready = set_up(host)
     (healthy,) = answered(host, task_of(host, ready))
-    monkeypatch.setattr("fedumm.federation.client.host.train_epochs", fails)
+    monkeypatch.setattr("fedumm.federation.client.client.train_epochs", fails)
     with caplog.at_level(logging.WARNING):
         reply = say(host, task_of(host, ready, 2))
     assert "patient Doe" in caplog.text

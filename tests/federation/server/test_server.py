@@ -28,8 +28,8 @@ from fedumm.federation.protocol.messages import (
 )
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
+from fedumm.formatting import epsilon_text
 from fedumm.metrics.evaluation import Evaluation, Scores
-from fedumm.report.formatting import epsilon_text
 from fedumm.report.run_folder import RunFolder, read_records
 from support.toy import toy_config
 

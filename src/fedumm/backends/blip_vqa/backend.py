@@ -14,6 +14,7 @@ from fedumm.backends.protocol import FrozenStage, SampleScore
 from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
 from fedumm.metrics.registry import AnswerMetric
+from fedumm.tasks import VQA
 
 _TENSORS = ("input_ids", "attention_mask", "decoder_input_ids", "labels")
 _MAX_ANSWER = 16
@@ -121,4 +122,4 @@ class BlipVqaBackend:
 
     def keep_columns(self) -> list[str]:
         """Columns that the data set reads."""
-        return ["image", "question", "multiple_choice_answer", "answers"]
+        return ["image", *VQA.columns]

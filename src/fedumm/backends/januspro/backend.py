@@ -22,6 +22,7 @@ from fedumm.backends.protocol import FrozenStage, SampleScore
 from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
 from fedumm.metrics.registry import AnswerMetric
+from fedumm.tasks import T2I, TASKS, VQA
 
 DROP_CAPTION = 0.1
 """Share of captions left out in training, so that guidance has something to push away from."""
@@ -43,7 +44,7 @@ class JanusProBackend:
         metric: score of an answer.
     """
 
-    tasks: tuple[str, ...] = ("vqa",)
+    tasks: tuple[str, ...] = (VQA.name,)
     lora_targets: str = "attention"
     precision: str = "auto"
     metric: AnswerMetric = vqa_score
@@ -70,7 +71,7 @@ class JanusProBackend:
         """A PEFT model around ``JanusForConditionalGeneration``, and its ``JanusProcessor``."""
         base, processor = load_pretrained(model_name_or_path, device, self.precision)
         processor.context = base.config.text_config.max_position_embeddings
-        targets = janus.lora_targets(self.lora_targets == "all", "t2i" in self.tasks)
+        targets = janus.lora_targets(self.lora_targets == "all", T2I.name in self.tasks)
         return with_lora(base, lora_r, lora_alpha, lora_dropout, targets).to(device), processor
 
     def build_dataset(self, hf_ds: Any, processor: Any, max_q_len: int, max_a_len: int) -> JanusDataset:
@@ -83,19 +84,21 @@ class JanusProBackend:
 
     def _image(self, model: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
         """What the frozen stage of the batch's task makes of the images, made now if it is not there."""
-        encode = janus.encode_for_understanding if batch["task"] == "vqa" else janus.encode_for_generation
+        encode = janus.encode_for_understanding if batch["task"] == VQA.name else janus.encode_for_generation
         if "features" in batch:
             made: torch.Tensor = batch["features"].to(device, non_blocking=True)
         else:
             made = encode(model, batch["pixel_values"].to(device, non_blocking=True))
         return (
-            made.to(janus.base_of(model).get_input_embeddings().weight.dtype) if batch["task"] == "vqa" else made.long()
+            made.to(janus.base_of(model).get_input_embeddings().weight.dtype)
+            if batch["task"] == VQA.name
+            else made.long()
         )
 
     def train_step(self, model: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
         """Mean over samples of the mean negative log-likelihood (nats) of an answer's or an image's tokens."""
         image = self._image(model, batch, device)
-        if batch["task"] == "vqa":
+        if batch["task"] == VQA.name:
             return janus.answer_loss(model, batch["input_ids"].to(device), batch["labels"].to(device), image)
         dropped = torch.rand(len(image)) < DROP_CAPTION
         ids = torch.where(dropped[:, None], batch["without_ids"], batch["prompt_ids"])
@@ -108,7 +111,7 @@ class JanusProBackend:
         """Of a greedy answer its VQA score; of a caption its image's nats a token, and the part saved of guessing's."""
         ids, mask = batch["prompt_ids"].to(device), batch["prompt_mask"].to(device)
         image = self._image(model, batch, device)
-        if batch["task"] == "vqa":
+        if batch["task"] == VQA.name:
             prompts = Prompts(processor)
             said = generate_answers(model, ids, mask, image, prompts.eos_id, batch["max_a_len"])
             values = map(self.metric, map(prompts.text, said), batch["references"])
@@ -147,7 +150,7 @@ class JanusProBackend:
             json.dumps(settings, sort_keys=True, default=str),
             torch.int32,
         )
-        return [stage for task, stage in (("vqa", seeing), ("t2i", drawing)) if task in self.tasks]
+        return [stage for task, stage in ((VQA.name, seeing), (T2I.name, drawing)) if task in self.tasks]
 
     @torch.inference_mode()
     def answer(self, model: torch.nn.Module, processor: Any, image: Any, question: str, device: torch.device) -> str:
@@ -164,7 +167,7 @@ class JanusProBackend:
                 f"{processor.context:,} at most."
             )
         pixels = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt").pixel_values
-        features = self._image(model, {"task": "vqa", "pixel_values": pixels}, device)
+        features = self._image(model, {"task": VQA.name, "pixel_values": pixels}, device)
         ids, mask = pad_left([prompt])
         said = generate_answers(model, ids.to(device), mask.to(device), features, prompts.eos_id, _MAX_ANSWER)
         return prompts.text(said[0])
@@ -217,7 +220,7 @@ class JanusProBackend:
 
     def hf_dataset_name(self) -> str:
         """VQA v2 (Goyal et al., 2017), which has no captions."""
-        if "t2i" in self.tasks:
+        if T2I.name in self.tasks:
             raise FedummError(
                 "Say which captioned images to learn from: --dataset shapes, easy_vqa, a folder or a Hub id."
             )
@@ -233,8 +236,7 @@ class JanusProBackend:
 
     def keep_columns(self) -> list[str]:
         """Columns that the data set reads."""
-        own = {"vqa": ["question", "multiple_choice_answer", "answers"], "t2i": ["caption"]}
-        return ["image", *(column for task in self.tasks for column in own[task])]
+        return ["image", *(column for task in self.tasks for column in TASKS[task].columns)]
 
 
 def _guidance(model: torch.nn.Module, given: float | None) -> float:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from fedumm.backends.januspro.prompts import Prompts, widen
 from fedumm.data import read_image
 from fedumm.errors import FedummError
+from fedumm.tasks import T2I, VQA
 
 if TYPE_CHECKING:
     from fedumm.backends.feature_table import FeatureTable
@@ -30,7 +31,7 @@ class Questions:
         max_q_len, max_a_len: most tokens of a question's own text, and of an answer with its end token.
     """
 
-    task = "vqa"
+    task = VQA.name
 
     def __init__(self, rows: Any, prompts: Prompts, images: Any, max_q_len: int, max_a_len: int) -> None:
         self.rows, self._images = rows, images
@@ -72,7 +73,7 @@ class Captions:
         max_len: most tokens of a caption's own text.
     """
 
-    task = "t2i"
+    task = T2I.name
 
     def __init__(self, rows: Any, prompts: Prompts, images: Any, max_len: int) -> None:
         self.rows, self._images = rows, images
@@ -142,7 +143,7 @@ class JanusDataset(Dataset[Item]):
             rows = hf_ds if len(chosen) == len(hf_ds) else hf_ds.select(chosen)
             self.parts.append(
                 Questions(rows, prompts, images, max_q_len, max_a_len)
-                if task == "vqa"
+                if task == VQA.name
                 else Captions(rows, prompts, images, max_q_len)
             )
         longest = max(length for part in self.parts for length in part.lengths)
@@ -172,7 +173,7 @@ class JanusDataset(Dataset[Item]):
 
     def part(self, stage: str) -> Questions | Captions | None:
         """The samples that take the output of ``stage``."""
-        task = {FEATURES: "vqa", CODES: "t2i"}[stage]
+        task = {FEATURES: VQA.name, CODES: T2I.name}[stage]
         return next((part for part in self.parts if part.task == task), None)
 
     def subset(self, rows: Sequence[int]) -> JanusDataset:
@@ -211,7 +212,7 @@ def collate(batch: list[Item]) -> dict[str, Any]:
         "prompt_mask": prompt_mask,
         image: torch.stack([item[image] for item in batch]),
     }
-    if joined["task"] == "t2i":
+    if joined["task"] == T2I.name:
         return joined | {"without_ids": pad_left([item["without_ids"] for item in batch])[0]}
     return joined | {
         "input_ids": _pad_right([item["input_ids"] for item in batch], 0),

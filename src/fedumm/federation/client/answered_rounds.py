@@ -1,4 +1,4 @@
-"""Which rounds a host has answered, on disk: noise that is added twice to the same data tells of them."""
+"""A record on disk of the rounds that a host has answered: noise added twice to the same data reveals them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedumm.files import write_durably
 class AnsweredRounds:
     """The last round that was answered, in a file that outlives the process.
 
-    The first round on record is the first of the run: a record that begins later was lost in between.
+    The first round on record must be round 1: a record that begins later was lost in between.
     """
 
     def __init__(self, path: Path) -> None:

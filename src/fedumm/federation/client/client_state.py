@@ -15,11 +15,11 @@ OWN, CONTROL, RESIDUAL = "own/", "control/", "residual/"
 """Prefixes of the tensors' names: a client's own LoRA factors, SCAFFOLD's c_k, and lost roundings."""
 
 _FILES = "[0-9]" * 6 + ".safetensors"
-"""Nothing else is removed."""
+"""The only files that are deleted."""
 
 
 class ClientState:
-    """A file for each client and round: what an update that did not count left behind is not gone on from.
+    """A file for each client and round: a client resumes from the last round whose update was accepted.
 
     Args:
         folder: made when there is something to keep. Clients' names become folders in it: they are checked before
@@ -35,8 +35,10 @@ class ClientState:
         return decode(path.read_bytes()) if path.exists() else {}
 
     def save(self, client: str, round_number: int, state: Mapping[str, torch.Tensor], last_accepted_round: int) -> None:
-        """Keep ``state``, whole or not at all, and beside it only that of ``last_accepted_round``: the client goes on
-        from there if the update of this round is not accepted."""
+        """Keep ``state``, whole or not at all, and that of ``last_accepted_round``, and delete all others.
+
+        If the update of this round is not accepted, the client resumes from ``last_accepted_round``.
+        """
         path = self._file(client, round_number)
         if state:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +58,7 @@ def next_client_state(
     control: Mapping[str, torch.Tensor],
     residual: Mapping[str, torch.Tensor],
 ) -> AdapterState:
-    """What a client keeps after a round: factors and control variates that it trained are new, and what rounding has
-    lost until now is ``residual`` alone."""
+    """What a client keeps after a round: newly trained factors and control variates replace those of ``before``, and
+    ``residual`` replaces everything that rounding has lost until now."""
     stays = {name: t for name, t in before.items() if not name.startswith(RESIDUAL)}
     return stays | under(OWN, own) | under(CONTROL, control) | under(RESIDUAL, residual)

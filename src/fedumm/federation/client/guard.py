@@ -1,7 +1,7 @@
-"""What a host accepts from a server: only what the run's options call for, and each round once.
+"""A host accepts from a server only what the run's options call for, and each round once.
 
-A server that breaks the rules could otherwise make one client's update of another's rows, ask until noise averages
-out, or put numbers into the backbone that no method makes.
+Otherwise a server that breaks the rules could have one client's rows trained on under another's name, ask again and
+again until the noise averages out, or put numbers into the backbone that no method produces.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from fedumm.federation.protocol.names import check_name, check_names
 
 
 class Guard:
-    """Of one host, for a whole run. Every method raises :class:`PublicError` if what came is refused.
+    """Checks the messages to one host during a whole run. Every check raises :class:`PublicError` if it refuses one.
 
     Args:
         name: the host's.
         simulated: all hosts are this user's own. Otherwise the host is a site and serves itself alone.
-        record: where the rounds that were answered are kept, of one run, a job of FLARE's; see :class:`AnsweredRounds`.
-        answered: the last round that a host before this one, which has died, has answered.
+        record: file of the rounds that were answered in this run (with FLARE: job); see :class:`AnsweredRounds`.
+        answered: the last round that an earlier process of this host, which has died, has answered.
     """
 
     def __init__(self, name: str, config: FederateConfig, simulated: bool, record: Path, answered: int) -> None:
@@ -38,54 +38,55 @@ class Guard:
         self._private = config.dp == "local"
         self._answered = AnsweredRounds(record) if self._private else None
         self._last = answered
-        self._survey: DataStatsRequest | None = None
-        self._setup: InitRequest | None = None
+        self._data_request: DataStatsRequest | None = None
+        self._init_request: InitRequest | None = None
 
-    def survey(self, survey: DataStatsRequest) -> None:
-        """The roster is that of the run, and stays."""
-        check_names(survey.roster)
+    def check_data_stats_request(self, request: DataStatsRequest) -> None:
+        """The roster must be possible in this run, and must never change."""
+        check_names(request.roster)
         fewest, most = self._config.min_clients, self._config.num_clients
-        if not fewest <= len(survey.roster) <= most:
+        if not fewest <= len(request.roster) <= most:
             # Fewer would share out the data among them: what few rows remain for one is then known from its update.
-            raise PublicError(f"a roster of {len(survey.roster)} clients, where the run has {fewest} to {most}")
-        if not self._simulated and self.name not in survey.roster:
+            raise PublicError(f"a roster of {len(request.roster)} clients, where the run has {fewest} to {most}")
+        if not self._simulated and self.name not in request.roster:
             raise PublicError(f"{self.name} is not on the roster")
-        if self._survey not in (None, survey):
+        if self._data_request not in (None, request):
             raise PublicError("another roster than before")
-        self._survey = survey
+        self._data_request = request
 
-    def setup(self, setup: InitRequest) -> None:
-        """Nobody has two places, or another one later."""
-        if self._survey is None:
+    def check_init_request(self, request: InitRequest) -> None:
+        """Every client must have one place, and keep it."""
+        if self._data_request is None:
             raise PublicError("a set-up was asked for before the survey")
-        served = check_names(client for own in setup.assignments.values() for client in own)
-        if (unknown := _not_among(served, self._survey.roster)) is not None:
+        served = check_names(client for own in request.assignments.values() for client in own)
+        if (unknown := _not_among(served, self._data_request.roster)) is not None:
             raise PublicError(f"{unknown} is not on the roster")
-        if self.name not in setup.assignments or setup.initial_from not in setup.assignments:
+        if self.name not in request.assignments or request.initial_from not in request.assignments:
             raise PublicError(f"{self.name} has no part in the run")
-        if not self._simulated and setup.assignments[self.name] != [self.name]:
+        if not self._simulated and request.assignments[self.name] != [self.name]:
             raise PublicError("a site serves itself, and nobody else")
         # Where every host has data of its own, it scores all of its own test set.
-        parts = 1 if self._config.own_data else len(setup.assignments)
-        first, step = setup.tests.get(self.name, [0, 0])
+        parts = 1 if self._config.own_data else len(request.assignments)
+        first, step = request.tests.get(self.name, [0, 0])
         if not 0 <= first < step == parts:
             raise PublicError("the test set is not shared out to the hosts")
-        if setup.changes and not self._method.updates_base_model:
+        if request.changes and not self._method.updates_base_model:
             raise PublicError(f"--aggregator {self._config.aggregator} never changes the backbone")
-        if len(setup.changes) > self._config.num_rounds:
-            raise PublicError(f"{len(setup.changes)} changes of the backbone in {self._config.num_rounds} rounds")
-        if self._setup is not None and (setup.assignments, setup.tests) != (self._setup.assignments, self._setup.tests):
+        if len(request.changes) > self._config.num_rounds:
+            raise PublicError(f"{len(request.changes)} changes of the backbone in {self._config.num_rounds} rounds")
+        previous = self._init_request
+        if previous is not None and (request.assignments, request.tests) != (previous.assignments, previous.tests):
             raise PublicError("another set-up than before")
-        self._setup = setup
+        self._init_request = request
         if self._answered:
             self._answered.begin()
 
-    def task(self, task: RoundTask) -> None:
-        """A round of the run, none before the last one, for clients of this host.
+    def check_round_task(self, task: RoundTask) -> None:
+        """The round must be one of the run, not an earlier one than the last, and for clients of this host.
 
         With ``--dp local`` a round is answered once, whatever becomes of the answer: it is on record from here on.
         """
-        if self._setup is None:
+        if self._init_request is None:
             raise PublicError("a round was asked for before the set-up")
         rounds = self._config.num_rounds
         if not 1 <= task.round <= rounds + 1 or task.train != (task.round <= rounds):
@@ -94,7 +95,7 @@ class Guard:
             raise PublicError(f"round {task.round} is not the next: its noise would be spent twice")
         if task.round < self._last:
             raise PublicError(f"round {task.round} is not the next: round {self._last} was answered")
-        if (unknown := _not_among(task.clients(self.name), self._setup.assignments[self.name])) is not None:
+        if (unknown := _not_among(task.clients(self.name), self._init_request.assignments[self.name])) is not None:
             raise PublicError(f"{ascii(unknown)[:80]} is no client of {self.name}")
         if any(not 0 <= last < task.round for last in task.last_accepted_round.values()):
             raise PublicError("a client goes on from a round that was not")
@@ -110,13 +111,13 @@ class Guard:
             self._answered.add(task.round)
         self._last = task.round
 
-    def adapter(self, state: Mapping[str, torch.Tensor], spec: Spec) -> None:
-        """What the server says the global adapter, or SCAFFOLD's c, is."""
+    def check_adapter(self, state: Mapping[str, torch.Tensor], spec: Spec) -> None:
+        """The global adapter, or SCAFFOLD's c, must have the adapter's shapes and values that training can produce."""
         if problem := check_state(state, spec, largest=LARGEST):
             raise PublicError(f"the server's adapter is none: {problem}")
 
-    def change(self, change: BackboneDelta) -> None:
-        """What the backbone is to grow by."""
+    def check_change(self, change: BackboneDelta) -> None:
+        """A change of the backbone must be made of products of two matrices, with values that a method can produce."""
         tensors: AdapterState = {}
         for number, (module, (left, right)) in enumerate(change.items(), start=1):
             shown = ascii(module)[:80]

@@ -1,4 +1,4 @@
-"""What of an error leaves a real site: its kind and a sentence of ours.
+"""Of an error, only its kind and a fixed sentence leave a real site.
 
 The text of an exception may quote anything: the first line of a table, the keys of a file, a folder's name. It stays
 in the site's log.

@@ -13,6 +13,7 @@ from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
+from fedumm.report.run import Run, load_run
 from fedumm.report.run_folder import CLIENTS, RunFolder
 from fedumm.run_events import RunListener
 from fedumm.temporary import leave_room_for_sockets
@@ -22,7 +23,7 @@ HostProgress = Callable[[str, int, int, str], None]
 
 def run_in_process(
     config: FederateConfig, folder: RunFolder, progress: HostProgress, listeners: Sequence[RunListener] = ()
-) -> None:
+) -> Run:
     """Federate with every host in this process, one after the other.
 
     Args:
@@ -31,8 +32,12 @@ def run_in_process(
         progress: called with a host, what it does, how much of that is done, and how much there is to do.
         listeners: are told what happens, after ``folder``.
 
-    With the same seed, options and number of hosts the adapters are bit-identical to those of
-    NVIDIA FLARE's simulator on the CPU.
+    Returns:
+        The finished run. With the same seed, options and number of hosts its adapters are bit-identical to those of
+        NVIDIA FLARE's simulator on the CPU.
+
+    Raises:
+        FedummError: bad data or model, or too few usable updates.
     """
     if config.num_workers:
         leave_room_for_sockets()
@@ -53,6 +58,7 @@ def run_in_process(
         drive(server, send)
     finally:
         folder.finish()
+    return load_run(folder.path)
 
 
 def _forward(progress: HostProgress, host: str, text: str, done: int, total: int) -> None:

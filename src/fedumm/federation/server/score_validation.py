@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fedumm.errors import FedummError
-from fedumm.metrics.evaluation import GENEVAL, Evaluation, Scores
+from fedumm.metrics.evaluation import Evaluation, Scores
 from fedumm.metrics.geneval import CATEGORIES
+from fedumm.tasks import GENEVAL, TASKS
 
 MOST_SAMPLES = 10**9
 """No client has more."""
@@ -22,9 +23,6 @@ MOST_NATS = 1e4
 _HIGHEST = 1e6
 """No score or loss of a user's own backend is larger, whatever its unit."""
 
-_LOWEST_SPARED = -1.0
-"""A share of surprise spared is below 0 where a model is worse than a uniform guess; twice its surprise is enough."""
-
 
 @dataclass(frozen=True)
 class Range:
@@ -34,8 +32,8 @@ class Range:
 
     def score(self, task: str) -> tuple[float, float]:
         """The lowest and the highest."""
-        if task == GENEVAL or self.unit:
-            return (_LOWEST_SPARED if task == "t2i" else 0.0), 1.0
+        if task == GENEVAL.name or self.unit:
+            return (TASKS[task].lowest if task in TASKS else 0.0), 1.0
         return -_HIGHEST, _HIGHEST
 
     @property
@@ -59,7 +57,7 @@ def _problem(task: str, own: Evaluation, expected: Range) -> str | None:
     counts = [count for _, count in own.parts.values()]
     if not 1 <= own.count <= MOST_SAMPLES or min(counts, default=1) < 1 or sum(counts) > own.count:
         return f"its scores are no scores: the parts of {task} have more samples than there are"
-    if task == GENEVAL:
+    if task == GENEVAL.name:
         return _images_problem(own)
     mean = math.fsum(score * count for score, count in own.parts.values()) / own.count
     if sum(counts) == own.count and not math.isclose(mean, own.score, rel_tol=1e-6, abs_tol=1e-6):
@@ -91,10 +89,10 @@ def common_test_problem(test: Scores, tasks: Iterable[str], rows: int, images: i
         rows: as many as the host announced to have.
         images: as many as it was to draw.
     """
-    if strange := sorted(test.keys() - {*tasks, GENEVAL}):
+    if strange := sorted(test.keys() - {*tasks, GENEVAL.name}):
         return f"it has scores of {strange[0]}, which the run is not about"
     counts = {task: own.count for task, own in test.items()}
-    drawn = counts.pop(GENEVAL, images)
+    drawn = counts.pop(GENEVAL.name, images)
     if counts and sum(counts.values()) != rows:
         return f"its test scores are of {sum(counts.values())} rows, it announced {rows}"
     if drawn != images:

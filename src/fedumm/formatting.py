@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping
 from decimal import ROUND_CEILING, Context
 from typing import Any
 
-NAMES = {"vqa": "accuracy", "t2i": "image tokens", "geneval": "GenEval"}
-"""What is measured of each task. Image tokens have a cross-entropy, in nats a token: lower is better."""
+from fedumm.tasks import in_order, selects
 
 CATEGORIES = {
     "single_object": "one object",
@@ -45,7 +44,7 @@ def score_text(entry: Mapping[str, Any] | None) -> str:
 def scores_text(record: Mapping[str, Any], name: str) -> str:
     """All tasks of ``name`` (``heldout``, ``test``, ...) but the images drawn, one after the other."""
     tasks: Mapping[str, Any] = record.get(f"{name}_tasks") or {}
-    return "  ".join(score_text(tasks[task]) for task in ("vqa", "t2i") if task in tasks) or "-"
+    return "  ".join(score_text(tasks[task]) for task in in_order(tasks) if selects(task)) or "-"
 
 
 def scorers_text(counts: Collection[int], roster: int) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.config import CentralConfig, FederateConfig, RunConfig
-from fedumm.report.formatting import NAMES, epsilon_text, score_text, scorers_text
+from fedumm.formatting import epsilon_text, score_text, scorers_text
 from fedumm.shell import quoted
+from fedumm.tasks import TASKS, VQA
 from fedumm.texts import one_line as shown
 
 Rows = list[tuple[str, str]]
@@ -116,10 +117,9 @@ def central_card(config: CentralConfig, scores: Mapping[str, Any]) -> str:
 
 def _score_rows(scores: Mapping[str, Any], name: str, where: str) -> Rows:
     """A row for each task."""
-    tasks = scores.get(f"{name}_tasks") or {"vqa": None}
-    return [
-        (f"{NAMES[task][0].upper()}{NAMES[task][1:]} on {where}", score_text(entry)) for task, entry in tasks.items()
-    ]
+    tasks = scores.get(f"{name}_tasks") or {VQA.name: None}
+    names = {task: TASKS[task].score for task in tasks}
+    return [(f"{names[task][0].upper()}{names[task][1:]} on {where}", score_text(tasks[task])) for task in tasks]
 
 
 def _code(text: str) -> str:
@@ -154,11 +154,7 @@ def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str])
     # Only a Hub id makes a link; a shipped checkpoint or a folder does not.
     base_line = f"base_model: {base}\n" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", base) else ""
     own = "".join(f" --plugin {shown(quoted(Path(file).name))}" for file in config.plugins)
-    commands = {
-        "vqa": f'fedumm ask IMAGE "what color is the shape?" --adapter .{own}',
-        "t2i": f'fedumm draw "a red circle" --adapter .{own}',
-    }
-    usage = "\n".join(commands[task] for task in config.tasks)
+    usage = "\n".join(f"fedumm {TASKS[task].example} --adapter .{own}" for task in config.tasks)
     tag_lines = "\n".join(f"- {tag}" for tag in ["lora", "fedumm", *tags])
     return f"""---
 library_name: peft

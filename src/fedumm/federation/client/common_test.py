@@ -1,0 +1,32 @@
+"""A host's part of the common test set, and of the images that are drawn and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fedumm.backends.protocol import Progress
+from fedumm.config import RunConfig
+from fedumm.metrics.evaluation import Scores
+from fedumm.tasks import GENEVAL
+from fedumm.training.backbone import Backbone
+from fedumm.training.evaluation import evaluate
+from fedumm.training.generation_eval import DrawingTest
+
+
+@dataclass(frozen=True)
+class CommonTest:
+    """``data_set`` is None where the host's part is empty, ``drawing`` where no images are drawn."""
+
+    data_set: Any
+    drawing: DrawingTest | None
+
+    def score(self, backbone: Backbone, config: RunConfig, draw: bool, progress: Progress) -> Scores:
+        """Scores of the adapter that is on the backbone; with ``draw`` also of images drawn."""
+        scores: Scores = {}
+        if self.data_set is not None:
+            progress("scoring the common test set", 0, 1)
+            scores = evaluate(backbone, self.data_set, config)
+        if draw and self.drawing is not None:
+            scores[GENEVAL.name] = self.drawing.score(backbone, progress)
+        return scores
