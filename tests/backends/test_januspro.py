@@ -359,6 +359,7 @@ def learn(model: Any, loss: Any, steps: int) -> None:
         optimizer.zero_grad()
 
 
+@pytest.mark.slow
 def test_an_answer_learnt_by_heart_is_given(folder: Path, rows: Any) -> None:
     backend, model, processor = build(folder, ["vqa"], "all")
     data = backend.build_dataset(rows.select(range(4)), processor, 64, 16)
@@ -371,6 +372,7 @@ def test_an_answer_learnt_by_heart_is_given(folder: Path, rows: Any) -> None:
     assert [score.score for score in scores] == [1.0] * 4
 
 
+@pytest.mark.slow
 def test_a_caption_learnt_by_heart_is_drawn(folder: Path, rows: Any) -> None:
     """Greedily, token for token: the begin-of-image token predicts code 0, and each code the next."""
     backend, model, processor = build(folder, ["t2i"], "all")

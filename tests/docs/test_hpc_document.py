@@ -1,4 +1,4 @@
-"""``docs/hpc.md`` is true: its variables are those of the script (its commands: test_commands.py)."""
+"""``docs/hpc.md`` is true: its variables are those of the script (its commands: test_pages.py)."""
 
 from __future__ import annotations
 

@@ -68,6 +68,7 @@ def test_geneval_counts_what_is_right(tmp_path: Path, capsys: pytest.CaptureFixt
         assert result["correct"] == (not blank)
 
 
+@pytest.mark.slow
 def test_geneval_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [*GENEVAL, "--temperature", "0.5", "--out", "out"]
     assert main(command) == 0

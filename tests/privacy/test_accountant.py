@@ -159,6 +159,7 @@ def test_hardly_any_noise_is_neither_slow_nor_out_of_memory(noise: float, q: flo
     assert 1000 < central(noise, q).epsilon(rounds) <= central(noise).epsilon(rounds)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(
     st.sampled_from([0.3, 1.0, 8.0, 50.0]),

@@ -205,6 +205,7 @@ RUN = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_a_run_that_gives_way_in_mid_round_ends_with_the_same_bits(jobs: Jobs, tmp_path: Path) -> None:
     """The real program, in FLARE's simulator: a job of a partition with priority cancels it, Slurm starts it again."""

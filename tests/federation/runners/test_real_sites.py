@@ -65,6 +65,7 @@ def host_of(site: str) -> psutil.Process | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_killed_host_costs_its_site_one_round_and_not_the_job(tmp_path: Path, deployment: Deployment) -> None:
     job(tmp_path, "--export_dir=jobs", "--name=long", "--num_rounds=4", "--local_epochs=8")
     ident = deployment.submit(tmp_path / "jobs" / "long")
@@ -84,6 +85,7 @@ def test_a_killed_host_costs_its_site_one_round_and_not_the_job(tmp_path: Path, 
     assert records[-1]["event"] == "summary"
 
 
+@pytest.mark.slow
 def test_a_job_that_names_another_callable_of_ours_runs_nothing(tmp_path: Path, deployment: Deployment) -> None:
     """A file that comes as data of the job, and a function of ours that would run it."""
     job(tmp_path, "--export_dir=jobs", "--name=attack")
