@@ -133,6 +133,7 @@ def test_the_images_loss_is_the_codes_surprise_one_by_one(built: Any, janus_data
         assert losses[row].item() == pytest.approx(token_by_token(model, prompt, codes[row].tolist()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_captions_are_left_out_as_often_as_said(
     built: Any, janus_data: JanusDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

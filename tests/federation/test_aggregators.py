@@ -48,6 +48,11 @@ CASES: dict[str, dict[str, Any]] = {
     "unequal ranks, svd": {"aggregator": "svd", **RANKS},
     "unequal ranks, flora": {"aggregator": "flora", **RANKS},
 }
+QUICK = (
+    "fedavg", "fedex_lora", "krum", "fedsa_lora in int8", "scaffold in int8", "unequal ranks, svd",
+    "unequal ranks, flora", "top_k in int8, nf4 down",
+)  # fmt: skip
+"""At least one case of each way in which an update is sent, kept and combined."""
 EXACT = ("ffa_lora", "rolora", "flora", "fedex_lora")
 Runs = Callable[[str], Driven]
 
@@ -85,7 +90,9 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_any_hosts_give_the_same_bits(runs: Runs, tmp_path: Path, case: str) -> None:
     one, two = runs(case), Driven(tmp_path / "two", TWO, toy_config(**lora_options(**CASES[case])))
     assert [told(task) for task, _ in one.rounds] == [told(task) for task, _ in two.rounds]

@@ -23,7 +23,6 @@ OPTIONS = [
 ]  # fmt: skip
 ROWS = {"site-1": 40, "site-2": 24}
 
-# Either waits for the other's deployment.
 pytestmark = pytest.mark.timeout(900)
 
 
