@@ -178,6 +178,7 @@ def test_a_job_at_its_time_limit_goes_on_in_another(jobs: Jobs) -> None:
     assert f"time limit: slurm-{number} is queued again" in jobs.log(number)
 
 
+@pytest.mark.slow
 def test_but_not_for_ever(jobs: Jobs) -> None:
     number = jobs.submit("blip_vqa", "--stay", FEDUMM_MAX_RESTARTS="0")
     jobs.starts(1)
