@@ -78,6 +78,7 @@ def login_node(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return node, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_documented_run_needs_no_connection_afterwards(login_node: tuple[Node, str]) -> None:
     node, _ = login_node

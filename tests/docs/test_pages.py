@@ -25,7 +25,7 @@ IN_PARTS = {"--resume", "..."}
 # Options of other commands and programs that a page names in its text.
 OTHERS = {
     "help", "config", "figure", "adapter", "prompts", "detector_weights", "color_weights", "out", "num", "batch_size",
-    "requeue", "export", "plugin", "durations",
+    "requeue", "export", "plugin", "durations", "nu",
 }  # fmt: skip
 OPTIONS = {field.name for config in (FederateConfig, CentralConfig) for field in fields(config)}
 
