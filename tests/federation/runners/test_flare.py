@@ -201,7 +201,6 @@ def test_ctrl_c_ends_everything_and_keeps_the_finished_rounds(slow_run: Any) -> 
     assert (folder / "rounds.png").stat().st_size > 0
 
 
-@pytest.mark.slow
 def test_a_killed_launcher_leaves_no_orphans(slow_run: Any) -> None:
     folder, child = slow_run
     assert processes_of(folder)
@@ -222,7 +221,6 @@ def test_a_killed_host_is_an_error_and_not_a_wait_for_ever(slow_run: Any) -> Non
     wait_for(lambda: not processes_of(folder), 10)
 
 
-@pytest.mark.slow
 def test_a_host_that_cannot_even_start_ends_the_others(tmp_path: Path) -> None:
     """Where it should tell what it does is a file: all of it ends at once, instead of waiting to be asked."""
     config = toy_config(hosts=2, in_process=False, simulator=True)
