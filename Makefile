@@ -1,5 +1,6 @@
 # make demo          a federated run from nothing, in a virtual environment of its own
-# make test          lint, types and all tests, with the versions of constraints.txt
+# make test          lint, types and the quick tests, with the versions of constraints.txt
+# make test-slow     the tests marked slow: whole runs, processes, clusters (each night, and before a release)
 # make test-lowest   the tests marked compat, with the lowest versions that pyproject.toml allows
 # make test-newest   all tests with whatever is newest today: by hand, and before a release
 # make test-pythons  the tests marked compat, with every Python from 3.10 on that is installed
@@ -12,7 +13,7 @@ NEWEST := .venv-newest/bin
 # Files of tests shared out to processes, one for each core up to four.
 SHARED := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-lowest test-newest test-pythons fuzz benchmarks clean
+.PHONY: demo test test-slow test-lowest test-newest test-pythons fuzz benchmarks clean
 
 demo: .venv/.run
 	$(BIN)/python job.py --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa \
@@ -22,7 +23,10 @@ test: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest $(SHARED)
+	$(BIN)/pytest $(SHARED) -m "not slow"
+
+test-slow: .venv/.dev
+	$(BIN)/pytest $(SHARED) -m slow
 
 test-lowest: .venv-lowest/.test
 	$(LOWEST)/pytest -m compat

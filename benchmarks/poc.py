@@ -4,32 +4,57 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+import psutil
+import yaml
 
 from fedumm.federation.runners.flare.recipe import NO_LOGS, SERVER_CLASSES, SITE_CLASSES
 
 _SECONDS = 180
+_BUILDERS = [
+    {"path": "nvflare.lighter.impl.workspace.WorkspaceBuilder", "args": {"template_file": ["master_template.yml"]}},
+    {"path": "nvflare.lighter.impl.static_file.StaticFileBuilder", "args": {"config_folder": "config"}},
+    {"path": "nvflare.lighter.impl.cert.CertBuilder"},
+    {"path": "nvflare.lighter.impl.signature.SignatureBuilder"},
+]
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def project(sites: list[str]) -> dict[str, Any]:
+    """What FLARE provisions: a server on a port of its own, sites, an administrator."""
+    port = free_port()
+    server = {"name": "server", "type": "server", "org": "org", "fed_learn_port": port, "admin_port": port}
+    admin = {"name": "admin@example.com", "type": "admin", "org": "org", "role": "project_admin"}
+    clients = [{"name": site, "type": "client", "org": "org"} for site in sites]
+    return {"api_version": 3, "name": "fedumm", "participants": [server, *clients, admin], "builders": _BUILDERS}
 
 
 class Deployment:
     """Provisioned in ``folder``, which is also its home, so that nothing of the user's is touched.
 
-    Used in a ``with`` block, in which it is up. ``local/resources.json`` of server and sites admits what the README
-    tells them to, and nothing else.
+    Used in a ``with`` block, in which it is up; nothing of it is left after that, however the block ends. Its port is
+    one that was free, so several may be up at a time. ``local/resources.json`` of server and sites admits what
+    docs/sites.md tells them to, and nothing else.
     """
 
-    def __init__(self, folder: Path, sites: int) -> None:
-        self.folder, self.workspace = folder, folder / "poc"
-        self._lock = FileLock(Path(tempfile.gettempdir()) / "fedumm-poc.lock")
+    def __init__(self, folder: Path, sites: int, seconds_to_start: int = _SECONDS) -> None:
+        self.folder, self.workspace, self.seconds_to_start = folder, folder / "poc", seconds_to_start
         self._environment = {**os.environ, "HOME": str(folder), "NVFLARE_POC_WORKSPACE": str(self.workspace)}
-        self.nvflare("poc", "prepare", "-n", str(sites), "--force")
-        for site in ("server", *(f"site-{i}" for i in range(1, sites + 1))):
+        names = [f"site-{i}" for i in range(1, sites + 1)]
+        (folder / "project.yml").write_text(yaml.safe_dump(project(names)))
+        self.nvflare("poc", "prepare", "-i", str(folder / "project.yml"), "--force")
+        for site in ("server", *names):
             self._allow(next(self.workspace.rglob(f"{site}/local")), site == "server")
 
     def _allow(self, local: Path, server: bool) -> None:
@@ -55,13 +80,11 @@ class Deployment:
         return json.loads(result.stdout.splitlines()[-1]).get("data")
 
     def __enter__(self) -> Deployment:
-        # All of them use the same ports: one at a time on a machine.
-        self._lock.acquire()
         try:
-            # On a busy machine the default of 30 seconds is too short, and what was started would go on for ever.
-            self.nvflare("poc", "start", "--timeout", str(_SECONDS))
+            # On a busy machine the default of 30 seconds is too short.
+            self.nvflare("poc", "start", "--timeout", str(self.seconds_to_start))
         except BaseException:
-            self.__exit__()
+            self.end()
             raise
         return self
 
@@ -69,7 +92,29 @@ class Deployment:
         try:
             self.nvflare("poc", "stop")
         finally:
-            self._lock.release()
+            self.end()
+
+    def processes(self) -> list[psutil.Process]:
+        """All that this deployment has started and that is still there."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.pid != os.getpid() and self._is_ours(process):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        place = str(self.workspace)
+        return any(place in part for part in process.cmdline()) or f"{process.cwd()}/".startswith(f"{place}/")
+
+    def end(self) -> None:
+        """Kill what is left: FLARE's own stop needs a server that answers, and start scripts start anew what died."""
+        while left := self.processes():
+            for process in left:
+                process.kill()
+            psutil.wait_procs(left, timeout=5)
 
     def run(self, job: Path) -> Path:
         """Submit a job, wait for its end, download it; returns the run folder."""

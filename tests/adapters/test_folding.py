@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_refused(damage: str) -> None:
     assert torch.equal(net.get_submodule(NAME).get_base_layer().weight, before)
 
 
-@pytest.mark.parametrize("way", ["checkpointed", "compiled"])
+@pytest.mark.parametrize("way", ["checkpointed", pytest.param("compiled", marks=pytest.mark.slow)])
 def test_gradients_pass_a_folded_layer(way: str) -> None:
     """The same as without, under autocast."""
     net = lora(torch.bfloat16).train()

@@ -1,4 +1,4 @@
-"""The README's picture of what alpha does shows what ``fedumm partition`` counts."""
+"""The picture in docs/data.md of what alpha does shows what ``fedumm partition`` counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fedumm.config import FederateConfig
 from fedumm.federation.assignment import client_names
 from fedumm.training.data import column_labels, load_splits, partition_for
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 CLIENTS, ALPHAS, WIDTH = 4, (0.1, 0.5, 1.0), 20
 MARKS = {"yes/no": "█", "color": "▒", "shape": "░"}
 
@@ -41,4 +41,4 @@ def picture() -> str:
 
 def test_the_picture_of_alpha_is_counted() -> None:
     legend = "   ".join(f"{mark} {kind}" for kind, mark in MARKS.items())
-    assert f"```\n{picture()}\n\n{legend}\n```" in README, picture()
+    assert f"```\n{picture()}\n\n{legend}\n```" in PAGE, picture()

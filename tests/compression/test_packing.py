@@ -451,7 +451,13 @@ class TestFeedback:
             assert 0 < norm <= 1.0001 * share / (1 - share) * largest
         torch.testing.assert_close(wanted - arrived, residual["0.weight"].double(), rtol=0, atol=1e-7)
 
-    @pytest.mark.parametrize(("wire", "keep"), [("int8", 1.0), ("nf4", 1.0), ("float32", 0.01), ("nf4", 0.01)])
+    @pytest.mark.parametrize(
+        ("wire", "keep"),
+        [
+            ("nf4", 0.01),
+            *(pytest.param(*case, marks=pytest.mark.slow) for case in (("int8", 1.0), ("nf4", 1.0), ("float32", 0.01))),
+        ],
+    )
     def test_what_is_too_small_for_one_message_arrives_in_time(self, wire: str, keep: float) -> None:
         """-0.003 beside 1 is rounded off, or not kept, each time; without feedback it would never arrive."""
         values = state_of([1.0] + [-3e-3] * 63)

@@ -78,6 +78,7 @@ def login_node(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return node, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_documented_run_needs_no_connection_afterwards(login_node: tuple[Node, str]) -> None:
     node, _ = login_node
@@ -121,6 +122,7 @@ def commands_in_one_process(folder: Path, commands: list[list[str]], **env: str)
     return results
 
 
+@pytest.mark.slow
 def test_what_can_not_be_fetched_is_one_line(hub: HubServer, tmp_path: Path) -> None:
     commands = [["download", "--model_backend", "blip_vqa", *options] for options in MISTAKES]
     for result, message in zip(
@@ -133,6 +135,7 @@ def test_what_can_not_be_fetched_is_one_line(hub: HubServer, tmp_path: Path) -> 
         assert message in line
 
 
+@pytest.mark.slow
 def test_offline_it_says_whether_all_is_there(login_node: tuple[Node, str], tmp_path: Path) -> None:
     command = documented("fedumm download")[1:]
     (missing,) = commands_in_one_process(tmp_path, [command], HF_HUB_OFFLINE="1")

@@ -229,7 +229,7 @@ def without_hub(online: Online, first_rows: Path, folder: Path, **env: str) -> R
 OTHER_MODEL = ("--model_name_or_path", "someone/never-seen")
 
 
-@pytest.fixture(scope="module", params=["stopped", "HF_HUB_OFFLINE"])
+@pytest.fixture(scope="module", params=["stopped", pytest.param("HF_HUB_OFFLINE", marks=pytest.mark.slow)])
 def cut_off(
     request: pytest.FixtureRequest,
     connected: Results,

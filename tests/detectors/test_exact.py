@@ -61,8 +61,14 @@ def shown(prompt: dict[str, Any], composed: Composed) -> bool:
 @pytest.mark.parametrize(
     ("size", "spoil", "least"),
     [
-        (64, lambda image, _: image, 1.0), (32, lambda image, _: image, 1.0), (128, lambda image, _: image, 1.0),
-        (64, noisy(12), 1.0), (32, noisy(12), 0.99), (64, blurred(1.0), 0.99), (32, blurred(0.7), 0.98),
+        (64, lambda image, _: image, 1.0), (32, lambda image, _: image, 1.0), (32, noisy(12), 0.99),
+        *(
+            pytest.param(size, spoil, least, marks=pytest.mark.slow)
+            for size, spoil, least in (
+                (128, lambda image, _: image, 1.0), (64, noisy(12), 1.0),
+                (64, blurred(1.0), 0.99), (32, blurred(0.7), 0.98),
+            )
+        ),
     ],
 )  # fmt: skip
 def test_scenes_are_what_their_captions_say(size: int, spoil: Spoil, least: float) -> None:
@@ -75,6 +81,7 @@ def test_scenes_are_what_their_captions_say(size: int, spoil: Spoil, least: floa
     assert {p["tag"] for p in prompts} == set(CATEGORIES)
 
 
+@pytest.mark.slow
 def test_other_captions_are_right_only_where_they_are_true() -> None:
     """Each image against the captions of its neighbours."""
     scenes = [composed_at(i, 17, "new")[0] for i in range(SCENES)]
@@ -108,6 +115,7 @@ def test_what_is_no_shape_is_not_seen() -> None:
         assert not look.detections
 
 
+@pytest.mark.slow
 def test_a_garbled_image_hardly_ever_passes() -> None:
     """The score of a model that cannot draw is near 0: now and then a cloud is as round as a circle, but not often."""
     rng = np.random.default_rng(0)

@@ -48,6 +48,12 @@ CASES: dict[str, dict[str, Any]] = {
     "unequal ranks, svd": {"aggregator": "svd", **RANKS},
     "unequal ranks, flora": {"aggregator": "flora", **RANKS},
 }
+QUICK = (
+    "fedavg", "fedex_lora", "krum", "fedsa_lora in int8", "scaffold in int8", "unequal ranks, svd",
+    "unequal ranks, flora", "top_k in int8, nf4 down",
+)  # fmt: skip
+"""At least one case of each way in which an update is sent, kept and combined."""
+MARKED = [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
 EXACT = ("ffa_lora", "rolora", "flora", "fedex_lora")
 Runs = Callable[[str], Driven]
 
@@ -85,7 +91,7 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", MARKED)
 def test_any_hosts_give_the_same_bits(runs: Runs, tmp_path: Path, case: str) -> None:
     one, two = runs(case), Driven(tmp_path / "two", TWO, toy_config(**lora_options(**CASES[case])))
     assert [told(task) for task, _ in one.rounds] == [told(task) for task, _ in two.rounds]
@@ -94,7 +100,7 @@ def test_any_hosts_give_the_same_bits(runs: Runs, tmp_path: Path, case: str) -> 
     assert files(one.folder) == files(two.folder)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "fedavg"])
+@pytest.mark.parametrize("case", [case for case in MARKED if case.values != ("fedavg",)])
 def test_every_option_makes_a_difference(runs: Runs, case: str) -> None:
     assert files(runs(case).folder) != files(runs("fedavg").folder)
 

@@ -64,6 +64,7 @@ def test_an_empty_a_full_and_a_shared_cache_give_the_same_bits(run_blip: BlipRun
         assert heldout(records) == scores, name
 
 
+@pytest.mark.slow
 def test_without_a_cache_scores_stay_within_half_a_point(run_blip: BlipRun) -> None:
     (_, cached), (_, plain) = run_blip("cached"), run_blip("plain", feature_cache="off")
     assert plain[0]["features"] == []

@@ -74,7 +74,9 @@ def by_turns(cases: Sequence[str], bad: Sequence[str]) -> Plan:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("runner", "clients"), [("in_process", 3), ("simulator", 9)])
+@pytest.mark.parametrize(
+    ("runner", "clients"), [("in_process", 3), pytest.param("simulator", 9, marks=pytest.mark.slow)]
+)
 def test_bad_updates_leave_no_trace_but_their_reasons(
     tmp_path: Path, hostile: Callable[..., int], capsys: pytest.CaptureFixture[str], runner: str, clients: int
 ) -> None:

@@ -72,6 +72,7 @@ def test_both_tasks_are_learnt_scored_and_drawn(run_janus: JanusRun) -> None:
     assert "fedumm draw" in card
 
 
+@pytest.mark.slow
 def test_hosts_and_caches_change_no_bit(run_janus: JanusRun) -> None:
     folder, records = run_janus("one", hosts=1)
     for name, options in {
@@ -88,6 +89,7 @@ def test_hosts_and_caches_change_no_bit(run_janus: JanusRun) -> None:
     assert [report["computed"] for report in others[0]["features"]] == [0, 0]
 
 
+@pytest.mark.slow
 def test_without_a_cache_the_run_is_the_same_to_rounding(run_janus: JanusRun) -> None:
     (_, cached), (_, plain) = run_janus("cached"), run_janus("plain", feature_cache="off")
     assert plain[0]["features"] == []
@@ -115,6 +117,7 @@ def test_a_client_without_a_task_neither_trains_nor_reports_it(run_janus: JanusR
     assert len(moved) == 4
 
 
+@pytest.mark.slow
 def test_one_task_leaves_the_other_alone(run_janus: JanusRun) -> None:
     for task, tasks in (("vqa", {"vqa"}), ("t2i", {"t2i", "geneval"})):
         folder, records = run_janus(task, task=task, num_rounds=1)

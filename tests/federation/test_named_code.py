@@ -111,6 +111,7 @@ def test_a_site_runs_no_file_that_a_job_names(tmp_path: Path, trap: Path) -> Non
     assert "lora_toy" not in available_backends()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_the_simulator_imports_nothing_from_the_folder_that_the_user_is_in(tmp_path: Path) -> None:
     """``python -m`` would; and its hosts are told of the backend's file by the launcher."""

@@ -29,6 +29,12 @@ CASES: dict[str, dict[str, Any]] = {
     "residuals": {"wire": "int8", "top_k": 0.3, "clients_per_round": 2},
 }
 
+RUNNERS = ["in_process", pytest.param("simulator", marks=pytest.mark.slow)]
+NAMES = [
+    '"quoted" $HOME; ls',
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "with space", "it's", "--dash")),
+]
+
 
 @pytest.fixture(autouse=True)
 def _prepared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +120,7 @@ def test_a_run_that_was_killed_while_it_saved_an_adapter_goes_on_with_it(
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("runner", ["in_process", "simulator"])
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_a_killed_run_goes_on(tmp_path: Path, runner: str) -> None:
     """With a method that keeps something at the server, in the backbone and at the clients."""
     options = {"aggregator": "fedex_lora", "wire": "int8"}
@@ -206,7 +212,7 @@ def test_a_path_is_a_path_and_a_name_is_a_name(
     assert "finished after 3 rounds" in mistake(capsys, "--resume", tmp_path / "runs" / "x", *BACKEND)
 
 
-@pytest.mark.parametrize("runner", ["in_process", "simulator"])
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_a_run_that_is_refused_keeps_its_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runner: str
 ) -> None:
@@ -229,7 +235,7 @@ def advice(error: str) -> str:
     return error.strip().splitlines()[-1].partition("go on with: ")[2]
 
 
-@pytest.mark.parametrize("name", ["plain", "with space", "it's", '"quoted" $HOME; ls', "--dash"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_command_that_is_shown_works_when_pasted_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -301,8 +307,8 @@ def test_start_or_go_on_needs_a_name_and_contradicts_others(tmp_path: Path, caps
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal here")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("runner", ["in_process", "simulator"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, runner: str, number: signal.Signals) -> None:
     own = {"in_process": runner == "in_process", "simulator": runner == "simulator"}
     line, temporary = flags(tmp_path / "run", **own), tmp_path / "tmp"

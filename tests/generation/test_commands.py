@@ -54,6 +54,7 @@ def test_several_pictures_are_a_grid_with_a_row_for_each_caption(tmp_path: Path)
     assert drawn(tmp_path) == 10
 
 
+@pytest.mark.slow
 def test_geneval_counts_what_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*GENEVAL, "--temperature", "0.5", "--out", "good"]) == 0
     output = capsys.readouterr().out
@@ -68,6 +69,7 @@ def test_geneval_counts_what_is_right(tmp_path: Path, capsys: pytest.CaptureFixt
         assert result["correct"] == (not blank)
 
 
+@pytest.mark.slow
 def test_geneval_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [*GENEVAL, "--temperature", "0.5", "--out", "out"]
     assert main(command) == 0

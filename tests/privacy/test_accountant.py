@@ -132,7 +132,7 @@ def test_a_coarser_grid_of_losses_says_more_but_not_much(
     assert other == pytest.approx(usual, rel=1e-4)
 
 
-@pytest.mark.parametrize("q", [0.1, 1.0])
+@pytest.mark.parametrize("q", [pytest.param(0.1, marks=pytest.mark.slow), 1.0])
 def test_it_grows_with_rounds_and_sampling_and_falls_with_noise_and_delta(q: float) -> None:
     rounds = [central(1.0, q).epsilon(t) for t in (1, 2, 3, 10, 100, 3000)]
     noise = [central(s, q).epsilon(20) for s in (4.0, 2.0, 1.0, 0.5, 0.2, 0.05)]
@@ -159,6 +159,7 @@ def test_hardly_any_noise_is_neither_slow_nor_out_of_memory(noise: float, q: flo
     assert 1000 < central(noise, q).epsilon(rounds) <= central(noise).epsilon(rounds)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(
     st.sampled_from([0.3, 1.0, 8.0, 50.0]),

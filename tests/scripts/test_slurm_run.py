@@ -178,6 +178,7 @@ def test_a_job_at_its_time_limit_goes_on_in_another(jobs: Jobs) -> None:
     assert f"time limit: slurm-{number} is queued again" in jobs.log(number)
 
 
+@pytest.mark.slow
 def test_but_not_for_ever(jobs: Jobs) -> None:
     number = jobs.submit("blip_vqa", "--stay", FEDUMM_MAX_RESTARTS="0")
     jobs.starts(1)
@@ -205,6 +206,7 @@ RUN = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_a_run_that_gives_way_in_mid_round_ends_with_the_same_bits(jobs: Jobs, tmp_path: Path) -> None:
     """The real program, in FLARE's simulator: a job of a partition with priority cancels it, Slurm starts it again."""

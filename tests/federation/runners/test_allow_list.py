@@ -34,8 +34,8 @@ OPTIONS = {"model_backend": "blip_vqa"}
 
 
 def documented() -> dict[str, Any]:
-    """The settings that the README tells a server and a site to write."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """The settings that docs/sites.md tells a server and a site to write."""
+    text = (ROOT / "docs" / "sites.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (server|site) \| `(.*)` \|$", text, re.MULTILINE)
     return {who: json.loads(f"{{{settings}}}") for who, settings in rows}
 
@@ -53,7 +53,7 @@ def admits(settings: dict[str, Any], path: str, folder: Path) -> bool:
     return True
 
 
-def test_the_readme_names_exactly_what_a_job_needs() -> None:
+def test_the_page_names_exactly_what_a_job_needs() -> None:
     assert documented() == {
         "server": {"class_allow_list": list(SERVER_CLASSES)},
         "site": {"class_allow_list": list(SITE_CLASSES), **NO_LOGS},

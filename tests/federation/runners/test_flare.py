@@ -116,6 +116,7 @@ def test_nothing_is_left_running_or_lying_about(toy_run: Any) -> None:
     assert sorted(p.name for p in folder.parent.iterdir()) == ["builds.txt", "toy"]
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 @pytest.mark.parametrize("given", [BLIP_OPTIONS, JANUS_OPTIONS], ids=lambda given: given["model_backend"])
 def test_shipped_backends_give_the_same_bits_through_flare(given: dict[str, Any], tmp_path: Path) -> None:
@@ -144,6 +145,7 @@ def test_shipped_backends_give_the_same_bits_through_flare(given: dict[str, Any]
         ]
 
 
+@pytest.mark.slow
 def test_a_temporary_folder_too_long_for_sockets_and_with_a_space_is_no_obstacle(tmp_path: Path) -> None:
     temporary = tmp_path / f"a b{'x' * 110}"
     temporary.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from fedumm.errors import FedummError
 from fedumm.plugins import load_plugins
@@ -24,7 +26,6 @@ OPTIONS = [
     "--max_train_samples=120", "--max_eval_samples=30", "--threads=1", "--lr=0.001",
 ]  # fmt: skip
 
-# Either waits for the other's deployment.
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -65,6 +66,7 @@ def host_of(site: str) -> psutil.Process | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_killed_host_costs_its_site_one_round_and_not_the_job(tmp_path: Path, deployment: Deployment) -> None:
     job(tmp_path, "--export_dir=jobs", "--name=long", "--num_rounds=4", "--local_epochs=8")
     ident = deployment.submit(tmp_path / "jobs" / "long")
@@ -83,6 +85,7 @@ def test_a_killed_host_costs_its_site_one_round_and_not_the_job(tmp_path: Path, 
     assert records[-1]["event"] == "summary"
 
 
+@pytest.mark.slow
 def test_a_job_that_names_another_callable_of_ours_runs_nothing(tmp_path: Path, deployment: Deployment) -> None:
     """A file that comes as data of the job, and a function of ours that would run it."""
     job(tmp_path, "--export_dir=jobs", "--name=attack")
@@ -103,3 +106,26 @@ def test_a_job_that_names_another_callable_of_ours_runs_nothing(tmp_path: Path, 
     with contextlib.suppress(FedummError):  # it registers no backend
         load_plugins([str(data)])
     assert (tmp_path / "ran").exists(), "it would have run"
+
+
+@pytest.mark.slow
+def test_a_deployment_that_can_not_start_leaves_no_process(tmp_path: Path) -> None:
+    """Somebody else has its port by now."""
+    broken = Deployment(tmp_path, sites=1, seconds_to_start=2)
+    port = yaml.safe_load((tmp_path / "project.yml").read_text())["participants"][0]["fed_learn_port"]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        with pytest.raises(RuntimeError, match=r"nvflare .* poc start"):
+            broken.__enter__()
+    assert not broken.processes()
+
+
+def test_what_a_deployment_left_is_ended(tmp_path: Path) -> None:
+    """A start script that outlives its server starts it anew; here a process that would sleep for ever."""
+    deployment = Deployment(tmp_path, sites=1)
+    with subprocess.Popen(["sleep", "1000"], cwd=deployment.workspace) as left:
+        wait_for(lambda: [process.pid for process in deployment.processes()] == [left.pid], 20)
+        deployment.end()
+    assert not deployment.processes()
+    assert not psutil.pid_exists(left.pid)

@@ -109,6 +109,7 @@ def test_a_killed_process_costs_its_site_one_round(tmp_path: Path, started: list
     assert weights(tmp_path / "killed") == weights(tmp_path / "silent")
 
 
+@pytest.mark.slow
 def test_with_local_privacy_no_child_answers_a_round_again(tmp_path: Path, started: list[SiteHost]) -> None:
     """Each answer has noise of its own: two would tell more than one may."""
     given = options(dp="local", dp_noise_multiplier=1.0, client_weights="equal", aggregator="ffa_lora", num_clients=1)

@@ -23,7 +23,6 @@ OPTIONS = [
 ]  # fmt: skip
 ROWS = {"site-1": 40, "site-2": 24}
 
-# Either waits for the other's deployment.
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -48,6 +47,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         yield running
 
 
+@pytest.mark.slow
 def test_each_site_trains_on_what_it_calls_so(tmp_path: Path, deployment: Deployment) -> None:
     job(tmp_path, "--dataset=chest_xray", "--partition=own", "--name=own")
     folder = deployment.run(tmp_path / "jobs" / "own")
@@ -57,6 +57,7 @@ def test_each_site_trains_on_what_it_calls_so(tmp_path: Path, deployment: Deploy
     assert list(read_records(folder))[-1]["event"] == "summary"
 
 
+@pytest.mark.slow
 def test_what_no_site_allows_ends_the_job_with_the_line(tmp_path: Path, deployment: Deployment) -> None:
     job(tmp_path, "--dataset=records", "--name=path")
     ident = deployment.submit(tmp_path / "jobs" / "path")
