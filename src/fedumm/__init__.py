@@ -9,13 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedumm.api import Run, federate, load_run, train
+    from fedumm.aggregation.registry import register_aggregator
+    from fedumm.api import federate, partition, train
+    from fedumm.backends.registry import register_backend
+    from fedumm.compression.registry import register_codec
     from fedumm.config import CentralConfig, FederateConfig
+    from fedumm.data.partition import register_partitioner
+    from fedumm.data.source import register_source
+    from fedumm.detectors import register_detector
     from fedumm.errors import FedummError
+    from fedumm.metrics.registry import register_metric
+    from fedumm.report.run import Run, load_run
 
 __version__ = "0.1.0"
-
-__all__ = ["CentralConfig", "FederateConfig", "FedummError", "Run", "federate", "load_run", "train"]
 
 _HOMES = {
     "CentralConfig": "fedumm.config",
@@ -24,8 +30,34 @@ _HOMES = {
     "Run": "fedumm.report.run",
     "federate": "fedumm.api",
     "load_run": "fedumm.report.run",
+    "partition": "fedumm.api",
+    "register_aggregator": "fedumm.aggregation.registry",
+    "register_backend": "fedumm.backends.registry",
+    "register_codec": "fedumm.compression.registry",
+    "register_detector": "fedumm.detectors",
+    "register_metric": "fedumm.metrics.registry",
+    "register_partitioner": "fedumm.data.partition",
+    "register_source": "fedumm.data.source",
     "train": "fedumm.api",
 }
+
+__all__ = [
+    "CentralConfig",
+    "FederateConfig",
+    "FedummError",
+    "Run",
+    "federate",
+    "load_run",
+    "partition",
+    "register_aggregator",
+    "register_backend",
+    "register_codec",
+    "register_detector",
+    "register_metric",
+    "register_partitioner",
+    "register_source",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedumm.cli import federate as federate_command
+from fedumm.cli import partition as partition_command
 from fedumm.cli import train as train_command
 from fedumm.cli.options import with_absolute_paths
 from fedumm.cli.resume import RUNNERS, resumed
 from fedumm.config import CentralConfig, FederateConfig
-from fedumm.errors import FedummError
+from fedumm.errors import FedummError, did_you_mean
 from fedumm.plugins import load_plugins, plugin_files
 from fedumm.report.run import Run, load_run
 from fedumm.report.run_folder import folder_for
 from fedumm.run_options import from_mapping
 
 if TYPE_CHECKING:
+    from fedumm.data.partition.split import Partition
     from fedumm.training.centralized import CentralResult
 
-__all__ = ["Run", "federate", "load_run", "train"]
+__all__ = ["Run", "federate", "load_run", "partition", "train"]
 
 
 def federate(**options: Any) -> Run:
@@ -73,6 +75,26 @@ def train(**options: Any) -> CentralResult:
     load_plugins(plugin_files(str(options.get("plugin", ""))))
     config = with_absolute_paths(from_mapping(CentralConfig, options, "options"))
     return train_command.train(config, _command("train", options))
+
+
+def partition(**options: Any) -> Partition:
+    """Split a data set as ``fedumm partition`` does, without loading a model.
+
+    Args:
+        options: those of ``fedumm partition`` that say how rows are split, by name.
+
+    Returns:
+        Each client's rows, to train on and held out; ``counts(labels)`` counts them by label.
+
+    Raises:
+        FedummError: an option or the data is no good.
+    """
+    load_plugins(plugin_files(str(options.get("plugin", ""))))
+    if unknown := sorted(options.keys() - partition_command.SHARED):
+        raise FedummError(f"Unknown option {unknown[0]!r}.{did_you_mean(unknown[0], partition_command.SHARED)}")
+    if not options.get("dataset"):
+        raise FedummError("Say which data set: partition(dataset=...).")
+    return partition_command.split(partition_command.checked(options))[1]
 
 
 def _federate_config(options: Mapping[str, Any]) -> FederateConfig:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fedumm.cli.options import Parser, add_option, check_caches, check_partition, with_absolute_paths
 from fedumm.config import FederateConfig, option_fields
 from fedumm.errors import FedummError
 from fedumm.output import check_file
+from fedumm.run_options import from_mapping
 from fedumm.texts import one_line
+
+if TYPE_CHECKING:
+    from fedumm.data.partition.split import Partition
 
 DESCRIPTION = """Show how a data set would be split among clients, without loading a model.
 
@@ -37,27 +43,45 @@ def main(argv: list[str], prog: str) -> int:
     return _show(args)
 
 
-def _show(args: argparse.Namespace) -> int:
-    """The options are those of a federated run: its config checks them."""
-    given = vars(args)
-    figure, show = Path(given.pop("figure")), given.pop("show")
-    config = with_absolute_paths(FederateConfig(model_backend="januspro", max_eval_samples=2, **given))
-    if figure.suffix not in FORMATS:
-        raise FedummError(f"--figure {figure}: the name must end in {', '.join(FORMATS)}.")
-    check_file("figure", figure)
+def checked(given: Mapping[str, Any]) -> FederateConfig:
+    """The config of a run with the options ``given``: its checks are those of a federated run.
+
+    Raises:
+        FedummError: an option is no good, or a folder can't be used.
+    """
+    config = with_absolute_paths(
+        from_mapping(FederateConfig, {"model_backend": "januspro", "max_eval_samples": 2, **given})
+    )
     check_partition(config)
     check_caches(config)
+    return config
+
+
+def split(config: FederateConfig) -> tuple[Any, Partition]:
+    """The training rows, and which client has which of them."""
+    from fedumm.federation.assignment import client_names
+    from fedumm.training.data import load_splits, partition_for
+
+    rows = load_splits(config).train
+    return rows, partition_for(config, rows, client_names(config.num_clients))[0]
+
+
+def _show(args: argparse.Namespace) -> int:
+    given = vars(args)
+    figure, show = Path(given.pop("figure")), given.pop("show")
+    if figure.suffix not in FORMATS:
+        raise FedummError(f"--figure {figure}: the name must end in {', '.join(FORMATS)}.")
+    config = checked(given)
+    check_file("figure", figure)
 
     from rich.markup import escape
     from rich.table import Table
 
-    from fedumm.federation.assignment import client_names
     from fedumm.report.console import Screen
     from fedumm.report.figures import save_partition_figure
-    from fedumm.training.data import column_labels, label_column, load_splits, partition_for
+    from fedumm.training.data import column_labels, label_column
 
-    rows = load_splits(config).train
-    partition, _ = partition_for(config, rows, client_names(config.num_clients))
+    rows, partition = split(config)
     shown = column_labels(rows, label_column(rows, show, "--show"))
     labels, counts = save_partition_figure(partition.counts(shown), figure)
     table = Table(

@@ -16,7 +16,7 @@ from fedumm.aggregation.base import Aggregator
 from fedumm.backends.protocol import Progress
 from fedumm.compression.packing import pack, unpack
 from fedumm.config import FederateConfig
-from fedumm.data.partition import ClientShare
+from fedumm.data.partition.split import ClientShare
 from fedumm.federation.client.client_state import CONTROL, OWN, RESIDUAL, ClientState, next_client_state
 from fedumm.federation.client.global_model import GlobalModel
 from fedumm.federation.protocol.client_view import communicated_tensors, steps_of
