@@ -124,7 +124,7 @@ def test_a_split_is_that_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         ({"dataset": "shapes", "lr": 1.0}, "Unknown option 'lr'"),
         ({"num_clients": 3}, "Say which data set"),
-        ({"dataset": "shapes", "partition": "idd"}, "--partition"),
+        ({"dataset": "shapes", "partition": "idd"}, "Unknown partitioner 'idd'"),
     ],
 )
 def test_a_split_that_makes_no_sense_is_refused(wrong: dict[str, Any], said: str) -> None:
