@@ -202,7 +202,10 @@ MISTAKES = {
     "deepseek-community/Janus-Pro-1B.",
     f"federate {JANUS} --task both --simulator": "--task must be one of vqa, t2i, unified, not 'both'.",
     f"federate {JANUS} --task_mix 5-4 --simulator": "--task_mix must be two positive numbers, such as 5:4, not '5-4'.",
-    f"federate {JANUS} --partition task:0 --task unified --simulator": "--partition must be empty, own, or task:SHARE",
+    f"federate {JANUS} --partition task:0 --task unified --simulator": "--partition must be empty, own, task:SHARE",
+    f"federate {JANUS} --partition dirichlt --simulator": "Unknown partitioner 'dirichlt'. Available: dirichlet, iid,",
+    f"federate {JANUS} --partition iid --dirichlet_alpha 1 --simulator": "--partition iid has no use for",
+    f"federate {BLIP} --answer_metric vqaa --simulator": "Unknown metric 'vqaa'. Available: vqa. Did you mean 'vqa'?",
     f"federate {JANUS} --partition task:0.5 --simulator": "--partition task:0.5 needs two tasks to deal out",
     f"train {BLIP} --task unified": "--task unified: the backend 'blip_vqa' can only answer (--task vqa).",
     f"federate {BLIP} --lora_targets all --simulator": "--lora_targets all: the backend 'blip_vqa' leaves no choice.",
@@ -377,8 +380,13 @@ class TestRunners:
         assert run("federate", [*BLIP.split(), "--export_dir", "jobs"], "python job.py") == 0
         assert started == [("export", FederateConfig(model_backend="blip_vqa", export_dir="jobs"))]
 
-    def test_a_backend_of_ones_own_needs_no_known_name(self, started: list[tuple[Any, ...]], tmp_path: Path) -> None:
-        (tmp_path / "mine.py").write_text("")
+    def test_a_backend_of_ones_own_is_known_by_its_plugin(self, started: list[tuple[Any, ...]], tmp_path: Path) -> None:
+        (tmp_path / "mine.py").write_text(
+            "from types import SimpleNamespace\n"
+            "from fedumm.backends import register_backend\n"
+            "from fedumm.backends.protocol import REQUIRED_METHODS\n"
+            "register_backend('mine', SimpleNamespace(**{name: print for name in REQUIRED_METHODS}))\n"
+        )
         argv = ["--model_backend", "mine", "--plugin", str(tmp_path / "mine.py"), "--simulator"]
         assert run("federate", argv, "x") == 0
         assert started[0][1].model_backend == "mine"
