@@ -16,12 +16,13 @@ import yaml
 from filelock import FileLock
 
 from fedumm.adapters.folder import read_folder
-from fedumm.config import CentralConfig, FederateConfig, from_mapping, read_yaml
+from fedumm.config import CentralConfig, FederateConfig, read_yaml
 from fedumm.errors import FedummError
 from fedumm.files import write_atomically
 from fedumm.report.card import Facts, central_card, federated_card
 from fedumm.report.formatting import percent
 from fedumm.report.run_folder import RunFolder, create, folder_for, read_config, read_records
+from fedumm.run_options import from_mapping
 
 PNG = b"\x89PNG\r\n\x1a\n"
 OPTIONS: dict[str, Any] = {
