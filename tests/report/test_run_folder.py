@@ -16,13 +16,14 @@ import yaml
 from filelock import FileLock
 
 from fedumm.adapters.folder import read_folder
-from fedumm.config import CentralConfig, FederateConfig, from_mapping, read_yaml
+from fedumm.config import CentralConfig, FederateConfig, read_yaml
 from fedumm.errors import FedummError
 from fedumm.files import write_atomically
 from fedumm.formatting import percent
 from fedumm.model_card import Facts, central_card, federated_card
 from fedumm.report.run_folder import RunFolder, create, folder_for, read_config, read_records
 from fedumm.run_events import AdapterEvent, PartitionEvent
+from fedumm.run_options import from_mapping
 
 PNG = b"\x89PNG\r\n\x1a\n"
 OPTIONS: dict[str, Any] = {
