@@ -71,8 +71,8 @@ def _simulate(
     (folder / ERROR).unlink(missing_ok=True)
     shutil.rmtree(folder / PROGRESS, ignore_errors=True)
     children: list[subprocess.Popen[bytes]] = []
-    programs = {"simulate": [sys.executable], "host_process": python_command(read_config(folder))}
-    arguments = {"simulate": [ISOLATED] if isolated else [], "host_process": [backend_file]}
+    programs = {"simulator_main": [sys.executable], "host_process": python_command(read_config(folder))}
+    arguments = {"simulator_main": [ISOLATED] if isolated else [], "host_process": [backend_file]}
     told = {LAUNCHER: str(os.getpid()), RUN: str(folder.resolve()), BACKEND: backend_file, SOCKETS: temporary}
     environment = child_environment(**told, PYTHONUNBUFFERED="1", TMPDIR=temporary)
     try:
