@@ -169,13 +169,14 @@ def test_what_clients_keep_to_themselves_has_no_error(runs: Runs) -> None:
 @pytest.mark.parametrize("case", ["fedavg", "flora", "fedex_lora", "svd", "flora in int8", "unequal ranks, flora"])
 def test_the_exported_adapter_on_the_first_model_computes_what_hosts_do(runs: Runs, case: str) -> None:
     run = runs(case)
-    with torch.no_grad():
-        plain = PeftModel.from_pretrained(frozen_toy(), str(run.folder / "adapter" / "last"))
-        features = torch.rand(50, LAYERS["first"][0], generator=torch.Generator().manual_seed(1))
-        model = run.hosts["host-1"].ready.model
-        model.put()
-        torch.testing.assert_close(plain(features), model.backbone.model(features), rtol=1e-5, atol=1e-5)
-        assert not torch.allclose(plain(features), frozen_toy()(features), atol=1e-2), "there is something to lose"
+    plain = PeftModel.from_pretrained(frozen_toy(), str(run.folder / "adapter" / "last"))
+    features = torch.rand(50, LAYERS["first"][0], generator=torch.Generator().manual_seed(1))
+    host = run.hosts["host-1"]
+    host.ready.model.put()
+    with torch.no_grad():  # not around the run, which may be made here first
+        exported, hosts, untrained = plain(features), host.ready.model.backbone.model(features), frozen_toy()(features)
+    torch.testing.assert_close(exported, hosts, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(exported, untrained, atol=1e-2), "there is something to lose"
 
 
 def payload(case: Driven, factors: str) -> int:
