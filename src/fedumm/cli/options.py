@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, replace
@@ -87,14 +88,16 @@ def add_option(group: argparse._ActionsContainer, f: Field[Any], text: str = "",
 
 
 def _chosen_aggregator(argv: Sequence[str]) -> str:
-    """What the command line or its ``--config`` names; empty: neither does."""
+    """What the command line or its ``--config`` names; empty: neither does, or what is wrong is told later."""
     early = Parser(add_help=False)
     early.add_argument("--aggregator", default="")
     early.add_argument("--config", default="")
-    parsed, _ = early.parse_known_args(argv)
-    if parsed.config and not parsed.aggregator:
+    with contextlib.suppress(FedummError):
+        parsed, _ = early.parse_known_args(argv)
+        if parsed.aggregator or not parsed.config:
+            return str(parsed.aggregator)
         return str(read_yaml(parsed.config).get("aggregator", ""))
-    return str(parsed.aggregator)
+    return ""
 
 
 class Joined(argparse.Action):
