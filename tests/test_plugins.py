@@ -68,7 +68,7 @@ def test_its_classes_can_be_found_again_by_a_worker_process(write: Write) -> Non
     assert SHAPES.names() == ["circle", "square"]
 
 
-def test_a_file_is_run_once_and_a_second_call_registers_it_again(write: Write, tmp_path: Path) -> None:
+def test_a_file_is_run_once_a_command_and_a_second_call_registers_it_again(write: Write, tmp_path: Path) -> None:
     path = write(f"{REGISTERS}\nwith open({str(tmp_path / 'runs')!r}, 'a') as file: file.write('.')\n")
     load_plugins([path])
     first = SHAPES.get("square")
@@ -76,6 +76,9 @@ def test_a_file_is_run_once_and_a_second_call_registers_it_again(write: Write, t
     load_plugins([path])
     assert SHAPES.get("square") is first
     assert (tmp_path / "runs").read_text() == "."
+    load_named_plugins(["--plugin", path])
+    assert SHAPES.get("square") is not first
+    assert (tmp_path / "runs").read_text() == ".."
 
 
 def test_a_file_that_was_changed_is_run_again(write: Write) -> None:

@@ -25,8 +25,11 @@ def plugin_files(joined: str) -> tuple[str, ...]:
     return tuple(os.path.expanduser(file) for file in joined.split(os.pathsep) if file)
 
 
-def load_plugins(files: Sequence[str]) -> None:
+def load_plugins(files: Sequence[str], again: bool = False) -> None:
     """Run Python files that register something, each once: in one process a second call only registers it again.
+
+    Args:
+        again: run them also if they were: a command begins so.
 
     Raises:
         FedummError: a file is missing, fails, or registers nothing.
@@ -35,6 +38,8 @@ def load_plugins(files: Sequence[str]) -> None:
         if not os.path.isfile(file):
             raise FedummError(f"--plugin {file}: no such file.")
     for file in files:
+        if again:
+            _loaded.pop(os.path.realpath(file), None)
         _load_once(file)
 
 

@@ -70,7 +70,7 @@ class Driven:
 
     def __init__(self, folder: Path, assignments: Mapping[str, Sequence[str]], config: FederateConfig) -> None:
         self.folder, self.config = folder, config
-        load_plugins(config.plugins)
+        load_plugins(config.plugins, again=True)
         folder.mkdir()
         self.hosts = {
             name: Host(name, config, lambda *_: None, folder / "clients", i, len(assignments), simulated=True)

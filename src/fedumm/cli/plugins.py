@@ -20,4 +20,4 @@ def load_named_plugins(argv: Sequence[str], prog: str = "fedumm") -> None:
     parser = Parser(prog=prog, add_help=False)
     parser.add_argument("--plugin", action=Joined, default="", metavar="FILE")
     named, _ = parser.parse_known_args(argv)
-    load_plugins(plugin_files(named.plugin))
+    load_plugins(plugin_files(named.plugin), again=True)
