@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from fedumm.cli.main import COMMANDS
 from fedumm.cli.options import Parser, add_options, config_from
 from fedumm.config import CentralConfig, FederateConfig, RunConfig
+from fedumm.run_options import known_options
 from support.pages import PAGES, ROOT, commands, name
 
 PROGRAMS: dict[str, type[RunConfig]] = {
@@ -27,7 +27,7 @@ OTHERS = {
     "help", "config", "figure", "adapter", "prompts", "detector_weights", "color_weights", "out", "num", "batch_size",
     "requeue", "export", "plugin", "durations", "nu",
 }  # fmt: skip
-OPTIONS = {field.name for config in (FederateConfig, CentralConfig) for field in fields(config)}
+OPTIONS = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}
 
 
 def runs() -> list[tuple[Path, str, list[str]]]:

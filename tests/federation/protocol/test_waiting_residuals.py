@@ -84,7 +84,7 @@ def test_a_run_of_rolora_in_int8_loses_nothing_for_good(tmp_path: Path) -> None:
         tmp_path / "run", {"host-1": clients},
         toy_config(**lora_options(aggregator="rolora", wire="int8", num_rounds=4)),
     )  # fmt: skip
-    spec, held, first = run.server._rounds.spec, AdapterState(), {}
+    spec, held, first = run.server.aggregation.spec, AdapterState(), {}
     moves = {name: np.zeros(shape) for name, (shape, _) in spec.items()}
     for task, updates in run.rounds:
         held = unpack_payload(task.adapter, held, spec)
@@ -93,7 +93,7 @@ def test_a_run_of_rolora_in_int8_loses_nothing_for_good(tmp_path: Path) -> None:
         for update in updates.values():
             for name, tensor in (unpack(update.adapter, spec) if update.adapter else {}).items():
                 moves[name] += update.num_samples / total * array(tensor)
-    waiting = part(run.server._rounds.state(), "residual/")
+    waiting = part(run.server.aggregation.state(), "residual/")
     assert waiting.keys() == spec.keys()
     for name, move in moves.items():
         assert np.abs(array(waiting[name])).max() > 1e-6

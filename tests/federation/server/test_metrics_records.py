@@ -8,7 +8,7 @@ import pytest
 
 from fedumm.features.report import CacheReport
 from fedumm.federation.protocol.messages import ClientUpdate, RoundReply, RoundTask, TensorPayload
-from fedumm.federation.server.metrics_records import features, folded_record, round_record
+from fedumm.federation.server.metrics_records import folded_record, join_caches, round_record
 from fedumm.metrics.evaluation import Evaluation
 
 # By client: samples of each task, and their mean losses. What was drawn is few, and so are steps.
@@ -93,4 +93,4 @@ def test_what_folding_lost_is_the_worst_hosts_and_of_the_round_before() -> None:
 )
 def test_hosts_share_what_is_on_the_disk_of_one_machine(kept: str, one_machine: bool, size: int, images: int) -> None:
     reports = [CacheReport("pixels", kept, 500, 7, 5, "", 1), CacheReport("pixels", kept, 300, 4, 2, "slow", 2)]
-    assert features(reports, one_machine) == CacheReport("pixels", kept, size, images, 7, "slow", 3)
+    assert join_caches(reports, one_machine) == CacheReport("pixels", kept, size, images, 7, "slow", 3)

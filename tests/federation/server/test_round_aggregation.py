@@ -52,13 +52,13 @@ def assert_close(found: AdapterState, wanted: dict[str, np.ndarray], atol: float
 
 def test_scaffolds_variate_grows_by_the_sum_of_changes_over_all_clients_of_the_roster() -> None:
     """``c += |S| / N mean(dc)`` (Karimireddy et al., 2020), whoever was asked and however many samples they have."""
-    combiner = RoundAggregation(toy_config(scaffold=True), SPEC, START, 1.5, None)
+    aggregation = RoundAggregation(toy_config(scaffold=True), SPEC, START, 1.5, None)
     held = {name: torch.zeros_like(t) for name, t in START.items()}
     wanted = {name: np.zeros(t.shape) for name, t in START.items()}
     for round_number, clients in ((1, ["site-1", "site-3"]), (2, ["site-2"])):
         changes = {client: adapter(10 * round_number + k) for k, client in enumerate(clients)}
         updates = [accepted(client, adapter(k), changes[client]) for k, client in enumerate(clients, start=1)]
-        news = combiner.combine(round_number, updates, 5)
+        news, _ = aggregation.aggregate(round_number, updates, 5)
         assert news.control is not None
         held = unpack_payload(news.control, held, SPEC)
         for name in wanted:
@@ -83,7 +83,7 @@ def test_scaffolds_variate_is_the_mean_of_all_clients_own(
     last = dict(zip((client for some in taken for client in some), measured, strict=True))
     files = {client: max((run.folder / "clients" / client).glob("*.safetensors")) for client in last}
     own = {client: part(decode(path.read_bytes()), CONTROL) for client, path in files.items()}
-    held, waiting = run.hosts["host-1"]._control, part(run.server._rounds.state(), "control_residual/")
+    held, waiting = run.hosts["host-1"]._control, part(run.server.aggregation.state(), "control_residual/")
     assert waiting.keys() == (set() if wire == "float32" else held.keys())
     found = {name: t + waiting.get(name, 0) for name, t in held.items()}
     assert_close(found, {name: sum(array(c[name]) for c in own.values()) / 4 for name in held})
@@ -97,13 +97,14 @@ def test_scaffolds_variate_is_the_mean_of_all_clients_own(
     [("samples", (10 / 100, 30 / 100, 60 / 100)), ("steps", (2 / 21, 3 / 21, 16 / 21)), ("equal", (1 / 3,) * 3)],
 )
 def test_clients_weigh_what_client_weights_says(weights: str, shares: tuple[float, ...]) -> None:
-    combiner = RoundAggregation(toy_config(client_weights=weights), SPEC, START, 1.5, None)
+    aggregation = RoundAggregation(toy_config(client_weights=weights), SPEC, START, 1.5, None)
     trained = [adapter(k) for k in (1, 2, 3)]
-    combiner.combine(1, [accepted(f"site-{k}", t) for k, t in enumerate(trained, start=1)], 3)
+    aggregation.aggregate(1, [accepted(f"site-{k}", t) for k, t in enumerate(trained, start=1)], 3)
     wanted = {
-        name: sum(share * array(t[name]) for share, t in zip(shares, trained, strict=True)) for name in combiner.adapter
+        name: sum(share * array(t[name]) for share, t in zip(shares, trained, strict=True))
+        for name in aggregation.adapter
     }
-    assert_close(combiner.adapter, wanted)
+    assert_close(aggregation.adapter, wanted)
 
 
 def test_products_of_clients_count_with_the_clients_own_alpha_over_rank() -> None:
@@ -111,28 +112,28 @@ def test_products_of_clients_count_with_the_clients_own_alpha_over_rank() -> Non
     config = toy_config(
         **lora_options(aggregator="flora", lora_r="4,site-1=2", lora_alpha="6,site-1=5,site-2=3", num_clients=3)
     )
-    combiner = RoundAggregation(config, SPEC, START, 6 / 4, None)
+    aggregation = RoundAggregation(config, SPEC, START, 6 / 4, None)
     trained = [adapter(1, 2), adapter(2), adapter(3)]
-    news = combiner.combine(1, [accepted(f"site-{k}", t) for k, t in enumerate(trained, start=1)], 3)
+    _, report = aggregation.aggregate(1, [accepted(f"site-{k}", t) for k, t in enumerate(trained, start=1)], 3)
     scales, shares = (5 / 2, 3 / 4, 6 / 4), (0.1, 0.3, 0.6)
     modules = [name.removesuffix(".lora_A.weight") for name in SPEC if name.endswith("lora_A.weight")]
     ideal = {m: sum(p * product(t, m, s) for p, s, t in zip(shares, scales, trained, strict=True)) for m in modules}
-    state, plain, _ = combiner.exported({})
+    state, plain, _ = aggregation.export({})
     found = {m: product(state, m, plain["lora_alpha"] / plain["r"]) for m in modules}
     assert distance(found, ideal) < 1e-5
-    assert news.report["aggregation_error"] == pytest.approx(0, abs=1e-6)
+    assert report["aggregation_error"] == pytest.approx(0, abs=1e-6)
 
 
 def test_with_central_privacy_the_sum_is_divided_by_the_number_expected() -> None:
     """By how many took part would tell of one; without noise ``start + sum_k clip(x_k) / n``, all weights equal."""
     plan = DPPlan("central", clip=0.5, noise_multiplier=0.0, delta=1e-5, sampling=0.5, expected=2.5)
-    combiner = RoundAggregation(toy_config(), SPEC, START, 1.5, plan)
+    aggregation = RoundAggregation(toy_config(), SPEC, START, 1.5, plan)
     trained = [adapter(1), {name: t + 1e-3 for name, t in START.items()}]
-    combiner.combine(1, [accepted("site-1", trained[0]), accepted("site-3", trained[1])], 5)
+    aggregation.aggregate(1, [accepted("site-1", trained[0]), accepted("site-3", trained[1])], 5)
     wanted = {name: array(t) for name, t in START.items()}
     for state in trained:
         update = {name: array(t) - array(START[name]) for name, t in state.items()}
         norm = np.sqrt(sum((x**2).sum() for x in update.values()))
         for name, x in update.items():
             wanted[name] = wanted[name] + x * min(1, 0.5 / norm) / 2.5
-    assert_close(combiner.adapter, wanted)
+    assert_close(aggregation.adapter, wanted)
