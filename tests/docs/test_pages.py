@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from fedumm.cli.main import COMMANDS
+from fedumm.cli.new import write
 from fedumm.cli.options import Parser, add_options, config_from
 from fedumm.config import CentralConfig, FederateConfig, RunConfig
+from fedumm.plugins import load_plugins
 from fedumm.run_options import known_options
 from support.pages import PAGES, ROOT, commands, name
 
@@ -49,7 +51,16 @@ RUNS = runs()
 
 
 @pytest.mark.parametrize(("page", "program", "options"), RUNS, ids=lambda value: str(value)[-40:])
-def test_each_command_has_good_options(page: Path, program: str, options: list[str]) -> None:
+def test_each_command_has_good_options(
+    page: Path, program: str, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "trusted_mean.py" in options:
+        write("aggregator", "trusted_mean", tmp_path)
+        load_plugins(["trusted_mean.py"])
+    if "--help" in options:
+        options = [*options, "--model_backend", "blip_vqa"]
+        options.remove("--help")
     parser = Parser(prog=program)
     add_options(parser, PROGRAMS[program])
     chosen = config_from(parser.parse_args(options), PROGRAMS[program])

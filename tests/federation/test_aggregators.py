@@ -116,7 +116,7 @@ def added(state: Mapping[str, torch.Tensor], scale: float) -> dict[str, np.ndarr
 
 def adapters(run: Driven) -> list[tuple[AdapterState, BackboneDelta]]:
     """For each round task, the global adapter and the change of the backbone that it brings."""
-    spec, held, result = run.server.aggregation.spec, AdapterState(), []
+    spec, held, result = run.server.aggregation.spec, {}, []
     for task, _ in run.rounds:
         held = unpack_payload(task.adapter, held, spec)
         result.append((held, unpack_backbone_delta(task.change)))

@@ -36,17 +36,17 @@ def test_a_client_starts_with_the_global_product_as_far_as_its_rank_goes(client:
 def test_the_model_of_a_client_computes_with_that_product(client: str, tmp_path: Path) -> None:
     """After two rounds, on a host whose model has the highest rank and its own alpha."""
     run = Driven(tmp_path / "run", {"host-1": list(CLIENTS)}, toy_config(**OPTIONS))
-    host, rank = run.hosts["host-1"], CLIENTS[client][0]
-    host._enter(host._backbone, client, {})
+    model, rank = run.hosts["host-1"].ready.model, CLIENTS[client][0]
+    model.put_for(client, {})
     features = torch.rand(20, LAYERS["first"][0], generator=torch.Generator().manual_seed(1))
     values, plain = array(features), frozen_toy()
     for layer in LAYERS:
-        a, b = (array(t) for f in "AB" for n, t in host._global.items() if n.endswith(f"{layer}.lora_{f}.weight"))
+        a, b = (array(t) for f in "AB" for n, t in model.adapter.items() if n.endswith(f"{layer}.lora_{f}.weight"))
         frozen = getattr(plain, layer)
         weight = array(frozen.weight) + 6 / 4 * b[:, :rank] @ a[:rank]
         values = values @ weight.T + array(frozen.bias)
         values = values if layer == "answer" else np.tanh(values)
-    np.testing.assert_allclose(array(host._backbone.model(features).detach()), values, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(array(model.backbone.model(features).detach()), values, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_the_servers_end(wire: str) -> None:
 
 @ROUGH
 def test_a_clients_end(wire: str) -> None:
-    steps, residual = [state(number // 2 % 3 + 1, 1e-3) for number in range(len(ROUNDS))], AdapterState()
+    steps, residual = [state(number // 2 % 3 + 1, 1e-3) for number in range(len(ROUNDS))], {}
     moved = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     for name, step in zip(ROUNDS, steps, strict=True):
         payload, residual = pack_update(START, {name: START[name] + step[name]}, wire, 1.0, SPEC, residual)
@@ -84,7 +84,7 @@ def test_a_run_of_rolora_in_int8_loses_nothing_for_good(tmp_path: Path) -> None:
         tmp_path / "run", {"host-1": clients},
         toy_config(**lora_options(aggregator="rolora", wire="int8", num_rounds=4)),
     )  # fmt: skip
-    spec, held, first = run.server.aggregation.spec, AdapterState(), {}
+    spec, held, first = run.server.aggregation.spec, {}, {}
     moves = {name: np.zeros(shape) for name, (shape, _) in spec.items()}
     for task, updates in run.rounds:
         held = unpack_payload(task.adapter, held, spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_scaffolds_variate_is_the_mean_of_all_clients_own(
 ) -> None:
     """``c = 1/N sum_k c_k`` after rounds of two of four clients, but for what waits; who never took part has 0. In
     float32 c_k is the mean gradient that the client measured last."""
-    measured, real = list[AdapterState](), ControlVariates.mean_gradient
+    measured, real = list[Any](), ControlVariates.mean_gradient
     monkeypatch.setattr(ControlVariates, "mean_gradient", lambda self: measured.append(real(self)) or measured[-1])
     options = lora_options(scaffold=True, num_clients=4, clients_per_round=2, num_rounds=3, seed=1, wire=wire)
     run = Driven(tmp_path / "run", {"host-1": [f"site-{k}" for k in range(1, 5)]}, toy_config(**options))
@@ -83,7 +84,7 @@ def test_scaffolds_variate_is_the_mean_of_all_clients_own(
     last = dict(zip((client for some in taken for client in some), measured, strict=True))
     files = {client: max((run.folder / "clients" / client).glob("*.safetensors")) for client in last}
     own = {client: part(decode(path.read_bytes()), CONTROL) for client, path in files.items()}
-    held, waiting = run.hosts["host-1"]._control, part(run.server.aggregation.state(), "control_residual/")
+    held, waiting = run.hosts["host-1"].ready.model.control, part(run.server.aggregation.state(), "control_residual/")
     assert waiting.keys() == (set() if wire == "float32" else held.keys())
     found = {name: t + waiting.get(name, 0) for name, t in held.items()}
     assert_close(found, {name: sum(array(c[name]) for c in own.values()) / 4 for name in held})
