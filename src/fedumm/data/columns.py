@@ -25,7 +25,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedumm.errors import FedummError
-from fedumm.metrics.geneval import check_prompt
 from fedumm.tasks import GENEVAL
 
 OTHER_NAMES = {"id_image": "image_id", "id_question": "question_id", "answer": "multiple_choice_answer"}
@@ -92,6 +91,8 @@ def canonical_captions(rows: Any, columns: Sequence[str], name: str) -> Any:
 
 def _tag(text: str, row: int, name: str) -> str:
     """Kind of a prompt of GenEval, which is the row's type."""
+    from fedumm.metrics.geneval import check_prompt
+
     try:
         tag: str = check_prompt(json.loads(text))["tag"]
         return tag

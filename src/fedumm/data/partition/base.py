@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from fedumm.errors import FedummError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from typing_extensions import Self
 
     from fedumm.config import FederateConfig
 
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+Ints: TypeAlias = "NDArray[np.int64]"
+Mask: TypeAlias = "NDArray[np.bool_]"
 
 
 class Partitioner(ABC):
@@ -54,6 +53,8 @@ class Partitioner(ABC):
 
         Asked once, before :meth:`owners`, if rows have tasks and units are rows.
         """
+        import numpy as np
+
         return np.ones((len(tasks), num_clients), bool)
 
     @abstractmethod
