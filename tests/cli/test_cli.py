@@ -401,7 +401,7 @@ class TestRunners:
         def interrupted(*_: object) -> int:
             raise stop
 
-        monkeypatch.setattr("fedumm.cli.train._run", interrupted)
+        monkeypatch.setattr("fedumm.cli.train.train", interrupted)
         assert run("train", BLIP.split(), "fedumm train") == status
         told = "\nfedumm train: stopped. Nothing is saved before the end: the same command starts again.\n"
         assert capsys.readouterr() == ("", told)

@@ -133,7 +133,7 @@ def test_what_makes_no_sense_is_refused(run_janus: JanusRun) -> None:
     for options, message in (
         ({"task": "vqa", "partition": "task:0.5"}, "needs two tasks to deal out: use --task unified"),
         ({"partition": "task:0.5", "keep_images_whole": True}, "parts an image's caption from its questions"),
-        ({"partition": "task:2"}, "--partition must be empty, own, or task:SHARE"),
+        ({"partition": "task:2"}, "--partition must be empty, own, task:SHARE"),
         ({"task_mix": "5"}, "--task_mix must be two positive numbers"),
         ({"num_clients": 1, "partition": "task:1"}, "leaves no client with the task vqa"),
         ({"model_backend": "blip_vqa"}, "--task unified: the backend 'blip_vqa' can only answer"),

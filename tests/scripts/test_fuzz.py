@@ -58,5 +58,5 @@ def failing(name: str, number: int) -> bool:
     try:
         fuzz.one_case(name, 1, number)
     except fuzz.WrongError as error:
-        return "a refused update changed the round" in str(error)
+        return "a rejected update changed the round" in str(error)
     return False
