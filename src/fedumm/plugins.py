@@ -51,6 +51,8 @@ def digest_of(file: str) -> str:
     """
     try:
         return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise FedummError(f"--plugin {file}: no such file.") from None
     except OSError as error:
         raise FedummError(f"--plugin {file} can't be read: {error}.") from error
 

@@ -77,6 +77,16 @@ def test_going_on_asks_for_the_same_file_again_wherever_it_is_now(
     }
 
 
+def test_another_file_than_the_runs_is_refused_before_it_is_run(
+    tmp_path: Path, trap: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert federate(*flags(run, num_rounds=1)) == 0
+    for line in (("--resume", run), ("--name", run, "--resume_if_exists")):
+        assert "is not the file" in refused(capsys, *line, "--num_rounds", 2, "--plugin", trap)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_no_file_of_options_names_code(tmp_path: Path, trap: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither one of ``--config``, nor that of a run which somebody sent."""
     run = tmp_path / "run"
