@@ -7,12 +7,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 import fedumm
 from fedumm.config import FederateConfig, command_of
+from fedumm.run_events import RunListener
 from fedumm.run_options import to_mapping
 from support.commands import federate, prepare, records, results
 from support.toy import lora_options, toy_config
@@ -130,3 +131,53 @@ def test_a_split_is_that_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_split_that_makes_no_sense_is_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(fedumm.FedummError, match=said):
         fedumm.partition(**wrong)
+
+
+def test_a_path_with_a_dot_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    run = fedumm.federate(**{**options(Path("demo")), "name": "./demo", "num_rounds": 1})
+    assert run.path == tmp_path / "demo"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_paths_and_lists_are_taken_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(monkeypatch)
+    given = options(tmp_path / "run") | {"num_rounds": 1, "image_root": None, "gpu": None}
+    run = fedumm.federate(**given | {"name": tmp_path / "run", "plugin": [Path(given["plugin"])]})
+    assert run.config.image_root == ""
+    words = shlex.split(command_of((run.path / "config.yaml").read_text(encoding="utf-8")))
+    assert words[words.index("--plugin") + 1] == given["plugin"]
+
+
+def test_another_plugin_than_the_runs_is_refused_before_it_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(monkeypatch)
+    fedumm.federate(**options(tmp_path / "run", num_rounds=1))
+    (tmp_path / "trap.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    for more in ({"resume": tmp_path / "run"}, {"name": tmp_path / "run", "resume_if_exists": True}):
+        with pytest.raises(fedumm.FedummError, match="is not the file"):
+            fedumm.federate(plugin=tmp_path / "trap.py", num_rounds=2, **more)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_registered_here_only_is_not_for_other_processes(tmp_path: Path) -> None:
+    fedumm.register_source("mine", lambda request: None)
+    with pytest.raises(fedumm.FedummError, match="source 'mine' is registered in this process only"):
+        fedumm.federate(
+            model_backend="blip_vqa", model_name_or_path="tiny", dataset="mine", simulator=True, name=tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_listener_hears_of_each_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Heard(RunListener):
+        rounds: ClassVar[list[int]] = []
+
+        def on_round(self, record: Any) -> None:
+            self.rounds.append(record["round"])
+
+    prepare(monkeypatch)
+    fedumm.federate(listeners=[Heard()], **options(tmp_path / "run"))
+    assert Heard.rounds == [1, 2]

@@ -179,3 +179,12 @@ def test_registrations_are_those_of_the_block_in_order() -> None:
         known.register("a", 3)
     known.register("c", 4)
     assert [(entry.registry, entry.name, entry.item) for entry in log] == [(known, "b", 2), (known, "a", 3)]
+
+
+def test_what_is_shipped_is_registered_under_no_second_name() -> None:
+    from fedumm.data.partition import PARTITIONERS, register_partitioner
+
+    shipped = PARTITIONERS.get("iid")
+    with pytest.raises(FedummError, match="the shipped partitioner 'iid': derive a class"):
+        register_partitioner("other", shipped)
+    assert PARTITIONERS.get("iid").name == "iid"

@@ -15,7 +15,8 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader sees the old content or the new, never a part. The draft lies beside ``path``, and one that a killed
     process left behind is written over the next time.
     """
-    draft = path.with_name(f".draft-{path.name}")
+    # No pattern such as *.json matches it.
+    draft = path.with_name(f".{path.name}.draft")
     try:
         yield draft
         os.replace(draft, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,14 @@ class Facts:
 
 
 def federated_card(
-    config: FederateConfig, version: int, scores: Mapping[str, Any], run: str, facts: Facts = Facts()
+    config: FederateConfig,
+    version: int,
+    scores: Mapping[str, Any],
+    run: str,
+    facts: Facts = Facts(),
+    plugins: Sequence[str] = (),
 ) -> str:
-    """Card of the global adapter after ``version`` rounds."""
+    """Card of the global adapter after ``version`` rounds; ``plugins`` are the files that its model needs."""
     split = (
         f"Dirichlet({config.dirichlet_alpha}) over {_plain(config.partition_by)}" if config.dirichlet_alpha else "IID"
     )
@@ -97,22 +102,27 @@ def _fact_rows(config: FederateConfig, facts: Facts) -> Rows:
     return rows
 
 
-def own_card(config: FederateConfig, client: str) -> str:
+def own_card(config: FederateConfig, client: str, plugins: Sequence[str] = ()) -> str:
     """Card of a client's own adapter, of a method that leaves part of it with the client."""
     client = _plain(client)
     text = f"The adapter of {client}, of which {config.aggregator} shared one part; this one stays with the client."
     return _card(
-        config, f"Adapter of {client}", text, [("Aggregation", aggregation_text(config))], ["federated-learning"]
+        config,
+        f"Adapter of {client}",
+        text,
+        [("Aggregation", aggregation_text(config))],
+        ["federated-learning"],
+        plugins,
     )
 
 
-def central_card(config: CentralConfig, scores: Mapping[str, Any]) -> str:
+def central_card(config: CentralConfig, scores: Mapping[str, Any], plugins: Sequence[str] = ()) -> str:
     """Card of a centrally trained adapter."""
     rows = [
         ("Epochs", f"{config.num_epochs}, seed {config.seed}"),
         *_score_rows(scores, "test", "the evaluation data"),
     ]
-    return _card(config, "Centrally trained adapter", "The centralised baseline of FedUMM.", rows, [])
+    return _card(config, "Centrally trained adapter", "The centralised baseline of FedUMM.", rows, [], plugins)
 
 
 def _score_rows(scores: Mapping[str, Any], name: str, where: str) -> Rows:
@@ -132,7 +142,7 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>()#!|~&$])", r"\\\1", shown(text))
 
 
-def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str]) -> str:
+def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str], plugins: Sequence[str]) -> str:
     base = config.model_name_or_path or "the backend's default"
     all_rows = [
         ("Base model", f"{_code(base)} (backend {_code(config.model_backend)})"),
@@ -153,7 +163,7 @@ def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str])
     table = "\n".join(f"| {name} | {value} |" for name, value in all_rows)
     # Only a Hub id makes a link; a shipped checkpoint or a folder does not.
     base_line = f"base_model: {base}\n" if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", base) else ""
-    own = "".join(f" --plugin {shown(quoted(Path(file).name))}" for file in config.plugins)
+    own = "".join(f" --plugin {shown(quoted(Path(file).name))}" for file in plugins)
     usage = "\n".join(f"fedumm {TASKS[task].example} --adapter .{own}" for task in config.tasks)
     tag_lines = "\n".join(f"- {tag}" for tag in ["lora", "fedumm", *tags])
     return f"""---

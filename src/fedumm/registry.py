@@ -67,6 +67,10 @@ class Registry(Generic[T]):
         """
         if item is _MISSING:
             return lambda decorated: self.register(name, decorated)
+        other = getattr(item, "name", "")
+        if other != name and self._is_shipped(other, item):
+            # Its name would be changed by this, and the shipped one be found no more.
+            raise FedummError(f"That is the shipped {self.kind} {other!r}: derive a class of your own for {name!r}.")
         kept = self._checked(name, item)
         if self._is_shipped(name, item):
             self._loaded[name] = kept

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import shlex
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedumm.cli.main import main
-from fedumm.cli.new import KINDS
+from fedumm.cli.new import KINDS, write
 from fedumm.config import FederateConfig, read_yaml
 from fedumm.plugins import load_plugins
 from fedumm.run_options import from_mapping
@@ -40,6 +42,8 @@ def test_the_command_that_is_shown_runs_it(tmp_path: Path, capsys: pytest.Captur
     own = [f"--{NAME}_width", "1.5"] if kind == "aggregator" else []
     assert main([*words, *few, *own, "--name", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "adapter" / "last" / "adapter_model.safetensors").is_file()
+    needs = json.loads((tmp_path / "run" / "adapter" / "last" / "fedumm.json").read_text())["plugin"]
+    assert needs == (f"{NAME}.py" if kind == "backend" else ""), "what the model needs, and no more"
     if own:
         options = read_yaml(tmp_path / "run" / "config.yaml")
         assert options[f"{NAME}_width"] == 1.5
@@ -58,6 +62,23 @@ def test_a_name_that_is_no_module_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert main(["new", "source", name, "--dir", str(tmp_path)]) == 2
     assert "take small letters" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["torch", "random", "datasets", "json"])
+def test_a_name_that_would_hide_a_module_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["new", "backend", name, "--dir", str(tmp_path)]) == 2
+    assert "that of an installed module" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["none", "true", "model", "rows"])
+def test_no_name_breaks_what_is_written(tmp_path: Path, kind: str, name: str) -> None:
+    for path in write(kind, name, tmp_path):
+        names = [n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
+        assert len(names) == len(set(names))
 
 
 def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from fedumm.cli.main import run
+from fedumm.cli.new import write
 
 PLUGIN = """
 from datasets import Dataset
@@ -68,7 +70,7 @@ def test_without_the_file_the_name_is_unknown(command: str, capsys: pytest.Captu
     assert "--plugin FILE" in error
 
 
-@pytest.mark.parametrize("command", ["federate", "train", "download", "partition", "ask", "draw", "geneval"])
+@pytest.mark.parametrize("command", ["federate", "train", "download", "partition", "ask", "draw", "geneval", "schema"])
 def test_every_command_takes_it(command: str, plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, ["--plugin", plugin, "--help"], f"fedumm {command}") == 0
     assert "--plugin" in capsys.readouterr().out
@@ -77,3 +79,11 @@ def test_every_command_takes_it(command: str, plugin: str, capsys: pytest.Captur
 def test_a_bad_file_is_told_before_a_bad_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("federate", ["--num_clients", "x", "--plugin", str(tmp_path / "no.py")], "job.py") == 2
     assert "no.py: no such file." in capsys.readouterr().err
+
+
+def test_the_schema_has_the_options_of_a_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin, _ = write("aggregator", "nearby", tmp_path)
+    assert run("schema", ["--plugin", str(plugin)], "fedumm schema") == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["properties"]["nearby_width"]["default"] == 3.0
+    assert "nearby" in schema["properties"]["aggregator"]["enum"]

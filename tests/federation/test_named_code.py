@@ -82,7 +82,9 @@ def test_another_file_than_the_runs_is_refused_before_it_is_run(
 ) -> None:
     run = tmp_path / "run"
     assert federate(*flags(run, num_rounds=1)) == 0
-    for line in (("--resume", run), ("--name", run, "--resume_if_exists")):
+    (tmp_path / "options.yaml").write_text(f"name: {run}\nresume_if_exists: true\n")
+    lines = ("--resume", run), ("--name", run, "--resume_if_exists"), ("--config", tmp_path / "options.yaml")
+    for line in lines:
         assert "is not the file" in refused(capsys, *line, "--num_rounds", 2, "--plugin", trap)
     assert not (tmp_path / "ran").exists()
 

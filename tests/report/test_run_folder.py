@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from filelock import FileLock
 from fedumm.adapters.folder import read_folder
 from fedumm.config import CentralConfig, FederateConfig, read_yaml
 from fedumm.errors import FedummError
-from fedumm.files import write_atomically
 from fedumm.formatting import percent
 from fedumm.model_card import Facts, central_card, federated_card
 from fedumm.report.run_folder import RunFolder, create, folder_for, read_config, read_records
@@ -355,21 +353,6 @@ class TestCard:
     )
     def test_shares_are_percentages_of_two_decimals(self, value: float | None, text: str) -> None:
         assert percent(value) == text
-
-
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "state.json"
-    write_atomically(file, "old")
-    write_atomically(file, "größer")
-    assert file.read_text(encoding="utf-8") == "größer"
-
-    def failing(*_: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", failing)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(file, "new")
-    assert file.read_text(encoding="utf-8") == "größer"
 
 
 def test_options_of_a_damaged_run_folder_are_an_error_that_names_the_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -20,9 +21,10 @@ _MOST_BYTES = 65536
 class Origin:
     """The options of a run that its model depends on.
 
-    ``model_name_or_path`` is empty for the backend's default. ``plugin`` holds the names of the run's plugins, without
-    their folders, joined as in ``PATH``: they are never looked for, since what they hold would be run. ``lora_r`` and
-    ``lora_alpha`` are those of the options; where the adapter is one of PEFT, its own configuration has the last word.
+    ``model_name_or_path`` is empty for the backend's default. ``plugin`` holds the names of the plugins that the model
+    needs, without their folders, joined as in ``PATH``: they are never looked for, since what they hold would be run.
+    ``lora_r`` and ``lora_alpha`` are those of the options; where the adapter is one of PEFT, its own configuration has
+    the last word.
     """
 
     model_backend: str
@@ -34,12 +36,12 @@ class Origin:
     lora_alpha: int
 
     @classmethod
-    def of(cls, config: RunConfig) -> Origin:
-        """That of a run's adapters."""
+    def of(cls, config: RunConfig, plugins: Sequence[str] = ()) -> Origin:
+        """That of a run's adapters; ``plugins`` are the files without which its model can't be made."""
         return cls(
             model_backend=config.model_backend,
             model_name_or_path=_absolute(config.model_name_or_path),
-            plugin=os.pathsep.join(Path(file).name for file in config.plugins),
+            plugin=os.pathsep.join(Path(file).name for file in plugins),
             lora_targets=config.lora_targets,
             task=config.task,
             lora_r=config.rank,

@@ -74,6 +74,11 @@ def backend_for(config: RunConfig) -> Backend:
     return backend
 
 
+def backend_plugins(config: RunConfig) -> tuple[str, ...]:
+    """The plugins without which the model of a run can't be made; none if its backend is a shipped one."""
+    return () if BACKENDS.is_shipped(config.model_backend) else config.plugins
+
+
 def check_answers_only(config: RunConfig) -> None:
     """Raise :class:`FedummError` if ``config`` asks for what a backend without ``for_tasks`` can't do."""
     if config.tasks != ("vqa",):

@@ -56,7 +56,7 @@ def main(argv: list[str], prog: str) -> int:
     sheet = grid(images, args.num if len(args.captions) > 1 else 0)
     try:
         with replacing(out) as draft:
-            sheet.save(draft)
+            sheet.save(draft, "PNG")
     except OSError as error:
         raise FedummError(f"--out {out} can't be written: {error}") from error
     print(f"{len(images)} image(s): {out}")

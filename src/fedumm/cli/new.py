@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
@@ -42,8 +43,11 @@ def write(kind: str, name: str, folder: Path) -> tuple[Path, Path]:
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) or keyword.iskeyword(name):
         raise FedummError(f"NAME {one_line(name, 60)!r}: take small letters, digits and _, beginning with a letter.")
+    if find_spec(name) and not (folder / f"{name}.py").exists():
+        raise FedummError(f"NAME {name!r} is that of an installed module, which {name}.py would hide: take another.")
     paths = folder / f"{name}.py", folder / f"test_{name}.py"
-    words = {"name": name, "file": paths[0].name, "cls": "".join(part.capitalize() for part in name.split("_"))}
+    cls = "".join(part.capitalize() for part in (*name.split("_"), kind))
+    words = {"name": name, "file": paths[0].name, "cls": cls}
     for path in paths:
         if path.exists() or path.is_symlink():
             raise FedummError(f"{path} is there already: choose another name, or another --dir.")

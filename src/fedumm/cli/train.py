@@ -43,6 +43,7 @@ def train(config: CentralConfig, command: str) -> CentralResult:
     check_caches(config)
     from fedumm.adapters.folder import save_folder
     from fedumm.adapters.origin import Origin
+    from fedumm.backends.registry import backend_plugins
     from fedumm.formatting import score_text
     from fedumm.metrics.evaluation import summary
     from fedumm.model_card import central_card
@@ -64,8 +65,9 @@ def train(config: CentralConfig, command: str) -> CentralResult:
             console.progress,
             lambda done, total, loss: console.progress(f"training  loss {loss:.3f}", done, total),
         )
-    card = central_card(config, summary("test", result.after))
-    save_folder(output / "adapter", result.adapter, result.adapter_config, card, Origin.of(config))
+    plugins = backend_plugins(config)
+    card = central_card(config, summary("test", result.after), plugins)
+    save_folder(output / "adapter", result.adapter, result.adapter_config, card, Origin.of(config, plugins))
     write_yaml(to_mapping(config), output / "config.yaml", command)
     before, after = (summary("test", scores)["test_tasks"] for scores in (result.before, result.after))
     for name, trained in after.items():

@@ -32,7 +32,7 @@ def _axes(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
 def _save(figure: Any, path: Path) -> None:
     """Whole or not at all."""
     with replacing(path) as draft:
-        figure.savefig(draft, dpi=150)
+        figure.savefig(draft, dpi=150, format=path.suffix[1:])
 
 
 def label_table(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], list[list[int]]]:

@@ -33,6 +33,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from fedumm.backends.registry import backend_plugins
 from fedumm.config import FederateConfig, command_of, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
 from fedumm.files import write_atomically
@@ -151,9 +152,10 @@ class RunFolder(RunListener):
         from fedumm.adapters.origin import Origin
 
         facts = Facts(epsilon=event.epsilon, rank=event.rank, cut=event.cut, whole=event.complete)
-        card = federated_card(self.config, event.version, event.scores, self.path.name, facts)
+        plugins = backend_plugins(self.config)
+        card = federated_card(self.config, event.version, event.scores, self.path.name, facts, plugins)
         folder = self.path / "adapter" / event.which
-        save_folder(folder, event.state, event.adapter_config, card, Origin.of(self.config))
+        save_folder(folder, event.state, event.adapter_config, card, Origin.of(self.config, plugins))
 
     def finish(self) -> None:
         """Close the event file and draw the figure of rounds.
