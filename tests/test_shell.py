@@ -50,7 +50,7 @@ def test_how_to_use_the_adapter_can_be_pasted(name: str) -> None:
 
 def test_the_cards_commands_can_be_pasted_in_its_folder() -> None:
     config = FederateConfig(model_backend="b", task="unified", plugin="/srv/my backends/it's.py")
-    (block,) = re.findall(r"```\n(.*?)```", federated_card(config, 1, {}, "run"), re.DOTALL)
+    (block,) = re.findall(r"```\n(.*?)```", federated_card(config, 1, {}, "run", plugins=config.plugins), re.DOTALL)
     assert [shlex.split(line)[-4:] for line in block.splitlines()] == 2 * [["--adapter", ".", "--plugin", "it's.py"]]
 
 

@@ -65,7 +65,7 @@ def federated_card(
         f"{travelled} and numbers of rows travelled.\n"
         "The held-out score is the mean over those clients' examples; a dash means not evaluated yet."
     )
-    return _card(config, f"Adapter of the run {_code(run)}", text, rows, ["federated-learning"])
+    return _card(config, f"Adapter of the run {_code(run)}", text, rows, ["federated-learning"], plugins)
 
 
 def _heldout_of(config: FederateConfig, scores: Mapping[str, Any]) -> str:
