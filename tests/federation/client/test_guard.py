@@ -106,7 +106,7 @@ def test_a_name_is_never_a_path(tmp_path: Path, name: str) -> None:
     host = host_of(tmp_path / "clients")
     ready = set_up(host)
     task = task_of(host, ready, assignments={"site-1": [name]})
-    assert "is no client of site-1" in refusal(host, task)
+    assert "is not a client of site-1" in refusal(host, task)
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["model.safetensors"]
 
 
@@ -208,7 +208,7 @@ def test_no_number_that_training_does_not_make(tmp_path: Path, value: float) -> 
     ready = set_up(host)
     state = decode(ready.adapter)
     next(iter(state.values())).flatten()[0] = value
-    assert "the server's adapter is none" in refusal(
+    assert "the server's adapter is invalid" in refusal(
         host, task_of(host, ready, adapter=TensorPayload("whole", encode(state)))
     )
     for left, right in (
@@ -216,21 +216,21 @@ def test_no_number_that_training_does_not_make(tmp_path: Path, value: float) -> 
         (torch.ones(24, 1), torch.full((1, 67), value)),
     ):
         change = pack_backbone_delta({"first": (left, right)}, "float32")
-        assert "the server's change of the backbone is none" in refusal(host, task_of(host, ready, change=change))
+        assert "the server's change of the backbone is invalid" in refusal(host, task_of(host, ready, change=change))
     # Names that differ at their end only.
     own = torch.ones(2, 1), torch.ones(1, 2)
     pairs = {f"{'x' * 99}1": (torch.full((2, 1), value), own[1]), f"{'x' * 99}2": own}
     change = pack_backbone_delta(pairs, "float32")
-    assert "the server's change of the backbone is none" in refusal(host, task_of(host, ready, change=change))
+    assert "the server's change of the backbone is invalid" in refusal(host, task_of(host, ready, change=change))
     vector = pack_backbone_delta({"first": (torch.ones(24), torch.ones(67))}, "float32")
-    assert "no product of two matrices" in refusal(host, task_of(host, ready, change=vector))
+    assert "not a product of two matrices" in refusal(host, task_of(host, ready, change=vector))
 
 
 def test_an_adapter_of_another_shape(asked: Asked) -> None:
     host, ready = asked
     state = decode(ready.adapter)
     state.pop(next(iter(state)))
-    assert "the server's adapter is none" in refusal(
+    assert "the server's adapter is invalid" in refusal(
         host, task_of(host, ready, adapter=TensorPayload("whole", encode(state)))
     )
 
