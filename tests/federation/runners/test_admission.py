@@ -288,7 +288,7 @@ def test_a_policy_that_cannot_be_read_lets_no_job_in(tmp_path: Path, kind: str) 
         path.symlink_to(tmp_path / "gone.yaml")
     else:
         path.write_bytes(b"\xff\xfe")
-    with pytest.raises(FedummError, match="takes no job"):
+    with pytest.raises(FedummError, match="accepts no job"):
         site_config(job(), tmp_path)
 
 
