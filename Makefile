@@ -1,6 +1,7 @@
 # make demo          a federated run from nothing, in a virtual environment of its own
 # make test          lint, types and the quick tests, with the versions of constraints.txt
-# make test-slow     the tests marked slow: whole runs, processes, clusters (each night, and before a release)
+# make test-slow     the tests marked slow: whole runs, processes, clusters (by hand,
+#                    before a release and after a change to runs, FLARE or Slurm)
 # make test-lowest   the tests marked compat, with the lowest versions that pyproject.toml allows
 # make test-newest   all tests with whatever is newest today: by hand, and before a release
 # make test-pythons  the tests marked compat, with every Python from 3.10 on that is installed

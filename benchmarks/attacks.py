@@ -87,14 +87,14 @@ def rounds_kept() -> Iterator[list[list[Accepted]]]:
         RoundAggregation.aggregate = real  # type: ignore[method-assign]
 
 
-def step(delivery: AggregationResult, start: AdapterState, scale: float) -> dict[str, torch.Tensor]:
+def step(result: AggregationResult, start: AdapterState, scale: float) -> dict[str, torch.Tensor]:
     """What all modules' weights change by, in float64."""
     moved = {}
     for module, (a, b) in modules_of(start).items():
-        new, old = (state[b].double() @ state[a].double() for state in (delivery.adapter, start))
+        new, old = (state[b].double() @ state[a].double() for state in (result.adapter, start))
         moved[module] = scale * (new - old)
-        if module in delivery.change:
-            left, right = delivery.change[module]
+        if module in result.change:
+            left, right = result.change[module]
             moved[module] += left.double() @ right.double()
     return moved
 

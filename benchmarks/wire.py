@@ -48,9 +48,9 @@ def fastest(work: Callable[[], Any]) -> float:
 def message_sizes(start: AdapterState, trained: AdapterState, wire: str, keep: float) -> tuple[int, int]:
     """Bytes down and up."""
     spec = spec_of(start)
-    parcel = Downlink(wire, True, spec, start).send(trained)
+    payload = Downlink(wire, True, spec, start).send(trained)
     update, _ = pack_update(start, trained, wire, keep, spec, {})
-    down = RoundTask(round=2, train=True, adapter=parcel, assignments={"host-1": ["site-1"]})
+    down = RoundTask(round=2, train=True, adapter=payload, assignments={"host-1": ["site-1"]})
     up = RoundReply(
         [
             ClientUpdate(

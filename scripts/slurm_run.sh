@@ -5,7 +5,7 @@
 #   sbatch scripts/slurm_run.sh BACKEND [OPTIONS OF job.py]
 #   sbatch scripts/slurm_run.sh blip_vqa --num_clients 8 --num_rounds 100 --dirichlet_alpha 0.5
 #
-# A job that is pre-empted, loses its node or reaches its time limit is queued again, and goes on after its last
+# A job that is pre-empted, loses its node or reaches its time limit is queued again, and resumes after its last
 # finished round. Details and arrays of jobs: docs/hpc.md. What fits your cluster can also be said to sbatch (--time,
 # --partition, --gres=gpu:a100:2 ...), which wins over the lines below.
 #SBATCH --job-name=fedumm
@@ -101,7 +101,7 @@ do SIGNAL=; done
 # After pre-emption Slurm queues the job again by itself, after scancel it must not be.
 if [ -n "$OUT_OF_TIME" ] && [ "$STATUS" -eq 143 ]; then
   [ "${SLURM_RESTART_COUNT:-0}" -lt "$MAX_RESTARTS" ] ||
-    fail "$NAME is not finished after $MAX_RESTARTS restarts: go on with a longer --time, or set FEDUMM_MAX_RESTARTS."
+    fail "$NAME is not finished after $MAX_RESTARTS restarts: resume it with a longer --time, or set FEDUMM_MAX_RESTARTS."
   echo "$(date '+%F %T') time limit: $NAME is queued again"
   scontrol requeue "$SLURM_JOB_ID"
 fi

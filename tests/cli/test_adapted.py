@@ -110,7 +110,7 @@ def test_nobody_elses_options_are_taken_and_no_file_of_theirs_is_run(
     (copied / ORIGIN).unlink()
     capsys.readouterr()
     assert ask() == 2
-    assert "copy holds no fedumm.json, so it does not tell which model it belongs to" in one_line(capsys)
+    assert "copy holds no fedumm.json, so it does not say which model it belongs to" in one_line(capsys)
     assert not Path("ran").exists()
     assert ask("--model_backend", "blip_vqa", "--model_name_or_path", "tiny") == 0
 
@@ -163,7 +163,7 @@ def test_a_model_folder_that_has_moved_is_asked_for(copied: Path, capsys: pytest
     moved = shutil.copytree(resolve_checkpoint("blip_vqa", "tiny"), "moved")
     change(copied / ORIGIN, model_name_or_path="/away/models/blip")
     assert ask() == 2
-    assert "the model in /away/models/blip, which is not there. Say where that is now: --model_name" in one_line(capsys)
+    assert "the model in /away/models/blip, which is not there. Say where it is now: --model_name" in one_line(capsys)
     assert ask("--model_name_or_path", moved) == 0
 
 
@@ -242,14 +242,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "text backwards": (of_origin(model_name_or_path="a\u202eb/c"), "or holds some that can't be printed"),
     "half a character": (of_origin(model_backend="\ud800"), "or holds some that can't be printed"),
     "a long name": (of_origin(model_name_or_path="x" * 5000), "model_name_or_path is longer than 4,096"),
-    "a rank in text": (of_peft(r="3"), "r is no positive whole number"),
-    "no rank": (of_peft(r=None), "r is no positive whole number"),
-    "a rank that no memory holds": (of_peft(r=90_000_000), "says rank 90000000, and the weights beside it have 3"),
-    "a rank below 1": (of_peft(r=-1), "r is no positive whole number"),
-    "an alpha of halves": (of_peft(lora_alpha=2.5), "lora_alpha is no positive whole number"),
-    "another scale": (of_peft(use_rslora=True), "asks for use_rslora"),
-    "scales by layer": (of_peft(alpha_pattern={"query": 64}), "asks for alpha_pattern"),
-    "no tensors": (weights(), "says rank 3, and the weights beside it have no LoRA"),
+    "a rank in text": (of_peft(r="3"), "r must be a positive whole number"),
+    "no rank": (of_peft(r=None), "r must be a positive whole number"),
+    "a rank that no memory holds": (of_peft(r=90_000_000), "says rank 90000000, but the weights beside it have 3"),
+    "a rank below 1": (of_peft(r=-1), "r must be a positive whole number"),
+    "an alpha of halves": (of_peft(lora_alpha=2.5), "lora_alpha must be a positive whole number"),
+    "another scale": (of_peft(use_rslora=True), "sets use_rslora"),
+    "scales by layer": (of_peft(alpha_pattern={"query": 64}), "sets alpha_pattern"),
+    "no tensors": (weights(), "says rank 3, but the weights beside it have no LoRA"),
     "nothing in it": (lambda f: (weights()(f), content(PEFT, b"{}")(f))[0], "tensor(s) missing"),
     "another model's": (weights(**{"\x1b[2J.lora_A.weight": torch.zeros(3, 4)}), "does not fit the model 'tiny'"),
     "a number for a matrix": (weights(**{"x.lora_A.weight": torch.tensor(1.0)}), "the weights beside it have 0"),

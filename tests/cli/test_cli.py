@@ -208,13 +208,13 @@ MISTAKES = {
     f"federate {BLIP} --answer_metric vqaa --simulator": "Unknown metric 'vqaa'. Available: vqa. Did you mean 'vqa'?",
     f"federate {JANUS} --partition task:0.5 --simulator": "--partition task:0.5 needs two tasks to deal out",
     f"train {BLIP} --task unified": "--task unified: the backend 'blip_vqa' can only answer (--task vqa).",
-    f"federate {BLIP} --lora_targets all --simulator": "--lora_targets all: the backend 'blip_vqa' leaves no choice.",
+    f"federate {BLIP} --lora_targets all --simulator": "--lora_targets all: the backend 'blip_vqa' does not support",
     f"train {JANUS} --geneval_prompts -1": "--geneval_prompts must be 0 or more, not -1.",
     "federate --simulator": "--model_backend is required (blip_vqa, januspro, or a name",
     f"federate {BLIP}": "Say how to run: --simulator, --in_process or --export_dir. For example:",
-    f"federate {BLIP} --simulator --in_process": "--simulator and --in_process exclude each other.",
-    f"federate {BLIP} --simulator --export_dir jobs": "--simulator and --export_dir exclude each other.",
-    f"federate {BLIP} --in_process --export_dir jobs": "--in_process and --export_dir exclude each other.",
+    f"federate {BLIP} --simulator --in_process": "--simulator and --in_process can't be combined: choose one.",
+    f"federate {BLIP} --simulator --export_dir jobs": "--simulator and --export_dir can't be combined: choose one.",
+    f"federate {BLIP} --in_process --export_dir jobs": "--in_process and --export_dir can't be combined: choose one.",
     f"federate {BLIP} --in_process --hosts 3": "--hosts 3 is more than --num_clients 2.",
     f"federate {BLIP} --in_process --clients_per_round 3": "--clients_per_round 3 is more than --num_clients 2.",
     # resources that are not there
@@ -403,7 +403,7 @@ class TestRunners:
 
         monkeypatch.setattr("fedumm.cli.train.train", interrupted)
         assert run("train", BLIP.split(), "fedumm train") == status
-        told = "\nfedumm train: stopped. Nothing is saved before the end: the same command starts again.\n"
+        told = "\nfedumm train: stopped. Nothing is saved before the end: the same command starts from the beginning.\n"
         assert capsys.readouterr() == ("", told)
         monkeypatch.setattr("fedumm.cli.ask.main", interrupted)
         assert run("ask", [], "fedumm ask") == status
@@ -433,7 +433,7 @@ def test_the_simulator_refuses_a_path_with_a_space(tmp_path: Path, monkeypatch: 
     from fedumm.errors import FedummError
     from fedumm.federation.runners.launch import run as launch
 
-    with pytest.raises(FedummError, match="takes no path with a space"):
+    with pytest.raises(FedummError, match="can't use a path with a space"):
         launch(FederateConfig(model_backend="blip_vqa", simulator=True, name="my run"), "command")
     assert not list(tmp_path.iterdir())
 

@@ -94,7 +94,7 @@ def test_it_says_what_it_fetched_and_how_to_go_on(login_node: tuple[Node, str]) 
     cache = node.folder / "scratch" / "hf_cache"
     assert f"Model: {MODEL}, in {cache}\n" in said
     assert f"Data: {ROWS} training and {ROWS} evaluation samples\n" in said
-    assert f"Without a connection: HF_HOME={cache} HF_HUB_OFFLINE=1 and --data_path {cache}\n" in said
+    assert f"To run without a connection, use HF_HOME={cache} HF_HUB_OFFLINE=1 and --data_path {cache}\n" in said
 
 
 def test_no_weights_are_fetched_twice(hub: HubServer, login_node: tuple[Node, str]) -> None:

@@ -81,7 +81,7 @@ def test_bad_updates_leave_no_trace_but_their_reasons(
     tmp_path: Path, hostile: Callable[..., int], capsys: pytest.CaptureFixture[str], runner: str, clients: int
 ) -> None:
     """One bad client of three in process; seven of nine through FLARE, whose rounds take longer. In the last round all
-    fail, twice: that ends the run, which goes on when the cause is gone."""
+    fail, twice: that ends the run, which can be resumed when the cause is gone."""
     roster = client_names(clients)
     plan = by_turns(list(CASES), roster[2:])
     last = len(plan) + 1
@@ -97,8 +97,8 @@ def test_bad_updates_leave_no_trace_but_their_reasons(
     out, error = capsys.readouterr()
     assert error == (
         f"job.py: Round {last}: 0 usable update(s), and --min_clients 2. The reasons are in metrics.jsonl. The last "
-        "good state is kept: mend the cause and go on.\n"
-        f"Finished rounds are kept in {tmp_path / 'bad'}; go on with: "
+        "good state is kept: fix the cause and resume.\n"
+        f"Finished rounds are kept in {tmp_path / 'bad'}; resume with: "
         f"{command_line('federate', '--resume', tmp_path / 'bad', '--plugin', BACKEND)}\n"
     )
     assert all(f"  round {n}: {client} rejected: {why}" in out for n, client, why in reasons(tmp_path / "bad"))

@@ -137,7 +137,7 @@ def test_what_makes_no_sense_is_refused(run_janus: JanusRun) -> None:
         ({"task_mix": "5"}, "--task_mix must be two positive numbers"),
         ({"num_clients": 1, "partition": "task:1"}, "leaves no client with the task vqa"),
         ({"model_backend": "blip_vqa"}, "--task unified: the backend 'blip_vqa' can only answer"),
-        ({"model_backend": "blip_vqa", "task": "vqa", "lora_targets": "all"}, "leaves no choice"),
+        ({"model_backend": "blip_vqa", "task": "vqa", "lora_targets": "all"}, "does not support it"),
         ({"dataset": ""}, "which captioned images to learn from"),
     ):
         with pytest.raises(FedummError, match=message):

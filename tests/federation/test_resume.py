@@ -192,7 +192,7 @@ def test_what_would_change_the_run_is_refused_by_name(
 ) -> None:
     create(tmp_path / "run", toy_config(**lora_options()), "test").release()
     error = mistake(capsys, "--resume", tmp_path / "run", *given.split())
-    assert error.startswith(f"job.py: {given.split()[0]} can't be changed when a run goes on")
+    assert error.startswith(f"job.py: {given.split()[0]} can't be changed when a run is resumed")
 
 
 def test_a_path_is_a_path_and_a_name_is_a_name(
@@ -226,13 +226,13 @@ def test_a_run_that_is_refused_keeps_its_options(
     assert go_on(tmp_path / "run", "--num_rounds", 9, f"--{runner}") == 2
     error = capsys.readouterr().err
     assert "data are not those that this run began with" in error
-    assert "go on with" not in error
+    assert "resume with" not in error
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
 
 
 def advice(error: str) -> str:
     """The command that a stopped run ends with."""
-    return error.strip().splitlines()[-1].partition("go on with: ")[2]
+    return error.strip().splitlines()[-1].partition("resume with: ")[2]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -285,7 +285,7 @@ def test_start_or_go_on_with_privacy(
         Stop(monkeypatch, in_round=rounds + 1).during(lambda line=line: federate(*line))
         capsys.readouterr()
         assert federate(*line) == (0 if mode == "central" else 2)
-    assert "With --dp local a run can't go on" in capsys.readouterr().err
+    assert "With --dp local a run can't be resumed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("other", ["--lr 0.5", "--seed 7", "--hosts 2", "--aggregator svd", "--max_train_samples 60"])

@@ -57,7 +57,7 @@ def test_what_is_no_score_is_refused(score: Any) -> None:
 def test_a_backend_that_scores_by_itself_leaves_no_choice() -> None:
     register_metric("odd", lambda prediction, references: 1.0)
     register_backend("own", SimpleNamespace(**{m: lambda *_: None for m in REQUIRED_METHODS}))
-    with pytest.raises(FedummError, match="--answer_metric odd: the backend 'own' leaves no choice"):
+    with pytest.raises(FedummError, match="--answer_metric odd: the backend 'own' does not support it"):
         backend_for(config("odd", "own"))
 
 

@@ -156,7 +156,7 @@ def test_what_happened_between_rounds_is_told(screen: Screen) -> None:
         "privacy: the noise on a round's mean update has a norm of about 27.1; without it, that is at most 1. Little "
         "of it will be left: more clients, a lower --lora_r or --aggregator ffa_lora would help",
         "  round 3: 1 usable update(s) of the 2 that it needs: once more",
-        "  going on after round 2",
+        "  resumed after round 2",
     ]
 
 

@@ -130,7 +130,7 @@ class Aggregator(ABC):
         return {}
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what :meth:`state` gave.
+        """Restore what :meth:`state` gave.
 
         Raises:
             ValueError: ``state`` is of another aggregator.

@@ -44,7 +44,7 @@ def _check_options(options: Any) -> None:
         if "group" not in f.metadata:
             raise FedummError(f"the field {f.name} of its Options must be made by fedumm.config.option.")
         if f.name in taken:
-            raise FedummError(f"its option {f.name} is an option of every run already: call it otherwise.")
+            raise FedummError(f"its option {f.name} is an option of every run already: rename it.")
         option_types(f)
     try:
         options()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedumm import tasks
 from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks, TakesMetric, TakesPrecision
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
@@ -63,7 +64,7 @@ def backend_for(config: RunConfig) -> Backend:
     if config.answer_metric != VQA:
         if not isinstance(backend, TakesMetric):
             raise FedummError(
-                f"--answer_metric {config.answer_metric}: the backend {config.model_backend!r} leaves no choice."
+                f"--answer_metric {config.answer_metric}: the backend {config.model_backend!r} does not support it."
             )
         backend = backend.for_metric(answer_metric(config.answer_metric))
     if isinstance(backend, TakesPrecision):
@@ -81,9 +82,9 @@ def backend_plugins(config: RunConfig) -> tuple[str, ...]:
 
 def check_answers_only(config: RunConfig) -> None:
     """Raise :class:`FedummError` if ``config`` asks for what a backend without ``for_tasks`` can't do."""
-    if config.tasks != ("vqa",):
+    if config.tasks != (tasks.VQA.name,):
         raise FedummError(f"--task {config.task}: the backend {config.model_backend!r} can only answer (--task vqa).")
     if config.lora_targets != "attention":
         raise FedummError(
-            f"--lora_targets {config.lora_targets}: the backend {config.model_backend!r} leaves no choice."
+            f"--lora_targets {config.lora_targets}: the backend {config.model_backend!r} does not support it."
         )

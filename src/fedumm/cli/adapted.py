@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _GIVEN = ("model_backend", "model_name_or_path", "plugin")
 _UNSUPPORTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias", "layer_replication")
-"""Settings of PEFT that change what an adapter does, and that no adapter of fedumm has."""
+"""Settings of PEFT that change what an adapter does, and that fedumm does not support."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +99,7 @@ def _of_folder(given: argparse.Namespace) -> dict[str, Any]:
         if given.model_backend:
             return {}
         raise FedummError(
-            f"{given.adapter} holds no {ORIGIN}, so it does not tell which model it belongs to. Add --model_backend, "
+            f"{given.adapter} holds no {ORIGIN}, so it does not say which model it belongs to. Add --model_backend, "
             "and --model_name_or_path if that is not the backend's default."
         )
     if origin.plugin and not (given.plugin or given.model_backend):
@@ -127,16 +127,16 @@ def _of_peft(folder: str, peft: Mapping[str, Any], state: AdapterState) -> dict[
         return {}
     for name in _UNSUPPORTED:
         if peft.get(name) not in (None, False, "none", {}, []):
-            raise FedummError(f"{folder}/{CONFIG} asks for {name}, which no adapter of fedumm has.")
+            raise FedummError(f"{folder}/{CONFIG} sets {name}, which fedumm does not support.")
     rank, alpha = peft.get("r"), peft.get("lora_alpha")
     for name, value in (("r", rank), ("lora_alpha", alpha)):
         if type(value) is not int or not 0 < value < 10**8:
-            raise FedummError(f"{folder}/{CONFIG}: {name} is no positive whole number.")
+            raise FedummError(f"{folder}/{CONFIG}: {name} must be a positive whole number.")
     # A layer of another rank would be made, of whatever size, before it is seen that the weights do not fit.
     ranks = {t.shape[0] if t.dim() else 0 for name, t in state.items() if factor_of(name) == "A"}
     if ranks != {rank}:
         found = ", ".join(map(str, sorted(ranks)[:5])) or "no LoRA"
-        raise FedummError(f"{folder}/{CONFIG} says rank {rank}, and the weights beside it have {found}.")
+        raise FedummError(f"{folder}/{CONFIG} says rank {rank}, but the weights beside it have {found}.")
     return {"lora_r": rank, "lora_alpha": alpha}
 
 
@@ -150,7 +150,7 @@ def _check_named(name: str) -> None:
         return
     if os.path.isabs(name):
         raise FedummError(
-            f"The adapter was trained on the model in {name}, which is not there. Say where that is now: "
+            f"The adapter was trained on the model in {name}, which is not there. Say where it is now: "
             "--model_name_or_path FOLDER."
         )
     raise FedummError(

@@ -35,7 +35,7 @@ def main(argv: list[str], prog: str) -> int:
         raise FedummError(f"{args.image} can't be read as an image: {one_line(error)}") from error
     backbone = load_adapted(args)
     if not isinstance(backbone.backend, AnswersQuestions):
-        raise FedummError("The backend of this model has no method 'answer'.")
+        raise FedummError("The backend of this model can't answer: it has no method 'answer'.")
     answer = backbone.backend.answer(backbone.model, backbone.processor, image, args.question, backbone.device)
     print(plain_lines(answer))
     return 0

@@ -9,11 +9,11 @@ from fedumm.cli.options import Parser, add_options, check_model, config_from
 from fedumm.config import FederateConfig
 
 DESCRIPTION = """Fetch the model and the data of a run from the Hugging Face Hub. Nothing is trained.
-It takes the options of job.py, so that the line of the run will do:
+It takes the options of job.py, so it can be given those of the run:
 
   fedumm download --model_backend blip_vqa --data_path /scratch/$USER/hf_cache
 
-Run again with HF_HUB_OFFLINE=1, it says whether all is there."""
+Run it again with HF_HUB_OFFLINE=1 to check that everything is there."""
 
 
 def main(argv: list[str], prog: str) -> int:
@@ -40,7 +40,7 @@ def main(argv: list[str], prog: str) -> int:
         print(f"{folder}: {_size(Path(folder)) / 1e9:,.2f} GB")
     home = f"HF_HOME={shlex.quote(str(constants.HF_HOME))} HF_HUB_OFFLINE=1"
     path = f" and --data_path {shlex.quote(config.data_path)}" if config.data_path else ""
-    print(f"Without a connection: {home}{path}")
+    print(f"To run without a connection, use {home}{path}")
     return 0
 
 

@@ -11,7 +11,7 @@ from fedumm.errors import FedummError
 from fedumm.files import replacing
 from fedumm.output import check_file
 
-DESCRIPTION = """Draw images of captions.
+DESCRIPTION = """Draw images from captions.
 
   fedumm draw "a red circle left of a blue square" --adapter runs/demo/adapter/best --num 4"""
 
@@ -24,7 +24,7 @@ def main(argv: list[str], prog: str) -> int:
     parser.add_argument(
         "--out", default="drawing.png", help="PNG file; several images make a grid (default: drawing.png)"
     )
-    parser.add_argument("--num", type=int, default=1, help="images of each caption (default: 1)")
+    parser.add_argument("--num", type=int, default=1, help="images for each caption (default: 1)")
     add_drawing_options(parser)
     args = parser.parse_args(argv)
     out = Path(args.out)
@@ -35,7 +35,7 @@ def main(argv: list[str], prog: str) -> int:
         raise FedummError(f"--out {out}: the name must end in .png.")
     check_file("out", out)
     if not all(caption.strip() for caption in args.captions):
-        raise FedummError("An empty caption says nothing to draw.")
+        raise FedummError("A caption is empty: say what to draw.")
 
     from PIL import Image
 

@@ -17,7 +17,9 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     """How images are drawn."""
     parser.add_argument("--seed", type=int, default=42, help="random seed (default: 42)")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance, 1: none (default: the checkpoint's)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="below 1: nearer to the likeliest (default: 1)")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="below 1: closer to the most likely (default: 1)"
+    )
     parser.add_argument(
         "--batch_size", type=int, default=0, help="images at a time (default: 0, as many as fit, at most 16)"
     )
@@ -49,7 +51,7 @@ def drawer(given: argparse.Namespace, say: Callable[[str], None]) -> Draw:
     backbone = load_adapted(given)
     backbone.say = say
     if not isinstance(backbone.backend, DrawsImages):
-        raise FedummError("The backend of this model has no method 'draw': it can't draw.")
+        raise FedummError("The backend of this model can't draw: it has no method 'draw'.")
 
     return lambda captions, seeds: drawn(
         backbone, captions, seeds, given.batch_size, "--batch_size",

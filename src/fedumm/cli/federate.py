@@ -50,7 +50,7 @@ def check(config: FederateConfig) -> FederateConfig | None:
     """
     runners = [name for name in RUNNERS if getattr(config, name)]
     if len(runners) > 1:
-        raise FedummError(f"--{runners[0]} and --{runners[1]} exclude each other.")
+        raise FedummError(f"--{runners[0]} and --{runners[1]} can't be combined: choose one.")
     check_model(config)
     check_partition(config)
     _check_rules(config)
@@ -63,7 +63,7 @@ def _config(parsed: argparse.Namespace) -> FederateConfig:
         return resumed({name: value for name, value in vars(parsed).items() if value is not None})
     config = config_from(parsed, FederateConfig, RUNNERS)
     if config.resume:
-        raise FedummError("A run that goes on has its own options: give --resume without --config.")
+        raise FedummError("A resumed run has its own options: give --resume without --config.")
     return config
 
 

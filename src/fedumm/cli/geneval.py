@@ -17,7 +17,7 @@ from fedumm.texts import one_line
 if TYPE_CHECKING:
     from fedumm.metrics.geneval import GenEvalResult
 
-DESCRIPTION = """Draw images of prompts and judge them by GenEval's rule. Stopped, the same command goes on.
+DESCRIPTION = """Draw images from prompts and judge them by GenEval's rule. The same command resumes it.
 
   fedumm geneval --adapter runs/demo/adapter/best --out drawn
   fedumm geneval --adapter runs/demo/adapter/best --out drawn --prompts evaluation_metadata.jsonl"""
@@ -36,9 +36,9 @@ def main(argv: list[str], prog: str) -> int:
         "--prompts", default="shapes", help="GenEval's file, or shapes: captions of the project's own (default: shapes)"
     )
     parser.add_argument(
-        "--num_prompts", type=int, default=0, help="the first so many (default: all of a file, 120 of shapes)"
+        "--num_prompts", type=int, default=0, help="how many, from the first (default: all of a file, 120 of shapes)"
     )
-    parser.add_argument("--num_images", type=int, default=4, help="images of each prompt (default: 4)")
+    parser.add_argument("--num_images", type=int, default=4, help="images for each prompt (default: 4)")
     add_drawing_options(parser)
     parser.add_argument(
         "--detector", default="", help="exact or mask2former+clip (default: exact if it knows what the prompts name)"

@@ -28,7 +28,7 @@ COMMANDS = {
     "partition": "Show how a data set would be split among clients, without training",
     "new": "Start a backend, aggregator, partitioner or source of your own: a commented file and its test",
     "ask": "Ask a question about an image, with an adapter",
-    "draw": "Draw images of captions, with an adapter",
+    "draw": "Draw images from captions, with an adapter",
     "schema": "Print the JSON schema of config.yaml, for editors",
     "geneval": "Draw many captions and judge the images by GenEval's rule",
 }

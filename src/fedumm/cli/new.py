@@ -15,7 +15,7 @@ from fedumm.shell import command_line, quoted
 from fedumm.texts import one_line
 
 KINDS = ("backend", "aggregator", "partitioner", "source")
-DESCRIPTION = f"""Write NAME.py, a plugin that runs as it is, with comments that say what is what, and its test.
+DESCRIPTION = f"""Write NAME.py, a plugin that runs as it is, with comments that explain each part, and its test.
 
   fedumm new aggregator trusted_mean
   fedumm federate --plugin trusted_mean.py --aggregator trusted_mean --help

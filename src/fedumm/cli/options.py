@@ -64,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser, config: type[RunConfig], argv: 
     ``argv`` chooses it.
     """
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
-    groups[EXECUTION].add_argument("--config", metavar="FILE", help="YAML file with options; flags win over it")
+    groups[EXECUTION].add_argument("--config", metavar="FILE", help="YAML file with options; flags override it")
     for f, text in described_options(config, _chosen_aggregator(argv)):
         add_option(groups[f.metadata["group"]], f, text)
 

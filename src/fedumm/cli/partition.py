@@ -47,7 +47,7 @@ def checked(given: Mapping[str, Any]) -> FederateConfig:
     """The config of a run with the options ``given``: its checks are those of a federated run.
 
     Raises:
-        FedummError: an option is no good, or a folder can't be used.
+        FedummError: an option is invalid, or a folder can't be used.
     """
     config = with_absolute_paths(
         from_mapping(FederateConfig, {"model_backend": "januspro", "max_eval_samples": 2, **given})

@@ -1,4 +1,4 @@
-"""``--resume`` and ``--resume_if_exists``: which run goes on, and with which options."""
+"""``--resume`` and ``--resume_if_exists``: which run is resumed, and with which options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FOLDERS = {"data_path", "feature_cache_dir", "image_root"}
 _FREE = {
     f.name for f in option_fields(FederateConfig) if f.metadata["group"] == EXECUTION
 } - _PART_OF_THE_RESULT | _FOLDERS
-"""Options that may change when a run goes on: where and how it is run. More rounds may follow, too."""
+"""Options that may change when a run is resumed: where and how it is run. More rounds may follow, too."""
 
 
 def resumed(flags: Mapping[str, Any]) -> FederateConfig:
@@ -37,7 +37,9 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
     check_run_folder(path)
     for name in given:
         if name not in (_FREE - set(OF_ONE_RUN)) | {"num_rounds", CODE}:
-            raise FedummError(f"--{name} can't be changed when a run goes on; --num_rounds can, and how it is run.")
+            raise FedummError(
+                f"--{name} can't be changed when a run is resumed; --num_rounds can, and so can how it is run."
+            )
     values = read_yaml(path / CONFIG)
     _check_privacy(values, given.get("num_rounds", values.get("num_rounds")))
     if any(name in given for name in RUNNERS):
@@ -53,7 +55,7 @@ def _check_privacy(values: Mapping[str, Any], num_rounds: Any) -> None:
     from fedumm.federation.runners.resumption import LOCAL_NOISE
 
     if values.get("dp") == "local":
-        raise FedummError(f"With --dp local a run can't go on: {LOCAL_NOISE}.")
+        raise FedummError(f"With --dp local a run can't be resumed: {LOCAL_NOISE}.")
     if values.get("dp_epsilon") and num_rounds != values.get("num_rounds"):
         raise FedummError("--num_rounds can't be changed: the noise was chosen for --dp_epsilon after all rounds.")
 
@@ -64,7 +66,7 @@ def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
     None: the run is finished.
 
     Raises:
-        FedummError: the folder holds a run with other options, or one that can't go on.
+        FedummError: the folder holds a run with other options, or one that can't be resumed.
     """
     _check_use(config)
     path = folder_for(config).resolve()
@@ -87,9 +89,9 @@ def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
 
 def _check_use(config: FederateConfig) -> None:
     if not config.name:
-        raise FedummError("--resume_if_exists needs the --name of the run to start or to go on with.")
+        raise FedummError("--resume_if_exists needs the --name of the run to start or resume.")
     if config.overwrite:
-        raise FedummError("--resume_if_exists keeps what --overwrite would delete: use one of them.")
+        raise FedummError("--resume_if_exists keeps what --overwrite would delete: use only one of them.")
     if config.export_dir:
         raise FedummError("--resume_if_exists is for runs on this machine: --simulator or --in_process.")
 
@@ -101,4 +103,4 @@ def _check_same(path: Path, begun: FederateConfig, config: FederateConfig) -> No
     other = [name for name in before if name in names and before[name] != now[name]]
     if other:
         told = ", ".join(f"--{name} {before[name]!r}, not {now[name]!r}" for name in other)
-        raise FedummError(f"The run in {path} began with {told}. Give it the options that it had, or another --name.")
+        raise FedummError(f"The run in {path} began with {told}. Use the same options, or another --name.")

@@ -10,7 +10,7 @@ from fedumm.config import CODE, CentralConfig, FederateConfig, RunConfig
 from fedumm.config.schema import json_schema
 from fedumm.run_options import described_options
 
-DESCRIPTION = """Print the JSON schema of a YAML file of options (config.yaml): editors complete and check by it.
+DESCRIPTION = """Print the JSON schema of a YAML file of options (config.yaml), by which editors complete and check it.
 
   fedumm schema > fedumm.schema.json
 

@@ -29,7 +29,10 @@ def main(argv: list[str], prog: str) -> int:
         train(config, shlex.join([*prog.split(), *argv]))
         return 0
     except KeyboardInterrupt as stop:
-        print(f"\n{prog}: stopped. Nothing is saved before the end: the same command starts again.", file=sys.stderr)
+        print(
+            f"\n{prog}: stopped. Nothing is saved before the end: the same command starts from the beginning.",
+            file=sys.stderr,
+        )
         return exit_status(stop)
 
 

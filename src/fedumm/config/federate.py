@@ -118,10 +118,10 @@ class FederateConfig(RunConfig):
     )
     name: str = option(EXECUTION, "Run folder: runs/NAME, or a path (empty: a name with the time)", "", travels=False)
     overwrite: bool = option(EXECUTION, "Replace an existing run folder or exported job", False, travels=False)
-    resume: str = option(EXECUTION, "Go on with the run in runs/NAME (or a path), with its options", "", travels=False)
+    resume: str = option(EXECUTION, "Resume the run in runs/NAME (or a path), with its options", "", travels=False)
     resume_if_exists: bool = option(
         EXECUTION,
-        "Go on with the run of --name if its folder holds one with these options, else start it",
+        "Resume the run of --name if its folder holds one with these options, else start it",
         False,
         travels=False,
     )

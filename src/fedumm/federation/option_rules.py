@@ -32,7 +32,7 @@ def _problems(config: FederateConfig) -> list[str]:
             able = [name for name in available_aggregators() if get_aggregator(name).unequal_ranks]
             problems.append(
                 f"--aggregator {config.aggregator} needs one --lora_r and one --lora_alpha for all clients. "
-                f"Those that do without: {', '.join(able)}."
+                f"Aggregators that allow different ranks: {', '.join(able)}."
             )
         if not config.export_dir:
             problems += _unknown_clients(config)

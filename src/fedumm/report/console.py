@@ -183,7 +183,7 @@ class RunConsole:
         self.line(f"  round {r['round']}: {r['usable']} usable update(s) of the {r['needed']} that it needs: once more")
 
     def _resumed(self, r: Mapping[str, Any]) -> None:
-        self.line(f"  going on after round {r['round']}")
+        self.line(f"  resumed after round {r['round']}")
 
     def _begin_table(self, r: Mapping[str, Any]) -> None:
         drawn, roster, widths = r["clients_per_round"], r["roster"], dict(_COLUMNS)

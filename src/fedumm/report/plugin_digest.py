@@ -36,7 +36,7 @@ def check_digests(folder: Path, plugins: Sequence[str]) -> None:
             f"The run in {folder} began with {names}. Such a file is run only if you name it: add --plugin FILE."
         )
     if plugins and not kept:
-        raise FedummError(f"The run in {folder} began without a --plugin, and can't go on with one.")
+        raise FedummError(f"The run in {folder} began without a --plugin, and can't be resumed with one.")
     if len(plugins) != len(kept):
         raise FedummError(
             f"The run in {folder} began with {len(kept)} plugin(s), {names}: name them all, in that order."
@@ -60,5 +60,5 @@ def _kept(folder: Path) -> list[tuple[str, str]]:
         raise FedummError(f"{path} can't be read: {one_line(error)}.") from error
     parts = [line.partition("  ") for line in lines]
     if not parts or any(len(digest) != _HEX or not set(digest) <= set("0123456789abcdef") for digest, _, _ in parts):
-        raise FedummError(f"{path} holds no SHA-256: this run can't go on.")
+        raise FedummError(f"{path} holds no SHA-256: this run can't be resumed.")
     return [(digest, one_line(name, 200)) for digest, _, name in parts]

@@ -9,7 +9,7 @@
 ``tensorboard/``        the same numbers as TensorBoard events
 ``adapter/best``        PEFT folder of the round with the best held-out score
 ``adapter/last``        PEFT folder after the last finished round
-``state/``              what ``--resume`` goes on from
+``state/``              what ``--resume`` needs
 ``clients/``            what clients keep from round to round, where the method asks for it
 ======================  =======================================================
 """
@@ -95,7 +95,7 @@ class RunFolder(RunListener):
 
     @property
     def state(self) -> Path:
-        """The folder of what ``--resume`` goes on from."""
+        """The folder of what ``--resume`` needs."""
         return self.path / STATE
 
     def on_partition(self, event: PartitionEvent) -> None:
@@ -226,7 +226,7 @@ def lock_run(path: Path) -> FileLock:
 
 
 def check_run_folder(path: Path) -> None:
-    """Raise :class:`FedummError` if a run can't go on in ``path`` without being written to elsewhere."""
+    """Raise :class:`FedummError` if a run can't be resumed in ``path`` without being written to elsewhere."""
     check_plain(path, (METRICS, LOG, LOCK))
 
 
@@ -241,7 +241,7 @@ def _locked(path: Path) -> FileLock:
 
 @contextmanager
 def reopened(path: Path, config: FederateConfig, records: int) -> Iterator[None]:
-    """Go on with a locked run by ``config``; of ``metrics.jsonl`` the first ``records`` lines stay.
+    """Resume a locked run by ``config``; of ``metrics.jsonl`` the first ``records`` lines stay.
 
     If the run is refused before it has recorded anything, its ``config.yaml`` is again what it was.
 
@@ -251,7 +251,7 @@ def reopened(path: Path, config: FederateConfig, records: int) -> Iterator[None]
     try:
         size = _bytes_of(path / METRICS, records)
         if size is None:
-            raise FedummError(f"{path / METRICS} is shorter than it was: this run can't go on.")
+            raise FedummError(f"{path / METRICS} is shorter than it was: this run can't be resumed.")
         before = (path / CONFIG).read_text(encoding="utf-8")
         os.truncate(path / METRICS, size)
         (path / ROUNDS).unlink(missing_ok=True)

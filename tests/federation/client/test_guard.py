@@ -106,7 +106,7 @@ def test_a_name_is_never_a_path(tmp_path: Path, name: str) -> None:
     host = host_of(tmp_path / "clients")
     ready = set_up(host)
     task = task_of(host, ready, assignments={"site-1": [name]})
-    assert "is no client of site-1" in refusal(host, task)
+    assert "is not a client of site-1" in refusal(host, task)
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["model.safetensors"]
 
 
@@ -177,15 +177,15 @@ def test_a_set_up_that_makes_no_sense(tmp_path: Path, setup: InitRequest, why: s
 
 GROWN = pack_backbone_delta({"first": (torch.ones(24, 1), torch.ones(1, 67))}, "float32")
 BAD_TASKS: list[tuple[dict[str, Any], str]] = [
-    ({"number": 0}, "none of the 3"),
-    ({"number": -1}, "none of the 3"),
-    ({"number": 5, "train": False}, "none of the 3"),
-    ({"number": 4, "train": True}, "none of the 3"),
-    ({"train": False}, "none of the 3"),
-    ({"assignments": {"site-1": ["site-2"]}}, "'site-2' is no client"),
-    ({"scorers": {"site-1": ["site-2"]}}, "'site-2' is no client"),
-    ({"last_accepted_round": {"site-1": 1}}, "a round that was not"),
-    ({"last_accepted_round": {"site-1": -1}}, "a round that was not"),
+    ({"number": 0}, "not one of the 3"),
+    ({"number": -1}, "not one of the 3"),
+    ({"number": 5, "train": False}, "not one of the 3"),
+    ({"number": 4, "train": True}, "not one of the 3"),
+    ({"train": False}, "not one of the 3"),
+    ({"assignments": {"site-1": ["site-2"]}}, "'site-2' is not a client"),
+    ({"scorers": {"site-1": ["site-2"]}}, "'site-2' is not a client"),
+    ({"last_accepted_round": {"site-1": 1}}, "a round that did not happen"),
+    ({"last_accepted_round": {"site-1": -1}}, "a round that did not happen"),
     ({"factors": "A"}, "does not train A"),
     ({"factors": "everything"}, "does not train"),
     ({"change": GROWN}, "never changes the backbone"),
@@ -208,7 +208,7 @@ def test_no_number_that_training_does_not_make(tmp_path: Path, value: float) -> 
     ready = set_up(host)
     state = decode(ready.adapter)
     next(iter(state.values())).flatten()[0] = value
-    assert "the server's adapter is none" in refusal(
+    assert "the server's adapter is invalid" in refusal(
         host, task_of(host, ready, adapter=TensorPayload("whole", encode(state)))
     )
     for left, right in (
@@ -216,21 +216,21 @@ def test_no_number_that_training_does_not_make(tmp_path: Path, value: float) -> 
         (torch.ones(24, 1), torch.full((1, 67), value)),
     ):
         change = pack_backbone_delta({"first": (left, right)}, "float32")
-        assert "the server's change of the backbone is none" in refusal(host, task_of(host, ready, change=change))
+        assert "the server's change of the backbone is invalid" in refusal(host, task_of(host, ready, change=change))
     # Names that differ at their end only.
     own = torch.ones(2, 1), torch.ones(1, 2)
     pairs = {f"{'x' * 99}1": (torch.full((2, 1), value), own[1]), f"{'x' * 99}2": own}
     change = pack_backbone_delta(pairs, "float32")
-    assert "the server's change of the backbone is none" in refusal(host, task_of(host, ready, change=change))
+    assert "the server's change of the backbone is invalid" in refusal(host, task_of(host, ready, change=change))
     vector = pack_backbone_delta({"first": (torch.ones(24), torch.ones(67))}, "float32")
-    assert "no product of two matrices" in refusal(host, task_of(host, ready, change=vector))
+    assert "not a product of two matrices" in refusal(host, task_of(host, ready, change=vector))
 
 
 def test_an_adapter_of_another_shape(asked: Asked) -> None:
     host, ready = asked
     state = decode(ready.adapter)
     state.pop(next(iter(state)))
-    assert "the server's adapter is none" in refusal(
+    assert "the server's adapter is invalid" in refusal(
         host, task_of(host, ready, adapter=TensorPayload("whole", encode(state)))
     )
 

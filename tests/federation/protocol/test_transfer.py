@@ -44,9 +44,9 @@ def test_float32_is_exact_and_sends_only_what_changed() -> None:
     link = Downlink("float32", True, SPEC, state(0))
     link.first()
     following = {**state(1), "m.lora_A.weight": link.held["m.lora_A.weight"].clone()}
-    parcel = link.send(following)
+    payload = link.send(following)
     assert equal(link.held, following)
-    assert len(parcel) < len(pack(following, "float32", SPEC)) - 4 * 4 * 70 + 1
+    assert len(payload) < len(pack(following, "float32", SPEC)) - 4 * 4 * 70 + 1
     assert not link.residual
 
 
@@ -69,8 +69,8 @@ def test_a_factor_that_was_not_trained_stays_silent_though_rounding_lost_of_it()
     link.first()
     link.send(state(1))
     assert link.residual["m.lora_A.weight"].abs().max() > 0
-    parcel = link.send({**link.held, "m.lora_B.weight": state(2)["m.lora_B.weight"]})
-    assert len(parcel) < 1.1 * 90 * 4 + 100
+    payload = link.send({**link.held, "m.lora_B.weight": state(2)["m.lora_B.weight"]})
+    assert len(payload) < 1.1 * 90 * 4 + 100
 
 
 @pytest.mark.parametrize("wire", WIRES)

@@ -275,7 +275,7 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_policy_that_is_not_understood_lets_no_job_in(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
-    with pytest.raises(FedummError, match="is no good, so it takes no job"):
+    with pytest.raises(FedummError, match="is invalid, so this site accepts no job"):
         site_config(job(), tmp_path)
 
 
@@ -288,7 +288,7 @@ def test_a_policy_that_cannot_be_read_lets_no_job_in(tmp_path: Path, kind: str) 
         path.symlink_to(tmp_path / "gone.yaml")
     else:
         path.write_bytes(b"\xff\xfe")
-    with pytest.raises(FedummError, match="takes no job"):
+    with pytest.raises(FedummError, match="accepts no job"):
         site_config(job(), tmp_path)
 
 

@@ -154,7 +154,7 @@ def test_the_exporters_machine_stays_out_of_the_job(
         name for name in ("threads", "num_workers", "feature_cache_dir", "gpu", "hosts", "export_dir") if name in text
     ]
     out = capsys.readouterr().out
-    assert "each machine has its own: --num_workers, --feature_cache_dir, --gpu, --threads, --hosts" in out
+    assert "each machine sets its own: --num_workers, --feature_cache_dir, --gpu, --threads, --hosts" in out
 
 
 @pytest.mark.parametrize("name", ["dataset", "model_name_or_path"])

@@ -76,7 +76,7 @@ def test_what_is_not_ours_stays_even_with_overwrite(make: object, capsys: pytest
     before = tree()
     assert main([*EXPORT, "jobs", "--overwrite"]) == 2
     errors = capsys.readouterr().err
-    assert "jobs/fedumm-blip_vqa is there and no job that fedumm exported." in errors
+    assert "jobs/fedumm-blip_vqa exists and is not a job exported by fedumm." in errors
     assert len(errors.splitlines()) == 1
     assert tree() == before
 
@@ -84,7 +84,7 @@ def test_what_is_not_ours_stays_even_with_overwrite(make: object, capsys: pytest
 @pytest.mark.parametrize("name", ["größe", "my job", "..", "-x", "_x", "a/b c", "名", "a" * 201, "it's", "x\n"])
 def test_a_name_that_flare_does_not_take_is_one_clear_message(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*EXPORT, "jobs", f"--name={name}"]) == 2
-    assert "can't be a job's name. That has at most 200 letters of the English alphabet" in capsys.readouterr().err
+    assert "can't be a job's name. Use at most 200 English letters" in capsys.readouterr().err
     assert not Path("jobs").exists()
 
 

@@ -77,7 +77,7 @@ def test_a_start_in_which_a_host_is_never_asked_ends(monkeypatch: pytest.MonkeyP
     now[0] += runner._LONGEST_START
     start.check(states(one="loading the data", two=STARTING))
     now[0] += 1
-    with pytest.raises(FedummError, match=r"two: NVIDIA FLARE's simulator asked nothing .* --in_process"):
+    with pytest.raises(FedummError, match=r"two: NVIDIA FLARE's simulator sent nothing .* --in_process"):
         start.check(states(one="loading the data", two=STARTING))
 
 

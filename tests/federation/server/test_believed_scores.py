@@ -100,7 +100,7 @@ def surveyed(*fingerprints: str) -> dict[str, DataStats]:
     [("baa", "host-1"), ("aba", "host-2"), ("abcaa", "host-2, host-3"), ("ab", "One or another of host-1, host-2")],
 )
 def test_who_has_other_data_is_named_where_most_agree(fingerprints: str, who: str) -> None:
-    with pytest.raises(FedummError, match=f"^{who} has other data"):
+    with pytest.raises(FedummError, match=f"^{who} has different data"):
         agreed(surveyed(*fingerprints))
     assert agreed(surveyed("a", "a")).fingerprint == "a"
 

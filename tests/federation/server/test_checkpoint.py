@@ -64,5 +64,5 @@ def test_a_damaged_state_is_one_clear_error(tmp_path: Path) -> None:
     checkpoint.save(TENSORS, FACTS)
     path = next((tmp_path / "state").glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(FedummError, match=r"server.safetensors is damaged .*this run can't go on"):
+    with pytest.raises(FedummError, match=r"server.safetensors is damaged .*this run can't be resumed"):
         checkpoint.load()

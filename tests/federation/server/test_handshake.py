@@ -40,16 +40,16 @@ def sizes(fingerprint: str = "print", **train: int) -> DataStats:
 
 
 def test_hosts_with_other_data_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FedummError, match="host-2 has other data"):
+    with pytest.raises(FedummError, match="host-2 has different data"):
         two_hosts(tmp_path).setup({"host-1": sizes(), "host-2": sizes("another")})
 
 
 def test_a_host_that_counts_clients_otherwise_is_refused(tmp_path: Path) -> None:
     """Its own or others': sizes decide what a client weighs, and how far it may move."""
     for lie in (sizes(site_2=10**9), sizes(site_1=6)):
-        with pytest.raises(FedummError, match="host-2 has other data"):
+        with pytest.raises(FedummError, match="host-2 has different data"):
             two_hosts(tmp_path).setup({"host-1": sizes(), "host-2": lie})
-    with pytest.raises(FedummError, match="No good number of training samples of site-2"):
+    with pytest.raises(FedummError, match="site-2 reports an invalid number of training samples"):
         two_hosts(tmp_path).setup({"host-1": sizes(site_2=10**12), "host-2": sizes(site_2=10**12)})
 
 

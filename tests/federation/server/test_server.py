@@ -200,7 +200,7 @@ def test_a_full_disk_is_one_clear_error_and_the_round_before_stays(
         real(path, content)
 
     monkeypatch.setattr(checkpoint, "write_durably", write)
-    with pytest.raises(FedummError, match=r"Round 2 can't be saved: .*No space left.* make room and go on"):
+    with pytest.raises(FedummError, match=r"Round 2 can't be saved: .*No space left.* make room and resume"):
         run(tmp_path, lambda task: [good(task, c, float(task.round)) for c in CLIENTS], num_rounds=3)
     found = checkpoint.Checkpoint(tmp_path / "state").load()
     assert found is not None

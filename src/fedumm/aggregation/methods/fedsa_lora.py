@@ -13,7 +13,7 @@ from fedumm.aggregation.registry import register_aggregator
 class FedSALoRA(FedAvg):
     """A is trained by all and averaged; each client trains a B of its own, which never leaves it.
 
-    A, the paper finds, learns what clients have in common, and B what is particular to each. In the delivery B
+    A, the paper finds, learns what clients have in common, and B what is particular to each. In the result B
     keeps the value of the round's start, and a contribution that holds a B is a ``ValueError``. Half the traffic of
     FedAvg. Server memory: as FedAvg's, for half the tensors.
     """

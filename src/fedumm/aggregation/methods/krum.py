@@ -22,7 +22,7 @@ class Krum(RobustAggregator):
     others; the lowest scores win, of equal ones the first names. Tensors that a client did not send count as the
     start of the round, where it left them.
 
-    Up to ``f`` bad clients of ``n >= 2 f + 3`` are withstood; a greater f is lowered to that, and ``krum_keep``
+    Up to ``f`` bad clients of ``n >= 2 f + 3`` are tolerated; a greater f is lowered to that, and ``krum_keep``
     to ``n - f``. Of fewer than three clients none can be told from the other: they are averaged. Weights are not used;
     the server holds all updates of the round, and compares every two of them.
     """
@@ -31,7 +31,9 @@ class Krum(RobustAggregator):
     class Options(AggregatorOptions):
         """``krum_f``: f, of 0 ``(n - 3) // 2``. ``krum_keep``: 1 is Krum, more is multi-Krum."""
 
-        krum_f: int = option(AGGREGATION, "Bad clients assumed (0: the most it can bear)", 0, validators.non_negative)
+        krum_f: int = option(
+            AGGREGATION, "Bad clients assumed (0: as many as it can tolerate)", 0, validators.non_negative
+        )
         krum_keep: int = option(AGGREGATION, "How many of the best are averaged", 1, validators.positive)
 
         def check(self, clients: int) -> None:

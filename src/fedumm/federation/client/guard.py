@@ -90,15 +90,15 @@ class Guard:
             raise PublicError("a round was asked for before the set-up")
         rounds = self._config.num_rounds
         if not 1 <= task.round <= rounds + 1 or task.train != (task.round <= rounds):
-            raise PublicError(f"round {task.round} is none of the {rounds} of this run")
+            raise PublicError(f"round {task.round} is not one of the {rounds} of this run")
         if self._private and task.round <= self._last:
             raise PublicError(f"round {task.round} is not the next: its noise would be spent twice")
         if task.round < self._last:
             raise PublicError(f"round {task.round} is not the next: round {self._last} was answered")
         if (unknown := _not_among(task.clients(self.name), self._init_request.assignments[self.name])) is not None:
-            raise PublicError(f"{ascii(unknown)[:80]} is no client of {self.name}")
+            raise PublicError(f"{ascii(unknown)[:80]} is not a client of {self.name}")
         if any(not 0 <= last < task.round for last in task.last_accepted_round.values()):
-            raise PublicError("a client goes on from a round that was not")
+            raise PublicError("a client resumes from a round that did not happen")
         if task.factors != "".join(sorted(self._method.trainable_factors(task.round))):
             raise PublicError(f"--aggregator {self._config.aggregator} does not train {task.factors} in this round")
         if task.change and not self._method.updates_base_model:
@@ -106,7 +106,7 @@ class Guard:
         if task.control is not None and not self._config.scaffold:
             raise PublicError("control variates without --scaffold")
         if self._private and any(task.scorers.values()):
-            raise PublicError("with --dp local nobody is asked for scores alone")
+            raise PublicError("with --dp local no client is asked for scores alone")
         if self._answered:
             self._answered.add(task.round)
         self._last = task.round
@@ -114,7 +114,7 @@ class Guard:
     def check_adapter(self, state: Mapping[str, torch.Tensor], spec: Spec) -> None:
         """The global adapter, or SCAFFOLD's c, must have the adapter's shapes and values that training can produce."""
         if problem := check_state(state, spec, largest=LARGEST):
-            raise PublicError(f"the server's adapter is none: {problem}")
+            raise PublicError(f"the server's adapter is invalid: {problem}")
 
     def check_change(self, change: BackboneDelta) -> None:
         """A change of the backbone must be made of products of two matrices, with values that a method can produce."""
@@ -122,11 +122,11 @@ class Guard:
         for number, (module, (left, right)) in enumerate(change.items(), start=1):
             shown = ascii(module)[:80]
             if left.dim() != 2 or right.dim() != 2 or left.shape[1] != right.shape[0]:
-                raise PublicError(f"the change of {shown} is no product of two matrices")
+                raise PublicError(f"the change of {shown} is not a product of two matrices")
             # Names that are cut may be equal: the number keeps the tensors apart.
             tensors |= {f"{shown} (number {number}, left)": left, f"{shown} (number {number}, right)": right}
         if problem := check_values(tensors, LARGEST):
-            raise PublicError(f"the server's change of the backbone is none: {problem}")
+            raise PublicError(f"the server's change of the backbone is invalid: {problem}")
 
 
 def _not_among(names: Iterable[str], known: Collection[str]) -> str | None:

@@ -26,7 +26,7 @@ class DataStats:
 
     ``clients`` maps a name to ``train``, ``heldout`` (rows), ``tasks`` and ``labels`` (training rows by
     task and by label; empty where labels are not told). ``fingerprint`` must be the same on all hosts, and with
-    ``--partition own``, where each tells of its own clients only, in every run that goes on.
+    ``--partition own``, where each tells of its own clients only, in every resumed run.
     """
 
     clients: dict[str, dict[str, Any]]
@@ -95,8 +95,8 @@ class RoundTask:
     rows, and, with ``train``, trains them from it: the LoRA factors in ``factors`` (``AB``, ``A`` or ``B``).
     ``control`` is SCAFFOLD's c in the same manner. With ``draw`` the host also draws its part of the captions
     to draw. ``last_accepted_round`` gives, for the clients that are named, the last round whose
-    update was used: what a client keeps to itself goes on from there. Those without one begin. ``base_round`` is the
-    round whose result the host must hold, -1 where it need not hold any: one that missed a round would go on from
+    update was used: what a client keeps to itself continues from there. Those without one begin. ``base_round`` is the
+    round whose result the host must hold, -1 where it need not hold any: one that missed a round would continue from
     another adapter than the server believes.
     """
 
@@ -172,7 +172,7 @@ class RoundReply:
 
 @dataclass(frozen=True)
 class HostError:
-    """A host cannot go on; ``message`` is for the user."""
+    """A host cannot continue; ``message`` is for the user."""
 
     message: str
     details: str = field(default="", repr=False)

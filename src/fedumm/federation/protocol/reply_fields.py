@@ -37,7 +37,7 @@ def _whole(least: int = -(2**63), most: int = 2**63 - 1) -> Take:
 
 
 def _number(value: Any) -> float:
-    """NaN and infinities too: what is no good number of a field is found out where that is used."""
+    """NaN and infinities too: whether a number is valid for its field is checked where it is used."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("is not a number")
     if abs(value) > 2**1023 and not isinstance(value, float):

@@ -1,8 +1,8 @@
 """Adapters between server and hosts: what the other side holds, and what it has to be told.
 
 To the clients, in ``float32``: tensors that changed, as they are. Otherwise the difference to what the hosts hold,
-rounded. Clients go on from what they hold, so what rounding lost is not in the next difference by itself: it is added
-to it (error feedback, Seide et al., 2014). Where new factors do not continue the old ones (``supports_deltas`` is
+rounded. Clients continue from what they hold, so what rounding lost is not in the next difference by itself: it is
+added to it (error feedback, Seide et al., 2014). Where new factors do not continue the old ones (``supports_deltas`` is
 false) a difference means nothing, and rounded values travel.
 """
 
@@ -34,9 +34,9 @@ class Downlink:
 
     def first(self) -> TensorPayload:
         """The first adapter, of which rounding makes another first adapter."""
-        parcel = TensorPayload(VALUES, pack(self.held, self._wire, self._spec))
-        self.held = unpack_payload(parcel, {}, self._spec)
-        return parcel
+        payload = TensorPayload(VALUES, pack(self.held, self._wire, self._spec))
+        self.held = unpack_payload(payload, {}, self._spec)
+        return payload
 
     def whole(self) -> TensorPayload:
         """All that is held, exactly, for hosts that hold nothing."""
@@ -54,31 +54,31 @@ class Downlink:
             if not torch.equal(t, self.held[name])
         }
         if self._wire == "float32":
-            parcel = TensorPayload(VALUES, pack(changed, "float32", self._spec))
+            payload = TensorPayload(VALUES, pack(changed, "float32", self._spec))
         elif not self._feedback:
-            parcel = TensorPayload(VALUES, pack(changed, self._wire, self._spec))
+            payload = TensorPayload(VALUES, pack(changed, self._wire, self._spec))
         else:
             delta = {name: t - self.held[name] for name, t in changed.items()}
-            parcel = TensorPayload(DELTA, pack(delta, self._wire, self._spec))
-        self.held = unpack_payload(parcel, self.held, self._spec)
-        if parcel.mode == DELTA:
+            payload = TensorPayload(DELTA, pack(delta, self._wire, self._spec))
+        self.held = unpack_payload(payload, self.held, self._spec)
+        if payload.mode == DELTA:
             self.residual |= {name: t - self.held[name] for name, t in changed.items()}
-        return parcel
+        return payload
 
 
-def unpack_payload(parcel: TensorPayload, held: Mapping[str, torch.Tensor], spec: Spec) -> AdapterState:
-    """What the receiver holds after ``parcel``; the same bits at both ends.
+def unpack_payload(payload: TensorPayload, held: Mapping[str, torch.Tensor], spec: Spec) -> AdapterState:
+    """What the receiver holds after ``payload``; the same bits at both ends.
 
     Raises:
-        ValueError: the parcel is not for this adapter.
+        ValueError: the payload is not for this adapter.
     """
-    if parcel.mode == WHOLE:
-        return decode(parcel.payload)
-    sent = unpack(parcel.payload, spec)
-    if parcel.mode == DELTA:
+    if payload.mode == WHOLE:
+        return decode(payload.payload)
+    sent = unpack(payload.payload, spec)
+    if payload.mode == DELTA:
         sent = {name: held[name] + t for name, t in sent.items()}
-    elif parcel.mode != VALUES:
-        raise ValueError(f"unknown mode {parcel.mode!r}")
+    elif payload.mode != VALUES:
+        raise ValueError(f"unknown mode {payload.mode!r}")
     return {**held, **sent}
 
 

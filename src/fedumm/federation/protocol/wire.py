@@ -71,10 +71,10 @@ def from_wire(data: dict[str, Any]) -> Message:
 
 
 def _payload(data: dict[str, Any]) -> TensorPayload:
-    parcel = TensorPayload(**data)
-    if type(parcel.mode) is not str or type(parcel.payload) is not bytes:
-        raise ValueError("not a parcel")
-    return parcel
+    payload = TensorPayload(**data)
+    if type(payload.mode) is not str or type(payload.payload) is not bytes:
+        raise ValueError("not a payload")
+    return payload
 
 
 def _is(value: Any, hint: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from fedumm.backends.registry import BACKENDS
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.runners.resumption import going_on, what_is_saved
+from fedumm.federation.runners.resumption import resume_point, what_is_saved
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import CLIENTS, METRICS, RunFolder, create, folder_for, lock_run, reopened
 from fedumm.shell import quoted
@@ -31,7 +31,7 @@ def run(config: FederateConfig, command: str) -> int:
     try:
         if not config.resume:
             return _carry_out(path, config)
-        records = going_on(path, config)
+        records = resume_point(path, config)
         with reopened(path, config, records):
             return _carry_out(path, config)
     finally:
@@ -99,7 +99,7 @@ def export(config: FederateConfig) -> int:
 
     job = Path(config.export_dir) / job_name(config)
     if job.is_symlink() or (job.exists() and not is_our_job(job)):
-        raise FedummError(f"{job} is there and no job that fedumm exported. Choose another --export_dir or --name.")
+        raise FedummError(f"{job} exists and is not a job exported by fedumm. Choose another --export_dir or --name.")
     if job.exists() and not config.overwrite:
         raise FedummError(f"The job {job} exists. Choose another --name, or replace it with --overwrite.")
     try:
@@ -108,8 +108,8 @@ def export(config: FederateConfig) -> int:
         raise FedummError(f"--export_dir {config.export_dir} can't be written to: {error}") from error
     print(f"Job for {config.num_clients} sites written to {job}. Submit it with:")
     print(f"  nvflare job submit -j {quoted(job)}")
-    print("Server and sites need fedumm installed, and its class in class_allow_list of local/resources.json:")
+    print("Server and sites need fedumm installed, and these classes in class_allow_list of local/resources.json:")
     print(f"  server: {', '.join(SERVER_CLASSES)}   sites: {', '.join(SITE_CLASSES)}")
     if own := stays_here(config):
-        print(f"Not in the job, since each machine has its own: {', '.join(f'--{name}' for name in own)}.")
+        print(f"Not in the job, since each machine sets its own: {', '.join(f'--{name}' for name in own)}.")
     return 0

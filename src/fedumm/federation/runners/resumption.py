@@ -1,4 +1,4 @@
-"""Going on with a run whose process ended: whether that is possible, from where, and how the user is told."""
+"""Resuming a run whose process ended: whether that is possible, from where, and how the user is told."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def has_begun(path: Path) -> bool:
 
 
 def has_rounds(path: Path) -> bool:
-    """Whether there is something to go on from.
+    """Whether there is something to resume.
 
     Raises:
         FedummError: rounds were recorded, but their state is not there.
@@ -38,11 +38,13 @@ def has_rounds(path: Path) -> bool:
         return True
     # The state of a round is written right after its record.
     if sum(event == "round" for event in _events(path)) > 1:
-        raise FedummError(f"{path / STATE} is missing: this run can't go on. Choose another --name, or --overwrite.")
+        raise FedummError(
+            f"{path / STATE} is missing: this run can't be resumed. Choose another --name, or add --overwrite."
+        )
     return False
 
 
-def going_on(path: Path, config: FederateConfig) -> int:
+def resume_point(path: Path, config: FederateConfig) -> int:
     """How many records there were after the last finished round.
 
     Raises:
@@ -51,7 +53,7 @@ def going_on(path: Path, config: FederateConfig) -> int:
     _events(path)
     saved = Checkpoint(path / STATE).load()
     if saved is None:
-        raise FedummError(f"No round of {path} was finished: there is nothing to go on from. Start again, --overwrite.")
+        raise FedummError(f"No round of {path} was finished: there is nothing to resume. Start again with --overwrite.")
     facts = saved[1]
     if config.num_rounds < facts["round"]:
         raise FedummError(f"{path} has done {facts['round']} rounds: --num_rounds can't be lower.")
@@ -62,14 +64,14 @@ def going_on(path: Path, config: FederateConfig) -> int:
 
 
 def what_is_saved(path: Path, config: FederateConfig) -> str:
-    """One line for the end of a run that was stopped or failed: what is kept, and how to go on."""
+    """One line for the end of a run that was stopped or failed: what is kept, and how to resume."""
     if not Checkpoint(path / STATE).exists():
-        return f"No round was finished: nothing to keep in {path}. Start again, with --overwrite."
+        return f"No round was finished: nothing to keep in {path}. Start again with --overwrite."
     kept = f"Finished rounds are kept in {path}"
     if config.dp == "local":
-        return f"{kept}. With --dp local it can't go on: {LOCAL_NOISE}."
+        return f"{kept}. With --dp local it can't be resumed: {LOCAL_NOISE}."
     code = [word for file in config.plugins for word in ("--plugin", file)]
-    return f"{kept}; go on with: {command_line('federate', '--resume', path.resolve(), *code)}"
+    return f"{kept}; resume with: {command_line('federate', '--resume', path.resolve(), *code)}"
 
 
 def _events(path: Path) -> list[str]:

@@ -45,7 +45,7 @@ def drive(server: Server, send: Send) -> None:
             server.finish(task, replies, lost)
         except OSError as error:
             raise FedummError(
-                f"Round {task.round} can't be saved: {error}. What was saved before it is whole: make room and go on."
+                f"Round {task.round} can't be saved: {error}. What was saved before it is whole: make room and resume."
             ) from error
         except (ValueError, RuntimeError) as error:
             raise FedummError(

@@ -1,4 +1,4 @@
-"""What a run needs to go on after its process ended, however that ended."""
+"""What a run needs to be resumed after its process ended, however that ended."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
                 return tensors, checked(json.loads(file.metadata()[_KEY]))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise FedummError(f"{path} is damaged ({one_line(error)}): this run can't go on.") from error
+            raise FedummError(f"{path} is damaged ({one_line(error)}): this run can't be resumed.") from error
 
     def save_change(self, round_number: int, payload: bytes) -> None:
         """Keep what the backbone grew by in a round."""
@@ -71,7 +71,7 @@ class Checkpoint:
         try:
             return [path.read_bytes() for path in paths]
         except FileNotFoundError as error:
-            raise FedummError(f"{error.filename} is missing: this run can't go on.") from error
+            raise FedummError(f"{error.filename} is missing: this run can't be resumed.") from error
 
     def _change(self, round_number: int) -> Path:
         return self.folder / f"change-{round_number:06d}"

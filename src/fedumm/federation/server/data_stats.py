@@ -33,7 +33,7 @@ def agreed(answers: Mapping[str, DataStats]) -> DataStats:
     others = [host for host in answers if host not in hosts]
     whose = ", ".join(others) if 2 * len(hosts) > len(answers) else f"One or another of {', '.join(answers)}"
     raise FedummError(
-        f"{whose} has other data: all hosts must split the same data set. Where every site has data of "
+        f"{whose} has different data: all hosts must split the same data set. Where every site has data of "
         "its own, use --partition own."
     )
 
@@ -41,7 +41,7 @@ def agreed(answers: Mapping[str, DataStats]) -> DataStats:
 def joined(answers: Mapping[str, DataStats], assignments: Mapping[str, Sequence[str]]) -> DataStats:
     """Of data that are each host's own: each tells of its own clients, and of nobody else's.
 
-    The fingerprint is of all hosts' ones: a run that goes on must find the same data everywhere.
+    The fingerprint is of all hosts' ones: a resumed run must find the same data everywhere.
 
     Raises:
         FedummError: a host tells of others, or not of all of its own, or split them.

@@ -61,7 +61,7 @@ def find_participants(
     clients = {}
     for client in in_order(assignments.values()):
         if not 0 < whole.clients.get(client, {"train": 0})["train"] <= MOST_SAMPLES:
-            raise FedummError(f"No good number of training samples of {client}.")
+            raise FedummError(f"{client} reports an invalid number of training samples.")
         clients[client] = whole.clients[client]
     served = {host: list(own) for host, own in assignments.items()}
     if balance and not config.own_data:

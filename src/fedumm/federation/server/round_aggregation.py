@@ -215,7 +215,7 @@ class RoundAggregation:
         )  # fmt: skip
 
     def load(self, state: Mapping[str, torch.Tensor], changes: Sequence[bytes]) -> None:
-        """Go on from :meth:`state`, and the changes of the backbone until then.
+        """Restore what :meth:`state` gave, and the changes of the backbone until then.
 
         Raises:
             ValueError: they are of another adapter or aggregator, or hold NaN or infinite values.

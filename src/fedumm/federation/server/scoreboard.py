@@ -64,6 +64,6 @@ class Scoreboard:
         return {"best": self._selection.facts(), "scores": self._records}
 
     def load(self, facts: Mapping[str, Any]) -> None:
-        """Go on from :meth:`facts`."""
+        """Restore what :meth:`facts` gave."""
         self._selection.load(facts["best"])
         self._records = {int(version): record for version, record in facts["scores"].items()}

@@ -46,7 +46,7 @@ class Selection:
         }
 
     def load(self, facts: Mapping[str, Any]) -> None:
-        """Go on from :meth:`facts`."""
+        """Restore what :meth:`facts` gave."""
         self.version = facts["version"]
         self._scores = {
             c: {task: Evaluation(score, count, {}) for task, (score, count) in own.items()}

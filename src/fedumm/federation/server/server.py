@@ -136,12 +136,12 @@ class Server:
         return Scoreboard(panel, scoring)
 
     def _resume(self, saved: SavedRun) -> None:
-        """Go on after the last finished round."""
+        """Resume after the last finished round."""
         self._state.load(saved.facts)
         try:
             self.aggregation.load(saved.tensors, saved.changes)
         except ValueError as error:
-            raise FedummError(f"The run's state does not fit its options ({error}): it can't go on.") from error
+            raise FedummError(f"The run's state does not fit its options ({error}): it can't be resumed.") from error
         self._broadcast = self.aggregation.whole_broadcast()
         self._reporter.records = self._state.records
         self._reporter.report("resumed", round=self._state.round, elapsed=saved.facts["elapsed"])
@@ -201,7 +201,7 @@ class Server:
         if self._repeated_round == task.round or self._dp:
             raise FedummError(
                 f"Round {task.round}: {found} usable update(s), and --min_clients {needed}. The "
-                "reasons are in metrics.jsonl. The last good state is kept: mend the cause and go on."
+                "reasons are in metrics.jsonl. The last good state is kept: fix the cause and resume."
             )
         self._repeated_round = task.round
         self._broadcast = self.aggregation.empty_broadcast(base_round=task.round - 1)

@@ -22,7 +22,7 @@ class RunState:
     """Changes while a round ends, and is saved then; :meth:`load` is the inverse of :meth:`facts`.
 
     Attributes:
-        fingerprint: of the data's split; a run goes on with the same data only.
+        fingerprint: of the data's split; a run is resumed with the same data only.
         scoreboard: what the versions so far scored.
         began: when the run began, by :func:`time.monotonic`; for a resumed one, as if it had never stopped.
         round: the last finished one.
@@ -64,13 +64,13 @@ class RunState:
         }
 
     def load(self, facts: Mapping[str, Any]) -> None:
-        """Go on from :meth:`facts`.
+        """Restore what :meth:`facts` gave.
 
         Raises:
             FedummError: the data are others.
         """
         if facts["fingerprint"] != self.fingerprint:
-            raise FedummError("The data are not those that this run began with: it can't go on.")
+            raise FedummError("The data are not those that this run began with: it can't be resumed.")
         self.round, self.records = facts["round"], facts["records"]
         self.scoreboard.load(facts)
         self.last_accepted_round, self.digests = facts["last_accepted_round"], facts["digests"]
@@ -93,7 +93,7 @@ class SavedRun:
 
 
 def load_saved_run(checkpoint: Checkpoint, config: FederateConfig) -> SavedRun | None:
-    """What there is to go on from; None if no round was finished.
+    """What there is to resume from; None if no round was finished.
 
     Raises:
         FedummError: it is damaged.
@@ -109,5 +109,7 @@ def load_saved_run(checkpoint: Checkpoint, config: FederateConfig) -> SavedRun |
         try:
             unpack_backbone_delta(change)
         except ValueError as error:
-            raise FedummError(f"The change of round {number} is damaged ({error}): this run can't go on.") from error
+            raise FedummError(
+                f"The change of round {number} is damaged ({error}): this run can't be resumed."
+            ) from error
     return SavedRun(tensors, facts, changes)

@@ -21,6 +21,7 @@ from fedumm.federation.protocol.messages import ClientUpdate
 from fedumm.federation.protocol.transfer import unpack_update
 from fedumm.federation.server.rejection import RejectedError, RejectionCode
 from fedumm.federation.server.score_validation import loss_problem, score_problem
+from fedumm.tasks import VQA
 
 _CODES: dict[str, RejectionCode] = {
     "names": "tensors", "shape": "payload", "non_finite": "non_finite", "huge": "huge",
@@ -50,7 +51,7 @@ class Expected:
     steps: int
     wire: str
     keep: float
-    scored: frozenset[str] = frozenset({"vqa"})
+    scored: frozenset[str] = frozenset({VQA.name})
     unit: bool = False
     control: bool = False
     previous: str = ""
@@ -95,7 +96,10 @@ def examine(update: ClientUpdate | None, expected: Expected) -> Accepted:
     """
     update = examine_scores(update, expected)
     if update.num_samples != expected.train:
-        raise RejectedError("claims", f"it claims {update.num_samples} samples, the survey said {expected.train}")
+        raise RejectedError(
+            "claims",
+            f"it claims {update.num_samples} samples, but it announced {expected.train} before the first round",
+        )
     if update.steps != expected.steps:
         raise RejectedError("claims", f"it claims {update.steps} steps, its samples make {expected.steps}")
     if strange := sorted(update.train_losses.keys() - expected.tasks.keys()):

@@ -45,13 +45,13 @@ def config_of_job(options: Any) -> FederateConfig:
         raise FedummError(f"The job's run_config is of type {type(options).__name__}, not a mapping of options.")
     for name in known_options(FederateConfig):
         if name in options and name in _own_of_machines():
-            raise FedummError(f"The job sets --{name}, which is each machine's own: no job may.")
+            raise FedummError(f"The job sets --{name}, which each machine sets for itself: remove it from the job.")
     config = from_mapping(FederateConfig, options, "the job")
-    _check_names(config, "is no name. A job names")
+    _check_names(config, "is not a name. A job names")
     for name in _NAMES:
         # A folder beside FLARE's own would be taken for it.
         if getattr(config, name) not in _shipped() and os.path.lexists(getattr(config, name)):
-            raise FedummError(f"--{name} {one_line(getattr(config, name))}: there is a file of that name here.")
+            raise FedummError(f"--{name} {one_line(getattr(config, name))}: there is a file with that name here.")
     return config
 
 
@@ -69,6 +69,5 @@ def _check_names(config: FederateConfig, problem: str) -> None:
         if value not in _shipped() and not _NAME.fullmatch(value):
             own = "the data set by one that fedumm ships, " if name == "dataset" else "the model by 'tiny', "
             raise FedummError(
-                f"--{name} {one_line(value)} {problem} {own}a Hub id, or the name under which the sites' policies "
-                "have it."
+                f"--{name} {one_line(value)} {problem} {own}a Hub id, or the name that it has in the sites' policies."
             )

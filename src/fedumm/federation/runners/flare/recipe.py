@@ -36,8 +36,8 @@ def job_name(config: FederateConfig) -> str:
         return f"fedumm-{re.sub(r'[^A-Za-z0-9._-]+', '-', config.model_backend)[:190]}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
         raise FedummError(
-            f"--name {config.name}: {name!r} can't be a job's name. That has at most 200 letters of the English "
-            "alphabet, digits, '.', '_' and '-', and begins with a letter or digit."
+            f"--name {config.name}: {name!r} can't be a job's name. Use at most 200 English letters, digits, "
+            "'.', '_' and '-', with a letter or digit first."
         )
     return name
 

@@ -104,7 +104,7 @@ def check_path(folder: Path) -> None:
     for path, way_out in ((str(folder.resolve()), "another --name"), (sys.executable, "a Python in another folder")):
         if not survives_splitting(path):
             raise FedummError(
-                f"NVIDIA FLARE's simulator takes no path with a space, a quote, a backslash or a #: {path}. "
+                f"NVIDIA FLARE's simulator can't use a path with a space, a quote, a backslash or a #: {path}. "
                 f"Use {way_out}, or --in_process."
             )
 
@@ -178,8 +178,8 @@ class _Start:
         self._since = self._since or time.monotonic()
         if not self._over and time.monotonic() - self._since > _LONGEST_START:
             raise FedummError(
-                f"{', '.join(idle)}: NVIDIA FLARE's simulator asked nothing in {_LONGEST_START:g} s. It does not work "
-                "here, or another program of this machine connected to its ports first. --in_process gives the same "
+                f"{', '.join(idle)}: NVIDIA FLARE's simulator sent nothing in {_LONGEST_START:g} s. It does not work "
+                "here, or another program on this machine connected to its ports first. --in_process gives the same "
                 "result without it."
             )
 

@@ -178,4 +178,4 @@ def read_policy(folder: str | Path) -> SitePolicy:
             content["dp_required"] = MODES[0]
         return SitePolicy(**content)
     except FedummError as error:
-        raise FedummError(f"This site's policy local/{FILE} is no good, so it takes no job: {error}") from None
+        raise FedummError(f"This site's policy local/{FILE} is invalid, so this site accepts no job: {error}") from None
