@@ -40,17 +40,15 @@ class HostExecutor(Executor):  # type: ignore[misc]
     (``runners.flare.host_process``): this process needs no torch.
 
     Args:
-        run_config: the options of the job; a simulated run has its own in its folder.
-
-    Raises:
-        FedummError: a job may not ask for this.
+        run_config: the options of the job, which are held against the site's policy when there is one to read: before
+            the first answer. A simulated run has its own in its folder.
     """
 
     # Arguments are stored under their own names: FLARE's job export reads them back from there.
     def __init__(self, run_config: dict[str, Any]) -> None:
         super().__init__()
         self.run_config = run_config
-        self._config = None if process_guard.simulated_run() else job_options.config_of_job(run_config)
+        self._simulated = process_guard.simulated_run() is not None
         self._host: Any = None
         self._abort = Signal()
 
@@ -69,7 +67,7 @@ class HostExecutor(Executor):  # type: ignore[misc]
 
     def _make_host(self, fl_ctx: FLContext) -> Any:
         name = fl_ctx.get_identity_name()
-        if self._config is None:
+        if self._simulated:
             from fedumm.federation.runners.flare.host_process import RemoteHost
 
             process_guard.leave_with_launcher()
@@ -79,7 +77,7 @@ class HostExecutor(Executor):  # type: ignore[misc]
         return site_host.SiteHost(name, config, self._folder(fl_ctx), lambda: self._abort.triggered)
 
     def _failure(self, error: Exception, fl_ctx: FLContext) -> messages.HostError:
-        if self._config is None:
+        if self._simulated:
             return redaction.whole(error)
         # Not into FLARE's log, which a site may send to the server.
         site_host.write_log(self._folder(fl_ctx), traceback.format_exc())

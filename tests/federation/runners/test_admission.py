@@ -19,11 +19,12 @@ from fedumm.federation.runners.flare.admission import admitted, site_config
 from fedumm.federation.runners.flare.site_policy import FILE, SitePolicy, read_policy
 from fedumm.run_options import from_mapping, to_mapping
 
+BUNDLED = {"model_backend": "blip_vqa", "model_name_or_path": "tiny", "dataset": "easy_vqa"}
+
 
 def job(**options: Any) -> dict[str, Any]:
     """What an exported job brings."""
-    bundled = {"model_backend": "blip_vqa", "model_name_or_path": "tiny", "dataset": "easy_vqa", "export_dir": "jobs"}
-    config = from_mapping(FederateConfig, {**bundled, **options})
+    config = from_mapping(FederateConfig, {**BUNDLED, "export_dir": "jobs", **options})
     return {name: value for name, value in to_mapping(config).items() if name not in OF_ONE_RUN}
 
 
@@ -128,7 +129,7 @@ def test_allow_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     (tmp_path / FILE).write_text(f"allow_download: {str(allowed).lower()}\n")
-    site_config(job(), tmp_path)
+    site_config(BUNDLED, tmp_path)
     assert os.environ.get("HF_HUB_OFFLINE") == (None if allowed else "1")
 
 

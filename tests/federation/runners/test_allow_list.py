@@ -19,6 +19,7 @@ import fedumm.flare
 from fedumm.cli.main import main
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
+from fedumm.federation.runners.flare.admission import site_config
 from fedumm.federation.runners.flare.job_options import config_of_job, job_options
 from fedumm.federation.runners.flare.recipe import NO_LOGS, SERVER_CLASSES, SITE_CLASSES, FedummRecipe
 from fedumm.flare import HostExecutor, ServerController
@@ -30,7 +31,7 @@ REFUSED = [
     "fedumm.flare.HostExecutors", "fedumm.flare.process_guard.simulated_run",
     "fedumm.federation.runners.flare.simulator.end_tree",
 ]  # fmt: skip
-OPTIONS = {"model_backend": "blip_vqa"}
+OPTIONS = {"model_backend": "blip_vqa", "model_name_or_path": "tiny", "dataset": "easy_vqa"}
 
 
 def documented() -> dict[str, Any]:
@@ -112,14 +113,21 @@ HOSTILE = [{**OPTIONS, name: value} for name, values in SET.items() for value in
 
 
 @pytest.mark.parametrize("options", [*HOSTILE, "text", None, ["model_backend"], {}, {**OPTIONS, 3: 4}], ids=str)
-@pytest.mark.parametrize("kind", [HostExecutor, ServerController])
+@pytest.mark.parametrize(
+    "take", [lambda options, local: ServerController(options), site_config], ids=["server", "site"]
+)
 def test_arguments_that_no_exporter_writes_are_refused(
-    kind: Any, options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    take: Any, options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
+    take(OPTIONS, tmp_path)
     with pytest.raises(FedummError):
-        kind(options)
+        take(options, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [HostExecutor, ServerController])
+def test_there_is_no_other_argument(kind: Any) -> None:
     for more in ("run_dir", "num_hosts"):
         with pytest.raises(TypeError):
             kind(OPTIONS, **{more: 1})
@@ -127,7 +135,7 @@ def test_arguments_that_no_exporter_writes_are_refused(
 
 def test_what_travels_comes_back_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = FederateConfig(**OPTIONS, dataset="hospital_a", num_clients=3, lora_r="16,site-1=4", seed=7)
+    config = FederateConfig(**{**OPTIONS, "dataset": "hospital_a"}, num_clients=3, lora_r="16,site-1=4", seed=7)
     assert config_of_job(json.loads(json.dumps(job_options(config)))) == config
 
 

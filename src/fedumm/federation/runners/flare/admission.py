@@ -12,9 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedumm.aggregation.registry import aggregators
+from fedumm.compression.registry import CODECS
 from fedumm.config import FederateConfig
+from fedumm.data.partition.registry import PARTITIONERS
 from fedumm.errors import FedummError, PublicError
+from fedumm.federation.runners.flare.job_options import config_of_job, mapping_of_job
 from fedumm.federation.runners.flare.site_policy import FILE, MODES, MOST, SitePolicy, is_hub_id, read_policy
+from fedumm.metrics.registry import METRICS
+from fedumm.registry import Registry
 from fedumm.run_options import from_mapping, to_mapping
 from fedumm.texts import one_line
 
@@ -23,18 +29,25 @@ BUNDLED_MODEL = "tiny"
 _OF_THE_SITE = ("data_path", "feature_cache_dir", "image_root")
 """Options that name places on a machine: a job must not have them."""
 
+_PARTS: dict[str, Registry[Any]] = {
+    "aggregator": aggregators, "partition": PARTITIONERS, "answer_metric": METRICS,
+    "wire": CODECS, "wire_up": CODECS, "wire_down": CODECS,
+}  # fmt: skip
+"""Options whose names can be those of installed packages' entry points. A backend's has a key of its own."""
 
-def site_config(run_config: Mapping[str, Any], folder: str | Path) -> FederateConfig:
+
+def site_config(run_config: Any, folder: str | Path) -> FederateConfig:
     """The options of a job as the site whose folder ``local`` is ``folder`` carries them out.
 
     Where it allows no download, the Hugging Face libraries of this process and of its children take what they have.
 
     Raises:
         PublicError: the site does not let the job do what it asks for.
-        FedummError: its own file can't be understood.
+        FedummError: its own file can't be understood, or the job holds what no exported job does.
     """
     policy = read_policy(folder)
-    config = admitted(run_config, policy)
+    config = admitted(mapping_of_job(run_config), policy)
+    config_of_job(run_config)
     if not policy.allow_download:
         os.environ["HF_HUB_OFFLINE"] = "1"
     return config
@@ -46,6 +59,8 @@ def admitted(run_config: Mapping[str, Any], policy: SitePolicy) -> FederateConfi
     Raises:
         PublicError: it does not; the message holds the line that would allow it, and nothing else of the policy.
     """
+    # First: what follows imports what the names stand for.
+    _check_parts(run_config, policy)
     try:
         config = from_mapping(FederateConfig, run_config, "the job")
     except FedummError as error:  # it quotes the job alone
@@ -74,6 +89,17 @@ def _refusal(what: str, key: str, value: str) -> PublicError:
     return PublicError(
         f"This site does not allow {what}. Its administrator can, in local/{FILE}: {key}: [{one_line(value, 100)}]"
     )
+
+
+def _check_parts(run_config: Mapping[str, Any], policy: SitePolicy) -> None:
+    """By names alone: to import an installed package is to run its code."""
+    for option, registry in _PARTS.items():
+        # A number is taken for a name, too.
+        name = str(run_config.get(option, ""))
+        if option == "partition":
+            name = name.partition(":")[0]
+        if name and name not in {*registry.shipped, *policy.parts} and (option, name) != ("partition", "own"):
+            raise _refusal(f"the {registry.kind} {one_line(name, 60)} (--{option})", "parts", name)
 
 
 def _check_places(config: FederateConfig, policy: SitePolicy) -> None:

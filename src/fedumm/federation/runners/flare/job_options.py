@@ -34,15 +34,25 @@ def stays_here(config: FederateConfig) -> list[str]:
     return [f.name for f in option_fields(FederateConfig) if f.name in own and getattr(config, f.name) != f.default]
 
 
+def mapping_of_job(options: Any) -> dict[str, Any]:
+    """The options of a job that comes from somebody else, none of which is looked at.
+
+    Raises:
+        FedummError: they are no mapping.
+    """
+    if not isinstance(options, dict):
+        raise FedummError(f"The job's run_config is of type {type(options).__name__}, not a mapping of options.")
+    return options
+
+
 def config_of_job(options: Any) -> FederateConfig:
-    """The options of a job that comes from somebody else.
+    """The options of a job that comes from somebody else. What they name of installed packages is imported.
 
     Raises:
         FedummError: they are not such as :func:`job_options` gives: another type, an option that is a machine's own, a
             path, a value out of bounds.
     """
-    if not isinstance(options, dict):
-        raise FedummError(f"The job's run_config is of type {type(options).__name__}, not a mapping of options.")
+    options = mapping_of_job(options)
     for name in known_options(FederateConfig):
         if name in options and name in _own_of_machines():
             raise FedummError(f"The job sets --{name}, which each machine sets for itself: remove it from the job.")

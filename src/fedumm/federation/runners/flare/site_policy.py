@@ -116,6 +116,7 @@ class SitePolicy:
         allow_download: whether what the two lists name may be downloaded; otherwise it is taken from the cache.
         allow_remote_images: whether images and data files that a data set names by an address may be fetched.
         backends: backends that a job may use.
+        parts: aggregators, codecs, partitioners and metrics of installed packages that a job may use.
         partition_columns: columns that a job may split the data by.
         most: the highest value that a job may ask for, by option; :data:`MOST` where it says nothing.
         min_label_count: lowest ``--min_label_count`` that is applied.
@@ -137,6 +138,7 @@ class SitePolicy:
     allow_download: bool = field(default=False, metadata={"check": _flag})
     allow_remote_images: bool = field(default=False, metadata={"check": _flag})
     backends: list[str] = field(default_factory=lambda: ["blip_vqa", "januspro"], metadata=_NAMES)
+    parts: list[str] = field(default_factory=list, metadata=_NAMES)
     partition_columns: list[str] = field(default_factory=lambda: ["answer", "answer_type"], metadata=_NAMES)
     most: dict[str, float] = field(default_factory=dict, metadata={"check": _most})
     min_label_count: int = field(default=5, metadata={"check": _count})
