@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from fedumm.adapters.folder import read_folder
+from fedumm.errors import FedummError
+from fedumm.federation.runners import launch
 from fedumm.federation.runners.in_process import run_in_process
 from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import create, read_records
@@ -96,3 +98,43 @@ def test_listeners_are_told_in_their_order() -> None:
 
     Listeners([Named("a"), Named("b")]).on_record({"event": "note"})
     assert told == ["a note", "b note"]
+
+
+class Failing(RunListener):
+    """Fails in one of its methods."""
+
+    def __init__(self, method: str, error: BaseException) -> None:
+        setattr(self, method, self._fail)
+        self._error = error
+
+    def _fail(self, what: Any) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize("method", ["on_partition", "on_setup", "on_client", "on_round", "on_adapter", "on_end"])
+@pytest.mark.parametrize("error", [ValueError("no such key"), OSError("disk full")], ids=repr)
+def test_a_listeners_failure_is_told_as_its_own(tmp_path: Path, method: str, error: Exception) -> None:
+    config = toy_config(num_rounds=1, max_train_samples=60, max_eval_samples=6)
+    create(tmp_path / "run", config, "test").release()
+    with pytest.raises(FedummError) as caught:
+        run_in_process(config, PlainFolder(tmp_path / "run", config), lambda *_: None, [Failing(method, error)])
+    assert str(caught.value) == f"The listener Failing failed: {type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("error", [FedummError("enough"), KeyboardInterrupt()], ids=repr)
+def test_a_listener_may_end_a_run(tmp_path: Path, error: BaseException) -> None:
+    config = toy_config(num_rounds=1, max_train_samples=60, max_eval_samples=6)
+    create(tmp_path / "run", config, "test").release()
+    with pytest.raises(type(error)) as caught:
+        run_in_process(config, PlainFolder(tmp_path / "run", config), lambda *_: None, [Failing("on_round", error)])
+    assert caught.value is error
+
+
+def test_a_launched_run_has_listeners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    notebook = Notebook()
+    assert launch.run(toy_config(num_rounds=1, in_process=True, name="run"), "test", [notebook]) == 0
+    assert [kind for kind, _ in notebook.heard][-1] == "summary"
+    with pytest.raises(FedummError, match="Listeners need in_process"):
+        launch.run(toy_config(in_process=False, simulator=True, name="other"), "test", [notebook])
+    assert not (tmp_path / "runs" / "other").exists()

@@ -8,9 +8,11 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from fedumm.errors import FedummError
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +64,7 @@ class AdapterEvent:
 
 
 class RunListener:
-    """Override what you want to hear. An exception of a listener ends the run."""
+    """Override what you want to hear. An exception of a listener ends the run, as an error of its own."""
 
     def on_partition(self, event: PartitionEvent) -> None:
         """The data are split; once, before the first round, and again when a run is resumed."""
@@ -112,3 +114,37 @@ class Listeners(RunListener):
         """Pass it on."""
         for listener in self._listeners:
             listener.on_adapter(event)
+
+
+class UserListener(RunListener):
+    """Passes everything on to a listener of a user's, whose exceptions are told as its own.
+
+    Otherwise the run would take them for faults of its own work: a ``ValueError`` for an update that does not fit.
+
+    Raises:
+        FedummError: the listener raised another exception.
+    """
+
+    def __init__(self, listener: RunListener) -> None:
+        self._listener = listener
+
+    def on_partition(self, event: PartitionEvent) -> None:
+        """Pass it on."""
+        self._tell(self._listener.on_partition, event)
+
+    def on_record(self, record: Record) -> None:
+        """Pass it on."""
+        self._tell(self._listener.on_record, record)
+
+    def on_adapter(self, event: AdapterEvent) -> None:
+        """Pass it on."""
+        self._tell(self._listener.on_adapter, event)
+
+    def _tell(self, hear: Callable[[Any], None], what: Any) -> None:
+        try:
+            hear(what)
+        except FedummError:
+            raise
+        except Exception as error:
+            name = type(self._listener).__name__
+            raise FedummError(f"The listener {name} failed: {type(error).__name__}: {error}") from error

@@ -45,6 +45,9 @@ def _check_unique(name: str, number: int) -> None:
 
 CODECS: Registry[Codec] = Registry("codec", "fedumm.codecs", SHIPPED, _of_module, _checked)
 
+_CALLED: dict[str, None] = {}
+"""Codecs of installed packages that this process was asked for by name: others are not imported for a number."""
+
 register_codec = CODECS.register
 """``@register_codec(name)`` above a subclass of :class:`~fedumm.compression.codecs.Codec` without arguments."""
 
@@ -61,23 +64,33 @@ def codec_called(name: str) -> Codec:
         ValueError: there is none.
     """
     try:
-        return CODECS.get(name)
+        codec = CODECS.get(name)
     except FedummError as error:
         raise ValueError(str(error)) from error
+    if name not in WIRES and name not in CODECS.own():
+        _CALLED[name] = None
+    return codec
+
+
+def load_codecs(*names: str) -> None:
+    """Import those of a run, before a message can hold their numbers.
+
+    Raises:
+        ValueError: there is no such codec.
+    """
+    for name in names:
+        codec_called(name)
 
 
 def codec_numbered(number: int) -> Codec:
-    """The codec whose ``id`` is ``number``.
+    """The codec whose ``id`` is ``number``: one that is shipped, registered here, or was called by name.
+
+    The number comes from somebody else, who must not choose what is imported.
 
     Raises:
         ValueError: there is none.
     """
-    for name in dict.fromkeys((*CODECS.own(), *WIRES)):
+    for name in dict.fromkeys((*CODECS.own(), *WIRES, *_CALLED)):
         if CODECS.get(name).id == number:
             return CODECS.get(name)
-    # Those of installed packages are imported only now.
-    found = (codec_called(name) for name in CODECS.names())
-    codec = next((codec for codec in found if codec.id == number), None)
-    if codec is None:
-        raise ValueError(f"no codec has the number {number}")
-    return codec
+    raise ValueError(f"no codec has the number {number}")

@@ -25,6 +25,7 @@ def cores() -> int:
 
 def fits_one_core(config: RunConfig) -> bool:
     """Whether the model's weights are local files of at most 50 MB; False if unknown."""
+    # By name alone: processes with and without the run's plugins, which may replace what is shipped, count alike.
     if config.model_backend not in SHIPPED or not config.model_name_or_path:
         return False
     folder = Path(resolve_checkpoint(config.model_backend, config.model_name_or_path))

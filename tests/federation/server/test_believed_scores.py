@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from fedumm.backends.protocol import REQUIRED_METHODS
+from fedumm.backends.registry import BACKENDS
 from fedumm.errors import FedummError
 from fedumm.federation.protocol.messages import DataStats, Message, RoundReply, RoundTask
 from fedumm.federation.server import screening
@@ -140,3 +142,14 @@ def lying(reply: Message, task: RoundTask, lie: dict[int, float]) -> Message:
     wrong = {"vqa": Evaluation(lie[task.round], reply.updates[0].before["vqa"].count, {})}
     billion = {"vqa": Evaluation(1.0, 10**9, {})}
     return replace(reply, updates=[replace(u, before=wrong) for u in reply.updates], test=billion)
+
+
+def test_scores_of_a_backend_in_a_shipped_ones_place_may_have_another_unit() -> None:
+    config = toy_config(model_backend="blip_vqa", plugin="")
+    assert screening.scores_are_shares(config)
+    BACKENDS.register("blip_vqa", type("Other", (), dict.fromkeys(REQUIRED_METHODS, lambda self: None)))
+    try:
+        assert not screening.scores_are_shares(config)
+    finally:
+        BACKENDS.forget("blip_vqa")
+    assert screening.scores_are_shares(config)

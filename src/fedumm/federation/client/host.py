@@ -13,6 +13,7 @@ import torch
 from fedumm.adapters import encode, spec_of
 from fedumm.aggregation import get_aggregator
 from fedumm.backends.protocol import Progress
+from fedumm.compression.registry import load_codecs
 from fedumm.config import FederateConfig
 from fedumm.data import DataSplits
 from fedumm.data.partition.split import ClientShare, Partition
@@ -96,6 +97,7 @@ class Host:
         self.name, self.config, self.progress = name, config, progress
         self._index, self._hosts, self._simulated = index, hosts, simulated
         self._aggregator = get_aggregator(config.aggregator)
+        load_codecs(config.up, config.down)
         self._privacy = check_rules(config) if config.dp == "local" else None
         self._states = ClientState(folder)
         self._notes: list[str] = []

@@ -15,7 +15,7 @@ from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
 from fedumm.report.run import Run, load_run
 from fedumm.report.run_folder import CLIENTS, RunFolder
-from fedumm.run_events import RunListener
+from fedumm.run_events import RunListener, UserListener
 from fedumm.temporary import leave_room_for_sockets
 
 HostProgress = Callable[[str, int, int, str], None]
@@ -37,7 +37,7 @@ def run_in_process(
         NVIDIA FLARE's simulator on the CPU.
 
     Raises:
-        FedummError: bad data or model, or too few usable updates.
+        FedummError: bad data or model, too few usable updates, or a listener failed.
     """
     if config.num_workers:
         leave_room_for_sockets()
@@ -48,7 +48,7 @@ def run_in_process(
         Host(name, config, partial(_forward, progress, name), folder.path / CLIENTS, index, count, simulated=True)
         for index, name in enumerate(assignments)
     ]
-    server = Server(config, assignments, folder.state, [folder, *listeners], balance=True)
+    server = Server(config, assignments, folder.state, [folder, *map(UserListener, listeners)], balance=True)
 
     def send(message: Message) -> dict[str, Message]:
         # As on a network: what is no message is found out in the same place.

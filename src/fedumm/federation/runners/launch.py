@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,27 @@ from fedumm.errors import FedummError
 from fedumm.federation.runners.resumption import resume_point, what_is_saved
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import CLIENTS, METRICS, RunFolder, create, folder_for, lock_run, reopened
+from fedumm.run_events import RunListener
 from fedumm.shell import quoted
 from fedumm.stopping import exit_status
 
 
-def run(config: FederateConfig, command: str) -> int:
-    """Run in process or in FLARE's simulator, with the run folder and the screen."""
+def run(config: FederateConfig, command: str, listeners: Sequence[RunListener] = ()) -> int:
+    """Run in process or in FLARE's simulator, with the run folder and the screen.
+
+    Args:
+        config: the run's options.
+        command: what starts such a run in a shell, for ``config.yaml``.
+        listeners: are told what happens, after the run folder.
+
+    Returns:
+        The command's exit status.
+
+    Raises:
+        FedummError: the run failed, or there are listeners to a run in FLARE's simulator.
+    """
+    if listeners and not config.in_process:
+        raise FedummError("Listeners need in_process: with --simulator a run is in other processes than they are.")
     path = folder_for(config)
     if config.simulator:
         from fedumm.federation.runners.flare.environment import check_environment
@@ -30,15 +46,15 @@ def run(config: FederateConfig, command: str) -> int:
     lock = lock_run(path) if config.resume else create(path, config, command)
     try:
         if not config.resume:
-            return _carry_out(path, config)
+            return _carry_out(path, config, listeners)
         records = resume_point(path, config)
         with reopened(path, config, records):
-            return _carry_out(path, config)
+            return _carry_out(path, config, listeners)
     finally:
         lock.release()
 
 
-def _carry_out(path: Path, config: FederateConfig) -> int:
+def _carry_out(path: Path, config: FederateConfig, listeners: Sequence[RunListener] = ()) -> int:
     """The run itself; what it records comes after what is in ``metrics.jsonl``."""
     begun = _size(path / METRICS)
     summaries: list[dict[str, Any]] = []
@@ -57,7 +73,7 @@ def _carry_out(path: Path, config: FederateConfig) -> int:
             if config.in_process:
                 from fedumm.federation.runners.in_process import run_in_process
 
-                run_in_process(config, RunFolder(path, config, show), console.progress)
+                run_in_process(config, RunFolder(path, config, show), console.progress, listeners)
             else:
                 from fedumm.federation.runners.flare.isolation import can_isolate
                 from fedumm.federation.runners.flare.simulator import run_simulator, warning

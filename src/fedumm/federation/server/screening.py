@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fedumm.adapters.factors import spec_at_rank
-from fedumm.backends.registry import SHIPPED
+from fedumm.backends.registry import BACKENDS
 from fedumm.config import FederateConfig
 from fedumm.federation.protocol.client_view import client_start, steps_of
 from fedumm.federation.protocol.messages import ClientUpdate, RoundReply, RoundTask
@@ -141,4 +141,4 @@ class Screening:
 
 def scores_are_shares(config: FederateConfig) -> bool:
     """Whether scores are shares of 1; a backend of a user's own may have another unit."""
-    return config.model_backend in SHIPPED
+    return BACKENDS.is_shipped(config.model_backend)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from fedumm.adapters import AdapterState
+from fedumm.compression.registry import load_codecs
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.option_rules import check_rules
@@ -68,6 +69,7 @@ class Server:
         self.assignments = {host: list(clients) for host, clients in assignments.items()}
         self.roster = in_order(self.assignments.values())
         self._dp = check_rules(config)
+        load_codecs(config.up, config.down)
         self._sampler = sampler or sampler_for(config, self._dp)
         self._checkpoint = Checkpoint(folder)
         self._began = self._round_began = time.monotonic()

@@ -123,6 +123,7 @@ def _context(config: FederateConfig) -> Any:
 
     if sys.platform != "linux" or (config.gpu != "cpu" and torch.cuda.device_count()):
         return multiprocessing.get_context("spawn")
+    # By name alone: no plugin has been run here. What one puts in a shipped backend's place, the hosts import.
     for module in ("fedumm.federation.client.host", "datasets", SHIPPED.get(config.model_backend, "torch")):
         importlib.import_module(module)
     # What is shared stays shared: the collector would write into every object.
