@@ -73,7 +73,7 @@ class Jobs:
         own = {"PATH": f"{self.folder.parent / 'bin'}{os.pathsep}{self.slurm.env['PATH']}", "SCRATCH": "/no/scratch"}
         return self.slurm.submit(*SMALL, *sbatch, "scripts/slurm_run.sh", *argv, cwd=self.folder, **{**own, **env})
 
-    def ended(self, number: str, seconds: float = 60) -> dict[str, str]:
+    def ended(self, number: str, seconds: float = 180) -> dict[str, str]:
         """What Slurm says of the job when it is over."""
         states = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
         self.slurm.until(lambda: self.slurm.job(number)["JobState"] in states, seconds)
@@ -82,7 +82,7 @@ class Jobs:
     def starts(self, count: int) -> list[dict[str, Any]]:
         """How the program was started, as soon as it was that often."""
         log = self.folder / "started"
-        self.slurm.until(lambda: log.exists() and log.read_text().count("\n") >= count, 60)
+        self.slurm.until(lambda: log.exists() and log.read_text().count("\n") >= count, 180)
         found = [json.loads(line) for line in log.read_text().splitlines()]
         assert len(found) == count
         return found

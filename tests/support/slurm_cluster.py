@@ -103,7 +103,7 @@ class SlurmCluster:
         self.until(lambda: (self.folder / "munge.socket").exists(), 20)
         self._daemon("slurmctld", "-D", "-c", "-f", self.env["SLURM_CONF"])
         self._daemon("slurmd", "-D", "-c", "-f", self.env["SLURM_CONF"], "-N", self.node)
-        self.until(lambda: "IDLE" in self.command("scontrol", "show", "node", self.node, check=False), 60)
+        self.until(lambda: "IDLE" in self.command("scontrol", "show", "node", self.node, check=False), 180)
 
     def _daemon(self, *argv: str) -> None:
         with open(self.folder / f"{argv[0]}.out", "wb") as out:
@@ -112,7 +112,7 @@ class SlurmCluster:
     def _stop(self) -> None:
         for job in self.command("squeue", "--noheader", "--format=%A", check=False).split():
             self.command("scancel", "--full", job, check=False)
-            self.until(lambda: not self.command("squeue", "--noheader", check=False), 60)
+            self.until(lambda: not self.command("squeue", "--noheader", check=False), 180)
         for daemon in reversed(self._daemons):
             daemon.terminate()
             try:
@@ -149,5 +149,5 @@ class SlurmCluster:
 
     def start_now(self, number: str) -> None:
         """Without the two minutes that a job waits after it was queued again."""
-        self.until(lambda: self.job(number)["JobState"] == "PENDING", 60)
+        self.until(lambda: self.job(number)["JobState"] == "PENDING", 180)
         self.command("scontrol", "update", f"jobid={number}", "StartTime=now")
