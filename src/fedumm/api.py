@@ -44,8 +44,8 @@ def federate(*, listeners: Sequence[RunListener] = (), **options: Any) -> Run:
         The finished run.
 
     Raises:
-        FedummError: an option, the data or the model is no good; the message says what to do.
-        KeyboardInterrupt: it was stopped; ``federate(resume=NAME)`` goes on.
+        FedummError: an option, the data or the model is invalid; the message says what to do.
+        KeyboardInterrupt: it was stopped; ``federate(resume=NAME)`` resumes it.
 
     Example:
         >>> run = fedumm.federate(model_backend="blip_vqa", model_name_or_path="tiny", num_clients=4)  # doctest: +SKIP
@@ -78,7 +78,7 @@ def train(**options: Any) -> CentralResult:
         The adapter, its configuration, and the scores before and after; they are saved in ``output_dir``, too.
 
     Raises:
-        FedummError: an option, the data or the model is no good.
+        FedummError: an option, the data or the model is invalid.
     """
     given = _plain(options)
     load_for_run(given)
@@ -96,7 +96,7 @@ def partition(**options: Any) -> Partition:
         Each client's rows, to train on and held out; ``counts(labels)`` counts them by label.
 
     Raises:
-        FedummError: an option or the data is no good.
+        FedummError: an option or the data is invalid.
     """
     given = _plain(options)
     load_for_run(given)
