@@ -12,7 +12,7 @@ from fedumm.federation.option_rules import check_rules
 from support.toy import toy_config
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"lora_r": "8,site-1=4"}, "--aggregator fedavg needs one --lora_r .* do without: flora, svd"),
+    ({"lora_r": "8,site-1=4"}, "--aggregator fedavg needs one --lora_r .* allow different ranks: flora, svd"),
     ({"lora_alpha": "8,site-1=4", "aggregator": "median"}, "--aggregator median needs one --lora_r and one --lora_alp"),
     ({"lora_r": "8,site-9=4", "aggregator": "svd"}, "names site-9, but the clients are site-1 to site-3"),
     ({"lora_r": "site-1=4", "aggregator": "svd"}, "no number for site-2"),

@@ -45,4 +45,4 @@ def load_for_run(options: Mapping[str, Any]) -> None:
     run = options.get("resume") or (options.get("resume_if_exists") and options.get("name"))
     if files and run and is_ours(folder_for_name(str(run)) / CONFIG):
         check_digests(folder_for_name(str(run)), files)
-    load_plugins(files)
+    load_plugins(files, again=True)
