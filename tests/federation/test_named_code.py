@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fedumm.aggregation.registry import aggregators
 from fedumm.backends.registry import available_backends
+from fedumm.cli.new import write
 from fedumm.errors import FedummError
 from fedumm.federation.protocol.messages import DataStatsRequest, HostError
 from fedumm.federation.runners.flare.site_host import SiteHost
@@ -75,6 +77,20 @@ def test_going_on_asks_for_the_same_file_again_wherever_it_is_now(
     assert {n: c for n, c in ours.items() if n.endswith("safetensors")} == {
         n: c for n, c in straight.items() if n.endswith("safetensors")
     }
+
+
+def test_a_run_whose_aggregator_is_a_plugins_asks_for_the_plugin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not for an aggregator of another name, which would be no help."""
+    run, (plugin, _) = tmp_path / "run", write("aggregator", "nearby", tmp_path)
+    assert federate(*flags(run, num_rounds=1), "--plugin", plugin, "--aggregator", "nearby") == 0
+    aggregators.forget("nearby")
+    for named in ((), BACKEND):
+        said = refused(capsys, "--resume", run, "--num_rounds", 2, *named)
+        assert "nearby.py" in said
+        assert "--plugin" in said or "name them all" in said
+    assert federate("--resume", run, "--num_rounds", 2, *BACKEND, "--plugin", plugin) == 0
 
 
 def test_another_file_than_the_runs_is_refused_before_it_is_run(

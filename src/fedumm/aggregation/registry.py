@@ -74,7 +74,7 @@ def get_aggregator(name: str) -> type[Aggregator]:
     Raises:
         FedummError: there is none; the message names the nearest.
     """
-    return aggregators.get(name)
+    return aggregators.get(name, " One of your own is loaded with --plugin FILE.")
 
 
 class MethodOption(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any
 from fedumm.cli.options import with_absolute_paths
 from fedumm.config import CODE, EXECUTION, OF_ONE_RUN, FederateConfig, is_ours, option_fields, read_yaml
 from fedumm.errors import FedummError
+from fedumm.plugins import plugin_files
 from fedumm.report.plugin_digest import check_digests
 from fedumm.report.run_folder import CONFIG, check_run_folder, folder_for, folder_for_name
 from fedumm.run_options import from_mapping, to_mapping
@@ -41,13 +42,14 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
                 f"--{name} can't be changed when a run is resumed; --num_rounds can, and so can how it is run."
             )
     values = read_yaml(path / CONFIG)
+    # Before its options: without them a name that a plugin registers is unknown.
+    check_digests(path, plugin_files(given.get(CODE, "")))
     _check_privacy(values, given.get("num_rounds", values.get("num_rounds")))
     if any(name in given for name in RUNNERS):
         values = {name: value for name, value in values.items() if name not in (*RUNNERS, "use_env_script")}
     config = from_mapping(FederateConfig, {**values, **given, "resume": str(path), "name": str(path)})
     if config.export_dir:
         raise FedummError("--resume is for runs on this machine: --simulator or --in_process.")
-    check_digests(path, config.plugins)
     return with_absolute_paths(config)
 
 
@@ -75,8 +77,8 @@ def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
         return config
     check_run_folder(path)
     values = read_yaml(path / CONFIG)
-    _check_same(path, from_mapping(FederateConfig, values, str(path / CONFIG)), config)
     check_digests(path, config.plugins)
+    _check_same(path, from_mapping(FederateConfig, values, str(path / CONFIG)), config)
     from fedumm.federation.runners.resumption import has_begun, has_rounds, is_finished
 
     if is_finished(path, config.num_rounds):
