@@ -45,6 +45,7 @@ CANONICAL = [
     "question",
     "question_id",
     "question_type",
+    "source_row",
     "task",
 ]
 

@@ -140,7 +140,8 @@ T2I = DataRequest(columns=("image", "caption"), mix={"t2i": 1})
     [
         ({"caption": ["a dog", "a cat"]}, ["a dog", "a cat"]),
         ({"text": ["a dog", "a cat"], "question": ["?", "?"]}, ["a dog", "a cat"]),
-        ({"captions": [["a dog", "an animal"], ["a cat"]]}, ["a dog", "a cat"]),
+        ({"captions": [["a dog", "an animal"], ["a cat"]]}, ["a dog", "an animal", "a cat"]),
+        ({"captions": [["a dog", " ", "a dog", "a pet"], ["a cat"]]}, ["a dog", "a pet", "a cat"]),
         ({"caption": ["a dog", "a dog", "a dog"], "image_id": ["1", "1", "2"]}, ["a dog", "a dog"]),
         ({"caption": ["a dog", None, "a cat"]}, ["a dog", "a cat"]),
     ],
@@ -157,7 +158,7 @@ def test_any_folder_with_captions_can_be_learnt_from(
     ("columns", "message"),
     [
         ({"question": ["?"], "answer": ["!"]}, r"has no column caption\. It has: image, question, answer"),
-        ({"caption": ["a dog", " "]}, r"row 1 has no caption"),
+        ({"caption": ["a dog", " "]}, r"training row 1: has no caption"),
         ({"caption": [None, None]}, r"no training rows with a caption"),
     ],
 )

@@ -105,6 +105,14 @@ class RunConfig(Options):
     allow_remote_images: bool = option(
         DATA, "Fetch images and data files that a data set names by an address (http, https, s3, gs, hf)", False
     )
+    eval_fraction: float = option(
+        DATA, "Of data with one split, the share of the images to evaluate on", 0.1, validators.share
+    )
+    language: str = option(DATA, "Keep only rows in this language, such as en, by a column language, lang or q_lang", "")
+    drop_overlap: bool = option(DATA, "Leave out training rows whose image is among those to evaluate on", False)
+    skip_bad: int = option(
+        DATA, "Go on without up to so many rows that have no readable image or no answer", 0, validators.non_negative
+    )
     seed: int = option(DATA, "Random seed", 42, validators.seed)
 
     answer_metric: str = option(

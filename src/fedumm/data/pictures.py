@@ -18,7 +18,14 @@ def without_media(rows: Any) -> Any:
     return rows.remove_columns(media) if media else rows
 
 
-def with_pictures(rows: Any, numbers: Sequence[int], places: Places, what: str) -> Any:
+def with_pictures(rows: Any, places: Places) -> Any:
+    bad = {}
+    numbers = range(len(rows))
+    what = ""
+    r = _with_pictures(rows, numbers, places, what, bad)
+    return r, bad
+
+def _with_pictures(rows: Any, numbers: Sequence[int], places: Places, what: str, bad) -> Any:
     """``rows`` whose ``image`` can be read: names of files, relative ones too, have become full paths.
 
     Args:
@@ -41,8 +48,8 @@ def with_pictures(rows: Any, numbers: Sequence[int], places: Places, what: str) 
         raise FedummError(f"{what}: the column image holds {type(feature).__name__}, not images or names of files.")
     else:
         return rows
-    found = [_found(image, number, places, what) for image, number in zip(stored, numbers, strict=True)]
-    if isinstance(feature, Image) and [image["path"] for image in found] == [image["path"] for image in stored]:
+    found = [_found2(image, number, places, what, bad) for image, number in zip(stored, numbers, strict=True)]
+    if isinstance(feature, Image) and [image and image["path"] for image in found] == [image and image["path"] for image in stored]:
         return rows
     return _replaced(rows, found)
 
@@ -88,3 +95,10 @@ def _decodes(feature: Any) -> bool:
     if isinstance(feature, list | tuple):
         return any(map(_decodes, feature))
     return hasattr(feature, "decode_example") or _decodes(getattr(feature, "feature", ()))
+
+def _found2(image, number, places, what, bad):
+    try:
+        return _found(image, number, places, what)
+    except FedummError as e:
+        bad[number] = str(e)
+        return None

@@ -35,26 +35,17 @@ available_sources = SOURCES.names
 """Names that :func:`load_data` knows, sorted; folders and Hub ids come on top."""
 
 
-def load_data(name: str, request: DataRequest) -> DataSplits:
+def load_data(name: str, request: DataRequest, progress: Progress | None = None) -> DataSplits:
     """Rows of the source, folder or Hub data set ``name``.
 
     Raises:
         FedummError: no such data set, it can't be reached, a column is missing, no row is left, or a row's image is a
             file that is not there or may not be read.
     """
-    from fedumm.data.tasks import task_rows
+    from fedumm.data.prepare import prepare
 
     load, places = _source(name), _places(name, request)
-    raw = load(request)
-    splits = {}
-    for kind, rows, limit in (
-        ("training", raw.train, request.max_train_samples),
-        ("evaluation", raw.eval, request.max_eval_samples),
-    ):
-        if not len(rows):
-            raise FedummError(f"--dataset {name}: there are no {kind} rows.")
-        splits[kind] = task_rows(rows, request.mix, request.columns, limit, places, name, kind)
-    return DataSplits(splits["training"], splits["evaluation"])
+    return prepare(load(request), request, places, name, progress)
 
 
 def _source(name: str) -> Source:
