@@ -137,22 +137,3 @@ def _answer_type(answer: str) -> str:
     if answer.strip().lower() in {"yes", "no"}:
         return "yes/no"
     return "number" if answer.strip().replace(".", "", 1).isdigit() else "other"
-
-
-def read_image(rows: Any, row: int) -> Any:
-    """The picture of one row, RGB.
-
-    Raises:
-        FedummError: it can't be read; the message names row and image.
-    """
-    # Not above: the commands that read no picture are quick.
-    from fedumm.data.undecoded import picture
-
-    try:
-        return picture(rows, row)
-    except Exception as error:  # decoders raise whatever they like on broken files
-        known = rows.select_columns([c for c in ("image_id",) if c in rows.column_names])
-        ident = f" (image_id {known[row]['image_id']})" if known.column_names else ""
-        raise FedummError(
-            f"The image of row {row}{ident} can't be read: {error}. Repair or remove it, and start again."
-        ) from error

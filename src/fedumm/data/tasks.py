@@ -11,6 +11,8 @@ from fedumm.data.places import Places
 from fedumm.errors import FedummError
 from fedumm.tasks import T2I, TASKS
 
+_LISTED = 20
+
 
 def task_rows(
     raw: Any, mix: Mapping[str, int], columns: Sequence[str], limit: int, places: Places, name: str, kind: str
@@ -36,12 +38,21 @@ def task_rows(
         chosen = _first(raw, mark, most)
         rows = raw if len(chosen) == len(raw) else raw.select(chosen)
         if "image" in columns:
-            rows = with_pictures(rows, chosen, places, f"--dataset {name}, {kind} rows")
+            rows, bad = with_pictures(rows, places, f"--dataset {name}, {kind} rows")
+            _check_none(bad, chosen, f"--dataset {name}, {kind} rows")
         rows = make(rows, [c for c in columns if c not in foreign], name)
         if not len(rows):
             raise FedummError(f"--dataset {name}: there are no {kind} rows with a {mark}.")
         parts.append(rows.add_column("task", [task] * len(rows)))
     return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
+
+
+def _check_none(bad: Mapping[int, str], numbers: Sequence[int], what: str) -> None:
+    """Raise :class:`FedummError` that lists the rows without an image; ``numbers``: what each row is called."""
+    if bad:
+        listed = [f"the column image of row {numbers[row]} {bad[row]}" for row in list(bad)[:_LISTED]]
+        more = [f"and {len(bad) - _LISTED:,} rows more"] if len(bad) > _LISTED else []
+        raise FedummError(f"{what}: {'; '.join([*listed, *more])}.")
 
 
 def _limits(limit: int, mix: Mapping[str, int]) -> dict[str, int]:
