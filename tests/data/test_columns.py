@@ -12,9 +12,10 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pillow
 
 from fedumm.data import DataRequest, DataSplits, load_data, read_image, register_source
-from fedumm.data.prepare import prepare
+from fedumm.data.picture_feature import Picture
 from fedumm.data.pictures import with_pictures
 from fedumm.data.places import Places
+from fedumm.data.prepare import prepare
 from fedumm.errors import FedummError
 
 ALWAYS = ("answer_type", "image_id", "source_row", "task")
@@ -161,7 +162,9 @@ def test_missing_columns_are_named_with_those_there_are() -> None:
     ],
 )
 def test_a_row_without_answer_is_named(raw: Dataset) -> None:
-    with pytest.raises(FedummError, match=r"^--dataset x: 2 of 4 rows can't be used:\n  training row 1: has no answer\n"):
+    with pytest.raises(
+        FedummError, match=r"^--dataset x: 2 of 4 rows can't be used:\n  training row 1: has no answer\n"
+    ):
         canonical(raw, BLIP, "x")
 
 
@@ -170,8 +173,8 @@ def test_a_column_of_file_names_is_read_as_images(tmp_path: Path, kind: str) -> 
     file = tmp_path / "one.png"
     file.write_bytes(png())
     raw = table({"image": [str(file)], "answer": ["2"]}, image=Value(kind))
-    rows = with_pictures(raw, Places(tmp_path))[0]
-    assert rows.features["image"] == Image()
+    rows = with_pictures(raw, Places(tmp_path), "x")[0]
+    assert isinstance(rows.features["image"], Picture)
     assert read_image(rows, 0).getpixel((0, 0)) == (255, 0, 0)
     assert rows["answer"][:] == ["2"]
 
@@ -206,7 +209,7 @@ def test_a_broken_picture_is_named(kind: str) -> None:
 def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
     file = tmp_path / "gone.png"
     file.write_bytes(png())
-    rows = with_pictures(table({"image": [str(file)], "answer": ["2"]}, image=TEXT), Places(tmp_path))[0]
+    rows = with_pictures(table({"image": [str(file)], "answer": ["2"]}, image=TEXT), Places(tmp_path), "x")[0]
     file.unlink()
     with pytest.raises(FedummError, match=r"^The image of row 0 can't be read: .*gone\.png"):
         read_image(rows, 0)

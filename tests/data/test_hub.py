@@ -273,8 +273,9 @@ def test_both_layouts_of_vqav2_become_one(connected: Results) -> None:
             "multiple_choice_answer": "yes",
             "answers": ["yes"] * 7 + ["no"] * 3,
             "answer_type": "yes/no",
-            "image_id": numbers,
+            "image_id": str(numbers),
             "question_id": 1000 * numbers,
+            "source_row": 0,
             "task": "vqa",
         }
 

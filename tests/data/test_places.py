@@ -177,7 +177,7 @@ def test_rows_that_a_limit_leaves_out_are_not_looked_at(tmp_path: Path) -> None:
 def test_the_network_is_asked_only_by_leave(tmp_path: Path, inside: tuple[str, list[str]], kind: Any) -> None:
     address, asked = inside
     folder = saved_folder(tmp_path / "data", f"{address}/scan.png", kind=kind)
-    with pytest.raises(FedummError, match=r"row 0: the column image names 'http://127.*on the network.*--allow_remote_images"):
+    with pytest.raises(FedummError, match=r"the column image names 'http://127.*on the network.*--allow_remote_images"):
         load(folder, tmp_path / "cache")
     assert asked == []
     rows = load(folder, tmp_path / "cache", remote_images=True).train

@@ -43,7 +43,9 @@ def table(images: list[int], **columns: list[Any]) -> Dataset:
         **columns,
     }
     given = {name: values for name, values in given.items() if values}
-    kinds = {name: Dataset.from_dict({name: values}).features[name] for name, values in given.items() if name != "image"}
+    kinds = {
+        name: Dataset.from_dict({name: values}).features[name] for name, values in given.items() if name != "image"
+    }
     return Dataset.from_dict(given, features=Features({"image": Image(), **kinds}))
 
 
@@ -64,16 +66,13 @@ def content(rows: Dataset) -> list[str]:
 def test_no_client_trains_on_an_image_that_is_held_out(ids: str) -> None:
     """Two questions an image, whatever the column is called that tells images apart, if there is one."""
     images = [row // 2 for row in range(60)]
-    names: dict[str, list[Any]] = {
+    names: dict[str, dict[str, list[Any]]] = {
         "no column": {},
         "img_id": {"img_id": images},
-        "nulls": {"image_id": [None if row % 3 else str(row // 2) for row in range(60)]},
+        "nulls": {"image_id": [None] * 60},
         "image_id": {"image_id": [f"i{number}" for number in images]},
-    }[ids]  # type: ignore[assignment]
-    if ids == "nulls":
-        # Null says nothing: the picture does.
-        names = {"image_id": [None] * 60}
-    rows = samples(table(images, **names)).train
+    }
+    rows = samples(table(images, **names[ids])).train
     config = FederateConfig(model_backend="blip_vqa", num_clients=3, dirichlet_alpha=0.5)
     partition, _ = partition_for(config, rows, ["site-1", "site-2", "site-3"])
     shown = content(rows)

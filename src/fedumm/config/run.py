@@ -108,7 +108,9 @@ class RunConfig(Options):
     eval_fraction: float = option(
         DATA, "Of data with one split, the share of the images to evaluate on", 0.1, validators.share
     )
-    language: str = option(DATA, "Keep only rows in this language, such as en, by a column language, lang or q_lang", "")
+    language: str = option(
+        DATA, "Keep only rows in this language, such as en (column language, lang or q_lang; empty: all)", ""
+    )
     drop_overlap: bool = option(DATA, "Leave out training rows whose image is among those to evaluate on", False)
     skip_bad: int = option(
         DATA, "Go on without up to so many rows that have no readable image or no answer", 0, validators.non_negative

@@ -83,8 +83,9 @@ def questions(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: st
         if answers.choices is not None:
             derived[CHOICES] = answers.choices
     if "answer_type" in there:
-        given = as_text(rows, "answer_type")
-        derived["answer_type"] = [kind or own for kind, own in zip(given, derived.get("answer_type", given), strict=True)]
+        kinds = as_text(rows, "answer_type")
+        own = derived.get("answer_type", kinds)
+        derived["answer_type"] = [kind or guess for kind, guess in zip(kinds, own, strict=True)]
     if (theirs := next((c for c in there if plain(c) in QUESTION_IDS), "")) and theirs != "question_id":
         derived["question_id"] = rows[theirs][:]
     kept = [c for c in dict.fromkeys([*columns, *_KEPT]) if c in there and c not in derived]
@@ -206,22 +207,3 @@ def _tag(text: str | None, row: int, name: str) -> str:
         return tag
     except (TypeError, ValueError, RecursionError) as error:
         raise FedummError(f"--dataset {name}: geneval of row {row} is no prompt of GenEval: {error}.") from error
-
-
-def read_image(rows: Any, row: int) -> Any:
-    """The picture of one row, RGB.
-
-    Raises:
-        FedummError: it can't be read; the message names row and image.
-    """
-    # Not above: the commands that read no picture are quick.
-    from fedumm.data.undecoded import picture
-
-    try:
-        return picture(rows, row)
-    except Exception as error:  # decoders raise whatever they like on broken files
-        known = rows.select_columns([c for c in ("image_id",) if c in rows.column_names])
-        ident = f" (image_id {known[row]['image_id']})" if known.column_names else ""
-        raise FedummError(
-            f"The image of row {row}{ident} can't be read: {error}. Repair or remove it, and start again."
-        ) from error

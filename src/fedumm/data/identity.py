@@ -40,7 +40,9 @@ def image_identities(rows: Any, column: str, numbers: Sequence[int]) -> tuple[li
     named = [values[number] for number in numbers]
     unnamed = [number for number, name in zip(numbers, named, strict=True) if name is None]
     if not unnamed or "image" not in rows.column_names:
-        return [f"row {n}" if v is None else str(v) for n, v in zip(numbers, named, strict=True)], f"the column {column}"
+        return [
+            f"row {n}" if v is None else str(v) for n, v in zip(numbers, named, strict=True)
+        ], f"the column {column}"
     files = [path and (path if is_address(path) else os.path.realpath(path)) for path in image_paths(rows)]
     embedded = sorted({number for number in unnamed if not files[number]})
     content = dict(zip(embedded, image_digests(rows, numbers=embedded), strict=True)) if embedded else {}

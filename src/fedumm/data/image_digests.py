@@ -1,14 +1,136 @@
-"""Temporary."""
+"""What identifies an image: its content, wherever it lies. And which images can't be read."""
+
 from __future__ import annotations
-import hashlib
+
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-def image_digests(rows: Any, progress: Any = None, numbers: Any = None) -> list[str]:
-    from datasets import Image
-    stored = rows.select_columns("image").cast_column("image", Image(decode=False))
-    if numbers is not None: stored = stored.select(numbers)
-    out=[]
-    for row in stored:
-        i=row["image"]; data = i["bytes"] if i["bytes"] is not None else open(i["path"],"rb").read()
-        out.append(hashlib.sha256(data).hexdigest())
-    return out
+from fedumm.data.picture import pictures_of
+from fedumm.data.picture_content import Content, content, digest, opened
+from fedumm.data.pictures import image_facts
+from fedumm.data.request import Progress
+from fedumm.images import ImageError
+from fedumm.texts import one_line
+
+READ = 64 * 2**20
+"""Bytes of embedded images at a time; of a larger one, it alone."""
+
+_ROWS = 1000
+"""At a time, at most, so that progress is seen: files are read besides."""
+
+
+def image_digests(rows: Any, progress: Progress | None = None, numbers: Sequence[int] | None = None) -> list[str]:
+    """SHA-256 of each row's image, in hexadecimal: the same for the same content, embedded, in a file or in base64.
+
+    Nothing is decoded. Each file is read once, and of what is embedded :data:`READ` bytes at a time. An image that
+    can't be had gets a key that no other has or will have: reading it will say what is wrong, and in which row.
+
+    Args:
+        progress: told how many rows are done.
+        numbers: of the rows that are asked for, in this order; None: all.
+    """
+    known: dict[str, str] = {}
+    digests: list[str] = []
+    for part in _parts(rows, numbers):
+        digests += [_key(image, known) for image in part]
+        if progress:
+            progress("looking at the images", len(digests), len(rows) if numbers is None else len(numbers))
+    return digests
+
+
+def bad_images(rows: Any, progress: Progress | None = None, numbers: Sequence[int] | None = None) -> dict[int, str]:
+    """The rows whose image can't be read, and why: half a sentence. Each distinct image is opened once.
+
+    Args:
+        progress: told how many rows are done.
+        numbers: of the rows that are looked at; None: all.
+    """
+    total = len(rows) if numbers is None else len(numbers)
+    known: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    keys: list[str] = []
+    with ThreadPoolExecutor(_cores()) as pool:
+        for part in _parts(rows, numbers):
+            opened: dict[str, Future[str]] = {}
+            for image in part:
+                keys.append(key := _key(image, known))
+                if key not in reasons and key not in opened:
+                    opened[key] = pool.submit(_fault, image)
+            reasons |= {key: fault.result() for key, fault in opened.items()}
+            if progress:
+                progress("opening the images", len(keys), total)
+    named = range(len(rows)) if numbers is None else numbers
+    return {row: reasons[key] for row, key in zip(named, keys, strict=True) if reasons[key]}
+
+
+def _parts(rows: Any, numbers: Sequence[int] | None) -> Iterator[list[Content | ImageError]]:
+    """The images of the rows, in parts of about :data:`READ` bytes; those in files by their place."""
+    if not len(rows):
+        return
+    pictures = pictures_of(rows)
+    places = pictures.features["image"].places
+    chosen = pictures if numbers is None else pictures.select(numbers)
+    sizes = [(facts.size or 0) + facts.length for facts in image_facts(chosen)]
+    table = chosen.with_format("arrow")
+    for start, stop in _bounds(sizes):
+        columns = [chunk.flatten() for chunk in table[start:stop]["image"].chunks]
+        yield [
+            _content(data.as_buffer(), text.as_py(), places)
+            for column in columns
+            for data, text in zip(*column, strict=True)
+        ]
+
+
+def _bounds(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Rows in a row with at most :data:`READ` bytes together, or one row."""
+    start = total = 0
+    for row, size in enumerate(sizes):
+        if row > start and (total + size > READ or row - start == _ROWS):
+            yield start, row
+            start = row
+            total = 0
+        total += size
+    if sizes:
+        yield start, len(sizes)
+
+
+def _content(data: Any, text: str | None, places: str | None) -> Content | ImageError:
+    try:
+        return content(None if data is None else memoryview(data), text, places)
+    except ImageError as error:
+        return error
+
+
+def _key(image: Content | ImageError, known: dict[str, str]) -> str:
+    """What the image is known by; ``known``: files that were read before."""
+    if isinstance(image, str) and image in known:
+        return known[image]
+    try:
+        key = _nowhere() if isinstance(image, ImageError) else digest(image)
+    except Exception:  # of whatever file system it is
+        key = _nowhere()
+    if isinstance(image, str):
+        known[image] = key
+    return key
+
+
+def _nowhere() -> str:
+    return f"unknown-{uuid.uuid4().hex}"
+
+
+def _fault(image: Content | ImageError) -> str:
+    """Why the image can't be read, or nothing."""
+    try:
+        if isinstance(image, ImageError):
+            raise image
+        opened(image)
+    except Exception as error:  # of whatever file system it is
+        return one_line(error) or type(error).__name__
+    return ""
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,10 +8,10 @@ from typing import Any
 
 from fedumm.data.columns import SAMPLES, SOURCE_ROW, Selection, beside, mark_of
 from fedumm.data.identity import identity_column, image_identities, plain
-from fedumm.data.image_digests import Progress, bad_images, image_digests
+from fedumm.data.image_digests import bad_images, image_digests
 from fedumm.data.pictures import with_pictures, without_media
 from fedumm.data.places import Places
-from fedumm.data.request import DataRequest, DataSplits, SplitReport
+from fedumm.data.request import DataRequest, DataSplits, Progress, SplitReport
 from fedumm.errors import FedummError
 from fedumm.tasks import T2I, TASKS
 from fedumm.texts import one_line

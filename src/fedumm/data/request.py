@@ -103,5 +103,8 @@ class DataSplits:
     reports: tuple[SplitReport, ...] = ()
 
 
+Progress = Callable[[str, int, int], object]
+"""Told what is being done, how much of it is done, and how much there is."""
+
 Source = Callable[[DataRequest], DataSplits]
 """Loads a data set's raw rows; :func:`fedumm.data.prepare.prepare` brings them into shape."""

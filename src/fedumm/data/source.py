@@ -8,7 +8,7 @@ from typing import Any
 
 from fedumm.checkpoints import LONGEST_HUB_ID
 from fedumm.data.places import Places
-from fedumm.data.request import DataRequest, DataSplits, Source
+from fedumm.data.request import DataRequest, DataSplits, Progress, Source
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.registry import Registry
 

@@ -17,9 +17,9 @@ import torch
 
 from fedumm.backends.feature_table import FeatureTable
 from fedumm.backends.protocol import FeatureDataset, FrozenStage, Progress
+from fedumm.data.image_digests import image_digests
 from fedumm.errors import FedummError
 from fedumm.features.encode import Encoder, Image, stage_key
-from fedumm.features.images import image_keys
 from fedumm.features.report import CacheReport
 from fedumm.features.rights import Rights
 from fedumm.features.store import DamagedError, ShardStore, finite
@@ -87,7 +87,7 @@ def cache_features(
     """
     if options.mode == "off":
         return CacheReport(stage.name)
-    keys = [image_keys(dataset.rows, progress) for dataset in datasets]
+    keys = [image_digests(dataset.rows, progress) for dataset in datasets]
     seen: dict[str, Image] = {}
     for dataset, own in zip(datasets, keys, strict=True):
         for row, key in enumerate(own):

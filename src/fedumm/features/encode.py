@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from fedumm.backends.protocol import FeatureDataset, FrozenStage, Progress
+from fedumm.images import VERSION as READER
 
 _GPU_BATCH = 64
 _CPU_PIXELS = 2**20
@@ -99,12 +100,12 @@ def stage_key(stage: FrozenStage, dtype: torch.dtype, device: torch.device) -> s
     """A digest of everything that features depend on but the image.
 
     The weights of the stage with names and shapes, its settings, the type in which features are kept,
-    the versions of the libraries, and what rounding may depend on: the kind of processor and the number
-    of torch threads.
+    the versions of the libraries and of our reader of images, and what rounding may depend on: the kind of
+    processor and the number of torch threads.
     """
     cpu = [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
     where = cpu if device.type == "cpu" else [torch.cuda.get_device_name(device)]
-    versions = [torch.__version__, transformers.__version__, PIL.__version__]
+    versions = [torch.__version__, transformers.__version__, PIL.__version__, READER]
     facts = [stage.name, stage.settings, str(dtype), device.type, *where, *versions]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(stage.module.state_dict().items()):
