@@ -65,10 +65,11 @@ class DistinctImages:
             for split, dataset in zip(self._splits, self.datasets, strict=True)
             for row, reason in bad_images(dataset.rows, self.progress).items()
         ]
-        if len(found) < 2:
+        if not found:
             return error
         more = f"; and {len(found) - _LISTED:,} more" if len(found) > _LISTED else ""
+        what = "The image of one row" if len(found) == 1 else f"The images of {len(found):,} rows"
         return BadImageError(
-            f"The images of {len(found):,} rows can't be read: repair or remove them, or leave these rows out with "
-            f"--skip_bad {len(found)}. {'; '.join(found[:_LISTED])}{more}."
+            f"{what} can't be read: repair or remove, or leave out with --skip_bad {len(found)}. "
+            f"{'; '.join(found[:_LISTED])}{more}."
         )
