@@ -10,7 +10,8 @@ from typing import Any
 
 from fedumm.data.picture import pictures_of
 from fedumm.data.picture_content import Content, content, digest, opened
-from fedumm.data.pictures import image_facts
+from fedumm.data.pictures import image_facts, image_paths
+from fedumm.data.places import is_address
 from fedumm.data.request import Progress
 from fedumm.images import ImageError
 from fedumm.texts import one_line
@@ -39,6 +40,27 @@ def image_digests(rows: Any, progress: Progress | None = None, numbers: Sequence
         if progress:
             progress("looking at the images", len(digests), len(rows) if numbers is None else len(numbers))
     return digests
+
+
+def fewest_images(parts: Sequence[Any]) -> int:
+    """How many distinct images there are at least in rows of several data sets, without reading any.
+
+    Images of different sizes in bytes are different ones. Those on the network and in characters do not count.
+    """
+    sizes: set[int] = set()
+    files: set[str] = set()
+    for rows in parts:
+        sizes.update(facts.size for facts in image_facts(rows) if facts.size)
+        files.update(path for path in image_paths(rows) if path and not is_address(path))
+    sizes.update(size for path in files if (size := _size(path)))
+    return max(1, len(sizes))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def bad_images(rows: Any, progress: Progress | None = None, numbers: Sequence[int] | None = None) -> dict[int, str]:

@@ -155,7 +155,7 @@ class Host:
         first, step = request.tests[self.name]
         test_rows = range(first, len(splits.eval), step)
         pool, test_pool = self._pools(backbone, splits, shares, test_rows)
-        cached = self._cache_features(backbone, pool, test_pool)
+        cached = self._cache_features(backbone, training=pool, evaluation=test_pool)
         setting = ClientSetting(self.config, self._aggregator, self._privacy, model, pool, self._states, self.progress)
         self.ready = ReadyHost(
             model=model,
@@ -198,9 +198,9 @@ class Host:
             DatasetPool(backbone, splits.eval, self.config, rows[1]),
         )
 
-    def _cache_features(self, backbone: Backbone, *pools: DatasetPool) -> list[CacheReport]:
-        whole = [pool.whole for pool in pools if pool.whole is not None]
-        return cache_features(backbone, whole, self.config, self.progress)
+    def _cache_features(self, backbone: Backbone, **pools: DatasetPool) -> list[CacheReport]:
+        whole = {split: pool.whole for split, pool in pools.items() if pool.whole is not None}
+        return cache_features(backbone, list(whole.values()), self.config, self.progress, list(whole))
 
     def _run_round(self, task: RoundTask) -> RoundReply:
         if self.ready is None:
