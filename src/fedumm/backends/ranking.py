@@ -6,7 +6,7 @@ exact: an answer whose first token is unlikely is out, whatever follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,8 @@ from fedumm.errors import FedummError
 PRESELECTED = 128
 """Candidates whose whole likelihood is computed."""
 
-LOGITS_BYTES = 128 * 2**20
-"""Most bytes of logits in float32 at a time."""
+MOST_BYTES = 10**9
+"""Most bytes of what is computed of answers at a time."""
 
 First = Callable[[Sequence[int]], torch.Tensor]
 """Log-probabilities ``(len(rows), vocabulary)`` of an answer's first token, for some samples."""
@@ -44,15 +44,15 @@ def ballot(speller: Speller, texts: Sequence[str], most: int) -> Ballot:
     return Ballot(list(distinct), list(distinct.values()))
 
 
-def ballots_for(speller: Speller, candidates: Sequence[str], batch: dict[str, Any]) -> list[Ballot]:
-    """The ballot of each sample of ``batch``: its own ``choices``, where it has any, else the ``candidates``.
+def ballots_for(speller: Speller, candidates: Sequence[str], batch: Mapping[str, Any], count: int) -> list[Ballot]:
+    """The ballots of ``count`` samples: of each its own ``choices``, where it has any, else the ``candidates``.
 
     Raises:
         FedummError: a sample has neither.
     """
-    own = batch.get("choices") or [None] * len(batch["input_ids"])
-    shared = ballot(speller, candidates, batch["max_a_len"])
-    ballots = [ballot(speller, texts, batch["max_a_len"]) if texts else shared for texts in own]
+    most, own = batch["max_a_len"], batch.get("choices") or [None] * count
+    shared = ballot(speller, candidates, most)
+    ballots = [ballot(speller, texts, most) if texts else shared for texts in own]
     if not all(one.ids for one in ballots):
         raise FedummError("--answer_mode rank: there is nothing to rank. Name a file of answers with --answers FILE.")
     return ballots
@@ -68,15 +68,20 @@ def speak(
 
 
 def likeliest(
-    candidates: Sequence[Sequence[Ids]], first: First, likelihoods: Likelihoods, vocabulary: int
+    candidates: Sequence[Sequence[Ids]], first: First, likelihoods: Likelihoods, answer_bytes: Callable[[int], int]
 ) -> list[int]:
-    """The place of the likeliest of each sample's ``candidates``; of equally likely ones the first."""
+    """The place of the likeliest of each sample's ``candidates``; of equally likely ones the first.
+
+    Args:
+        answer_bytes: what an answer of so many tokens takes in memory; as many come together as :data:`MOST_BYTES`
+            allow, at least one.
+    """
     places = _preselected(candidates, first)
     pairs = [(row, place) for row, own in enumerate(places) for place in own]
     # Answers of one length come together: less padding.
     pairs.sort(key=lambda pair: len(candidates[pair[0]][pair[1]]))
     longest = len(candidates[pairs[-1][0]][pairs[-1][1]])
-    most = max(1, LOGITS_BYTES // (4 * vocabulary * longest))
+    most = max(1, MOST_BYTES // answer_bytes(longest))
     values = dict[tuple[int, int], float]()
     for start in range(0, len(pairs), most):
         some = pairs[start : start + most]

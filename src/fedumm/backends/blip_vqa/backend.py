@@ -94,7 +94,7 @@ class BlipVqaBackend:
             self._image_embeds(model, batch, device), batch["input_ids"].to(device), batch["attention_mask"].to(device)
         )  # fmt: skip
         if self.answers.rank:
-            ballots = ballots_for(speller, self.answers.candidates, batch)
+            ballots = ballots_for(speller, self.answers.candidates, batch, len(references))
             return speak(speller, ballots, blip.rank_answers(model, *read, [own.ids for own in ballots]), references)
         tokens = blip.generate_answers(model, *read, batch["max_a_len"]).tolist()
         # The start token is the first, whatever the tokenizer calls it.

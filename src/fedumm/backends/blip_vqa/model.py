@@ -268,4 +268,6 @@ def rank_answers(
         logits = decoder_logits(model, inputs, question[rows], attention_mask[rows])
         return -F.cross_entropy(logits.mT.float(), labels, ignore_index=-100, reduction="none").sum(1)
 
-    return likeliest(candidates, first, likelihoods, base_of(model).config.text_config.vocab_size)
+    # Logits, their softmax and what that is made of.
+    token_bytes = 3 * 4 * base_of(model).config.text_config.vocab_size
+    return likeliest(candidates, first, likelihoods, lambda tokens: tokens * token_bytes)
