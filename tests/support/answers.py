@@ -1,5 +1,6 @@
 """Answers of all kinds, as people write them in data sets of questions on images."""
 
+# ruff: noqa: RUF001
 from __future__ import annotations
 
 WORDS = """

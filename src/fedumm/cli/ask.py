@@ -23,7 +23,10 @@ def main(argv: list[str], prog: str) -> int:
     add_model_options(parser)
     parser.add_argument("--answers", default="", help="file of known answers, one a line: how answers are written")
     parser.add_argument(
-        "--answer_mode", choices=(GENERATE, RANK), default="", help="rank: the likeliest of --answers, not a generated one"
+        "--answer_mode",
+        choices=(GENERATE, RANK),
+        default="",
+        help="rank: the likeliest of --answers, not a generated one",
     )
     args = parser.parse_args(argv)
     if not os.path.isfile(args.image):
