@@ -122,6 +122,25 @@ class RunConfig(Options):
         "Score of an answer, 0 to 1, which reports call accuracy: vqa (VQA v2) | a name that --plugin registers",
         "vqa",
     )
+    train_answers: str = option(
+        TRAINING,
+        "Answers of a question to train on: common (its most common one) | all (each by its share, as BLIP's authors)",
+        "common",
+        validators.one_of("common", "all"),
+    )
+    answer_mode: str = option(
+        TRAINING,
+        "How an answer is made: generate | rank (the likeliest of --answers, of a row's choices, or of the answers "
+        "trained on)",
+        "generate",
+        validators.one_of("generate", "rank"),
+    )
+    answers: str = option(
+        TRAINING,
+        "File of known answers, one a line: what is ranked, and how the answers of a model are written",
+        "",
+        travels=False,
+    )
     geneval_prompts: int = option(
         TRAINING,
         "Images to draw of the evaluation data's captions, and to judge by GenEval's rule (0: none)",
