@@ -30,6 +30,7 @@ def load_splits(config: RunConfig) -> DataSplits:
         mix=config.mix,
         image_roots=config.image_roots,
         remote_images=config.allow_remote_images,
+        column_names=config.column_names,
     )
     return load_data(config.dataset or backend.hf_dataset_name(), request)
 
