@@ -134,7 +134,7 @@ def check_split(dataset: str, cache_dir: str) -> None:
 
 def _load(dataset: str, pick: Pick, limit: int, request: DataRequest, commit: str | None) -> Any:
     cache = kept_in(request.cache_dir)
-    name = f"{_file_name(dataset)}-{'-'.join(dict.fromkeys(pick.names))}"
+    name = f"{file_name(dataset)}-{'-'.join(dict.fromkeys(pick.names))}"
     version = commit[:12] if commit else "*"
     if kept := _kept(cache, name, limit, version):
         return _open(kept)
@@ -164,7 +164,8 @@ def _fetched(cache: Path, name: str, dataset: str, pick: Pick, limit: int, reque
         return rows.rename(cache / f"{name}-{count}-{commit[:12]}")
 
 
-def _file_name(dataset: str) -> str:
+def file_name(dataset: str) -> str:
+    """What ``OWNER/NAME:CONFIGURATION`` is called in the cache."""
     repo_id, _, configuration = dataset.partition(":")
     return repo_id.replace("/", "--") + (f"@{quote(configuration, safe='')}" if configuration else "")
 
@@ -221,14 +222,14 @@ def split_builder(dataset: str, pick: Pick, request: DataRequest, commit: str) -
     return builder, split
 
 
-def data_card(repo_id: str, commit: str | None) -> Any:
-    """The metadata of a data set's README.md; None if it has none, or if it is not in the cache."""
+def data_card(repo_id: str, commit: str) -> Any:
+    """The metadata of a data set's README.md; None if it has none."""
     from huggingface_hub import hf_hub_download, metadata_load
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError
 
     try:
         return metadata_load(hf_hub_download(repo_id, "README.md", repo_type="dataset", revision=commit))
-    except (EntryNotFoundError, LocalEntryNotFoundError):
+    except EntryNotFoundError:
         return None
 
 
@@ -246,11 +247,11 @@ def _first_rows(builder: Any, split: str, limit: int, places: Places, folder: Pa
     what = f"--dataset {builder.repo_id}: the column"
     with ArrowWriter(path=str(folder / "rows.arrow"), features=features) as writer:
         for row in itertools.islice(rows, limit):
-            writer.write({**row, **{name: _with_content(row[name], places, f"{what} {name}") for name in images}})
+            writer.write({**row, **{name: with_content(row[name], places, f"{what} {name}") for name in images}})
         writer.finalize()
 
 
-def _with_content(image: dict[str, Any] | None, places: Places, what: str) -> dict[str, Any] | None:
+def with_content(image: dict[str, Any] | None, places: Places, what: str) -> dict[str, Any] | None:
     """An image that is a file of its own on the Hub, with what is in it."""
     import fsspec
 

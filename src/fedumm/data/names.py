@@ -59,7 +59,7 @@ def renamed(rows: Any, names: Mapping[str, str], what: str) -> Any:
         if theirs not in rows.column_names:
             there = ", ".join(rows.column_names)
             raise FedummError(
-                f"{what} has no column '{one_line(theirs, 60)}', which --columns names. It has: {one_line(there)}."
+                f"{what} have no column '{one_line(theirs, 60)}', which --columns names. They have: {one_line(there)}."
                 f"{did_you_mean(theirs, rows.column_names)}"
             )
     rows = rows.remove_columns([c for c in names if c in rows.column_names and c not in names.values()])

@@ -69,7 +69,7 @@ def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> DataSpl
     def named(rows: Any, kind: str) -> tuple[Any, dict[str, str]]:
         rows = flattened(rows)
         names = understood(rows.features, request.column_names, request.columns)
-        return renamed(rows, names, f"--dataset {name}, {kind} rows:"), names
+        return renamed(rows, names, f"--dataset {name}, {kind} rows"), names
 
     train, columns = named(raw.train, "training")
     others = None if raw.eval is None else named(raw.eval, "evaluation")[0]
@@ -90,9 +90,15 @@ def _source(name: str) -> Source:
             f"--dataset {name}: not a folder or a file, not a Hub id (owner/name), and not one of "
             f"{', '.join(available_sources())}.{did_you_mean(name, available_sources())}"
         )
-    from fedumm.data.hub import load_hub
+    return lambda request: _load_hub(where, configuration, request)
 
-    return lambda request: load_hub(where, request, configuration)
+
+def _load_hub(repo_id: str, configuration: str, request: DataRequest) -> DataSplits:
+    from fedumm.data.hub import load_hub
+    from fedumm.data.hub_join import joined_configurations, load_joined
+
+    names = joined_configurations(repo_id, configuration, request.cache_dir) if configuration else {}
+    return load_joined(repo_id, names, request) if names else load_hub(repo_id, request, configuration)
 
 
 def is_hub_id(name: str) -> bool:
