@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from fedumm.config import validators
+from fedumm.config.columns import column_names
 from fedumm.config.fields import DATA, EXECUTION, MODEL, TRAINING, Options, option
 from fedumm.config.per_client import ByClient
 from fedumm.plugins import plugin_files
@@ -91,7 +92,15 @@ class RunConfig(Options):
         validators.one_of("float32", "float16"),
     )
 
-    dataset: str = option(DATA, "easy_vqa, vqav2, shapes, a Hub id or a folder (empty: the backend's default)", "")
+    dataset: str = option(
+        DATA,
+        "easy_vqa, vqav2, shapes, a Hub id, a folder (of either with :CONFIGURATION where there are several) or a file "
+        "(empty: the backend's default)",
+        "",
+    )
+    columns: str = option(
+        DATA, "What the data call a column: image=jpg,caption=txt (empty: by its name)", "", validators.columns
+    )
     max_train_samples: int = option(DATA, "Limit training data (-1 = all)", -1, validators.limit)
     max_eval_samples: int = option(DATA, "Limit eval data (-1 = all)", -1, validators.limit)
     data_path: str = option(DATA, "Hugging Face cache directory", "", travels=False)
@@ -169,6 +178,11 @@ class RunConfig(Options):
         validators.non_negative,
         travels=False,
     )
+
+    @property
+    def column_names(self) -> dict[str, str]:
+        """What the data call a column, by our name for it."""
+        return column_names(self.columns)
 
     @property
     def image_roots(self) -> tuple[str, ...]:

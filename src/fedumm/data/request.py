@@ -22,6 +22,7 @@ class DataRequest:
         train_split, eval_split: splits to use where a data set leaves a choice.
         max_train_samples, max_eval_samples: keep the first so many rows; -1: all.
         columns: columns the backend reads; :mod:`fedumm.data.columns` derives some of them.
+        column_names: what the data set calls a column, by our name for it.
         mix: the tasks, each with its part of a limited number of rows.
         image_roots: folders that files of the data may lie in, besides the data's own.
         remote_images: whether files of the data may be fetched from the network.
@@ -38,6 +39,7 @@ class DataRequest:
     max_train_samples: int = -1
     max_eval_samples: int = -1
     columns: tuple[str, ...] = ()
+    column_names: Mapping[str, str] = field(default_factory=dict)
     mix: Mapping[str, int] = field(default_factory=lambda: {VQA.name: 1})
     image_roots: tuple[str, ...] = ()
     remote_images: bool = False

@@ -41,6 +41,7 @@ def load_splits(config: RunConfig, progress: Progress | None = None, open_images
         drop_overlap=config.drop_overlap,
         skip_bad=config.skip_bad,
         open_images=open_images,
+        column_names=config.column_names,
     )
     return load_data(config.dataset or backend.hf_dataset_name(), request, progress)
 
