@@ -21,6 +21,7 @@ from fedumm.features.report import CacheReport
 from support.pictures import encoded, noise
 
 CPU = torch.device("cpu")
+MODULE = torch.nn.Linear(1, 1)
 FILES = [encoded(noise(8 + size, 8)) for size in range(6)]
 """Of different sizes, so that they are known to be different ones."""
 
@@ -37,7 +38,7 @@ class Pictures:
 
 
 def fill(folder: Path, *datasets: Pictures, mode: str = "disk", bytes_: int = 0) -> CacheReport:
-    stage = FrozenStage("test", torch.nn.Linear(1, 1), lambda pixels: pixels.mean((2, 3)), "{}")
+    stage = FrozenStage("test", MODULE, lambda pixels: pixels.mean((2, 3)), "{}")
     options = CacheOptions(mode, bytes_, folder)
     return cache_features(stage, datasets, options, CPU, lambda *_: None, ["training", "evaluation"][: len(datasets)])
 

@@ -127,7 +127,7 @@ class BlipVqaBackend:
         Raises:
             FedummError: it is longer than the model reads.
         """
-        ids = pad(processor.tokenizer([question]).input_ids, 0)
+        ids = pad(processor.tokenizer([question], verbose=False).input_ids, 0)
         if ids.shape[1] > (most := blip.base_of(model).config.text_config.max_position_embeddings):
             raise FedummError(f"The question takes {ids.shape[1]:,} tokens, and the model reads {most:,} at most.")
         pixels = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt").pixel_values
