@@ -298,7 +298,7 @@ LOG_IN = "hf auth login"
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
-        ("no evaluation", ["someone/only-train", "has one split"]),
+        ("no evaluation", ["someone/only-train", "has a single image"]),
         ("script", ["'someone/script' is a script", "Parquet"]),
         ("gone", ["--dataset vqav2"]),
         ("dataset nobody/nothing", ["no dataset 'nobody/nothing'", LOG_IN]),

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -311,8 +312,6 @@ def save_bad_lines(folder: Path) -> None:
 
 
 FOLDERS = {
-    "no splits": (save_without_splits, "has one split: "),
-    "no evaluation": (save_train_only, "has one split: "),
     "no evaluation among several": (save_two_for_training, "has no split validation or val or test. It has: more."),
     "no training": (save_two_for_evaluation, "has no split train. It has: val, test."),
     "empty": (Path.mkdir, "can't be read as a data set: "),
@@ -320,6 +319,13 @@ FOLDERS = {
     "broken": (save_broken, "can't be read as a data set: "),
     "bad lines": (save_bad_lines, "can't be read as a data set: "),
 }
+
+
+@pytest.mark.parametrize("save", [save_train_only, save_without_splits])
+def test_of_one_split_a_part_is_to_evaluate_on(tmp_path: Path, save: Callable[[Path], None]) -> None:
+    save(tmp_path / "set")
+    splits = load_data(str(tmp_path / "set"), DataRequest(columns=TEXTS))
+    assert sorted([*splits.train["question"], *splits.eval["question"]]) == ["q0", "q1"]
 
 
 @pytest.mark.parametrize("case", FOLDERS)
