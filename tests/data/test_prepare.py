@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from fedumm.data import DataRequest, DataSplits
 from fedumm.data.columns import beside
 from fedumm.data.places import Places
 from fedumm.data.prepare import overlap, prepare
+from fedumm.data.splits import chosen
 from fedumm.errors import FedummError
 from fedumm.tasks import T2I, VQA
 from fedumm.training.data import partition_for
@@ -186,6 +188,18 @@ def test_rows_of_one_language() -> None:
 # one split
 
 
+def test_a_column_divides_one_table_without_copying_it() -> None:
+    images = [{"bytes": bytes(1_000_000), "path": None}] * 6
+    table_of_all = table([0, 1, 2, 3, 4, 5], image=images, split=["train", "test", "train", "train", "test", "train"])
+    held = pa.total_allocated_bytes()
+    raw = chosen({"train": lambda: table_of_all}, DataRequest(columns=BLIP, max_train_samples=3), "x")
+    splits = prepare(raw, DataRequest(columns=BLIP, max_train_samples=3), Places(), "x")
+    assert splits.train["source_row"][:] == [0, 2, 3]
+    assert splits.eval["source_row"][:] == [1, 4]
+    assert [report.given for report in splits.reports] == [4, 2]
+    assert pa.total_allocated_bytes() - held < 1_000_000
+
+
 def test_of_one_split_a_share_of_the_images_is_to_evaluate_on() -> None:
     images = [row // 4 for row in range(80)]
     asked = DataRequest(columns=BLIP)
@@ -239,7 +253,6 @@ def test_rows_by_number_with_columns_beside(numbers: list[int]) -> None:
 
 def test_nothing_is_written_and_no_image_is_copied(tmp_path: Path) -> None:
     """Where rows are left out, and captions repeat: the images stay in the file that is mapped."""
-    import pyarrow as pa
     from datasets import load_from_disk
 
     count, size = 40, 500_000

@@ -11,7 +11,7 @@ from fedumm.data.identity import identity_column, image_identities, plain
 from fedumm.data.image_digests import bad_images, image_digests
 from fedumm.data.pictures import with_pictures, without_media
 from fedumm.data.places import Places
-from fedumm.data.request import DataRequest, DataSplits, Progress, SplitReport
+from fedumm.data.request import DataRequest, DataSplits, Progress, RowChoice, SplitReport
 from fedumm.errors import FedummError
 from fedumm.tasks import T2I, TASKS
 from fedumm.texts import one_line
@@ -94,13 +94,14 @@ class _Split:
         self.given = len(raw)
         if not self.given:
             raise FedummError(f"--dataset {self.name}: there are no {self.kind} rows.")
-        raw = without_media(_as_it_lies(raw))
-        spoken = self._spoken(raw)
+        table, numbers = (raw.table, raw.numbers) if isinstance(raw, RowChoice) else (raw, range(len(raw)))
+        raw = without_media(_as_it_lies(table))
+        spoken = self._spoken(raw, numbers)
         chosen = {
             task: self._first(raw, TASKS[task].column, most, spoken)
             for task, most in limits(limit, self.request.mix).items()
         }
-        rows = raw.select(range(max(own[-1] for own in chosen.values()) + 1))
+        rows = raw.select(range(max(map(max, chosen.values())) + 1))
         if "image" in self.request.columns:
             rows = self._with_pictures(rows, sorted(set().union(*chosen.values())))
         parts = [self._of_task(rows, task, own) for task, own in chosen.items()]
@@ -117,10 +118,10 @@ class _Split:
             self.bad |= {n: f"the image can't be read: {reason}" for n, reason in found.items()}
         return rows
 
-    def _spoken(self, raw: Any) -> Sequence[int]:
-        """Rows in the language that was asked for."""
+    def _spoken(self, raw: Any, numbers: Sequence[int]) -> Sequence[int]:
+        """Of ``numbers`` the rows in the language that was asked for."""
         if not (wanted := self.request.language.lower()):
-            return range(len(raw))
+            return numbers
         column = next((c for c in raw.column_names if plain(c) in _LANGUAGES), "")
         if not column:
             raise FedummError(
@@ -128,11 +129,11 @@ class _Split:
                 f"It has: {', '.join(raw.column_names)}."
             )
         values = [str(value).lower() for value in raw[column][:]]
-        spoken = [row for row, value in enumerate(values) if value == wanted or value.startswith(f"{wanted}-")]
+        spoken = [row for row in numbers if values[row] == wanted or values[row].startswith(f"{wanted}-")]
         if not spoken:
-            known = ", ".join(one_line(value, 20) for value in sorted(set(values))[:10])
+            known = ", ".join(one_line(value, 20) for value in sorted({values[row] for row in numbers})[:10])
             raise FedummError(f"--language {wanted}: the {self.kind} rows are in: {known}.")
-        self.left_out["in another language"] = len(values) - len(spoken)
+        self.left_out["in another language"] = len(numbers) - len(spoken)
         return spoken
 
     def _first(self, raw: Any, what: str, most: int, spoken: Sequence[int]) -> Sequence[int]:

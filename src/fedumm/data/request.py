@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,11 +90,31 @@ class SplitReport:
 
 
 @dataclass(frozen=True)
+class RowChoice:
+    """Some rows of a table, by their numbers: where a source chooses them so, no image is copied."""
+
+    table: Any
+    numbers: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, column: str) -> list[Any]:
+        values = self.table[column][:]
+        return [values[number] for number in self.numbers]
+
+    def select(self, places: Sequence[int]) -> RowChoice:
+        """Some of them."""
+        return RowChoice(self.table, [self.numbers[place] for place in places])
+
+
+@dataclass(frozen=True)
 class DataSplits:
     """Rows to train on and rows to evaluate on, as ``datasets.Dataset``; no row is in both.
 
     Attributes:
-        eval: of a source's raw rows None, if there is one split only.
+        train: of a source's raw rows also a :class:`RowChoice`.
+        eval: the same, or of raw rows None, if there is one split only.
         columns: what a column is called in the data, by what it is called here, where a source has renamed it.
         reports: of raw rows none yet.
     """

@@ -9,7 +9,7 @@ from typing import Any
 from fedumm.checkpoints import LONGEST_HUB_ID
 from fedumm.data.configurations import split_name
 from fedumm.data.places import Places
-from fedumm.data.request import DataRequest, DataSplits, Progress, Source
+from fedumm.data.request import DataRequest, DataSplits, Progress, RowChoice, Source
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.registry import Registry
 
@@ -55,6 +55,9 @@ def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> DataSpl
     from fedumm.data.names import flattened, renamed, understood
 
     def named(rows: Any, kind: str) -> tuple[Any, dict[str, str]]:
+        if isinstance(rows, RowChoice):
+            table, names = named(rows.table, kind)
+            return RowChoice(table, rows.numbers), names
         rows = flattened(rows)
         names = understood(rows.features, request.column_names, request.columns)
         return renamed(rows, names, f"--dataset {name}, {kind} rows"), names

@@ -204,12 +204,14 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        check_free(path, config.overwrite)
         lock = _locked(path)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process. Choose another --name.") from None
     except OSError as error:
         raise FedummError(f"Run folder {path} can't be made: {error}") from error
     try:
+        # Another process may have had it until now.
         check_free(path, config.overwrite)
     except FedummError:
         lock.release()
