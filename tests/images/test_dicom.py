@@ -97,6 +97,9 @@ def test_of_several_frames_the_first_is_read_with_its_own_window() -> None:
 def test_colours() -> None:
     picture = noise()
     assert (np.asarray(open_image(dicom(np.asarray(picture), "RGB", 8))) == np.asarray(picture)).all()
+    luma = np.asarray(picture.convert("YCbCr"))
+    shown = np.asarray(open_image(dicom(luma, "RGB", 8, PhotometricInterpretation="YBR_FULL")))
+    assert np.abs(shown.astype(int) - np.asarray(picture)).max() <= 4
     palette = {
         f"{colour}PaletteColorLookupTable{part}": value
         for colour, values in {"Red": [0, 65_280], "Green": [65_280, 0], "Blue": [256, 512]}.items()

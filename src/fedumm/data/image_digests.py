@@ -65,21 +65,22 @@ def _size(path: str) -> int:
 
 
 def bad_images(rows: Any, progress: Progress | None = None, numbers: Sequence[int] | None = None) -> dict[int, str]:
-    """The rows whose image can't be read, and why: half a sentence. Each distinct image is opened once.
+    """The rows whose image can't be read, and why: half a sentence.
+
+    Each file is opened once, and of embedded images each distinct one.
 
     Args:
         progress: told how many rows are done.
         numbers: of the rows that are looked at; None: all.
     """
     total = len(rows) if numbers is None else len(numbers)
-    known: dict[str, str] = {}
     reasons: dict[str, str] = {}
     keys: list[str] = []
     with ThreadPoolExecutor(_cores()) as pool:
         for part in _parts(rows, numbers):
             opened: dict[str, Future[str]] = {}
             for image in part:
-                keys.append(key := _key(image, known))
+                keys.append(key := image if isinstance(image, str) else _key(image, {}))
                 if key not in reasons and key not in opened:
                     opened[key] = pool.submit(_fault, image)
             reasons |= {key: fault.result() for key, fault in opened.items()}
