@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedumm.data.bad_rows import LISTED
 from fedumm.data.columns import canonical, canonical_captions
 from fedumm.data.pictures import with_pictures, without_media
 from fedumm.data.places import Places
 from fedumm.errors import FedummError
 from fedumm.tasks import T2I, TASKS
-
-_LISTED = 20
 
 
 def task_rows(
@@ -50,8 +49,8 @@ def task_rows(
 def _check_none(bad: Mapping[int, str], numbers: Sequence[int], what: str) -> None:
     """Raise :class:`FedummError` that lists the rows without an image; ``numbers``: what each row is called."""
     if bad:
-        listed = [f"the column image of row {numbers[row]} {bad[row]}" for row in list(bad)[:_LISTED]]
-        more = [f"and {len(bad) - _LISTED:,} rows more"] if len(bad) > _LISTED else []
+        listed = [f"the column image of row {numbers[row]} {bad[row]}" for row in list(bad)[:LISTED]]
+        more = [f"and {len(bad) - LISTED:,} rows more"] if len(bad) > LISTED else []
         raise FedummError(f"{what}: {'; '.join([*listed, *more])}.")
 
 
