@@ -12,7 +12,6 @@ from PIL import Image
 
 from fedumm.images.errors import ImageError, check_size
 from fedumm.images.grey import to_grey
-from fedumm.images.quiet import quiet
 
 Array = np.ndarray[Any, Any]
 _META = 132
@@ -33,11 +32,10 @@ def read_dicom(file: BinaryIO) -> Image.Image:
     except ImportError:
         raise ImageError("it is DICOM: pip install 'fedumm[dicom]'") from None
     try:
-        with quiet("pydicom"):
-            _check_syntax(file)
-            data = pydicom.dcmread(file, stop_before_pixels=True)
-            file.seek(0)
-            return _frame(data, file)
+        _check_syntax(file)
+        data = pydicom.dcmread(file, stop_before_pixels=True)
+        file.seek(0)
+        return _frame(data, file)
     except ImageError:
         raise
     except Exception as error:

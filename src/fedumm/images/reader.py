@@ -44,10 +44,11 @@ def open_image(source: str | Path | bytes | bytearray | memoryview) -> Image.Ima
         ImageError: it is no picture of a known kind, damaged, or too large.
     """
     try:
-        if isinstance(source, bytes | bytearray | memoryview):
-            return _read(io.BytesIO(source))
-        with open(source, "rb") as file:
-            return _read(file)
+        with quiet():
+            if isinstance(source, bytes | bytearray | memoryview):
+                return _read(io.BytesIO(source))
+            with open(source, "rb") as file:
+                return _read(file)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -76,9 +77,7 @@ def _read(file: BinaryIO) -> Image.Image:
         from fedumm.images.dicom import read_dicom
 
         return read_dicom(file)
-    with quiet():  # of a picture of more than half as many pixels as are allowed
-        image = Image.open(file, formats=_formats())
-    with image:
+    with Image.open(file, formats=_formats()) as image:
         check_size(image.width, image.height)
         image.load()
         turned = image.getexif().get(ExifTags.Base.Orientation) is not None
