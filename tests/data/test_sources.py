@@ -7,10 +7,12 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import easy_vqa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, disable_progress_bars
 from PIL import Image
@@ -140,7 +142,8 @@ T2I = DataRequest(columns=("image", "caption"), mix={"t2i": 1})
     [
         ({"caption": ["a dog", "a cat"]}, ["a dog", "a cat"]),
         ({"text": ["a dog", "a cat"], "question": ["?", "?"]}, ["a dog", "a cat"]),
-        ({"captions": [["a dog", "an animal"], ["a cat"]]}, ["a dog", "a cat"]),
+        ({"captions": [["a dog", "an animal"], ["a cat"]]}, ["a dog", "an animal", "a cat"]),
+        ({"captions": [["a dog", " ", "a dog", "a pet"], ["a cat"]]}, ["a dog", "a pet", "a cat"]),
         ({"caption": ["a dog", "a dog", "a dog"], "image_id": ["1", "1", "2"]}, ["a dog", "a dog"]),
         ({"caption": ["a dog", None, "a cat"]}, ["a dog", "a cat"]),
     ],
@@ -157,7 +160,7 @@ def test_any_folder_with_captions_can_be_learnt_from(
     ("columns", "message"),
     [
         ({"question": ["?"], "answer": ["!"]}, r"has no column caption\. It has: image, question, answer"),
-        ({"caption": ["a dog", " "]}, r"row 1 has no caption"),
+        ({"caption": ["a dog", " "]}, r"training row 1: has no caption"),
         ({"caption": [None, None]}, r"no training rows with a caption"),
     ],
 )
@@ -226,7 +229,9 @@ def test_an_unknown_name_is_an_error_with_the_nearest(name: str, nearest: str) -
     with pytest.raises(FedummError) as caught:
         load_data(name, DataRequest())
     message = str(caught.value)
-    assert message.startswith(f"--dataset {name}: not a folder, not a Hub id (owner/name), and not one of easy_vqa, ")
+    assert message.startswith(
+        f"--dataset {name}: not a folder or a file, not a Hub id (owner/name), and not one of easy_vqa, "
+    )
     assert message.endswith(f"Did you mean {nearest!r}?" if nearest else ".")
 
 
@@ -268,8 +273,7 @@ def test_a_folder_of_files_is_read_through_the_cache_directory(tmp_path: Path) -
     folder, cache = tmp_path / "set", tmp_path / "cache"
     folder.mkdir()
     for split, count in (("train", 4), ("test", 2)):
-        lines = [{"question": f"q{i}", "answer": str(i)} for i in range(count)]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        pq.write_table(rows_of(count).data.table, folder / f"{split}.parquet")
     splits = load_data(str(folder), DataRequest(columns=TEXTS, cache_dir=str(cache)))
     assert (splits.train.num_rows, splits.eval.num_rows) == (4, 2)
     assert list(cache.rglob("*.arrow"))
@@ -283,8 +287,12 @@ def save_train_only(folder: Path) -> None:
     DatasetDict({"train": rows_of(2)}).save_to_disk(str(folder))
 
 
-def save_test_only(folder: Path) -> None:
-    DatasetDict({"test": rows_of(2)}).save_to_disk(str(folder))
+def save_two_for_training(folder: Path) -> None:
+    DatasetDict({"train": rows_of(2), "more": rows_of(2)}).save_to_disk(str(folder))
+
+
+def save_two_for_evaluation(folder: Path) -> None:
+    DatasetDict({"val": rows_of(2), "test": rows_of(2)}).save_to_disk(str(folder))
 
 
 def save_other_files(folder: Path) -> None:
@@ -304,14 +312,20 @@ def save_bad_lines(folder: Path) -> None:
 
 
 FOLDERS = {
-    "no splits": (save_without_splits, "has no splits: save a DatasetDict with 'train' and 'validation'."),
-    "no evaluation": (save_train_only, "has no split validation or val or test. It has: train."),
-    "no training": (save_test_only, "has no split train. It has: test."),
+    "no evaluation among several": (save_two_for_training, "has no split validation or val or test. It has: more."),
+    "no training": (save_two_for_evaluation, "has no split train. It has: val, test."),
     "empty": (Path.mkdir, "can't be read as a data set: "),
     "other files": (save_other_files, "can't be read as a data set: "),
     "broken": (save_broken, "can't be read as a data set: "),
     "bad lines": (save_bad_lines, "can't be read as a data set: "),
 }
+
+
+@pytest.mark.parametrize("save", [save_train_only, save_without_splits])
+def test_of_one_split_a_part_is_to_evaluate_on(tmp_path: Path, save: Callable[[Path], None]) -> None:
+    save(tmp_path / "set")
+    splits = load_data(str(tmp_path / "set"), DataRequest(columns=TEXTS))
+    assert sorted([*splits.train["question"], *splits.eval["question"]]) == ["q0", "q1"]
 
 
 @pytest.mark.parametrize("case", FOLDERS)

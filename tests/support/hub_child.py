@@ -12,6 +12,7 @@ import io
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,20 @@ def load(name: str, **request: Any) -> dict[str, Any]:
         }
         for kind, rows in (("train", splits.train), ("eval", splits.eval))
     }
+
+
+def raw(name: str, configuration: str = "", **request: Any) -> dict[str, Any]:
+    """Rows as the data set has them; of an image, how large it is. None for a split that is not there."""
+    from fedumm.data import DataRequest
+    from fedumm.data.hub import load_hub
+
+    splits = load_hub(name, DataRequest(**request), configuration)
+    parts = {"train": splits.train, "eval": splits.eval}
+    return {kind: None if rows is None else [_without_pixels(row) for row in rows] for kind, rows in parts.items()}
+
+
+def _without_pixels(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value.size) if hasattr(value, "size") else value for name, value in row.items()}
 
 
 def prefetch(name: str, **options: Any) -> dict[str, Any]:
@@ -54,6 +69,10 @@ def command(*argv: str) -> dict[str, Any]:
     return {"status": main(argv)}
 
 
+KINDS: dict[str, Callable[..., dict[str, Any]]]
+KINDS = {"load": load, "raw": raw, "prefetch": prefetch, "model": model, "command": command}
+
+
 def run(kind: str, *args: str, **options: Any) -> dict[str, Any]:
     """One step: its result or its error, what it printed, and how long it took (seconds)."""
     import datasets
@@ -67,7 +86,7 @@ def run(kind: str, *args: str, **options: Any) -> dict[str, Any]:
     start = time.monotonic()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            result = {"load": load, "prefetch": prefetch, "model": model, "command": command}[kind](*args, **options)
+            result = KINDS[kind](*args, **options)
         except FedummError as error:
             result = {"error": str(error)}
     constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE, hub_access._found_away = before

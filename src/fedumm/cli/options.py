@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, Field, replace
 from typing import Any, NoReturn
 
+from fedumm.backends.answers import read_answers
 from fedumm.backends.registry import ANSWER_ONLY, BACKENDS, check_answers_only, check_backend_name
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import (
@@ -20,6 +21,7 @@ from fedumm.config import (
     option_types,
     read_yaml,
 )
+from fedumm.data.configurations import split_name
 from fedumm.data.partition import partitioner_for
 from fedumm.data.source import available_sources
 from fedumm.errors import FedummError, did_you_mean
@@ -127,11 +129,16 @@ def config_from(parsed: argparse.Namespace, config: type[AnyConfig], exclusive: 
 
 def with_absolute_paths(config: AnyConfig) -> AnyConfig:
     """Local files and folders by their full names: processes of a run work in other folders."""
-    given = {name: getattr(config, name) for name in ("model_name_or_path", "dataset")}
+    dataset, configuration = split_name(config.dataset)
+    given = {"model_name_or_path": config.model_name_or_path, "dataset": dataset}
     known = {"tiny", *available_sources()}
     local = {n: v for n, v in given.items() if v and v not in known and os.path.exists(os.path.expanduser(v))}
-    local |= {name: getattr(config, name) for name in ("data_path", "feature_cache_dir") if getattr(config, name)}
+    local |= {
+        name: getattr(config, name) for name in ("data_path", "feature_cache_dir", "answers") if getattr(config, name)
+    }
     absolute: dict[str, Any] = {name: os.path.realpath(os.path.expanduser(value)) for name, value in local.items()}
+    if configuration and "dataset" in local:
+        absolute["dataset"] += f":{configuration}"
     for name, files in (("image_root", config.image_roots), ("plugin", config.plugins)):
         absolute[name] = os.pathsep.join(os.path.realpath(os.path.expanduser(file)) for file in files)
     return replace(config, **absolute)
@@ -141,6 +148,8 @@ def check_model(config: RunConfig) -> None:
     """Find a mistyped backend or model folder before any long work."""
     check_backend_name(config.model_backend)
     check_metric_name(config.answer_metric)
+    if config.answers:
+        read_answers(config.answers)
     if not BACKENDS.is_shipped(config.model_backend):
         return
     if config.model_backend in ANSWER_ONLY:

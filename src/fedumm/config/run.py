@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from fedumm.config import validators
+from fedumm.config.columns import column_names
 from fedumm.config.fields import DATA, EXECUTION, MODEL, TRAINING, Options, option
 from fedumm.config.per_client import ByClient
 from fedumm.plugins import plugin_files
@@ -91,7 +92,15 @@ class RunConfig(Options):
         validators.one_of("float32", "float16"),
     )
 
-    dataset: str = option(DATA, "easy_vqa, vqav2, shapes, a Hub id or a folder (empty: the backend's default)", "")
+    dataset: str = option(
+        DATA,
+        "easy_vqa, vqav2, shapes, a Hub id, a folder (of either with :CONFIGURATION where there are several) or a file "
+        "(empty: the backend's default)",
+        "",
+    )
+    columns: str = option(
+        DATA, "What the data call a column: image=jpg,caption=txt (empty: by its name)", "", validators.columns
+    )
     max_train_samples: int = option(DATA, "Limit training data (-1 = all)", -1, validators.limit)
     max_eval_samples: int = option(DATA, "Limit eval data (-1 = all)", -1, validators.limit)
     data_path: str = option(DATA, "Hugging Face cache directory", "", travels=False)
@@ -105,12 +114,41 @@ class RunConfig(Options):
     allow_remote_images: bool = option(
         DATA, "Fetch images and data files that a data set names by an address (http, https, s3, gs, hf)", False
     )
+    eval_fraction: float = option(
+        DATA, "Of data with one split, the share of the images to evaluate on", 0.1, validators.share
+    )
+    language: str = option(
+        DATA, "Keep only rows in this language, such as en (column language, lang or q_lang; empty: all)", ""
+    )
+    drop_overlap: bool = option(DATA, "Leave out training rows whose image is among those to evaluate on", False)
+    skip_bad: int = option(
+        DATA, "Go on without up to so many rows that have no readable image or no answer", 0, validators.non_negative
+    )
     seed: int = option(DATA, "Random seed", 42, validators.seed)
 
     answer_metric: str = option(
         TRAINING,
         "Score of an answer, 0 to 1, which reports call accuracy: vqa (VQA v2) | a name that --plugin registers",
         "vqa",
+    )
+    train_answers: str = option(
+        TRAINING,
+        "Answers of a question to train on: common (its most common one) | all (each by its share, as BLIP's authors)",
+        "common",
+        validators.one_of("common", "all"),
+    )
+    answer_mode: str = option(
+        TRAINING,
+        "How an answer is made: generate | rank (the likeliest of --answers, of a row's choices, or of the answers "
+        "trained on)",
+        "generate",
+        validators.one_of("generate", "rank"),
+    )
+    answers: str = option(
+        TRAINING,
+        "File of known answers, one a line: what is ranked, and how the answers of a model are written",
+        "",
+        travels=False,
     )
     geneval_prompts: int = option(
         TRAINING,
@@ -140,6 +178,11 @@ class RunConfig(Options):
         validators.non_negative,
         travels=False,
     )
+
+    @property
+    def column_names(self) -> dict[str, str]:
+        """What the data call a column, by our name for it."""
+        return column_names(self.columns)
 
     @property
     def image_roots(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fedumm.config.columns import column_names
 from fedumm.config.per_client import ByClient
 from fedumm.errors import FedummError
 
@@ -93,6 +94,15 @@ def by_client(value: int | str) -> str | None:
     """A positive number, or one for each client: ``16,site-1=4``."""
     try:
         ByClient(value)
+    except FedummError as error:
+        return str(error)
+    return None
+
+
+def columns(value: str) -> str | None:
+    """Pairs of names: ``image=jpg,caption=txt``."""
+    try:
+        column_names(value)
     except FedummError as error:
         return str(error)
     return None

@@ -6,22 +6,22 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from fedumm.data.picture import pictures_of
-from fedumm.data.picture_content import Content, content, digest, opened
+from fedumm.data.picture_content import Content, content, described, digest, opened
 from fedumm.data.pictures import image_facts, image_paths
 from fedumm.data.places import is_address
+from fedumm.data.request import Progress
 from fedumm.images import ImageError
 from fedumm.texts import one_line
 
+Seen = TypeVar("Seen")
 READ = 64 * 2**20
 """Bytes of embedded images at a time; of a larger one, it alone."""
 
 _ROWS = 1000
 """At a time, at most, so that progress is seen: files are read besides."""
-
-Progress = Callable[[str, int, int], object]
 
 
 def image_digests(rows: Any, progress: Progress | None = None, numbers: Sequence[int] | None = None) -> list[str]:
@@ -73,21 +73,38 @@ def bad_images(rows: Any, progress: Progress | None = None, numbers: Sequence[in
         progress: told how many rows are done.
         numbers: of the rows that are looked at; None: all.
     """
+    keys, reasons = _looked_at(rows, progress, numbers, _fault)
+    named = range(len(rows)) if numbers is None else numbers
+    return {row: reasons[key] for row, key in zip(named, keys, strict=True) if reasons[key]}
+
+
+def image_kinds(rows: Any, progress: Progress | None = None) -> list[tuple[str, int, int]]:
+    """The kind (``PNG RGB``), width and height in pixels of each distinct image, as its file says.
+
+    Args:
+        progress: told how many rows are done.
+    """
+    return list(_looked_at(rows, progress, None, _kind)[1].values())
+
+
+def _looked_at(
+    rows: Any, progress: Progress | None, numbers: Sequence[int] | None, look: Callable[[Content | ImageError], Seen]
+) -> tuple[list[str], dict[str, Seen]]:
+    """A key for the image of each row, and what was seen in each distinct one."""
     total = len(rows) if numbers is None else len(numbers)
-    reasons: dict[str, str] = {}
+    seen: dict[str, Seen] = {}
     keys: list[str] = []
     with ThreadPoolExecutor(_cores()) as pool:
         for part in _parts(rows, numbers):
-            opened: dict[str, Future[str]] = {}
+            opened: dict[str, Future[Seen]] = {}
             for image in part:
                 keys.append(key := image if isinstance(image, str) else _key(image, {}))
-                if key not in reasons and key not in opened:
-                    opened[key] = pool.submit(_fault, image)
-            reasons |= {key: fault.result() for key, fault in opened.items()}
+                if key not in seen and key not in opened:
+                    opened[key] = pool.submit(look, image)
+            seen |= {key: future.result() for key, future in opened.items()}
             if progress:
                 progress("opening the images", len(keys), total)
-    named = range(len(rows)) if numbers is None else numbers
-    return {row: reasons[key] for row, key in zip(named, keys, strict=True) if reasons[key]}
+    return keys, seen
 
 
 def _parts(rows: Any, numbers: Sequence[int] | None) -> Iterator[list[Content | ImageError]]:
@@ -154,6 +171,15 @@ def _fault(image: Content | ImageError) -> str:
     except Exception as error:  # of whatever file system it is
         return one_line(error) or type(error).__name__
     return ""
+
+
+def _kind(image: Content | ImageError) -> tuple[str, int, int]:
+    try:
+        if isinstance(image, ImageError):
+            raise image
+        return described(image)
+    except Exception:  # of whatever file system it is
+        return "unreadable", 0, 0
 
 
 def _cores() -> int:

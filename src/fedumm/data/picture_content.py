@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from fedumm.data.picture_text import decoded, found
 from fedumm.data.places import Places, is_address
 from fedumm.errors import FedummError
-from fedumm.images import ImageError, open_image
+from fedumm.images import ImageError, describe_image, open_image
 
 Content = bytes | memoryview | str
 """An image, or the path or the address of one."""
@@ -51,6 +51,18 @@ def opened(image: Content) -> Any:
         with _file(image) as file:
             return open_image(file.read())
     return open_image(image)
+
+
+def described(image: Content) -> tuple[str, int, int]:
+    """Its kind, width and height, as :func:`fedumm.images.describe_image` says.
+
+    Raises:
+        ImageError: it is no picture.
+    """
+    if isinstance(image, str) and is_address(image):
+        with _file(image) as file:
+            return describe_image(file.read())
+    return describe_image(image)
 
 
 def digest(image: Content) -> str:

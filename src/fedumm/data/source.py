@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.checkpoints import LONGEST_HUB_ID
+from fedumm.data.configurations import split_name
 from fedumm.data.places import Places
-from fedumm.data.request import DataRequest, DataSplits, Source
+from fedumm.data.request import DataRequest, DataSplits, Progress, Source
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.registry import Registry
 
@@ -35,57 +36,76 @@ available_sources = SOURCES.names
 """Names that :func:`load_data` knows, sorted; folders and Hub ids come on top."""
 
 
-def load_data(name: str, request: DataRequest) -> DataSplits:
+def load_data(name: str, request: DataRequest, progress: Progress | None = None) -> DataSplits:
     """Rows of the source, folder or Hub data set ``name``.
 
     Raises:
         FedummError: no such data set, it can't be reached, a column is missing, no row is left, or a row's image is a
             file that is not there or may not be read.
     """
-    from fedumm.data.tasks import task_rows
+    from fedumm.data.prepare import prepare
 
     load, places = _source(name), _places(name, request)
-    raw = load(request)
-    splits = {}
-    for kind, rows, limit in (
-        ("training", raw.train, request.max_train_samples),
-        ("evaluation", raw.eval, request.max_eval_samples),
-    ):
-        if not len(rows):
-            raise FedummError(f"--dataset {name}: there are no {kind} rows.")
-        splits[kind] = task_rows(rows, request.mix, request.columns, limit, places, name, kind)
-    return DataSplits(splits["training"], splits["evaluation"])
+    raw = _with_our_names(load(request), request, name)
+    return prepare(raw, request, places, name, progress)
+
+
+def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> DataSplits:
+    """Raw rows whose columns have our names, as ``--columns`` says, or where there is no doubt."""
+    from fedumm.data.names import flattened, renamed, understood
+
+    def named(rows: Any, kind: str) -> tuple[Any, dict[str, str]]:
+        rows = flattened(rows)
+        names = understood(rows.features, request.column_names, request.columns)
+        return renamed(rows, names, f"--dataset {name}, {kind} rows"), names
+
+    train, columns = named(raw.train, "training")
+    others = None if raw.eval is None else named(raw.eval, "evaluation")[0]
+    return DataSplits(train, others, {**raw.columns, **columns})
 
 
 def _source(name: str) -> Source:
     if name in available_sources():
         return SOURCES.get(name)
-    path = os.path.expanduser(name)
-    if os.path.isdir(path):
+    where, configuration = split_name(name)
+    path = os.path.expanduser(where)
+    if os.path.exists(path):
         from fedumm.data.folder import load_folder
 
-        return lambda request: load_folder(Path(path), request)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1 or len(name) > LONGEST_HUB_ID:
+        return lambda request: load_folder(Path(path), request, configuration)
+    if not is_hub_id(where):
         raise FedummError(
-            f"--dataset {name}: not a folder, not a Hub id (owner/name), and not one of "
+            f"--dataset {name}: not a folder or a file, not a Hub id (owner/name), and not one of "
             f"{', '.join(available_sources())}.{did_you_mean(name, available_sources())}"
         )
-    from fedumm.data.hub import load_hub
+    return lambda request: _load_hub(where, configuration, request)
 
-    return lambda request: load_hub(name, request)
+
+def _load_hub(repo_id: str, configuration: str, request: DataRequest) -> DataSplits:
+    from fedumm.data.hub import load_hub
+    from fedumm.data.hub_join import joined_configurations, load_joined
+
+    names = joined_configurations(repo_id, configuration, request.cache_dir) if configuration else {}
+    return load_joined(repo_id, names, request) if names else load_hub(repo_id, request, configuration)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether ``name``, which is nothing on this machine, may be a data set on the Hub."""
+    return not name.startswith((".", "/", "~")) and name.count("/") == 1 and len(name) <= LONGEST_HUB_ID
 
 
 def _places(name: str, request: DataRequest) -> Places:
     """Where the files that rows of ``name`` call their images may lie."""
-    path = Path(os.path.expanduser(name))
     of_vqav2 = name == "vqav2" and SOURCES.is_shipped(name)
     if name in available_sources() and not of_vqav2:
         return request.places()
-    if not of_vqav2 and os.path.isdir(path):
-        from fedumm.data.folder import folder_places
+    where, _ = split_name(name)
+    path = Path(os.path.expanduser(where))
+    if not of_vqav2 and path.exists():
+        from fedumm.data.layouts.places import folder_places
 
-        return folder_places(path, request)
+        return folder_places(path if path.is_dir() else path.parent, request)
     from fedumm.data import vqav2
     from fedumm.data.hub import hub_places
 
-    return hub_places((vqav2.TRAIN, vqav2.EVAL) if of_vqav2 else (name,), request)
+    return hub_places((vqav2.TRAIN, vqav2.EVAL) if of_vqav2 else (where,), request)

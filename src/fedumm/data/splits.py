@@ -1,14 +1,36 @@
-"""Splits named with a part, as ``datasets`` writes them: ``validation[:50%]``, ``train[100:200]``."""
+"""Splits: by which names they go, and those named with a part, as ``datasets`` writes them (``validation[:50%]``)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from fedumm.data.request import DataRequest, DataSplits
 from fedumm.errors import FedummError
 
-EVAL_SPLITS = ("validation", "val", "test")
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+EVAL_SPLITS = (VALIDATION, "val", TEST)
+
+_KINDS = {
+    TRAIN: (TRAIN, "training", "trn", "restval"),
+    VALIDATION: (VALIDATION, "val", "valid", "validate", "dev", "eval", "evaluation"),
+    TEST: (TEST, "testing", "testdev"),
+}
+_KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words}
+
+
+def split_kind(name: str) -> str:
+    """``train``, ``validation`` or ``test``, of which ``name`` has a word; empty if it has none.
+
+    Example:
+        >>> [split_kind(name) for name in ("val2014", "vqa_train", "Testing-0.csv", "data")]
+        ['validation', 'train', 'test', '']
+    """
+    words = re.findall(r"[a-z]+", name.lower())
+    return next((_KIND_OF[word] for word in words if word in _KIND_OF), "")
 
 
 @dataclass(frozen=True)
@@ -42,7 +64,7 @@ class SplitPart:
 
 
 def pick_split(there: Sequence[str], wanted: Sequence[str], name: str) -> str:
-    """The first of ``wanted`` that is ``there``.
+    """The first of ``wanted`` that is ``there``, or else the first that is called alike.
 
     Raises:
         FedummError: none is.
@@ -50,5 +72,75 @@ def pick_split(there: Sequence[str], wanted: Sequence[str], name: str) -> str:
     for split in wanted:
         if split in there:
             return split
+    kinds = {kind: split for split in reversed(there) if (kind := split_kind(split))}
+    for split in wanted:
+        if found := kinds.get(split_kind(split)):
+            return found
     options = " or ".join(dict.fromkeys(wanted))
     raise FedummError(f"--dataset {name} has no split {options}. It has: {', '.join(there) or 'none'}.")
+
+
+def pick_both(there: Sequence[str], train: SplitPart, evaluation: SplitPart, name: str) -> tuple[str, str | None]:
+    """The split to train on and the one to evaluate on; where there is one split, this one, and None.
+
+    Raises:
+        FedummError: there are several, and one of the two is not among them.
+    """
+    if evaluation.spec and evaluation.name in there:  # two parts of one split
+        return pick_split(there, [train.name, TRAIN], name), evaluation.name
+    if len(there) == 1:
+        return there[0], None
+    chosen = pick_split(there, [train.name, TRAIN], name)
+    others = [split for split in there if split != chosen]
+    return chosen, pick_split(others, [evaluation.name, *EVAL_SPLITS], name)
+
+
+def chosen(splits: Mapping[str, Callable[[], Any]], request: DataRequest, name: str) -> DataSplits:
+    """Rows to train and to evaluate on; of the others of ``splits`` none is read.
+
+    Where there is one split, its column ``split`` divides it; without one there are no rows to evaluate on.
+
+    Args:
+        splits: what reads each split.
+        name: of the data set, for messages.
+
+    Raises:
+        FedummError: there are several splits, and one of the two is not among them.
+    """
+    train, evaluation = SplitPart.parse(request.train_split), SplitPart.parse(request.eval_split)
+    first, second = pick_both(list(splits), train, evaluation, name)
+    rows = splits[first]()
+    if second is None:
+        return one_split(rows, request, name)
+    others = rows if second == first else splits[second]()
+    return DataSplits(train.of(rows, request.max_train_samples), evaluation.of(others, request.max_eval_samples))
+
+
+def one_split(rows: Any, request: DataRequest, name: str) -> DataSplits:
+    """``rows`` of a data set with one split: divided by their column ``split``, or to train on, and None.
+
+    Raises:
+        FedummError: the column names several splits, and one of the two is not among them.
+    """
+    if len(parts := by_column(rows)) > 1:
+        return chosen({kind: partial(parts.get, kind) for kind in parts}, request, name)
+    train = SplitPart.parse(request.train_split)
+    return DataSplits(train.of(rows, request.max_train_samples), None)
+
+
+def by_column(rows: Any) -> dict[str, Any]:
+    """``rows`` by what their column ``split`` says: those of each kind of split, in their order.
+
+    Empty if there is no such column, or if it holds anything but names of splits.
+    """
+    column = next((c for c in rows.column_names if c.strip().lower() == "split"), None)
+    if column is None or not len(rows):
+        return {}
+    values = rows[column][:]
+    kinds = {value: split_kind(value) if isinstance(value, str) else "" for value in set(values)}
+    if not all(kinds.values()):
+        return {}
+    places: dict[str, list[int]] = {}
+    for place, value in enumerate(values):
+        places.setdefault(kinds[value], []).append(place)
+    return {kind: rows.select(found) for kind, found in places.items()}

@@ -6,8 +6,9 @@ Left to itself, Pillow tries some forty formats, starts Ghostscript for one of t
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
@@ -21,6 +22,7 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000"
 VERSION = 2
 """Rises when a picture that was read before becomes another one: features of it are kept under this number."""
 
+Seen = TypeVar("Seen")
 _HEAD = 132
 _STARTS = (
     b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+",
@@ -43,12 +45,25 @@ def open_image(source: str | Path | bytes | bytearray | memoryview) -> Image.Ima
     Raises:
         ImageError: it is no picture of a known kind, damaged, or too large.
     """
+    return _opened(source, _read)
+
+
+def describe_image(source: str | Path | bytes | bytearray | memoryview) -> tuple[str, int, int]:
+    """What a picture's file says of it: its kind (``PNG RGB``, ``TIFF I;16``, ``DICOM``), width and height in pixels.
+
+    Raises:
+        ImageError: it is no picture of a known kind.
+    """
+    return _opened(source, _describe)
+
+
+def _opened(source: str | Path | bytes | bytearray | memoryview, use: Callable[[BinaryIO], Seen]) -> Seen:
     try:
         with quiet():
             if isinstance(source, bytes | bytearray | memoryview):
-                return _read(io.BytesIO(source))
+                return use(io.BytesIO(source))
             with open(source, "rb") as file:
-                return _read(file)
+                return use(file)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -71,9 +86,7 @@ def _is_dicom(head: bytes) -> bool:
 
 
 def _read(file: BinaryIO) -> Image.Image:
-    head = file.read(_HEAD)
-    file.seek(0)
-    if _is_dicom(head):
+    if _begins_as_dicom(file):
         from fedumm.images.dicom import read_dicom
 
         return read_dicom(file)
@@ -82,6 +95,21 @@ def _read(file: BinaryIO) -> Image.Image:
         image.load()
         turned = image.getexif().get(ExifTags.Base.Orientation) is not None
         return to_rgb(ImageOps.exif_transpose(image) if turned else image)
+
+
+def _describe(file: BinaryIO) -> tuple[str, int, int]:
+    if _begins_as_dicom(file):
+        from fedumm.images.dicom import read_dicom
+
+        return "DICOM", *read_dicom(file).size
+    with Image.open(file, formats=_formats()) as image:
+        return f"{image.format} {image.mode}", image.width, image.height
+
+
+def _begins_as_dicom(file: BinaryIO) -> bool:
+    head = file.read(_HEAD)
+    file.seek(0)
+    return _is_dicom(head)
 
 
 def _formats() -> list[str]:

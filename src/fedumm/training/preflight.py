@@ -8,7 +8,8 @@ from pathlib import Path
 from fedumm.backends.registry import BACKENDS, backend_for
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import RunConfig
-from fedumm.data.source import SOURCES, available_sources
+from fedumm.data.configurations import split_name
+from fedumm.data.source import SOURCES, available_sources, is_hub_id
 
 
 def check_hub(config: RunConfig) -> None:
@@ -41,5 +42,7 @@ def _check_data(dataset: str, config: RunConfig) -> None:
     if dataset == "vqav2" and SOURCES.is_shipped(dataset):
         hub.check_split(vqav2.TRAIN, config.data_path)
         hub.check_split(vqav2.EVAL, config.data_path)
-    elif dataset not in available_sources() and not os.path.isdir(dataset) and dataset.count("/") == 1:
-        hub.check_split(dataset, config.data_path)
+    elif (
+        dataset not in available_sources() and is_hub_id(where := split_name(dataset)[0]) and not os.path.exists(where)
+    ):
+        hub.check_split(where, config.data_path)

@@ -102,9 +102,11 @@ def test_data_roots_allows_full_paths_below(tmp_path: Path) -> None:
     inside.mkdir(parents=True)
     (tmp_path / "shared2").mkdir()
     (tmp_path / "shared" / "link").symlink_to(tmp_path / "shared2")
+    (tmp_path / "shared" / "link:a").symlink_to(tmp_path / "shared2")
     policy = {"data_roots": [str(tmp_path / "shared")]}
     assert admit(policy, dataset=str(inside)).dataset == str(inside)
-    for name in ("shared2", "shared/../shared2", "shared/link"):
+    assert admit(policy, dataset=f"{inside}:easy").dataset == f"{inside}:easy"
+    for name in ("shared2", "shared/../shared2", "shared/link", "shared/link:easy", "shared/link:a", "shared2:easy"):
         with pytest.raises(FedummError):
             admit(policy, dataset=str(tmp_path / name))
 
@@ -113,6 +115,7 @@ def test_hub_datasets_and_hub_models_allow_by_name() -> None:
     policy = {"hub_datasets": ["owner/data", "vqav2"], "hub_models": ["owner/model", "Salesforce/blip-vqa-base"]}
     config = admit(policy, dataset="owner/data", model_name_or_path="owner/model")
     assert (config.dataset, config.model_name_or_path) == ("owner/data", "owner/model")
+    assert admit(policy, dataset="owner/data:easy").dataset == "owner/data:easy"
     assert admit(policy, dataset="", model_name_or_path="").dataset == "vqav2"
     with pytest.raises(FedummError):
         admit(policy, dataset="owner/model")

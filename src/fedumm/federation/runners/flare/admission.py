@@ -15,6 +15,7 @@ from typing import Any
 from fedumm.aggregation.registry import aggregators
 from fedumm.compression.registry import CODECS
 from fedumm.config import FederateConfig
+from fedumm.data.configurations import split_name
 from fedumm.data.partition.registry import PARTITIONERS
 from fedumm.errors import FedummError, PublicError
 from fedumm.federation.runners.flare.job_options import config_of_job, mapping_of_job
@@ -158,12 +159,13 @@ def _dataset(config: FederateConfig, policy: SitePolicy) -> str:
     name = config.dataset or _backend(config).hf_dataset_name()
     if place := policy.datasets.get(name):
         return _there(place, "datasets", name)
-    if name in BUNDLED_DATA or name in policy.hub_datasets:
+    where, configuration = split_name(name)
+    if name in BUNDLED_DATA or where in policy.hub_datasets:
         return name
-    if os.path.isabs(name):
-        real = os.path.realpath(name)
+    if os.path.isabs(where):
+        real = os.path.realpath(where)
         if any(os.path.join(real, "").startswith(os.path.join(os.path.realpath(r), "")) for r in policy.data_roots):
-            return real
+            return f"{real}:{configuration}" if configuration else real
     raise _unknown("data set", "datasets", name, policy)
 
 

@@ -13,7 +13,8 @@ from fedumm.run_options import from_mapping, known_options, to_mapping
 from fedumm.texts import one_line
 
 _NAMES = ("model_name_or_path", "dataset")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?(:[\w.-]+)?")
+"""Of a data set, its configuration may follow: ``OWNER/NAME:CONFIGURATION``."""
 
 
 def job_options(config: FederateConfig) -> dict[str, Any]:

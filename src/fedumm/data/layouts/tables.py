@@ -1,0 +1,141 @@
+"""A folder with tables, each a split, and pictures beside them; or one table as ``--dataset FILE``.
+
+::
+
+    train.csv  val.csv  images/1.png       image,question,answer
+    data.csv  1.png                        a column split, or one split
+    train/metadata.jsonl  train/1.png      file_name, question, answer (the image folders of ``datasets``)
+    metadata.csv  train/1.png  test/2.png  file_name is train/1.png: the folder is the split
+    train.json  validate.json  imgs/       SLAKE, VizWiz: a list of objects
+
+Tables are CSV, TSV, JSON or JSON lines. Parquet is read by ``datasets`` (:mod:`fedumm.data.layouts.files`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedumm.data.layouts import arrow
+from fedumm.data.layouts.csv_file import read_csv
+from fedumm.data.layouts.errors import LayoutError
+from fedumm.data.layouts.json_file import read_json
+from fedumm.data.layouts.json_stream import LINES
+from fedumm.data.layouts.pictures import PictureFolders
+from fedumm.data.names import understood
+from fedumm.data.request import DataRequest
+from fedumm.data.splits import TRAIN, split_kind
+from fedumm.texts import one_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".json": read_json,
+    **dict.fromkeys(LINES, read_json),
+}
+"""By the ending of a file's name."""
+
+_NO_TABLES = (
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "dataset_info.json",
+    "state.json",
+    "package.json",
+    "config.json",
+)
+PICTURE_FOLDERS = ("images", "imgs", "image", "img")
+
+
+def recognise(path: Path) -> bool:
+    """Whether there are such tables."""
+    return bool(_tables(path))
+
+
+def load(path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
+    """What reads each split.
+
+    Raises:
+        LayoutError: the tables are of several kinds.
+    """
+    by_split: dict[str, list[Path]] = {}
+    for file in _tables(path):
+        by_split.setdefault(_split(file, path), []).append(file)
+    return {split: partial(rows, files, path, split, request) for split, files in by_split.items()}
+
+
+def load_file(file: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
+    """What reads the table ``file``, which is one split."""
+    return {TRAIN: partial(rows, [file], file.parent, TRAIN, request)}
+
+
+def _tables(path: Path) -> list[Path]:
+    """Tables in the folder itself, else in its folders; ``metadata`` before others, and splits before what is none.
+
+    Raises:
+        LayoutError: they are of several kinds.
+    """
+    files = _files(path) or [file for folder in sorted(path.iterdir()) if folder.is_dir() for file in _files(folder)]
+    files = [file for file in files if file.stem.lower() == "metadata"] or files
+    files = [file for file in files if split_kind(file.relative_to(path).as_posix())] or files
+    if len({file.suffix.lower() for file in files} - set(LINES)) > 1:
+        names = ", ".join(one_line(file.name, 60) for file in files[:6])
+        raise LayoutError(f"it holds tables of several kinds ({names}): give one of them as --dataset FILE")
+    return files
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in READERS and file.name not in _NO_TABLES and file.name[0] != "." and file.is_file()
+    )
+
+
+def _split(file: Path, path: Path) -> str:
+    folder = file.parent.relative_to(path).as_posix()
+    return split_kind(file.stem) or split_kind(folder) or TRAIN
+
+
+def rows(files: Sequence[Path], path: Path, split: str, request: DataRequest) -> Any:
+    """Rows of ``files``, tables of one split of the data set in ``path``.
+
+    Raises:
+        LayoutError: they have different columns, or one can't be read.
+    """
+    tables = [_table(file, path, split, request) for file in files]
+    for file, table in zip(files, tables, strict=True):
+        if set(table.column_names) != set(tables[0].column_names):
+            two = f"{one_line(files[0].name, 60)} and {one_line(file.name, 60)}"
+            raise LayoutError(f"{two} have different columns: give one as --dataset FILE, or call them train and val")
+    return arrow.dataset(arrow.joined(tables))
+
+
+def _table(file: Path, path: Path, split: str, request: DataRequest) -> pa.Table:
+    """One table, with the folder of each picture; relative names begin at the table's own folder."""
+    import pyarrow as pa
+
+    table = READERS[file.suffix.lower()](file)
+    features = dict.fromkeys(table.column_names, "")
+    column = understood(features, request.column_names, request.columns).get("image", "image")
+    if column not in table.column_names or not pa.types.is_string(table[column].type):
+        return table
+    own = file.parent.relative_to(path).as_posix() if file.is_relative_to(path) else "."
+    first = ["", *PICTURE_FOLDERS] if own == "." else [own, *(f"{own}/{name}" for name in PICTURE_FOLDERS), ""]
+    names = PictureFolders.of(path, request).complete(table[column], first, split)
+    table = table.set_column(table.column_names.index(column), column, names)
+    return _split_by_folder(table, names) if file.stem.lower() == "metadata" else table
+
+
+def _split_by_folder(table: pa.Table, names: pa.ChunkedArray) -> pa.Table:
+    """With a column ``split`` if the pictures' folders are splits, as in ``train/1.png`` and ``test/2.png``."""
+    import pyarrow as pa
+
+    kinds = [split_kind(str(name).rpartition("/")[0]) for name in names.to_pylist()]
+    if "split" in table.column_names or not all(kinds) or len(set(kinds)) == 1:
+        return table
+    return table.append_column("split", pa.array(kinds))
