@@ -47,6 +47,7 @@ WAYS: dict[str, pa.Array] = {
     "struct of bytes": pa.array([{"bytes": data} for data in FILES]),
     "struct of paths": pa.array([{"path": name} for name in NAMES]),
     "struct, large": pa.array(structs(FILES), pa.struct({"bytes": LARGE, "path": pa.large_string()})),
+    "struct of base64": pa.array([{"bytes": text, "path": "elsewhere/x.png"} for text in TEXTS]),
     "struct with more in it": pa.array([{"width": 9, "bytes": data, "path": None} for data in FILES]),
     "names": pa.array(NAMES),
     "names, large": pa.array(NAMES, pa.large_string()),

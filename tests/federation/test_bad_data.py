@@ -53,8 +53,8 @@ def test_all_broken_pictures_are_named_with_their_split(tmp_path: Path, capsys: 
     data = folder_of(tmp_path, pictures, ["red"] * 12)
     assert federate(data) == 2
     error = capsys.readouterr().err
-    assert "training row 7 (image_id picture-7): " in error
-    assert "evaluation row 7 (image_id picture-7): " in error
+    assert "training row 7: " in error
+    assert "evaluation row 7: " in error
     assert "--skip_bad 2" in error
     assert "Traceback" not in error
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import tracemalloc
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLosslessSV1
 
 from fedumm.images import ImageError, looks_like_image, open_image
 from support.dicom import NAME, dicom, written
@@ -97,6 +99,9 @@ def test_of_several_frames_the_first_is_read_with_its_own_window() -> None:
 def test_colours() -> None:
     picture = noise()
     assert (np.asarray(open_image(dicom(np.asarray(picture), "RGB", 8))) == np.asarray(picture)).all()
+    luma = np.asarray(picture.convert("YCbCr"))
+    shown = np.asarray(open_image(dicom(luma, "RGB", 8, PhotometricInterpretation="YBR_FULL")))
+    assert np.abs(shown.astype(int) - np.asarray(picture)).max() <= 4
     palette = {
         f"{colour}PaletteColorLookupTable{part}": value
         for colour, values in {"Red": [0, 65_280], "Green": [65_280, 0], "Blue": [256, 512]}.items()
@@ -125,6 +130,27 @@ def test_compressed_files_are_read_or_say_what_is_missing() -> None:
         open_image(compressed(JPEGLosslessSV1, b"\xff\xd8"))
 
 
+def test_what_unpacks_to_any_size_is_not_unpacked() -> None:
+    data = pydicom.dcmread(io.BytesIO(dicom(CT)))
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    with pytest.raises(ImageError, match="deflated"):
+        open_image(written(data))
+
+
+def test_of_a_long_film_one_frame_is_read(tmp_path: Path) -> None:
+    frames = np.zeros((200, 256, 256), np.uint16)
+    frames[0, 0, 0] = 1
+    (tmp_path / "film").write_bytes(dicom(frames))
+    tracemalloc.start()
+    try:
+        shown = open_image(tmp_path / "film")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.asarray(shown).sum() == 3 * 255
+    assert peak < frames.nbytes / 4
+
+
 def test_it_is_known_by_its_mark_and_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     data = dicom(CT)
     assert looks_like_image(data[:132])
@@ -144,6 +170,7 @@ LARGE = b"US\x02\0\xff\xff"
 SIZE = b"US\x02\0\x40\0"
 BROKEN = {
     "cut short": dicom(CT)[:3000],
+    "nothing but its mark": dicom(CT)[:140],
     "no pixels": without("PixelData"),
     "no size": without("Rows"),
     "no bits": without("BitsStored", "BitsAllocated"),

@@ -140,6 +140,13 @@ def test_threads_read_alike_and_leave_warnings_as_they_were() -> None:
     assert warnings.filters == before
 
 
+def test_what_a_camera_wrote_wrongly_beside_the_picture_does_not_matter() -> None:
+    """Pillow warns of it, which is an error where warnings are."""
+    torn = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03"
+    data = encoded(noise(), "JPEG", exif=torn)
+    assert open_image(data).tobytes() == open_image(encoded(noise(), "JPEG")).tobytes()
+
+
 TURNED = Image.Exif()
 TURNED[Image.ExifTags.Base.Orientation] = 6
 KINDS = {

@@ -65,7 +65,9 @@ def _size(path: str) -> int:
 
 
 def bad_images(rows: Any, progress: Progress | None = None, numbers: Sequence[int] | None = None) -> dict[int, str]:
-    """The rows whose image can't be read, and why: half a sentence. Each distinct image is opened once.
+    """The rows whose image can't be read, and why: half a sentence.
+
+    Each file is opened once, and of embedded images each distinct one.
 
     Args:
         progress: told how many rows are done.
@@ -90,14 +92,13 @@ def _looked_at(
 ) -> tuple[list[str], dict[str, Seen]]:
     """A key for the image of each row, and what was seen in each distinct one."""
     total = len(rows) if numbers is None else len(numbers)
-    known: dict[str, str] = {}
     seen: dict[str, Seen] = {}
     keys: list[str] = []
     with ThreadPoolExecutor(_cores()) as pool:
         for part in _parts(rows, numbers):
             opened: dict[str, Future[Seen]] = {}
             for image in part:
-                keys.append(key := _key(image, known))
+                keys.append(key := image if isinstance(image, str) else _key(image, {}))
                 if key not in seen and key not in opened:
                     opened[key] = pool.submit(look, image)
             seen |= {key: future.result() for key, future in opened.items()}

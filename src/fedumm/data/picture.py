@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+from fedumm.data.bad_rows import identity
 from fedumm.errors import FedummError
 from fedumm.texts import one_line
 
@@ -30,15 +31,8 @@ def read_image(rows: Any, row: int) -> Any:
     except Exception as error:  # of whatever file system it is
         why = one_line(error) or type(error).__name__
         raise BadImageError(
-            f"The image of row {row}{named(rows, row)} can't be read: {why}. Repair or remove it, and start again."
+            f"The image of row {row}{identity(rows, row)} can't be read: {why}. Repair or remove it, and start again."
         ) from error
-
-
-def named(rows: Any, row: int) -> str:
-    """`` (image_id 7)``, if the rows have such a column."""
-    if "image_id" not in rows.column_names:
-        return ""
-    return f" (image_id {one_line(rows.select_columns('image_id').with_format(None)[row]['image_id'], 80)})"
 
 
 def pictures_of(rows: Any) -> Any:

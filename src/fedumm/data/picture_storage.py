@@ -74,8 +74,8 @@ def stored(array: pa.Array) -> Stored:
     return Stored(pictures, np.where((counts == 1) & ~valid, 0, counts))
 
 
-def _is(kind: pa.DataType, tests: Any) -> bool:
-    return any(test(kind) for test in tests)
+def _is(kind: pa.DataType | None, tests: Any) -> bool:
+    return kind is not None and any(test(kind) for test in tests)
 
 
 def _at(flags: pa.Array, starts: Integers) -> Flags:
@@ -97,9 +97,10 @@ def _child(array: pa.Array, name: str) -> pa.Array:
     """All bytes, or all texts, of values that are not lists any more."""
     wanted = STORAGE.field(name).type
     if pa.types.is_struct(array.type):
-        if array.type.get_field_index(name) < 0:
-            return pa.nulls(len(array), wanted)
-        return _child(array.field(name), name)
+        kinds = {array.type.field(i).name: array.type.field(i).type for i in range(array.type.num_fields)}
+        # JSON has no bytes: there they are base64.
+        source = "bytes" if _is(kinds.get("bytes"), _TEXT) else name
+        return _child(array.field(source), name) if source in kinds else pa.nulls(len(array), wanted)
     same = _is(array.type, _BINARY if name == "bytes" else _TEXT)
     return array.cast(wanted) if same else pa.nulls(len(array), wanted)
 

@@ -173,8 +173,10 @@ class _Split:
 
 
 def _as_it_lies(rows: Any) -> Any:
-    """``rows``, copied into memory if they are a choice of others' rows."""
-    return rows if len(rows) == rows.data.num_rows else rows.flatten_indices(keep_in_memory=True)
+    """``rows``, copied into memory if they are a choice of others' rows, or in another order."""
+    from fedumm.data.row_order import lies_in_order
+
+    return rows if lies_in_order(rows) else rows.flatten_indices(keep_in_memory=True)
 
 
 def limits(limit: int, mix: Mapping[str, int]) -> dict[str, int]:

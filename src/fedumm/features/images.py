@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from fedumm.backends.protocol import FeatureDataset, Progress
+from fedumm.data.bad_rows import describe
 from fedumm.data.image_digests import bad_images, fewest_images, image_digests
-from fedumm.data.picture import BadImageError, named
-
-_LISTED = 20
+from fedumm.data.picture import BadImageError
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class DistinctImages:
 
     def __init__(self, datasets: Sequence[FeatureDataset], progress: Progress, splits: Sequence[str] = ()) -> None:
         self.datasets, self.progress = datasets, progress
-        self._splits = splits or [""] * len(datasets)
+        self._splits = splits or [f"data set {number}" for number in range(1, len(datasets) + 1)]
 
     @cached_property
     def fewest(self) -> int:
@@ -60,16 +59,14 @@ class DistinctImages:
 
     def fault(self, error: BadImageError) -> BadImageError:
         """Instead of ``error`` over one image, one that names all that can't be read."""
-        found = [
-            f"{split} row {row}{named(dataset.rows, row)}: {reason}".strip()
+        bad = {
+            split: (dataset.rows, bad_images(dataset.rows, self.progress))
             for split, dataset in zip(self._splits, self.datasets, strict=True)
-            for row, reason in bad_images(dataset.rows, self.progress).items()
-        ]
-        if not found:
+        }
+        count = sum(len(reasons) for _, reasons in bad.values())
+        if not count:
             return error
-        more = f"; and {len(found) - _LISTED:,} more" if len(found) > _LISTED else ""
-        what = "The image of one row" if len(found) == 1 else f"The images of {len(found):,} rows"
+        what = "The image of one row" if count == 1 else f"The images of {count:,} rows"
         return BadImageError(
-            f"{what} can't be read: repair or remove, or leave out with --skip_bad {len(found)}. "
-            f"{'; '.join(found[:_LISTED])}{more}."
+            f"{what} can't be read: repair or remove, or leave out with --skip_bad {count}. {describe(bad)}."
         )

@@ -12,9 +12,10 @@ from PIL import Image
 
 from fedumm.images.errors import ImageError, check_size
 from fedumm.images.grey import to_grey
-from fedumm.images.quiet import quiet
 
 Array = np.ndarray[Any, Any]
+_META = 132
+"""Where the description of the file begins."""
 
 
 def read_dicom(file: BinaryIO) -> Image.Image:
@@ -31,23 +32,43 @@ def read_dicom(file: BinaryIO) -> Image.Image:
     except ImportError:
         raise ImageError("it is DICOM: pip install 'fedumm[dicom]'") from None
     try:
-        with quiet("pydicom"):
-            return _frame(pydicom.dcmread(file))
+        _check_syntax(file)
+        data = pydicom.dcmread(file, stop_before_pixels=True)
+        file.seek(0)
+        return _frame(data, file)
     except ImageError:
         raise
     except Exception as error:
         raise ImageError(f"its DICOM data can't be read ({type(error).__name__})") from None
 
 
-def _frame(data: Any) -> Image.Image:
+def _check_syntax(file: BinaryIO) -> None:
+    """Raise :class:`ImageError` of a compression that nothing here reads, or that may unpack to any size."""
+    from pydicom.filereader import read_dataset
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    file.seek(_META)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
+    file.seek(0)
+    syntax = meta.TransferSyntaxUID
+    if syntax == DeflatedExplicitVRLittleEndian:
+        raise ImageError("it is DICOM compressed as a whole (deflated)")
+    if syntax.is_compressed and not get_decoder(syntax).is_available:
+        raise ImageError(
+            f"it is DICOM compressed as {syntax.name}, which needs another package: pip install python-gdcm, or "
+            "pylibjpeg with its plugins"
+        )
+
+
+def _frame(data: Any, file: BinaryIO) -> Image.Image:
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import pixel_array
 
-    if not {"PixelData", "FloatPixelData", "DoubleFloatPixelData"} & set(data.dir()):
+    if "Rows" not in data or "Columns" not in data:
         raise ImageError("it is DICOM without an image")
     check_size(data.Columns, data.Rows)
-    _check_compression(data)
-    pixels = pixel_array(data, index=0)
+    pixels = pixel_array(file, index=0)
     kind = data.PhotometricInterpretation
     if kind == "PALETTE COLOR":
         pixels = apply_color_lut(pixels, data)[..., :3]
@@ -58,17 +79,6 @@ def _frame(data: Any) -> Image.Image:
         grey = _grey(pixels, data)
         return Image.fromarray(255 - grey if kind == "MONOCHROME1" else grey).convert("RGB")
     return Image.fromarray((pixels >> max(0, bits - 8)).astype(np.uint8))
-
-
-def _check_compression(data: Any) -> None:
-    from pydicom.pixels.decoders.base import get_decoder
-
-    syntax = data.file_meta.TransferSyntaxUID
-    if syntax.is_compressed and not get_decoder(syntax).is_available:
-        raise ImageError(
-            f"it is DICOM compressed as {syntax.name}, which needs another package: pip install python-gdcm, or "
-            "pylibjpeg with its plugins"
-        )
 
 
 def _grey(pixels: Array, data: Any) -> Array:

@@ -1,4 +1,4 @@
-"""What libraries say beside an error: of a picture's size, and of a patient's data."""
+"""What libraries say beside an error: of a picture's size and its tags, and of a patient's data."""
 
 from __future__ import annotations
 
@@ -6,25 +6,42 @@ import logging
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-_lock = threading.RLock()
+_LOG = logging.getLogger("pydicom")
+_lock = threading.Lock()
+_inside = 0
+_before = ExitStack()
 
 
 @contextmanager
-def quiet(logger: str = "") -> Iterator[None]:
-    """No warning is shown, and nothing logged as ``logger``.
+def quiet() -> Iterator[None]:
+    """No warning is shown, and pydicom logs nothing.
 
-    One thread at a time, since filters of warnings belong to the whole process: put little into it.
+    Filters of warnings belong to the whole process: of several threads, the first one in sets them, the last one out
+    puts them back.
     """
-    log = logging.getLogger(logger) if logger else None
-    with _lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before = log.disabled if log else False
-        try:
-            if log:
-                log.disabled = True
-            yield
-        finally:
-            if log:
-                log.disabled = before
+    _enter()
+    try:
+        yield
+    finally:
+        _leave()
+
+
+def _enter() -> None:
+    global _inside
+    with _lock:
+        if not _inside:
+            _before.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            _before.callback(setattr, _LOG, "disabled", _LOG.disabled)
+            _LOG.disabled = True
+        _inside += 1
+
+
+def _leave() -> None:
+    global _inside
+    with _lock:
+        _inside -= 1
+        if not _inside:
+            _before.close()

@@ -59,10 +59,11 @@ def describe_image(source: str | Path | bytes | bytearray | memoryview) -> tuple
 
 def _opened(source: str | Path | bytes | bytearray | memoryview, use: Callable[[BinaryIO], Seen]) -> Seen:
     try:
-        if isinstance(source, bytes | bytearray | memoryview):
-            return use(io.BytesIO(source))
-        with open(source, "rb") as file:
-            return use(file)
+        with quiet():
+            if isinstance(source, bytes | bytearray | memoryview):
+                return use(io.BytesIO(source))
+            with open(source, "rb") as file:
+                return use(file)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -89,7 +90,7 @@ def _read(file: BinaryIO) -> Image.Image:
         from fedumm.images.dicom import read_dicom
 
         return read_dicom(file)
-    with _unread(file) as image:
+    with Image.open(file, formats=_formats()) as image:
         check_size(image.width, image.height)
         image.load()
         turned = image.getexif().get(ExifTags.Base.Orientation) is not None
@@ -101,7 +102,7 @@ def _describe(file: BinaryIO) -> tuple[str, int, int]:
         from fedumm.images.dicom import read_dicom
 
         return "DICOM", *read_dicom(file).size
-    with _unread(file) as image:
+    with Image.open(file, formats=_formats()) as image:
         return f"{image.format} {image.mode}", image.width, image.height
 
 
@@ -109,11 +110,6 @@ def _begins_as_dicom(file: BinaryIO) -> bool:
     head = file.read(_HEAD)
     file.seek(0)
     return _is_dicom(head)
-
-
-def _unread(file: BinaryIO) -> Image.Image:
-    with quiet():  # of a picture of more than half as many pixels as are allowed
-        return Image.open(file, formats=_formats())
 
 
 def _formats() -> list[str]:

@@ -188,6 +188,6 @@ def cache_features(
             dtype=getattr(torch, config.feature_dtype),
             named=is_named(config.feature_cache_dir),
         )
-        given, names = [part for part, _ in parts], [split for _, split in parts]
+        given, names = [part for part, _ in parts], [split for _, split in parts if split]
         reports.append(cache.cache_features(stage, given, options, backbone.device, progress, names))
     return reports
