@@ -3,6 +3,7 @@
 ======================  =======================================================
 ``config.yaml``         every option; ``--config`` with it repeats the run
 ``plugins.sha256``      digest of each ``--plugin``, if there was one
+``answers.sha256``      digest of the answers of ``--answers``, if there were any
 ``partition.json``      clients' sizes and labels (and ``partition.png``)
 ``metrics.jsonl``       one JSON object a line: set-up, clients, rounds, summary
 ``rounds.png``          score and loss by round
@@ -39,6 +40,7 @@ from fedumm.errors import FedummError
 from fedumm.files import write_atomically
 from fedumm.model_card import Facts, federated_card
 from fedumm.output import check_plain
+from fedumm.report.answers_digest import keep_answers_digest
 from fedumm.report.plugin_digest import keep_digests
 from fedumm.run_events import AdapterEvent, PartitionEvent, Record, RunListener
 from fedumm.run_options import from_mapping, to_mapping
@@ -219,6 +221,7 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
     for other in _contents(path):
         shutil.rmtree(other) if other.is_dir() and not other.is_symlink() else other.unlink()
     keep_digests(path, config.plugins)
+    keep_answers_digest(path, config.answers)
     write_yaml(to_mapping(config), path / CONFIG, command)
     return lock
 
