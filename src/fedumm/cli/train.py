@@ -52,7 +52,7 @@ def train(config: CentralConfig, command: str) -> CentralResult:
     from fedumm.model_card import central_card
     from fedumm.report.console import RunConsole
     from fedumm.run_options import to_mapping
-    from fedumm.tasks import TASKS
+    from fedumm.tasks import TASKS, VQA
     from fedumm.temporary import leave_room_for_sockets
     from fedumm.training.centralized import check_output, train_centrally
     from fedumm.training.data_check import check_data, say
@@ -79,6 +79,7 @@ def train(config: CentralConfig, command: str) -> CentralResult:
     before, after = (summary("test", scores)["test_tasks"] for scores in (result.before, result.after))
     for name, trained in after.items():
         score = TASKS[name].score
-        console.line(f"{score}: untrained {score_text(before.get(name))}, trained {score_text(trained)}")
+        limit = f" of at most {data.eval.limit}" if name == VQA.name and data.eval.limit else ""
+        console.line(f"{score}: untrained {score_text(before.get(name))}, trained {score_text(trained)}{limit}")
     console.line(f"Adapter: {output / 'adapter'}")
     return result

@@ -23,6 +23,7 @@ from fedumm.metrics.registry import VQA, answer_metric
 from fedumm.metrics.vqa import normalises_to_nothing
 from fedumm.tasks import T2I
 from fedumm.texts import one_line
+from fedumm.training.candidates import check_candidates
 from fedumm.training.data import load_splits
 
 DATA = "data.json"
@@ -34,6 +35,8 @@ OPENED = 5_000
 _LIMITS: dict[Kind, str] = {"question": "max_q_len", "answer": "max_a_len", "caption": "max_q_len"}
 _COLUMNS: dict[Kind, str] = {"question": "question", "answer": BEST, "caption": T2I.column}
 _EXAMPLES = 3
+_ALL = 0.99995
+"""From here on a share is 100.00 %."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,13 @@ class SplitFacts:
     kinds: Mapping[str, int] = field(default_factory=dict)
     pixels: str = ""
 
+    @property
+    def limit(self) -> str:
+        """The best score in percent; empty if that is 100."""
+        if self.best_score is None or self.best_score > _ALL:
+            return ""
+        return f"{100 * self.best_score:.2f} %"
+
 
 @dataclass(frozen=True)
 class DataReport:
@@ -126,6 +136,7 @@ def check_data(config: RunConfig, progress: Progress, *, closely: bool = False, 
     """
     every_image = closely or config.feature_cache == "off"
     splits = load_splits(config, progress, -1 if every_image else OPENED)
+    check_candidates(config, splits)
     backend = backend_for(config)
     speller = None
     if ask_model and isinstance(backend, SpellsAnswers):
@@ -257,8 +268,8 @@ def _text_lines(kind: str, facts: TextFacts) -> Iterable[str]:
 
 
 def _score_lines(facts: SplitFacts, config: RunConfig) -> Iterable[str]:
-    if facts.best_score is not None and facts.best_score < 0.9995:
-        yield f"the best score that any model can reach on these evaluation answers is {100 * facts.best_score:.1f} %"
+    if facts.limit:
+        yield f"the best score that any model can reach on these evaluation answers is {facts.limit}"
     few = {count: number for count, number in facts.references.items() if count in (2, 3)}
     if few and config.answer_metric == VQA:
         most = {2: "33.3 %", 3: "66.7 %"}

@@ -51,7 +51,10 @@ def run(config: FederateConfig, command: str, listeners: Sequence[RunListener] =
     try:
         if data:
             data.save(path)
-            return _carry_out(path, config, listeners)
+            status = _carry_out(path, config, listeners)
+            if not status and data.eval.limit:
+                print(f"No model can reach more than {data.eval.limit} on these test answers (data.json).")
+            return status
         records = resume_point(path, config)
         with reopened(path, config, records):
             return _carry_out(path, config, listeners)
