@@ -19,7 +19,7 @@ from common import RESULTS, ROOT
 
 NAMES = (
     "startup", "overhead", "connection", "memory", "cache", "attention", "wire", "scale", "threads", "profile_step",
-    "tiny_janus", "unified", "aggregation", "attacks", "rounding", "janus_pro_1b",
+    "tiny_janus", "unified", "aggregation", "attacks", "rounding", "janus_pro_1b", "loading",
 )  # fmt: skip
 PAGE = ROOT / "docs" / "benchmarks.md"
 OTHERS = (ROOT / "docs" / "aggregation.md", ROOT / "docs" / "unified.md")
