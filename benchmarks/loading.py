@@ -114,8 +114,7 @@ def child(way: str, folder: str, pictures: str) -> None:
     import datasets
     import pyarrow.compute  # noqa: F401
 
-    import fedumm.data.source
-    import fedumm.data.tasks  # noqa: F401
+    import fedumm.data.source  # noqa: F401
 
     datasets.disable_progress_bars()
     before, start = _peak(), time.monotonic()

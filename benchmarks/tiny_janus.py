@@ -20,11 +20,12 @@ import torch
 
 from common import Table, main
 from fedumm.config import CentralConfig
+from fedumm.data import DataRequest, DataSplits
 from fedumm.data.places import Places
+from fedumm.data.prepare import prepare
 from fedumm.data.shapes.compose import CATEGORIES as TAGS
 from fedumm.data.shapes.compose import PARTS, caption, composed_at
 from fedumm.data.shapes.source import EVAL_SCENES, EVAL_SEED, scene_rows
-from fedumm.data.tasks import task_rows
 from fedumm.formatting import CATEGORIES
 from fedumm.generation import score_images
 from fedumm.metrics.geneval import summarise
@@ -41,7 +42,8 @@ _BATCH = 60
 def asked(backbone: Backbone, part: str) -> list[str]:
     """Accuracy on questions about scenes of ``part``, in all and by type of answer."""
     raw = scene_rows(EVAL_SEED, EVAL_SCENES, part, ("vqa",))
-    rows = task_rows(raw, CONFIG.mix, backbone.backend.keep_columns(), -1, Places(), "shapes", part)
+    request = DataRequest(columns=tuple(backbone.backend.keep_columns()), mix=CONFIG.mix)
+    rows = prepare(DataSplits(raw, raw), request, Places(), "shapes").eval
     data = backbone.backend.build_dataset(rows, backbone.processor, CONFIG.max_q_len, CONFIG.max_a_len)
     score = evaluate(backbone, data, CONFIG)["vqa"]
     print(part, score, flush=True)

@@ -27,10 +27,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.nn.utils import clip_grad_norm_
-from transformers import BertTokenizer, BlipConfig, BlipForQuestionAnswering, BlipImageProcessorPil, BlipProcessor
+from transformers import (
+    BertTokenizer,
+    BlipConfig,
+    BlipForQuestionAnswering,
+    BlipImageProcessorPil,
+    BlipProcessor,
+    PreTrainedTokenizerFast,
+)
 
 import blip_scenes as shapes
 from fedumm.backends.blip_vqa.model import mask_cross_attention
+from fedumm.backends.wordpiece import wordpiece_decoder
 from fedumm.data.shapes.scene import COLORS, draw
 
 # Words of everyday questions that the pretraining never shows: fine-tuning finds them as
@@ -52,8 +60,18 @@ def build_processor() -> BlipProcessor:
     pieces = characters + ["##" + c for c in characters]
     words = sorted({*shapes.words(), *EXTRA_WORDS.split()} - set(characters))
     vocab = [*SPECIAL, *"?.,!'\"-/:;()", *pieces, *words]
-    tokenizer = BertTokenizer(
-        vocab={word: i for i, word in enumerate(vocab)}, do_lower_case=True, bos_token="[DEC]", model_max_length=64
+    bert = BertTokenizer(vocab={word: i for i, word in enumerate(vocab)}, do_lower_case=True).backend_tokenizer
+    bert.decoder = wordpiece_decoder()
+    # The library's class for BERT would load the file with a decoder of its own.
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bert,
+        bos_token="[DEC]",
+        cls_token="[CLS]",
+        mask_token="[MASK]",
+        pad_token="[PAD]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
+        model_max_length=64,
     )
     return BlipProcessor(BlipImageProcessorPil(size={"height": SIDE, "width": SIDE}), tokenizer)
 

@@ -33,6 +33,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 OLDEST, NEXT = Version("3.10"), Version("3.11")
+EXTRAS = ("dicom", "privacy")
 NOT_PINNED = {"fedumm", "pip", "setuptools", "wheel", "uv"}
 _GPU = ("cuda-", "nvidia-", "triton")
 
@@ -41,7 +42,7 @@ def lower_bounds() -> Iterator[str]:
     """A pin for each requirement with a lower bound, but for the tools of the tests."""
     pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     for requirement in map(Requirement, requires("fedumm") or []):
-        extra = requirement.marker and not requirement.marker.evaluate({"extra": "privacy"})
+        extra = requirement.marker and not any(requirement.marker.evaluate({"extra": name}) for name in EXTRAS)
         bounds = [part.version for part in requirement.specifier if part.operator == ">="]
         if bounds and not extra:
             yield f"{requirement.name}=={pinned['torch'] if requirement.name == 'torch' else bounds[0]}"

@@ -14,6 +14,7 @@ from fedumm.errors import FedummError
 from fedumm.federation.runners import launch
 from fedumm.federation.runners.in_process import run_in_process
 from fedumm.federation.server.server import Server
+from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import create, read_records
 from fedumm.run_events import AdapterEvent, Listeners, PartitionEvent, Record, RunListener
 from support.toy import Driven, PlainFolder, toy_config
@@ -132,8 +133,9 @@ def test_a_listener_may_end_a_run(tmp_path: Path, error: BaseException) -> None:
 
 def test_a_launched_run_has_listeners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    notebook = Notebook()
-    assert launch.run(toy_config(num_rounds=1, in_process=True, name="run"), "test", [notebook]) == 0
+    notebook, config = Notebook(), toy_config(num_rounds=1, in_process=True, name="run")
+    load_plugins(config.plugins)
+    assert launch.run(config, "test", [notebook]) == 0
     assert [kind for kind, _ in notebook.heard][-1] == "summary"
     with pytest.raises(FedummError, match="Listeners need in_process"):
         launch.run(toy_config(in_process=False, simulator=True, name="other"), "test", [notebook])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fedumm.config import RunConfig
-from fedumm.data.tasks import task_rows
 from fedumm.formatting import scores_text
 from fedumm.metrics.evaluation import Evaluation, describe, mean_score
 from fedumm.tasks import GENEVAL, T2I, TASK_OPTIONS, TASKS, VQA, in_order, selects
@@ -43,11 +42,13 @@ def test_images_drawn_do_not_select() -> None:
 def test_rows_of_a_task_are_those_with_something_in_its_column() -> None:
     from datasets import Dataset
 
+    from fedumm.data import DataRequest, DataSplits
     from fedumm.data.places import Places
+    from fedumm.data.prepare import prepare
 
     raw = Dataset.from_dict({"question": ["a?", None, "b?"], "answer": ["1", "2", "3"], "caption": [None, "c", "d"]})
-    columns = [*VQA.columns, *T2I.columns]
-    rows = task_rows(raw, {VQA.name: 1, T2I.name: 1}, columns, -1, Places(), "set", "train")
+    request = DataRequest(columns=(*VQA.columns, *T2I.columns), mix={VQA.name: 1, T2I.name: 1})
+    rows = prepare(DataSplits(raw, raw), request, Places(), "set").train
     assert rows["task"][:] == ["vqa", "vqa", "t2i", "t2i"]
     assert rows["question"][:2] == ["a?", "b?"]
     assert rows["caption"][2:] == ["c", "d"]

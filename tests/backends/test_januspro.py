@@ -82,12 +82,12 @@ def test_the_answers_loss_is_that_of_transformers_sample_by_sample(built: Any, j
     singles = []
     for row in range(5):
         item = janus_data[row]
-        labels = torch.tensor([[-100, *item["labels"][:-1]]])  # transformers shifts them
-        ids = torch.tensor([item["input_ids"]])
+        labels = torch.tensor([[-100, *item["labels"][0][:-1]]])  # transformers shifts them
+        ids = torch.tensor([item["input_ids"][0]])
         # The last answer token, which is never read, must be in the inputs there.
         ids, labels = (
             torch.cat([ids, torch.tensor([[2]])], 1),
-            torch.cat([labels, torch.tensor([[item["labels"][-1]]])], 1),
+            torch.cat([labels, torch.tensor([[item["labels"][0][-1]]])], 1),
         )
         singles.append(base(input_ids=ids, pixel_values=item["pixel_values"][None].double(), labels=labels).loss)
     base.float()
@@ -99,12 +99,12 @@ def test_only_the_answer_and_its_end_are_learnt(janus_data: JanusDataset, built:
     for i, task in enumerate(janus_data.tasks):
         if task == "vqa":
             item = janus_data[i]
-            said = [label for label in item["labels"] if label != -100]
+            said = [label for label in item["labels"][0] if label != -100]
             assert tuple(said) == prompts.answer(janus_data.parts[0].rows[i]["multiple_choice_answer"], 16)
-            assert len(item["labels"]) == len(item["input_ids"]) == janus_data.lengths[i]
+            assert len(item["labels"][0]) == len(item["input_ids"][0]) == janus_data.lengths[i]
             # What generation will see is what training saw.
-            assert item["input_ids"][: len(item["prompt_ids"])] == item["prompt_ids"]
-            assert item["labels"][len(item["prompt_ids"]) - 1] == said[0]
+            assert item["input_ids"][0][: len(item["prompt_ids"])] == item["prompt_ids"]
+            assert item["labels"][0][len(item["prompt_ids"]) - 1] == said[0]
 
 
 @torch.no_grad()

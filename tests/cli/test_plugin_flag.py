@@ -13,6 +13,7 @@ from fedumm.cli.new import write
 
 PLUGIN = """
 from datasets import Dataset
+from PIL import Image
 from fedumm.data import DataSplits, register_source
 from fedumm.data.partition import Partitioner, register_partitioner
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 def rows(count):
     return Dataset.from_dict({
         "question": ["what?"] * count, "multiple_choice_answer": ["a"] * count, "answers": [["a"]] * count,
-        "image": [None] * count, "answer_type": ["other"] * count,
+        "image": [Image.new("RGB", (4, 4), (i, 0, 0)) for i in range(count)], "answer_type": ["other"] * count,
     })
 
 @register_source("lines")

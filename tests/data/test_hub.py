@@ -45,6 +45,7 @@ CANONICAL = [
     "question",
     "question_id",
     "question_type",
+    "source_row",
     "task",
 ]
 
@@ -272,8 +273,9 @@ def test_both_layouts_of_vqav2_become_one(connected: Results) -> None:
             "multiple_choice_answer": "yes",
             "answers": ["yes"] * 7 + ["no"] * 3,
             "answer_type": "yes/no",
-            "image_id": numbers,
+            "image_id": str(numbers),
             "question_id": 1000 * numbers,
+            "source_row": 0,
             "task": "vqa",
         }
 
@@ -296,7 +298,7 @@ LOG_IN = "hf auth login"
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
-        ("no evaluation", ["someone/only-train", "has one split"]),
+        ("no evaluation", ["someone/only-train", "has a single image"]),
         ("script", ["'someone/script' is a script", "Parquet"]),
         ("gone", ["--dataset vqav2"]),
         ("dataset nobody/nothing", ["no dataset 'nobody/nothing'", LOG_IN]),

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,8 @@ T2I = DataRequest(columns=("image", "caption"), mix={"t2i": 1})
     [
         ({"caption": ["a dog", "a cat"]}, ["a dog", "a cat"]),
         ({"text": ["a dog", "a cat"], "question": ["?", "?"]}, ["a dog", "a cat"]),
-        ({"captions": [["a dog", "an animal"], ["a cat"]]}, ["a dog", "a cat"]),
+        ({"captions": [["a dog", "an animal"], ["a cat"]]}, ["a dog", "an animal", "a cat"]),
+        ({"captions": [["a dog", " ", "a dog", "a pet"], ["a cat"]]}, ["a dog", "a pet", "a cat"]),
         ({"caption": ["a dog", "a dog", "a dog"], "image_id": ["1", "1", "2"]}, ["a dog", "a dog"]),
         ({"caption": ["a dog", None, "a cat"]}, ["a dog", "a cat"]),
     ],
@@ -158,7 +160,7 @@ def test_any_folder_with_captions_can_be_learnt_from(
     ("columns", "message"),
     [
         ({"question": ["?"], "answer": ["!"]}, r"has no column caption\. It has: image, question, answer"),
-        ({"caption": ["a dog", " "]}, r"row 1 has no caption"),
+        ({"caption": ["a dog", " "]}, r"training row 1: has no caption"),
         ({"caption": [None, None]}, r"no training rows with a caption"),
     ],
 )
@@ -310,8 +312,6 @@ def save_bad_lines(folder: Path) -> None:
 
 
 FOLDERS = {
-    "no splits": (save_without_splits, "has one split: "),
-    "no evaluation": (save_train_only, "has one split: "),
     "no evaluation among several": (save_two_for_training, "has no split validation or val or test. It has: more."),
     "no training": (save_two_for_evaluation, "has no split train. It has: val, test."),
     "empty": (Path.mkdir, "can't be read as a data set: "),
@@ -319,6 +319,13 @@ FOLDERS = {
     "broken": (save_broken, "can't be read as a data set: "),
     "bad lines": (save_bad_lines, "can't be read as a data set: "),
 }
+
+
+@pytest.mark.parametrize("save", [save_train_only, save_without_splits])
+def test_of_one_split_a_part_is_to_evaluate_on(tmp_path: Path, save: Callable[[Path], None]) -> None:
+    save(tmp_path / "set")
+    splits = load_data(str(tmp_path / "set"), DataRequest(columns=TEXTS))
+    assert sorted([*splits.train["question"], *splits.eval["question"]]) == ["q0", "q1"]
 
 
 @pytest.mark.parametrize("case", FOLDERS)

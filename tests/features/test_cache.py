@@ -18,10 +18,10 @@ from PIL import Image
 
 from fedumm.backends.feature_table import FeatureTable
 from fedumm.backends.protocol import FrozenStage
+from fedumm.data.image_digests import image_digests
 from fedumm.errors import FedummError
 from fedumm.features import cache, store
 from fedumm.features.cache import CacheOptions, cache_features
-from fedumm.features.images import image_keys
 from fedumm.features.report import CacheReport
 from fedumm.features.store import ShardStore
 
@@ -247,7 +247,7 @@ def test_images_that_cannot_be_found_are_never_stored_as_known(tmp_path: Path) -
     )
     empty = rows.map(lambda _: {"image": None})
     for data in (lost.cast_column("image", ImageColumn()), empty):
-        first, second = (image_keys(data, lambda *_: None) for _ in range(2))
+        first, second = (image_digests(data) for _ in range(2))
         assert first != second
 
 

@@ -47,13 +47,15 @@ def test_a_single_class_is_trained_on(tmp_path: Path, alpha: str) -> None:
     assert (tmp_path / "run" / "adapter" / "best" / "adapter_model.safetensors").exists()
 
 
-def test_a_broken_picture_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_broken_pictures_are_named_with_their_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = [png((250, 10, 10))] * 12
     pictures[7] = pictures[7][:60]
     data = folder_of(tmp_path, pictures, ["red"] * 12)
     assert federate(data) == 2
     error = capsys.readouterr().err
-    assert "(image_id picture-7) can't be read" in error
+    assert "training row 7: " in error
+    assert "evaluation row 7: " in error
+    assert "--skip_bad 2" in error
     assert "Traceback" not in error
 
 

@@ -22,6 +22,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"wire": "int4"}, "Unknown codec 'int4'. Available: bfloat16, .* Did you mean 'int8'"),
     ({"wire_up": "int16"}, "Unknown codec 'int16'"),
     ({"export_rank": 8}, "--export_rank means nothing to --aggregator fedavg"),
+    ({"answer_mode": "rank", "in_process": False, "export_dir": "jobs"}, "--answer_mode rank.*--partition own"),
     ({"server_lr": 0.5}, "--server_lr means nothing to --aggregator fedavg, but to fed"),
     ({"krum_keep": 2, "aggregator": "median"}, "--krum_keep means nothing to --aggregator median, but to krum"),
     ({"server_beta2": 0.5, "aggregator": "fedadagrad"}, "--server_beta2 means nothing to --aggregator fedadagrad"),

@@ -10,12 +10,60 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedumm.metrics import VqaResult, merge, normalize_answer, vqa_accuracy, vqa_score
+from fedumm.metrics import (
+    VqaResult,
+    best_score,
+    merge,
+    normalises_to_nothing,
+    normalize_answer,
+    vqa_accuracy,
+    vqa_score,
+)
 from fedumm.metrics.vqa import _CONTRACTIONS
 
 Question = tuple[str, list[str], str, str]
 
 ANSWERS = st.sampled_from(["yes", "Yes", "no", "2", "two", "the red", "red.", "a-b", "", "dont", " no\n"])
+
+
+@given(st.lists(ANSWERS, min_size=1, max_size=10))
+def test_no_answer_scores_above_the_best_reachable_score(references: list[str]) -> None:
+    """Against every answer that there is here, normalised and not, and one that matches nothing."""
+    tried = {*references, *map(normalize_answer, references), "other", "", "Yes", "No", "2", "two", "red", "a", "b"}
+    assert best_score(references) == max(vqa_score(answer, references) for answer in tried)
+
+
+@pytest.mark.parametrize(
+    ("references", "best"),
+    [
+        (["red"], 1.0),
+        (["red"] * 2, 1 / 3),
+        (["red"] * 3, 2 / 3),
+        (["red"] * 4, 1.0),
+        (["red", "blue"], 1 / 6),
+        (["Red.", "red", "blue"], 4 / 9),
+        ([str(number) for number in range(10)], 0.3),
+    ],
+)
+def test_few_or_divided_references_bound_the_score(references: list[str], best: float) -> None:
+    assert best_score(references) == pytest.approx(best)
+
+
+def test_without_references_there_is_no_best_score() -> None:
+    with pytest.raises(ValueError, match="references is empty"):
+        best_score([])
+
+
+@pytest.mark.parametrize("text", ["A", "the", " a an ", "-", "+", "?!", ".", "", "\n", "a."])
+def test_of_some_answers_the_rule_leaves_nothing(text: str) -> None:
+    assert normalises_to_nothing(text)
+    assert vqa_score("", [text]) == 1.0, "an empty prediction is then right"
+
+
+@pytest.mark.parametrize("text", ["0", "none", "ab", "3.5", "'", ":"])
+def test_of_others_it_leaves_something(text: str) -> None:
+    assert not normalises_to_nothing(text)
+    assert vqa_score("", [text]) == 0.0
 
 
 def split_answers(prediction: str, equal: int, total: int = 10) -> list[str]:

@@ -38,9 +38,13 @@ def raw(name: str, configuration: str = "", **request: Any) -> dict[str, Any]:
     """Rows as the data set has them; of an image, how large it is. None for a split that is not there."""
     from fedumm.data import DataRequest
     from fedumm.data.hub import load_hub
+    from fedumm.data.request import RowChoice
 
     splits = load_hub(name, DataRequest(**request), configuration)
-    parts = {"train": splits.train, "eval": splits.eval}
+    parts: dict[str, Any] = {"train": splits.train, "eval": splits.eval}
+    for kind, rows in parts.items():
+        if isinstance(rows, RowChoice):
+            parts[kind] = rows.table.select(rows.numbers)
     return {kind: None if rows is None else [_without_pixels(row) for row in rows] for kind, rows in parts.items()}
 
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from fedumm.backends.answers import AnswerOptions
     from fedumm.backends.feature_table import FeatureTable
+    from fedumm.backends.spelling import Speller
     from fedumm.metrics.registry import AnswerMetric
 
 Progress = Callable[[str, int, int], None]
@@ -104,6 +106,36 @@ class TakesMetric(Protocol):
 
     def for_metric(self, metric: AnswerMetric) -> Backend:
         """The backend that scores each answer by ``metric``."""
+        ...
+
+
+@runtime_checkable
+class TakesAnswers(Protocol):
+    """A backend that can train on all answers of a question, or rank given answers instead of generating one."""
+
+    def for_answers(self, options: AnswerOptions) -> Backend:
+        """The backend that trains on and chooses answers as ``options`` say.
+
+        Raises:
+            FedummError: it can't do that.
+        """
+        ...
+
+
+@runtime_checkable
+class SpellsAnswers(Protocol):
+    """A backend whose tokenizer can be asked what it can say, before any model is loaded."""
+
+    def load_processor(self, model_name_or_path: str) -> Any:
+        """Tokenizer and image processor, without weights.
+
+        Raises:
+            FedummError: there are none.
+        """
+        ...
+
+    def speller(self, processor: Any) -> Speller:
+        """Texts as tokens, and tokens as the answers that they stand for."""
         ...
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fedumm import tasks
-from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks, TakesMetric, TakesPrecision
+from fedumm.backends.answers import PLAIN, AnswerOptions, answer_options
+from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks, TakesAnswers, TakesMetric, TakesPrecision
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
 from fedumm.metrics.registry import VQA, answer_metric
@@ -53,12 +55,15 @@ def get_backend(name: str) -> Backend:
     return BACKENDS.get(name, _HINT)
 
 
-def backend_for(config: RunConfig) -> Backend:
-    """The backend of a run, for the run's tasks, precision and metric.
+def backend_for(config: RunConfig, candidates: Sequence[str] = ()) -> Backend:
+    """The backend of a run, for the run's tasks, precision, metric and answers.
+
+    Args:
+        candidates: answers to rank where ``config`` names no file of them.
 
     Raises:
-        FedummError: no such backend, or it can't do what ``--task``, ``--lora_targets`` or ``--answer_metric`` asks
-            for.
+        FedummError: no such backend, or it can't do what ``--task``, ``--lora_targets``, ``--answer_metric`` or the
+            options for answers ask for.
     """
     backend = get_backend(config.model_backend)
     if config.answer_metric != VQA:
@@ -67,12 +72,24 @@ def backend_for(config: RunConfig) -> Backend:
                 f"--answer_metric {config.answer_metric}: the backend {config.model_backend!r} does not support it."
             )
         backend = backend.for_metric(answer_metric(config.answer_metric))
+    backend = _for_answers(backend, config, answer_options(config, candidates))
     if isinstance(backend, TakesPrecision):
         backend = backend.for_precision(config.precision)
     if isinstance(backend, HasTasks):
         return backend.for_tasks(config.tasks, config.lora_targets)
     check_answers_only(config)
     return backend
+
+
+def _for_answers(backend: Backend, config: RunConfig, options: AnswerOptions) -> Backend:
+    if options == PLAIN:
+        return backend
+    if isinstance(backend, TakesAnswers):
+        return backend.for_answers(options)
+    asked = [f"--train_answers {config.train_answers}"] if options.train_all else []
+    asked += [f"--answer_mode {config.answer_mode}"] if options.rank else []
+    asked += ["--answers"] if options.known else []
+    raise FedummError(f"{asked[0]}: the backend {config.model_backend!r} does not support it.")
 
 
 def backend_plugins(config: RunConfig) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fedumm.config import RunConfig
     from fedumm.training.backbone import Backbone
 
-_GIVEN = ("model_backend", "model_name_or_path", "plugin")
+_GIVEN = ("model_backend", "model_name_or_path", "plugin", "answers", "answer_mode")
 _UNSUPPORTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias", "layer_replication")
 """Settings of PEFT that change what an adapter does, and that fedumm does not support."""
 
@@ -77,7 +77,7 @@ def adapted_config(given: argparse.Namespace) -> tuple[RunConfig, AdapterState]:
     from fedumm.adapters.origin import ORIGIN
     from fedumm.config import RunConfig
 
-    options: dict[str, Any] = {name: getattr(given, name) for name in _GIVEN if getattr(given, name)}
+    options: dict[str, Any] = {name: getattr(given, name) for name in _GIVEN if getattr(given, name, "")}
     if not given.adapter:
         if "model_backend" not in options:
             raise FedummError("Say which model to use: --adapter FOLDER of a run, or --model_backend.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from fedumm.backends.answers import GENERATE, RANK, read_answers
 from fedumm.cli.adapted import add_model_options, load_adapted
 from fedumm.cli.options import Parser
 from fedumm.errors import FedummError
@@ -20,11 +21,22 @@ def main(argv: list[str], prog: str) -> int:
     parser.add_argument("image", help="image file")
     parser.add_argument("question", help="question, in quotes")
     add_model_options(parser)
+    parser.add_argument("--answers", default="", help="file of known answers, one a line: how answers are written")
+    parser.add_argument(
+        "--answer_mode",
+        choices=(GENERATE, RANK),
+        default="",
+        help="rank: the likeliest of --answers, not a generated one",
+    )
     args = parser.parse_args(argv)
     if not os.path.isfile(args.image):
         raise FedummError(f"Image not found: {args.image}")
     if not args.question.strip():
         raise FedummError("The question is empty.")
+    if args.answer_mode == RANK and not args.answers:
+        raise FedummError("--answer_mode rank needs the answers to choose from: --answers FILE.")
+    if args.answers:
+        read_answers(args.answers)
 
     from fedumm.backends.protocol import AnswersQuestions
     from fedumm.images import ImageError, open_image

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, Field, replace
 from typing import Any, NoReturn
 
+from fedumm.backends.answers import read_answers
 from fedumm.backends.registry import ANSWER_ONLY, BACKENDS, check_answers_only, check_backend_name
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import (
@@ -132,7 +133,9 @@ def with_absolute_paths(config: AnyConfig) -> AnyConfig:
     given = {"model_name_or_path": config.model_name_or_path, "dataset": dataset}
     known = {"tiny", *available_sources()}
     local = {n: v for n, v in given.items() if v and v not in known and os.path.exists(os.path.expanduser(v))}
-    local |= {name: getattr(config, name) for name in ("data_path", "feature_cache_dir") if getattr(config, name)}
+    local |= {
+        name: getattr(config, name) for name in ("data_path", "feature_cache_dir", "answers") if getattr(config, name)
+    }
     absolute: dict[str, Any] = {name: os.path.realpath(os.path.expanduser(value)) for name, value in local.items()}
     if configuration and "dataset" in local:
         absolute["dataset"] += f":{configuration}"
@@ -145,6 +148,8 @@ def check_model(config: RunConfig) -> None:
     """Find a mistyped backend or model folder before any long work."""
     check_backend_name(config.model_backend)
     check_metric_name(config.answer_metric)
+    if config.answers:
+        read_answers(config.answers)
     if not BACKENDS.is_shipped(config.model_backend):
         return
     if config.model_backend in ANSWER_ONLY:

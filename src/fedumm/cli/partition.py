@@ -24,7 +24,9 @@ DESCRIPTION = """Show how a data set would be split among clients, without loadi
 
 SHARED = {
     "dataset", "num_clients", "dirichlet_alpha", "partition_by", "partition", "task", "keep_images_whole", "holdout",
-    "max_train_samples", "columns", "image_root", "allow_remote_images", "data_path", "seed", "plugin",
+    "max_train_samples", "columns",
+    "image_root", "allow_remote_images", "eval_fraction", "language", "drop_overlap", "skip_bad",
+    "data_path", "seed", "plugin",
 }  # fmt: skip
 """Options of a federated run that say how its rows are split."""
 

@@ -11,6 +11,7 @@ from fedumm.cli.options import with_absolute_paths
 from fedumm.config import CODE, EXECUTION, OF_ONE_RUN, FederateConfig, is_ours, option_fields, read_yaml
 from fedumm.errors import FedummError
 from fedumm.plugins import plugin_files
+from fedumm.report.answers_digest import check_answers_digest
 from fedumm.report.plugin_digest import check_digests
 from fedumm.report.run_folder import CONFIG, check_run_folder, folder_for, folder_for_name
 from fedumm.run_options import from_mapping, to_mapping
@@ -48,6 +49,7 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
     if any(name in given for name in RUNNERS):
         values = {name: value for name, value in values.items() if name not in (*RUNNERS, "use_env_script")}
     config = from_mapping(FederateConfig, {**values, **given, "resume": str(path), "name": str(path)})
+    check_answers_digest(path, config.answers)
     if config.export_dir:
         raise FedummError("--resume is for runs on this machine: --simulator or --in_process.")
     return with_absolute_paths(config)
@@ -79,6 +81,7 @@ def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
     values = read_yaml(path / CONFIG)
     check_digests(path, config.plugins)
     _check_same(path, from_mapping(FederateConfig, values, str(path / CONFIG)), config)
+    check_answers_digest(path, config.answers)
     from fedumm.federation.runners.resumption import has_begun, has_rounds, is_finished
 
     if is_finished(path, config.num_rounds):

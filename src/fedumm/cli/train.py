@@ -55,6 +55,7 @@ def train(config: CentralConfig, command: str) -> CentralResult:
     from fedumm.tasks import TASKS
     from fedumm.temporary import leave_room_for_sockets
     from fedumm.training.centralized import check_output, train_centrally
+    from fedumm.training.data_check import check_data, say
 
     output = Path(config.output_dir)
     check_output(output)
@@ -62,6 +63,8 @@ def train(config: CentralConfig, command: str) -> CentralResult:
         leave_room_for_sockets()
     console = RunConsole()
     with console:
+        data = check_data(config, console.progress)
+        say(data, config, console.line)
         result = train_centrally(
             config,
             console.line,
@@ -72,6 +75,7 @@ def train(config: CentralConfig, command: str) -> CentralResult:
     card = central_card(config, summary("test", result.after), plugins)
     save_folder(output / "adapter", result.adapter, result.adapter_config, card, Origin.of(config, plugins))
     write_yaml(to_mapping(config), output / "config.yaml", command)
+    data.save(output)
     before, after = (summary("test", scores)["test_tasks"] for scores in (result.before, result.after))
     for name, trained in after.items():
         score = TASKS[name].score

@@ -114,12 +114,41 @@ class RunConfig(Options):
     allow_remote_images: bool = option(
         DATA, "Fetch images and data files that a data set names by an address (http, https, s3, gs, hf)", False
     )
+    eval_fraction: float = option(
+        DATA, "Of data with one split, the share of the images to evaluate on", 0.1, validators.share
+    )
+    language: str = option(
+        DATA, "Keep only rows in this language, such as en (column language, lang or q_lang; empty: all)", ""
+    )
+    drop_overlap: bool = option(DATA, "Leave out training rows whose image is among those to evaluate on", False)
+    skip_bad: int = option(
+        DATA, "Go on without up to so many rows that have no readable image or no answer", 0, validators.non_negative
+    )
     seed: int = option(DATA, "Random seed", 42, validators.seed)
 
     answer_metric: str = option(
         TRAINING,
         "Score of an answer, 0 to 1, which reports call accuracy: vqa (VQA v2) | a name that --plugin registers",
         "vqa",
+    )
+    train_answers: str = option(
+        TRAINING,
+        "Answers of a question to train on: common (its most common one) | all (each by its share, as BLIP's authors)",
+        "common",
+        validators.one_of("common", "all"),
+    )
+    answer_mode: str = option(
+        TRAINING,
+        "How an answer is made: generate | rank (the likeliest of --answers, of a row's choices, or of the answers "
+        "trained on)",
+        "generate",
+        validators.one_of("generate", "rank"),
+    )
+    answers: str = option(
+        TRAINING,
+        "File of known answers, one a line: what is ranked, and how the answers of a model are written",
+        "",
+        travels=False,
     )
     geneval_prompts: int = option(
         TRAINING,

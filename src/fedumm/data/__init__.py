@@ -1,6 +1,6 @@
 """Data sources, canonical columns and partitioning. Cheap to import: libraries load when data do."""
 
-from fedumm.data.columns import read_image
+from fedumm.data.picture import read_image
 from fedumm.data.request import DataRequest, DataSplits, Source
 from fedumm.data.source import available_sources, load_data, register_source
 

@@ -1,158 +1,209 @@
 """One set of column names, whatever a data set calls them.
 
 ==========================  ==================================================
-``image``                   picture (bytes or a file)
+``image``                   picture (:class:`fedumm.data.picture.Picture`)
 ``question``                text
-``multiple_choice_answer``  the answer to train on: the humans' most frequent one
+``multiple_choice_answer``  the answer to train on (:mod:`fedumm.data.answers`)
 ``answers``                 all human answers, a list of strings
+``choices``                 what can be chosen from, a list of strings, if known
 ``answer_type``             ``yes/no``, ``number``, ``other``, or the set's own
 ``question_type``           how the question begins
-``image_id``                equal for questions on the same image
+``image_id``                equal for rows with the same image
+                            (:mod:`fedumm.data.identity`)
 ``question_id``             unique
-``caption``                 text to draw the image from; of several, the first
+``caption``                 text to draw the image from, one a row
 ``geneval``                 the caption as a prompt of GenEval (JSON), if known
+``source_row``              number of the row in the data as they were given
 ``task``                    what the row is for: ``vqa`` or ``t2i``
 ==========================  ==================================================
 
-A row is for one task; what it has nothing for is null.
+A row is for one task; what it has nothing for is null. Rows are chosen and put into order by their numbers, and derived
+columns lie beside the table: no image is copied, and nothing is written.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from fedumm.data.answers import ALL, BEST, CHOICES, has_answers, read_answers
+from fedumm.data.identity import plain
 from fedumm.errors import FedummError
-from fedumm.tasks import GENEVAL
+from fedumm.tasks import GENEVAL, T2I, VQA
 
-OTHER_NAMES = {"id_image": "image_id", "id_question": "question_id", "answer": "multiple_choice_answer"}
-ANSWERS = ("multiple_choice_answer", "answers")
+QUESTION_IDS = ("questionid", "idquestion", "qid")
 CAPTIONS = ("caption", "captions", "text", "prompt")
 """Names of the column with captions, the first that is there."""
 
-METADATA = ("answer_type", "question_type", "image_id", "question_id")
+SOURCE_ROW = "source_row"
+_KEPT = ("question_type", "question_id")
 
 
-def canonical(rows: Any, columns: Sequence[str], name: str) -> Any:
-    """``rows`` with the canonical columns; what neither ``columns`` nor a report needs is dropped.
+@dataclass
+class Selection:
+    """Samples of one task, by the rows that they are made of.
 
-    Derived where missing: ``answers`` and ``multiple_choice_answer`` from each other,
-    ``answer_type`` from the answer. Answers may be strings or ``{"answer": ...}`` records.
+    Attributes:
+        numbers: the row of each sample; a row may make several.
+        columns: derived columns, with a value for each sample.
+        kept: columns of the data that go on as they are.
+        left_out, bad, notes: see :class:`fedumm.data.request.SplitReport`.
+    """
+
+    numbers: list[int]
+    columns: dict[str, list[Any]]
+    kept: list[str]
+    left_out: dict[str, int] = field(default_factory=dict)
+    bad: dict[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with some of the samples."""
+        self.numbers = [self.numbers[place] for place in places]
+        self.columns = {name: [values[place] for place in places] for name, values in self.columns.items()}
+
+
+def questions(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: str) -> Selection:
+    """A sample for each row of ``chosen``.
+
+    Args:
+        columns: what the backend reads.
+        name: of the data set, for messages.
 
     Raises:
-        FedummError: a column of ``columns`` is neither there nor derivable, or a row has no answer.
+        FedummError: a column of ``columns`` is neither there nor derivable.
     """
     there = rows.column_names
-    for other, wanted in OTHER_NAMES.items():
-        if other in there and wanted not in there:
-            # What a backend reads under its own name stays there too.
-            rows = rows.add_column(wanted, rows[other][:]) if other in columns else rows.rename_column(other, wanted)
-    derived = _answers(rows) if set(ANSWERS) & set(rows.column_names) else {}
-    kept = [c for c in dict.fromkeys([*columns, *METADATA]) if c in rows.column_names and c not in derived]
-    if missing := [c for c in columns if c not in kept and c not in derived]:
-        raise FedummError(f"--dataset {name} has no column {', '.join(missing)}. It has: {', '.join(there)}.")
-    if derived and set(ANSWERS) & set(columns) and "" in derived["multiple_choice_answer"]:
-        raise FedummError(f"--dataset {name}: row {derived['multiple_choice_answer'].index('')} has no answer.")
-    rows = rows.select_columns(kept)
-    for column, values in derived.items():
-        rows = rows.add_column(column, values)
-    return rows
+    derived: dict[str, Sequence[Any]] = {}
+    answers = read_answers(rows) if has_answers(there) else None
+    if answers:
+        derived = {BEST: answers.best, ALL: answers.all, "answer_type": answers.types}
+        if answers.choices is not None:
+            derived[CHOICES] = answers.choices
+    if "answer_type" in there:
+        kinds = as_text(rows, "answer_type")
+        own = derived.get("answer_type", kinds)
+        derived["answer_type"] = [kind or guess for kind, guess in zip(kinds, own, strict=True)]
+    if (theirs := next((c for c in there if plain(c) in QUESTION_IDS), "")) and theirs != "question_id":
+        derived["question_id"] = rows[theirs][:]
+    kept = [c for c in dict.fromkeys([*columns, *_KEPT]) if c in there and c not in derived]
+    _check_columns([c for c in columns if c not in kept and c not in derived], there, name)
+    scored = answers is not None and not {BEST, ALL}.isdisjoint(columns)
+    bad = answers.bad if answers and scored else {}
+    numbers = [n for n in chosen if n not in bad]
+    made = {column: [values[n] for n in numbers] for column, values in derived.items()}
+    notes = answers.notes if answers and scored else ()
+    return Selection(numbers, made, kept, bad={n: bad[n] for n in chosen if n in bad}, notes=notes)
 
 
-def canonical_captions(rows: Any, columns: Sequence[str], name: str) -> Any:
-    """``rows`` with ``columns``, of which one is ``caption``, and ``geneval`` and ``image_id`` where known.
+def captions(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: str) -> Selection:
+    """A sample for each caption of each row of ``chosen``.
 
-    An image's caption counts once, however many questions go with it. ``answer_type``, which reports
-    and partitions go by, is the category of GenEval, or ``caption``.
+    ``answer_type``, which reports and partitions go by, is the category of GenEval, or ``caption``.
 
     Raises:
-        FedummError: a column is missing, or a row has no caption.
+        FedummError: a column of ``columns`` is missing, or a prompt of GenEval is none.
     """
     there = rows.column_names
-    if "caption" in columns and (found := next((c for c in CAPTIONS if c in there), None)):
-        texts = [_caption(entry, row, name) for row, entry in enumerate(rows[found][:])]
-        rows = rows.remove_columns(list({found, "caption"} & set(there)))
-        rows = rows.add_column("caption", texts)
-    if missing := [c for c in columns if c not in rows.column_names]:
+    found = next((c for c in CAPTIONS if c in there), "") if T2I.column in columns else ""
+    kept = [c for c in dict.fromkeys([*columns, GENEVAL.column]) if c in there and c not in (found, T2I.column)]
+    _check_columns([c for c in columns if c not in kept and not (found and c == T2I.column)], there, name)
+    texts = rows[found][:] if found else [""] * len(rows)
+    prompts = rows[GENEVAL.column][:] if GENEVAL.column in there else [None] * len(rows)
+    made = Selection([], {"answer_type": []} | ({T2I.column: []} if found else {}), kept)
+    for n in chosen:
+        own = _captions(texts[n]) if found else [""]
+        if not own:
+            made.bad[n] = "has no caption"
+        made.numbers += [n] * len(own)
+        if found:
+            made.columns[T2I.column] += own
+        if own:
+            made.columns["answer_type"] += [_tag(prompts[n], n, name)] * len(own)
+    return made
+
+
+SAMPLES = {VQA.name: questions, T2I.name: captions}
+"""What makes samples of rows, by task."""
+
+
+def as_text(rows: Any, column: str) -> list[str | None]:
+    """A column as text; class labels by their names."""
+    names = getattr(rows.features[column], "names", None)
+    values = rows[column][:]
+    if names is not None:
+        return [None if value is None or value < 0 else names[value] for value in values]
+    return [None if value is None else str(value) for value in values]
+
+
+def mark_of(columns: Sequence[str], mark: str) -> str:
+    """Of ``columns``, the one with something in it for rows of the task that ``mark`` marks; empty: none."""
+    names = CAPTIONS if mark == T2I.column else (mark,)
+    return next((name for name in names if name in columns), "")
+
+
+def beside(rows: Any, kept: Sequence[str], numbers: Sequence[int], columns: Mapping[str, Sequence[Any]]) -> Any:
+    """The columns ``kept`` of ``rows`` by ``numbers``, with ``columns`` beside them; nothing of ``rows`` is copied.
+
+    A row that comes again takes its value of ``columns`` from a further table of as many rows as there are: as many
+    tables as the most frequent number comes times.
+
+    Args:
+        rows: a ``datasets.Dataset`` whose rows were not chosen by :meth:`~datasets.Dataset.select` before.
+        columns: texts, lists of texts or whole numbers, one for each of ``numbers``.
+    """
+    from datasets import concatenate_datasets
+
+    own = [rows.select_columns(list(kept))] if kept else []
+    times: dict[int, int] = {}
+    index, levels = [], [{name: [None] * len(rows) for name in columns}]
+    for place, number in enumerate(numbers):
+        level = times.get(number, 0)
+        times[number] = level + 1
+        if level == len(levels):
+            levels.append({name: [None] * len(rows) for name in columns})
+        for name, values in columns.items():
+            levels[level][name][number] = values[place]
+        index.append(level * len(rows) + number)
+    tables = [concatenate_datasets([*own, _table(level)], axis=1) for level in levels]
+    table = tables[0] if len(tables) == 1 else concatenate_datasets(tables)
+    return table if index == list(range(len(table))) else table.select(index)
+
+
+def _table(columns: Mapping[str, Sequence[Any]]) -> Any:
+    from datasets import Dataset, Features, List, Value
+
+    def kind(name: str, values: Sequence[Any]) -> Any:
+        if name in (ALL, CHOICES):
+            return List(Value("string"))
+        first = next((value for value in values if value is not None), "")
+        return Value("int64" if isinstance(first, int) or name == SOURCE_ROW else "string")
+
+    features = Features({name: kind(name, values) for name, values in columns.items()})
+    return Dataset.from_dict(dict(columns), features=features)
+
+
+def _check_columns(missing: Sequence[str], there: Sequence[str], name: str) -> None:
+    if missing:
         raise FedummError(f"--dataset {name} has no column {', '.join(missing)}. It has: {', '.join(there)}.")
-    if "image_id" not in there and "id_image" in there:
-        rows = rows.rename_column("id_image", "image_id")
-    kept = [c for c in dict.fromkeys([*columns, GENEVAL.column, "image_id"]) if c in rows.column_names]
-    rows = rows.select_columns(kept)
-    if {"image_id", "caption"} <= set(kept):
-        pairs = list(zip(rows["image_id"][:], rows["caption"][:], strict=True))
-        first = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
-        rows = rows if len(first) == len(rows) else rows.select(sorted(first.values()))
-    prompts = rows[GENEVAL.column][:] if GENEVAL.column in kept else [None] * len(rows)
-    return rows.add_column("answer_type", [_tag(p, i, name) if p else "caption" for i, p in enumerate(prompts)])
 
 
-def _tag(text: str, row: int, name: str) -> str:
+def _captions(entry: Any) -> list[str]:
+    """The captions of one row: a text or a list of texts, or records with ``raw``."""
+    items = entry if isinstance(entry, list | tuple) else [entry]
+    return [item for item in items if isinstance(item, str) and item.strip()]
+
+
+def _tag(text: str | None, row: int, name: str) -> str:
     """Kind of a prompt of GenEval, which is the row's type."""
     from fedumm.metrics.geneval import check_prompt
 
+    if not text:
+        return "caption"
     try:
         tag: str = check_prompt(json.loads(text))["tag"]
         return tag
     except (TypeError, ValueError, RecursionError) as error:
         raise FedummError(f"--dataset {name}: geneval of row {row} is no prompt of GenEval: {error}.") from error
-
-
-def _caption(entry: Any, row: int, name: str) -> str:
-    text = entry[0] if isinstance(entry, list | tuple) and entry else entry
-    if not isinstance(text, str) or not text.strip():
-        raise FedummError(f"--dataset {name}: row {row} has no caption.")
-    return text
-
-
-def _answers(rows: Any) -> dict[str, list[Any]]:
-    """The three answer columns, from those there are; a row without any has an empty one.
-
-    A slice of a column is read at once, where iterating over it reads a row at a time.
-    """
-    names = rows.column_names
-    best_column, all_column = (next(c for c in order if c in names) for order in (ANSWERS, ANSWERS[::-1]))
-    given = [(_texts(b), _texts(a)) for b, a in zip(rows[best_column][:], rows[all_column][:], strict=True)]
-    best = [_mode(b or a) for b, a in given]
-    types = rows["answer_type"][:] if "answer_type" in names else [_answer_type(b) for b in best]
-    return {"multiple_choice_answer": best, "answers": [a or b for b, a in given], "answer_type": types}
-
-
-def _texts(entry: Any) -> list[str]:
-    """Answers of one question: a string, strings, records with ``answer``, or a record of lists."""
-    if isinstance(entry, dict):
-        entry = entry["answer"]
-    items = list(entry) if isinstance(entry, list | tuple) else [entry]
-    texts = [item["answer"] if isinstance(item, dict) else item for item in items]
-    return [str(text) for text in texts if text is not None]
-
-
-def _mode(answers: Sequence[str]) -> str:
-    return Counter(answers).most_common(1)[0][0] if answers else ""
-
-
-def _answer_type(answer: str) -> str:
-    if answer.strip().lower() in {"yes", "no"}:
-        return "yes/no"
-    return "number" if answer.strip().replace(".", "", 1).isdigit() else "other"
-
-
-def read_image(rows: Any, row: int) -> Any:
-    """The picture of one row, RGB.
-
-    Raises:
-        FedummError: it can't be read; the message names row and image.
-    """
-    # Not above: the commands that read no picture are quick.
-    from fedumm.data.undecoded import picture
-
-    try:
-        return picture(rows, row)
-    except Exception as error:  # decoders raise whatever they like on broken files
-        known = rows.select_columns([c for c in ("image_id",) if c in rows.column_names])
-        ident = f" (image_id {known[row]['image_id']})" if known.column_names else ""
-        raise FedummError(
-            f"The image of row {row}{ident} can't be read: {error}. Repair or remove it, and start again."
-        ) from error

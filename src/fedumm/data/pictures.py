@@ -1,15 +1,33 @@
-"""The column ``image`` of raw rows: embedded pictures as they are, names of files checked and resolved."""
+"""The column ``image`` of raw rows, as one kind whatever it is: embedded, names of files, characters, lists of one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
+from fedumm.data.picture_text import found
 from fedumm.data.places import Places
 from fedumm.errors import FedummError
+from fedumm.texts import one_line
 
-_TEXTS = ("string", "large_string", "string_view")
-_READ = 1000
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of a row's image without reading any.
+
+    Attributes:
+        size: bytes, where it is embedded.
+        text: the name of its file, or what a longer text begins with.
+        length: bytes of that text, whole.
+        count: images in the row; only one can be read.
+    """
+
+    size: int | None
+    text: str | None
+    length: int
+    count: int
 
 
 def without_media(rows: Any) -> Any:
@@ -18,67 +36,86 @@ def without_media(rows: Any) -> Any:
     return rows.remove_columns(media) if media else rows
 
 
-def with_pictures(rows: Any, numbers: Sequence[int], places: Places, what: str) -> Any:
-    """``rows`` whose ``image`` can be read: names of files, relative ones too, have become full paths.
+def with_pictures(rows: Any, places: Places, what: str) -> tuple[Any, dict[int, str]]:
+    """``rows`` whose ``image`` is a :class:`~fedumm.data.picture_feature.Picture`, and the rows that have none.
+
+    No image is read or copied, and nothing is written: what is mapped into memory stays so.
 
     Args:
-        numbers: what each row is called in messages.
-        what: which rows they are, for messages.
+        places: where files may lie.
+        what: which rows they are, for the message.
+
+    Returns:
+        The rows, and for each number of a row without one usable image half a sentence that says why: ``is empty``,
+        ``names 'x.png', and there is no such file``, ``holds 3 images; one is read``.
 
     Raises:
-        FedummError: a row names a file that is not there or may not be read, or has no image.
+        FedummError: the column holds something else than images.
     """
-    from datasets import Image
+    from fedumm.data.picture_feature import Picture, is_pictures
 
-    feature = rows.features.get("image")
-    if isinstance(feature, Image):
-        if all(_embedded(rows)):
-            return rows
-        stored = list(_stored(rows))
-    elif getattr(feature, "dtype", "") in _TEXTS:
-        stored = [{"bytes": None, "path": name} for name in rows["image"][:]]
-    elif feature is not None and _decodes(feature):
-        raise FedummError(f"{what}: the column image holds {type(feature).__name__}, not images or names of files.")
-    else:
-        return rows
-    found = [_found(image, number, places, what) for image, number in zip(stored, numbers, strict=True)]
-    if isinstance(feature, Image) and [image["path"] for image in found] == [image["path"] for image in stored]:
-        return rows
-    return _replaced(rows, found)
+    if "image" not in rows.column_names or not rows.data.num_rows:
+        return rows, {}
+    feature, kind = rows.features["image"], rows.data.schema.field("image").type
+    if not is_pictures(feature, kind):
+        kind = type(feature).__name__ if _decodes(feature) else kind
+        raise FedummError(f"{what}: the column image holds {one_line(kind, 80)}, not images or names of files.")
+    why = lru_cache(maxsize=None)(partial(_reason, places=places))
+    reasons = ((row, _missing(facts, why)) for row, facts in enumerate(image_facts(rows)))
+    bad = {row: reason for row, reason in reasons if reason}
+    picture = Picture(mode=getattr(feature, "mode", None), places=places.as_json())
+    return rows.cast_column("image", picture), bad
 
 
-def _embedded(rows: Any) -> Iterator[bool]:
-    """Whether the images of each part of the table are in it. Reads none of them: a data set may be 60 GB."""
-    for part in rows.data.column("image").chunks:
-        yield part.null_count == 0 and part.field("bytes").null_count == 0
+def image_facts(rows: Any) -> Iterator[ImageFacts]:
+    """What is known of each row's image; reads none: a data set may be 60 GB."""
+    from fedumm.data.picture_feature import PictureFacts
+
+    if not rows.data.num_rows:
+        return
+    known = rows.select_columns("image").with_format("arrow").cast_column("image", PictureFacts())
+    for part in known[:]["image"].chunks:
+        columns = [child.to_pylist() for child in part.flatten()]
+        yield from map(ImageFacts, *columns)
 
 
-def _stored(rows: Any) -> Iterator[dict[str, Any]]:
-    from datasets import Image
+def image_paths(rows: Any) -> list[str | None]:
+    """The full path, or the address, of each row's image; None where it is embedded, or there is none."""
+    places = places_of(rows)
+    path = lru_cache(maxsize=None)(partial(_path, places=places))
+    return [
+        path(facts.text, facts.length) if facts.size is None and facts.text else None for facts in image_facts(rows)
+    ]
 
-    raw = rows.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow")
-    for table in raw.iter(_READ):
-        yield from (image or {"bytes": None, "path": None} for image in table["image"].to_pylist())
+
+def places_of(rows: Any) -> Places | None:
+    """Where the files may lie that the column ``image`` names, as :func:`with_pictures` was told."""
+    places = getattr(rows.features["image"], "places", None)
+    return Places.from_json(places) if places else None
 
 
-def _found(image: dict[str, Any], number: int, places: Places, what: str) -> dict[str, Any]:
-    if image["bytes"] is not None:
-        # 'datasets' would keep the path alone, should there be such a file on this machine.
-        return {"bytes": image["bytes"], "path": None}
+def _missing(facts: ImageFacts, why: Callable[[str, int], str]) -> str:
+    """Why the row has no image, or nothing."""
+    if facts.count > 1:
+        return f"holds {facts.count} images; one is read"
+    if facts.size is None and facts.text:
+        return why(facts.text, facts.length)
+    return "" if facts.size else "is empty"
+
+
+def _reason(text: str, length: int, places: Places) -> str:
     try:
-        if not image["path"]:
-            raise FedummError("is empty")
-        return {"bytes": None, "path": places.find(image["path"])}
+        found(text, length, places)
     except FedummError as error:
-        raise FedummError(f"{what}: the column image of row {number} {error}.") from None
+        return str(error)
+    return ""
 
 
-def _replaced(rows: Any, images: list[dict[str, Any]]) -> Any:
-    from datasets import Dataset, Features, Image, concatenate_datasets
-
-    rest = rows.remove_columns("image")
-    column = Dataset.from_dict({"image": images}, features=Features({"image": Image()}))
-    return concatenate_datasets([column, rest], axis=1) if rest.column_names else column
+def _path(text: str, length: int, places: Places | None) -> str | None:
+    try:
+        return found(text, length, places)
+    except FedummError:
+        return None
 
 
 def _decodes(feature: Any) -> bool:

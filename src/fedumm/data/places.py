@@ -6,6 +6,7 @@ may read, and fetch any address that it can reach: those of a hospital's inside 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -42,6 +43,21 @@ class Places:
     def __post_init__(self) -> None:
         everywhere = (*self._begin, *self.caches)
         object.__setattr__(self, "_real", tuple(os.path.join(os.path.realpath(p), "") for p in everywhere))
+
+    def as_json(self) -> str:
+        """All of it as text, for what is sent to other processes; :meth:`from_json` reads it."""
+        facts = {
+            "base": str(self.base) if self.base else None, "roots": list(map(str, self.roots)),
+            "caches": list(map(str, self.caches)), "own": list(self.own), "remote": self.remote,
+        }  # fmt: skip
+        return json.dumps(facts, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Places:
+        """The places that :meth:`as_json` wrote."""
+        facts = json.loads(text)
+        roots, caches = (tuple(map(Path, facts[name])) for name in ("roots", "caches"))
+        return cls(Path(facts["base"]) if facts["base"] else None, roots, caches, tuple(facts["own"]), facts["remote"])
 
     @property
     def _begin(self) -> tuple[Path, ...]:

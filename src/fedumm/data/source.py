@@ -9,7 +9,7 @@ from typing import Any
 from fedumm.checkpoints import LONGEST_HUB_ID
 from fedumm.data.configurations import split_name
 from fedumm.data.places import Places
-from fedumm.data.request import DataRequest, DataSplits, Source
+from fedumm.data.request import DataRequest, DataSplits, Progress, RowChoice, Source
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.registry import Registry
 
@@ -36,30 +36,18 @@ available_sources = SOURCES.names
 """Names that :func:`load_data` knows, sorted; folders and Hub ids come on top."""
 
 
-def load_data(name: str, request: DataRequest) -> DataSplits:
+def load_data(name: str, request: DataRequest, progress: Progress | None = None) -> DataSplits:
     """Rows of the source, folder or Hub data set ``name``.
 
     Raises:
         FedummError: no such data set, it can't be reached, a column is missing, no row is left, or a row's image is a
             file that is not there or may not be read.
     """
-    from fedumm.data.tasks import task_rows
+    from fedumm.data.prepare import prepare
 
     load, places = _source(name), _places(name, request)
-    raw = load(request)
-    # Here the founder's split_off divides rows of one split (--eval_fraction); until then they do not serve.
-    if raw.eval is None:
-        raise FedummError(f"--dataset {name} has one split: there are no rows to evaluate on.")
-    raw = _with_our_names(raw, request, name)
-    splits = {}
-    for kind, rows, limit in (
-        ("training", raw.train, request.max_train_samples),
-        ("evaluation", raw.eval, request.max_eval_samples),
-    ):
-        if not len(rows):
-            raise FedummError(f"--dataset {name}: there are no {kind} rows.")
-        splits[kind] = task_rows(rows, request.mix, request.columns, limit, places, name, kind)
-    return DataSplits(splits["training"], splits["evaluation"], raw.columns)
+    raw = _with_our_names(load(request), request, name)
+    return prepare(raw, request, places, name, progress)
 
 
 def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> DataSplits:
@@ -67,6 +55,9 @@ def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> DataSpl
     from fedumm.data.names import flattened, renamed, understood
 
     def named(rows: Any, kind: str) -> tuple[Any, dict[str, str]]:
+        if isinstance(rows, RowChoice):
+            table, names = named(rows.table, kind)
+            return RowChoice(table, rows.numbers), names
         rows = flattened(rows)
         names = understood(rows.features, request.column_names, request.columns)
         return renamed(rows, names, f"--dataset {name}, {kind} rows"), names

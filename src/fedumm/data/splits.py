@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fedumm.data.request import DataRequest, DataSplits
+from fedumm.data.request import DataRequest, DataSplits, RowChoice
 from fedumm.errors import FedummError
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -128,7 +128,7 @@ def one_split(rows: Any, request: DataRequest, name: str) -> DataSplits:
     return DataSplits(train.of(rows, request.max_train_samples), None)
 
 
-def by_column(rows: Any) -> dict[str, Any]:
+def by_column(rows: Any) -> dict[str, RowChoice]:
     """``rows`` by what their column ``split`` says: those of each kind of split, in their order.
 
     Empty if there is no such column, or if it holds anything but names of splits.
@@ -143,4 +143,4 @@ def by_column(rows: Any) -> dict[str, Any]:
     places: dict[str, list[int]] = {}
     for place, value in enumerate(values):
         places.setdefault(kinds[value], []).append(place)
-    return {kind: rows.select(found) for kind, found in places.items()}
+    return {kind: RowChoice(rows, found) for kind, found in places.items()}

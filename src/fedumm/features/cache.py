@@ -17,9 +17,10 @@ import torch
 
 from fedumm.backends.feature_table import FeatureTable
 from fedumm.backends.protocol import FeatureDataset, FrozenStage, Progress
+from fedumm.data.picture import BadImageError
 from fedumm.errors import FedummError
-from fedumm.features.encode import Encoder, Image, stage_key
-from fedumm.features.images import image_keys
+from fedumm.features.encode import Encoder, stage_key
+from fedumm.features.images import DistinctImages, Image
 from fedumm.features.report import CacheReport
 from fedumm.features.rights import Rights
 from fedumm.features.store import DamagedError, ShardStore, finite
@@ -75,35 +76,34 @@ def cache_features(
     options: CacheOptions,
     device: torch.device,
     progress: Progress,
+    splits: Sequence[str] = (),
 ) -> CacheReport:
     """Compute the features of each distinct image of ``datasets`` and attach them to all of these.
 
     ``auto`` keeps them on disk where at most half of what is free is taken, else in memory if they fit
     the limit, else not at all. Processes that call this at the same time with the same images share
-    the work.
+    the work. Images are read only once it is known that there may be room for what becomes of them.
+
+    Args:
+        splits: what each of ``datasets`` is called in messages.
 
     Raises:
-        FedummError: an image can't be read; or, with ``memory`` or ``disk``, there is no room.
+        FedummError: images can't be read; or, with ``memory`` or ``disk``, there is no room.
     """
-    if options.mode == "off":
+    if options.mode == "off" or not any(len(dataset.rows) for dataset in datasets):
         return CacheReport(stage.name)
-    keys = [image_keys(dataset.rows, progress) for dataset in datasets]
-    seen: dict[str, Image] = {}
-    for dataset, own in zip(datasets, keys, strict=True):
-        for row, key in enumerate(own):
-            if key not in seen:
-                seen[key] = Image(key, dataset, row)
-    images = list(seen.values())
-    if not images:
-        return CacheReport(stage.name)
-    encoder = Encoder(stage, stage.dtype or options.dtype, device, images, progress)
-    kept, note, (blocks, places) = _keep(encoder, options)
+    distinct = DistinctImages(datasets, progress, splits)
+    encoder = Encoder(stage, stage.dtype or options.dtype, device, distinct, progress)
+    try:
+        kept, note, (blocks, places) = _keep(encoder, options)
+    except BadImageError as error:
+        raise distinct.fault(error) from error
     if not kept:
         return CacheReport(stage.name, note=note, remade=encoder.remade)
-    for dataset, own in zip(datasets, keys, strict=True):
+    for dataset, own in zip(datasets, distinct.keys, strict=True):
         dataset.features = FeatureTable(blocks, [places[key] for key in own])
-    size = sum(blocks[block][place].nbytes for block, place in (places[image.key] for image in images))
-    return CacheReport(stage.name, kept, size, len(images), encoder.computed, note, encoder.remade)
+    size = sum(blocks[block][place].nbytes for block, place in (places[image.key] for image in distinct.all))
+    return CacheReport(stage.name, kept, size, len(distinct.all), encoder.computed, note, encoder.remade)
 
 
 def _keep(encoder: Encoder, options: CacheOptions) -> tuple[str, str, tuple[Blocks, Places]]:
@@ -120,11 +120,13 @@ def _keep(encoder: Encoder, options: CacheOptions) -> tuple[str, str, tuple[Bloc
                     f"The features can't be kept in {note}. "
                     "Choose another --feature_cache_dir, or --feature_cache memory or off."
                 ) from error
-    count = len(encoder.images)
+    count, least = encoder.distinct.fewest, "at least "
+    if encoder.image_bytes() * count <= options.memory_bytes:
+        count, least = len(encoder.images), ""
     size = encoder.image_bytes() * count
     if size <= options.memory_bytes:
         return "memory", note, _in_memory(encoder)
-    short = f"the features of {count:,} images take {size / 1e9:.1f} GB, more than --feature_cache_gb"
+    short = f"the features of {least}{count:,} images take {size / 1e9:.1f} GB, more than --feature_cache_gb"
     if options.mode == "memory":
         raise FedummError(f"{short} {options.memory_bytes / 1e9:g}. Raise it, or use --feature_cache disk or off.")
     return "", "; ".join(filter(None, (note, short))), ([], {})
@@ -153,7 +155,8 @@ def _on_disk(encoder: Encoder, options: CacheOptions) -> tuple[Blocks, Places]:
     rights = Rights.of(options.folder, options.named)
     store = ShardStore(options.folder / "features" / key, options.folder, rights)
     known = _known(encoder, store)
-    _check_room(encoder, known, options)
+    _check_room(encoder, encoder.distinct.fewest - len(known), options)
+    _check_room(encoder, sum(image.key not in known for image in encoder.images), options)
     for _ in range(_ATTEMPTS):
         _complete(encoder, store, known)
         known = _known(encoder, store)
@@ -185,9 +188,8 @@ def _mapped(store: ShardStore, paths: Sequence[Path], encoder: Encoder) -> Block
     return blocks
 
 
-def _check_room(encoder: Encoder, known: Container[str], options: CacheOptions) -> None:
-    missing = sum(image.key not in known for image in encoder.images)
-    if not missing:
+def _check_room(encoder: Encoder, missing: int, options: CacheOptions) -> None:
+    if missing <= 0:
         return
     need = missing * encoder.image_bytes()
     there = next(p for p in (options.folder, *options.folder.absolute().parents) if p.exists())

@@ -6,26 +6,18 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 import PIL
 import torch
 import transformers
 
-from fedumm.backends.protocol import FeatureDataset, FrozenStage, Progress
+from fedumm.backends.protocol import FrozenStage, Progress
+from fedumm.features.images import DistinctImages, Image
+from fedumm.images import VERSION as READER
 
 _GPU_BATCH = 64
 _CPU_PIXELS = 2**20
-
-
-@dataclass(frozen=True)
-class Image:
-    """An image, and the first row that shows it."""
-
-    key: str
-    dataset: FeatureDataset
-    row: int
 
 
 class Encoder:
@@ -42,19 +34,24 @@ class Encoder:
         stage: FrozenStage,
         dtype: torch.dtype,
         device: torch.device,
-        images: Sequence[Image],
+        distinct: DistinctImages,
         progress: Progress,
     ) -> None:
         self.stage, self.dtype, self.device = stage, dtype, device
-        self.images, self.progress = images, progress
+        self.distinct, self.progress = distinct, progress
         self.computed = self.done = self.remade = 0
         self._shape: tuple[int, ...] | None = None
+
+    @property
+    def images(self) -> Sequence[Image]:
+        """All of them; when they are asked for first, they are read, to tell which are the same."""
+        return self.distinct.all
 
     @torch.no_grad()
     def shape(self) -> tuple[int, ...]:
         """That of one image's features."""
         if self._shape is None:
-            self._shape = tuple(self.stage.encode(_pixels(self.images[:1]).to(self.device)).shape[1:])
+            self._shape = tuple(self.stage.encode(_pixels([self.distinct.first]).to(self.device)).shape[1:])
         return self._shape
 
     def image_bytes(self) -> int:
@@ -99,12 +96,12 @@ def stage_key(stage: FrozenStage, dtype: torch.dtype, device: torch.device) -> s
     """A digest of everything that features depend on but the image.
 
     The weights of the stage with names and shapes, its settings, the type in which features are kept,
-    the versions of the libraries, and what rounding may depend on: the kind of processor and the number
-    of torch threads.
+    the versions of the libraries and of our reader of images, and what rounding may depend on: the kind of
+    processor and the number of torch threads.
     """
     cpu = [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
     where = cpu if device.type == "cpu" else [torch.cuda.get_device_name(device)]
-    versions = [torch.__version__, transformers.__version__, PIL.__version__]
+    versions = [torch.__version__, transformers.__version__, PIL.__version__, READER]
     facts = [stage.name, stage.settings, str(dtype), device.type, *where, *versions]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(stage.module.state_dict().items()):

@@ -1,46 +1,72 @@
-"""What identifies an image: the content of its file."""
+"""The distinct images of data sets, looked at only as closely as is needed."""
 
 from __future__ import annotations
 
-import hashlib
-import uuid
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
-from fedumm.backends.protocol import Progress
-
-_READ = 1000
-
-
-def image_keys(rows: Any, progress: Progress) -> list[str]:
-    """SHA-256 of each row's image file, in hexadecimal; equal files have equal keys. Nothing is decoded."""
-    from datasets import Image
-
-    digests: dict[str, str] = {}
-    keys: list[str] = []
-    stored = rows.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow")
-    for table in stored.iter(_READ):
-        for image in table["image"].to_pylist():
-            data, path = (image["bytes"], image["path"]) if image else (None, None)
-            if data is not None:
-                keys.append(hashlib.sha256(data).hexdigest())
-            elif path is not None:
-                keys.append(digests.get(path) or digests.setdefault(path, _digest_file(path)))
-            else:
-                keys.append(_unknown())
-        progress("looking at the images", len(keys), len(rows))
-    return keys
+from fedumm.backends.protocol import FeatureDataset, Progress
+from fedumm.data.bad_rows import describe
+from fedumm.data.image_digests import bad_images, fewest_images, image_digests
+from fedumm.data.picture import BadImageError
 
 
-def _digest_file(path: str) -> str:
-    import fsspec
+@dataclass(frozen=True)
+class Image:
+    """An image, and the first row that shows it."""
 
-    try:
-        with fsspec.open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
-    except Exception:  # of whatever file system it is
-        return _unknown()
+    key: str
+    dataset: FeatureDataset
+    row: int
 
 
-def _unknown() -> str:
-    """A key that no other image has or will have. Reading the image will say what is wrong, and in which row."""
-    return f"unknown-{uuid.uuid4().hex}"
+class DistinctImages:
+    """Which images there are in ``datasets``, of which one has a row at least.
+
+    Args:
+        splits: what each of them is called in messages.
+    """
+
+    def __init__(self, datasets: Sequence[FeatureDataset], progress: Progress, splits: Sequence[str] = ()) -> None:
+        self.datasets, self.progress = datasets, progress
+        self._splits = splits or [f"data set {number}" for number in range(1, len(datasets) + 1)]
+
+    @cached_property
+    def fewest(self) -> int:
+        """There are no fewer than these. No image is read for it."""
+        return fewest_images([dataset.rows for dataset in self.datasets])
+
+    @cached_property
+    def keys(self) -> list[list[str]]:
+        """What identifies the image of each row of each data set. All of them are read for it."""
+        return [image_digests(dataset.rows, self.progress) for dataset in self.datasets]
+
+    @cached_property
+    def all(self) -> list[Image]:
+        """Each image, with the first row that shows it."""
+        seen: dict[str, Image] = {}
+        for dataset, own in zip(self.datasets, self.keys, strict=True):
+            for row, key in enumerate(own):
+                if key not in seen:
+                    seen[key] = Image(key, dataset, row)
+        return list(seen.values())
+
+    @property
+    def first(self) -> Image:
+        """That of the first row."""
+        return Image("", next(dataset for dataset in self.datasets if len(dataset.rows)), 0)
+
+    def fault(self, error: BadImageError) -> BadImageError:
+        """Instead of ``error`` over one image, one that names all that can't be read."""
+        bad = {
+            split: (dataset.rows, bad_images(dataset.rows, self.progress))
+            for split, dataset in zip(self._splits, self.datasets, strict=True)
+        }
+        count = sum(len(reasons) for _, reasons in bad.values())
+        if not count:
+            return error
+        what = "The image of one row" if count == 1 else f"The images of {count:,} rows"
+        return BadImageError(
+            f"{what} can't be read: repair or remove, or leave out with --skip_bad {count}. {describe(bad)}."
+        )

@@ -48,6 +48,11 @@ def _problems(config: FederateConfig) -> list[str]:
             f"--aggregator {config.aggregator} hands out factors that clients keep to themselves, without noise: with "
             "--dp use another, such as ffa_lora."
         )
+    if config.answer_mode == "rank" and config.export_dir and not config.own_data:
+        problems.append(
+            "--answer_mode rank: a job takes no file of answers along, and sites choose from their own training "
+            "answers: add --partition own."
+        )
     if config.export_rank and not method.updates_base_model:
         problems.append(f"--export_rank means nothing to --aggregator {config.aggregator}, which keeps --lora_r.")
     return problems

@@ -125,6 +125,30 @@ def vqa_score(prediction: str, references: Sequence[str], *, always_normalize: b
     return _leave_one_out(answers.count(prediction), len(answers))
 
 
+def best_score(references: Sequence[str]) -> float:
+    """The highest :func:`vqa_score` that any answer can reach: 1/3 or 2/3 at most with two or three references.
+
+    Example:
+        >>> best_score(["red"] * 2 + ["blue"])
+        0.4444444444444444
+
+    Raises:
+        ValueError, TypeError: as :func:`vqa_score`.
+    """
+    if len(references) == 0:
+        raise ValueError("references is empty: VQA accuracy needs at least one human answer")
+    # An answer that scores above 0 is, as the rule compares it, equal to one of them.
+    return max(vqa_score(answer, references) for answer in dict.fromkeys(references))
+
+
+def normalises_to_nothing(text: str) -> bool:
+    """Whether the official rule leaves nothing of ``text`` where it normalises, as of "A" or "+".
+
+    An empty prediction is then right.
+    """
+    return not normalize_answer(_to_one_line(text))
+
+
 def vqa_accuracy(
     predictions: Sequence[str],
     references: Sequence[Sequence[str]],

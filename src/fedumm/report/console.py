@@ -56,8 +56,8 @@ class Screen(Console):
     """Rich's console, without its colours for numbers, and without its markup: what is shown has names and labels of
     others in it. A reader that has gone is an error, and not an exit."""
 
-    def __init__(self, width: int | None = None) -> None:
-        super().__init__(width=width, highlight=False, markup=False, emoji=False)
+    def __init__(self, width: int | None = None, stderr: bool = False) -> None:
+        super().__init__(width=width, stderr=stderr, highlight=False, markup=False, emoji=False)
 
     def on_broken_pipe(self) -> None:
         """Called by rich while it handles a :class:`BrokenPipeError`: the command line knows what to do."""

@@ -3,6 +3,7 @@
 ======================  =======================================================
 ``config.yaml``         every option; ``--config`` with it repeats the run
 ``plugins.sha256``      digest of each ``--plugin``, if there was one
+``answers.sha256``      digest of the answers of ``--answers``, if there were any
 ``partition.json``      clients' sizes and labels (and ``partition.png``)
 ``metrics.jsonl``       one JSON object a line: set-up, clients, rounds, summary
 ``rounds.png``          score and loss by round
@@ -39,6 +40,7 @@ from fedumm.errors import FedummError
 from fedumm.files import write_atomically
 from fedumm.model_card import Facts, federated_card
 from fedumm.output import check_plain
+from fedumm.report.answers_digest import keep_answers_digest
 from fedumm.report.plugin_digest import keep_digests
 from fedumm.run_events import AdapterEvent, PartitionEvent, Record, RunListener
 from fedumm.run_options import from_mapping, to_mapping
@@ -180,6 +182,22 @@ class RunFolder(RunListener):
             self._show({"event": "warning", "text": text})
 
 
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise :class:`FedummError` if the folder of a new run holds what must not be replaced.
+
+    A run that ended before it had anything to record leaves its name free.
+    """
+    if not path.is_dir():
+        return
+    if _contents(path) and not is_ours(path / CONFIG):
+        raise FedummError(
+            f"Run folder {path} exists. It holds files but no {CONFIG} of a run, so not even --overwrite "
+            "touches it. Choose another --name."
+        )
+    if (path / METRICS).exists() and not overwrite:
+        raise FedummError(f"Run folder {path} exists. Choose another --name, or replace it with --overwrite.")
+
+
 def create(path: Path, config: FederateConfig, command: str) -> FileLock:
     """Make the folder with its ``config.yaml``, and lock it for this process.
 
@@ -188,24 +206,22 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if _contents(path) and not is_ours(path / CONFIG):
-            raise FedummError(
-                f"Run folder {path} exists. It holds files but no {CONFIG} of a run, so not even --overwrite "
-                "touches it. Choose another --name."
-            )
+        check_free(path, config.overwrite)
         lock = _locked(path)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process. Choose another --name.") from None
     except OSError as error:
         raise FedummError(f"Run folder {path} can't be made: {error}") from error
-    others = _contents(path)
-    # A run that ended before it had anything to record leaves its name free.
-    if others and (path / METRICS).exists() and not config.overwrite:
+    try:
+        # Another process may have had it until now.
+        check_free(path, config.overwrite)
+    except FedummError:
         lock.release()
-        raise FedummError(f"Run folder {path} exists. Choose another --name, or replace it with --overwrite.")
-    for other in others:
+        raise
+    for other in _contents(path):
         shutil.rmtree(other) if other.is_dir() and not other.is_symlink() else other.unlink()
     keep_digests(path, config.plugins)
+    keep_answers_digest(path, config.answers)
     write_yaml(to_mapping(config), path / CONFIG, command)
     return lock
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,9 +160,13 @@ def checkpoint_gradients(model: torch.nn.Module, backend: str) -> None:
     base.disable_input_require_grads()
 
 
-def load_backbone(config: RunConfig, device: torch.device) -> Backbone:
-    """Load the model with a freshly initialised adapter; equal seeds give equal adapters."""
-    backend = backend_for(config)
+def load_backbone(config: RunConfig, device: torch.device, candidates: Sequence[str] = ()) -> Backbone:
+    """Load the model with a freshly initialised adapter; equal seeds give equal adapters.
+
+    Args:
+        candidates: answers to rank where ``config`` names no file of them.
+    """
+    backend = backend_for(config, candidates)
     torch.manual_seed(derive(config.seed, "adapter"))
     model, processor = backend.build_model_and_processor(
         config.model_name_or_path, config.rank, config.alpha, config.lora_dropout, device

@@ -21,6 +21,7 @@ from fedumm.output import check_folder
 from fedumm.seeds import derive
 from fedumm.tasks import GENEVAL
 from fedumm.training.backbone import Backbone, load_backbone, pick_device
+from fedumm.training.candidates import training_answers
 from fedumm.training.data import load_splits
 from fedumm.training.evaluation import evaluate
 from fedumm.training.generation_eval import drawing_test
@@ -53,7 +54,7 @@ def train_centrally(
     device = pick_device(config.gpu)
     splits = load_splits(config)
     say(f"Train: {len(splits.train)}, Eval: {len(splits.eval)}")
-    backbone = load_backbone(config, device)
+    backbone = load_backbone(config, device, training_answers(config, splits.train))
     backbone.say = say
     say(f"trainable: {backbone.trainable:,} / {backbone.total:,} ({100 * backbone.trainable / backbone.total:.4f}%)")
     train, test = _data_sets(backbone, splits, config, say, progress)
@@ -89,7 +90,7 @@ def _data_sets(
         backbone.backend.build_dataset(rows, backbone.processor, config.max_q_len, config.max_a_len)
         for rows in (splits.train, splits.eval)
     )
-    cached = cache_features(backbone, [train, test], config, progress)
+    cached = cache_features(backbone, [train, test], config, progress, ("training", "evaluation"))
     for line in filter(None, (report.describe() for report in cached)):
         say(line)
     return train, test

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from fedumm.backends.protocol import Progress
 from fedumm.backends.registry import backend_for
 from fedumm.config import FederateConfig, RunConfig
 from fedumm.data import DataRequest, DataSplits, load_data
@@ -17,8 +18,13 @@ from fedumm.errors import FedummError, did_you_mean
 ANSWER = "multiple_choice_answer"
 
 
-def load_splits(config: RunConfig) -> DataSplits:
-    """Training and evaluation rows of ``config``'s data set, or of its backend's default one."""
+def load_splits(config: RunConfig, progress: Progress | None = None, open_images: int = 0) -> DataSplits:
+    """Training and evaluation rows of ``config``'s data set, or of its backend's default one.
+
+    Args:
+        progress: told of what takes long.
+        open_images: see :class:`fedumm.data.DataRequest`.
+    """
     backend = backend_for(config)
     request = DataRequest(
         cache_dir=config.data_path,
@@ -30,9 +36,14 @@ def load_splits(config: RunConfig) -> DataSplits:
         mix=config.mix,
         image_roots=config.image_roots,
         remote_images=config.allow_remote_images,
+        eval_fraction=config.eval_fraction,
+        language=config.language,
+        drop_overlap=config.drop_overlap,
+        skip_bad=config.skip_bad,
+        open_images=open_images,
         column_names=config.column_names,
     )
-    return load_data(config.dataset or backend.hf_dataset_name(), request)
+    return load_data(config.dataset or backend.hf_dataset_name(), request, progress)
 
 
 def label_column(rows: Any, by: str, flag: str = "--partition_by") -> str:
@@ -84,11 +95,11 @@ def partition_for(
             raise FedummError("With --partition own every site has its own data: there is nothing to split here.")
         clients = [own]
     if config.keep_images_whole and "image_id" not in rows.column_names:
-        raise FedummError("--keep_images_whole needs a column image_id, which the data do not have.")
+        raise FedummError("--keep_images_whole needs images, or a column image_id, which the data do not have.")
     labels = row_labels(config, rows)
     partition = split_rows(
         labels,
-        [str(i) for i in rows["image_id"][:]] if "image_id" in rows.column_names else None,
+        rows["image_id"][:] if "image_id" in rows.column_names else None,
         clients,
         partitioner_for(config),
         seed=config.seed,

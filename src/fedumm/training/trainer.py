@@ -167,14 +167,19 @@ def _step(
 
 
 def cache_features(
-    backbone: Backbone, datasets: Sequence[Any], config: RunConfig, progress: Progress
+    backbone: Backbone, datasets: Sequence[Any], config: RunConfig, progress: Progress, splits: Sequence[str] = ()
 ) -> list[CacheReport]:
-    """Compute the frozen stages' outputs ahead where backend and options allow."""
+    """Compute the frozen stages' outputs ahead where backend and options allow.
+
+    Args:
+        splits: what each of ``datasets`` is called in messages.
+    """
     if config.feature_cache == "off" or not isinstance(backbone.backend, HasFrozenStages):
         return []
     reports: list[CacheReport] = []
     for stage in backbone.backend.frozen_stages(backbone.model, backbone.processor):
-        parts = [part for dataset in datasets if (part := dataset.part(stage.name)) is not None]
+        named = zip(datasets, splits or [""] * len(datasets), strict=True)
+        parts = [(part, split) for dataset, split in named if (part := dataset.part(stage.name)) is not None]
         used = sum(report.bytes for report in reports if report.kept == "memory")
         options = CacheOptions(
             mode=config.feature_cache,
@@ -183,5 +188,6 @@ def cache_features(
             dtype=getattr(torch, config.feature_dtype),
             named=is_named(config.feature_cache_dir),
         )
-        reports.append(cache.cache_features(stage, parts, options, backbone.device, progress))
+        given, names = [part for part, _ in parts], [split for _, split in parts if split]
+        reports.append(cache.cache_features(stage, given, options, backbone.device, progress, names))
     return reports

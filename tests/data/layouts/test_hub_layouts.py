@@ -185,10 +185,6 @@ def test_a_configuration_by_name(loaded: Loaded) -> None:
             "--dataset lmms-lab/scienceqa has no configuration 'ScienceQA'. It has: ScienceQA-FULL, ScienceQA-IMG. "
             "Did you mean 'ScienceQA-IMG'?",
         ),
-        (
-            "gqa:train_balanced",
-            "--dataset lmms-lab/gqa:train_balanced has one split: there are no rows to evaluate on.",
-        ),
     ],
 )
 def test_one_line_says_what_there_is(loaded: Loaded, name: str, message: str) -> None:

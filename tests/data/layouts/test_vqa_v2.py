@@ -23,8 +23,9 @@ def test_all_of_the_annotations_is_kept(tmp_path: Path) -> None:
         "answers": ANSWERS,
         "answer_type": "yes/no",
         "question_type": "is this",
-        "image_id": 9,
+        "image_id": "9",
         "question_id": 458752000,
+        "source_row": 0,
         "task": "vqa",
     }
     assert splits.train["question_id"][:] == [458752000, 7, 8]
@@ -135,5 +136,5 @@ def test_files_that_do_not_fit_are_one_error(tmp_path: Path, spoil: Any, message
 
 
 def test_a_missing_picture_is_named_as_coco_names_it(tmp_path: Path) -> None:
-    with pytest.raises(FedummError, match=r"row 0 names 'train2014/COCO_train2014_000000000009.jpg'.*no such file"):
+    with pytest.raises(FedummError, match=r"image names 'train2014/COCO_train2014_000000000009.jpg'.*no such file"):
         load(vqa_v2(tmp_path / "data"), tmp_path / "cache")

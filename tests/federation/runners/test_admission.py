@@ -69,7 +69,7 @@ def test_everything_else_is_refused_with_the_line_that_would_allow_it(options: d
     assert f"local/{FILE}" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["plugin", "data_path", "feature_cache_dir", "image_root"])
+@pytest.mark.parametrize("name", ["plugin", "data_path", "feature_cache_dir", "image_root", "answers"])
 def test_places_and_code_of_another_machine_are_refused_whatever_the_policy(name: str) -> None:
     policy = {"data_roots": ["/"], "image_roots": ["/"]}
     with pytest.raises(FedummError, match=f"--{name}"):
@@ -187,10 +187,16 @@ def test_label_counts_are_never_texts(site: bool, asked: str, applied: str) -> N
 
 def test_the_sites_own_values_replace_the_jobs(tmp_path: Path) -> None:
     own: dict[str, Any] = {"threads": 3, "num_workers": 0, "gpu": "1"}
-    places = {"data_path": "/hf", "feature_cache_dir": "/cache", "image_roots": ["/mnt/pacs", "/mnt/coco"]}
+    places = {
+        "data_path": "/hf",
+        "feature_cache_dir": "/cache",
+        "image_roots": ["/mnt/pacs", "/mnt/coco"],
+        "answers": "/data/answers.txt",
+    }
     config = admit({**own, **places}, threads=1, num_workers=2, gpu="0")
     assert {name: getattr(config, name) for name in own} == own
     assert (config.data_path, config.feature_cache_dir) == ("/hf", "/cache")
+    assert config.answers == "/data/answers.txt"
     assert config.image_roots == ("/mnt/pacs", "/mnt/coco")
     assert admit(threads=1, gpu="0").gpu == "0"
 

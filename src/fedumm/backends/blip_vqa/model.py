@@ -9,6 +9,8 @@ output be computed ahead.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from transformers.utils import logging
 
 from fedumm.adapters.lora import with_lora
 from fedumm.backends.blip_vqa.attention import attend_from_the_query_side, encode_one_token, evaluating
+from fedumm.backends.ranking import likeliest
+from fedumm.backends.spelling import Ids
+from fedumm.backends.tensors import pad
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.data.hub_access import check_reachable, explain_hub_error
 from fedumm.errors import FedummError
@@ -37,21 +42,45 @@ def load_pretrained(model_name_or_path: str) -> tuple[BlipForQuestionAnswering, 
         FedummError: no such folder, no such repository, the Hub is out of reach, or not a BLIP VQA model.
     """
     logging.disable_progress_bar()  # one for a file that loads in a second; downloads keep theirs
-    where = resolve_checkpoint("blip_vqa", model_name_or_path or DEFAULT_MODEL)
+    processor = load_processor(model_name_or_path)
+    with _explained(where := _place(model_name_or_path)):
+        model = BlipForQuestionAnswering.from_pretrained(where, dtype=torch.float32)
+    # The tokenizer of the published checkpoint does not know the decoder's start token.
+    processor.decoder_start_token_id = model.decoder_start_token_id
+    mask_cross_attention(model)
+    attend_from_the_query_side(model)
+    return model, processor
+
+
+def load_processor(model_name_or_path: str) -> BlipProcessor:
+    """Tokenizer and image processor alone.
+
+    Raises:
+        FedummError: as :func:`load_pretrained`.
+    """
+    where = _place(model_name_or_path)
     if not Path(where).is_dir():
         check_reachable("model", where)
-    try:
+    with _explained(where):
         processor = BlipProcessor.from_pretrained(where)
         # The same pixels on every machine, whether or not torchvision is there.
         processor.image_processor = BlipImageProcessorPil.from_pretrained(where)
-        model = BlipForQuestionAnswering.from_pretrained(where, dtype=torch.float32)
+    return processor
+
+
+def _place(model_name_or_path: str) -> str:
+    return resolve_checkpoint("blip_vqa", model_name_or_path or DEFAULT_MODEL)
+
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    """Whatever loading from ``where`` raises, as a :class:`FedummError`."""
+    try:
+        yield
     except Exception as error:
         if Path(where).is_dir():
             raise FedummError(f"{where} does not hold a BLIP VQA model: {error}{likely_cause()}") from error
         raise explain_hub_error("model", where, error, "") from error
-    mask_cross_attention(model)
-    attend_from_the_query_side(model)
-    return model, processor
 
 
 def mask_cross_attention(model: BlipForQuestionAnswering) -> None:
@@ -159,27 +188,34 @@ def answer_loss(
     attention_mask: torch.Tensor,
     decoder_input_ids: torch.Tensor,
     labels: torch.Tensor,
+    owner: torch.Tensor | None = None,
+    shares: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Negative log-likelihood of the answers in nats, summed over tokens, averaged over samples.
 
     Args:
-        decoder_input_ids: ``(batch, n)``: the decoder's start token, then the answer.
-        labels: ``(batch, n)``: the answer, its end token, then -100. ``labels[:, i]`` is what
+        decoder_input_ids: ``(answers, n)``: the decoder's start token, then the answer.
+        labels: ``(answers, n)``: the answer, its end token, then -100. ``labels[:, i]`` is what
             follows ``decoder_input_ids[:, : i + 1]``, so nothing is shifted here.
+        owner: ``(answers,)``: the sample that each answer belongs to, which is read once; None: one answer a sample.
+        shares: ``(answers,)``: what each weighs; those of one sample add up to 1.
 
     The sum over tokens is BLIP's own VQA loss; averaging it over samples makes the gradient of a
     batch the weighted mean of the gradients of its parts.
     """
     question = encode_question(model, image_embeds, input_ids, attention_mask)
+    if owner is not None:
+        question, attention_mask = question[owner], attention_mask[owner]
     logits = decoder_logits(model, decoder_input_ids, question, attention_mask)
-    total = F.cross_entropy(
+    losses = F.cross_entropy(
         logits.flatten(0, 1).float(),
         labels.flatten(),
         ignore_index=-100,
-        reduction="sum",
+        reduction="sum" if shares is None else "none",
         label_smoothing=base_of(model).config.text_config.label_smoothing,
     )
-    return total / labels.shape[0]
+    total = losses if shares is None else (losses.view(labels.shape).sum(1) * shares).sum()
+    return total / input_ids.shape[0]
 
 
 @torch.inference_mode()
@@ -208,3 +244,30 @@ def generate_answers(
         if ended.all():
             break
     return tokens
+
+
+@torch.inference_mode()
+def rank_answers(
+    model: torch.nn.Module,
+    image_embeds: torch.Tensor,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    candidates: Sequence[Sequence[Ids]],
+) -> list[int]:
+    """The place of the likeliest of each sample's ``candidates``, ids that end with the end token (float32)."""
+    question = encode_question(model, image_embeds, input_ids, attention_mask)
+    start: int = base_of(model).decoder_start_token_id
+
+    def first(rows: Sequence[int]) -> torch.Tensor:
+        starts = torch.full((len(rows), 1), start, device=question.device)
+        return decoder_logits(model, starts, question[rows], attention_mask[rows])[:, 0].float().log_softmax(-1)
+
+    def likelihoods(rows: Sequence[int], answers: Sequence[Ids]) -> torch.Tensor:
+        inputs = pad([[start, *answer[:-1]] for answer in answers], 0).to(question.device)
+        labels = pad(answers, -100).to(question.device)
+        logits = decoder_logits(model, inputs, question[rows], attention_mask[rows])
+        return -F.cross_entropy(logits.mT.float(), labels, ignore_index=-100, reduction="none").sum(1)
+
+    # Logits, their softmax and what that is made of.
+    token_bytes = 3 * 4 * base_of(model).config.text_config.vocab_size
+    return likeliest(candidates, first, likelihoods, lambda tokens: tokens * token_bytes)

@@ -13,12 +13,16 @@ import torch
 from PIL import Image
 
 from fedumm.adapters.lora import with_lora
+from fedumm.backends.answers import PLAIN, AnswerOptions
 from fedumm.backends.januspro import model as janus
 from fedumm.backends.januspro.dataset import CODES, FEATURES, JanusDataset, collate, pad_left
 from fedumm.backends.januspro.generate import generate_answers, generate_codes, uniform_numbers
-from fedumm.backends.januspro.load import DEFAULT_MODEL, load_pretrained
-from fedumm.backends.januspro.prompts import Prompts
+from fedumm.backends.januspro.load import DEFAULT_MODEL, load_pretrained, load_processor
+from fedumm.backends.januspro.prompts import LEAD, Prompts
+from fedumm.backends.januspro.rank import rank_answers
 from fedumm.backends.protocol import FrozenStage, SampleScore
+from fedumm.backends.ranking import ballots_for, speak
+from fedumm.backends.spelling import Speller, speller_of
 from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
 from fedumm.metrics.registry import AnswerMetric
@@ -28,6 +32,7 @@ DROP_CAPTION = 0.1
 """Share of captions left out in training, so that guidance has something to push away from."""
 
 _MAX_ANSWER = 32
+_TENSORS = ("input_ids", "labels", "owner", "shares")
 Batch = dict[str, Any]
 
 
@@ -35,19 +40,21 @@ Batch = dict[str, Any]
 class JanusProBackend:
     """Janus-Pro (Chen et al., 2025, https://arxiv.org/abs/2501.17811) with LoRA on its language model.
 
-    Answers are scored by the VQA v2 accuracy, drawing by the cross-entropy of image tokens.
+    Answers are scored by a metric, drawing by the cross-entropy of image tokens.
 
     Args:
         tasks: what to learn: ``vqa``, ``t2i`` or both.
         lora_targets: ``attention`` or ``all``.
         precision: ``float32`` takes the weights in it; otherwise they are of the checkpoint's type (on a CPU float32).
         metric: score of an answer.
+        answers: what is trained on, and how an answer is chosen and written.
     """
 
     tasks: tuple[str, ...] = (VQA.name,)
     lora_targets: str = "attention"
     precision: str = "auto"
     metric: AnswerMetric = vqa_score
+    answers: AnswerOptions = PLAIN
 
     name = "januspro"
     loss_is_sample_mean = True
@@ -60,6 +67,19 @@ class JanusProBackend:
     def for_metric(self, metric: AnswerMetric) -> JanusProBackend:
         """The same with another score of answers."""
         return replace(self, metric=metric)
+
+    def for_answers(self, options: AnswerOptions) -> JanusProBackend:
+        """The same with other answers to train on or to choose from."""
+        return replace(self, answers=options)
+
+    def load_processor(self, model_name_or_path: str) -> Any:
+        """A ``JanusProcessor``."""
+        return load_processor(model_name_or_path)
+
+    def speller(self, processor: Any) -> Speller:
+        """An answer follows a space; of questions and captions only their own text counts."""
+        tokenizer = processor.tokenizer
+        return speller_of(tokenizer, LEAD, tokenizer.eos_token_id, self.answers.known, False)
 
     def for_precision(self, precision: str) -> JanusProBackend:
         """The same with weights in another type."""
@@ -76,7 +96,9 @@ class JanusProBackend:
 
     def build_dataset(self, hf_ds: Any, processor: Any, max_q_len: int, max_a_len: int) -> JanusDataset:
         """Tokenise all questions, answers and captions."""
-        return JanusDataset(hf_ds, processor, self.tasks, max_q_len, max_a_len, processor.context)
+        return JanusDataset(
+            hf_ds, processor, self.tasks, max_q_len, max_a_len, processor.context, train_all=self.answers.train_all
+        )
 
     def collate_fn(self, batch: list[dict[str, Any]]) -> Batch:
         """See :func:`fedumm.backends.januspro.dataset.collate`."""
@@ -99,7 +121,8 @@ class JanusProBackend:
         """Mean over samples of the mean negative log-likelihood (nats) of an answer's or an image's tokens."""
         image = self._image(model, batch, device)
         if batch["task"] == VQA.name:
-            return janus.answer_loss(model, batch["input_ids"].to(device), batch["labels"].to(device), image)
+            text = {name: batch[name].to(device) for name in _TENSORS if name in batch}
+            return janus.answer_loss(model, image_embeds=image, **text)
         dropped = torch.rand(len(image)) < DROP_CAPTION
         ids = torch.where(dropped[:, None], batch["without_ids"], batch["prompt_ids"])
         return janus.image_losses(model, ids.to(device), batch["prompt_mask"].to(device), image).mean()
@@ -108,14 +131,12 @@ class JanusProBackend:
     def score_batch(
         self, model: torch.nn.Module, batch: Batch, processor: Any, device: torch.device
     ) -> list[SampleScore]:
-        """Of a greedy answer its VQA score; of a caption its image's nats a token, and the part saved of guessing's."""
+        """Of an answer its score; of a caption its image's nats a token, and the part saved of guessing's."""
         ids, mask = batch["prompt_ids"].to(device), batch["prompt_mask"].to(device)
         image = self._image(model, batch, device)
         if batch["task"] == VQA.name:
-            prompts = Prompts(processor)
-            said = generate_answers(model, ids, mask, image, prompts.eos_id, batch["max_a_len"])
-            values = map(self.metric, map(prompts.text, said), batch["references"])
-            return list(map(SampleScore, values, batch["types"]))
+            said = self._answers(model, batch, processor, image, batch["references"])
+            return list(map(SampleScore, map(self.metric, said, batch["references"]), batch["types"]))
         nats, codes = janus.image_losses(model, ids, mask, image).tolist(), janus.codebook_size(model)
         # Twice the surprise of a guess is as bad as any: the server takes no score below.
         shares = [max(-1.0, 1 - n / math.log(codes)) for n in nats]
@@ -154,7 +175,7 @@ class JanusProBackend:
 
     @torch.inference_mode()
     def answer(self, model: torch.nn.Module, processor: Any, image: Any, question: str, device: torch.device) -> str:
-        """Greedy answer to one question.
+        """The answer to one question.
 
         Raises:
             FedummError: with its image it is longer than the model reads.
@@ -169,8 +190,25 @@ class JanusProBackend:
         pixels = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt").pixel_values
         features = self._image(model, {"task": VQA.name, "pixel_values": pixels}, device)
         ids, mask = pad_left([prompt])
-        said = generate_answers(model, ids.to(device), mask.to(device), features, prompts.eos_id, _MAX_ANSWER)
-        return prompts.text(said[0])
+        batch = {"prompt_ids": ids, "prompt_mask": mask, "max_a_len": _MAX_ANSWER}
+        return self._answers(model, batch, processor, features, [[]])[0]
+
+    def _answers(
+        self,
+        model: torch.nn.Module,
+        batch: Batch,
+        processor: Any,
+        image: torch.Tensor,
+        references: Sequence[Sequence[str]],
+    ) -> list[str]:
+        """The answer to each question of ``batch``; one that is among its ``references`` is written as there."""
+        speller, device = self.speller(processor), image.device
+        read = (batch["prompt_ids"].to(device), batch["prompt_mask"].to(device), image)
+        if self.answers.rank:
+            ballots = ballots_for(speller, self.answers.candidates, batch, len(references))
+            return speak(speller, ballots, rank_answers(model, *read, [own.ids for own in ballots]), references)
+        said = generate_answers(model, *read, speller.end_id, batch["max_a_len"])
+        return list(map(speller.say, said, references))
 
     def drawn_tokens(
         self, model: torch.nn.Module, processor: Any, captions: Sequence[str], guidance: float | None

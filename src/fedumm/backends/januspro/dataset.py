@@ -10,7 +10,9 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
+from fedumm.backends.answers import answer_shares
 from fedumm.backends.januspro.prompts import Prompts, widen
+from fedumm.backends.tensors import pad
 from fedumm.data import read_image
 from fedumm.errors import FedummError
 from fedumm.tasks import T2I, VQA
@@ -29,11 +31,18 @@ class Questions:
 
     Args:
         max_q_len, max_a_len: most tokens of a question's own text, and of an answer with its end token.
+        train_all: train on all answers of a question, not on the most common one.
+
+    Attributes:
+        shares: of each question the answers that are trained on, each with its share of them.
+        copies: how many those are.
     """
 
     task = VQA.name
 
-    def __init__(self, rows: Any, prompts: Prompts, images: Any, max_q_len: int, max_a_len: int) -> None:
+    def __init__(
+        self, rows: Any, prompts: Prompts, images: Any, max_q_len: int, max_a_len: int, *, train_all: bool = False
+    ) -> None:
         self.rows, self._images = rows, images
         self.features: FeatureTable | None = None
         self.max_a_len = max_a_len
@@ -43,27 +52,46 @@ class Questions:
         self.answers = [prompts.answer(text, max_a_len) for text in rows["multiple_choice_answer"][:]]
         self.references: list[list[str]] = rows["answers"][:]
         self.types: list[str] = _types(rows)
+        self.choices = rows["choices"][:] if "choices" in rows.column_names else None
+        self.shares = [{answer: 1.0} for answer in self.answers]
+        if train_all:
+            best = rows["multiple_choice_answer"][:]
+            own = map(answer_shares, self.references, best)
+            self.shares = [_joined(shares, prompts, max_a_len) for shares in own]
+        self.copies = list(map(len, self.shares))
         # The answer's end token is said, but not read.
-        wider = len(self._image_ids) - 1
-        self.lengths = [len(p) + wider + len(a) - 1 for p, a in zip(self.prompts, self.answers, strict=True)]
+        wider, longest = len(self._image_ids) - 1, [max(map(len, own)) for own in self.shares]
+        self.lengths = [len(p) + wider + most - 1 for p, most in zip(self.prompts, longest, strict=True)]
 
     def pixels(self, rows: Sequence[int]) -> torch.Tensor:
         """Images to understand, padded to squares: ``(len(rows), 3, side, side)`` float32."""
         return _pixels(self._images, [read_image(self.rows, row) for row in rows])
 
     def item(self, row: int) -> Item:
-        """A question: ``input_ids`` and ``labels`` for training, ``prompt_ids`` to answer it."""
-        prompt, answer = widen(self.prompts[row], self._image_ids), self.answers[row]
+        """A question: ``input_ids``, ``labels`` and ``shares`` of its answers for training, ``prompt_ids`` to answer
+        it."""
+        prompt, answers = widen(self.prompts[row], self._image_ids), self.shares[row]
         return {
             "task": self.task,
-            "input_ids": [*prompt, *answer[:-1]],
-            "labels": [*[-100] * (len(prompt) - 1), *answer],
+            "input_ids": [[*prompt, *answer[:-1]] for answer in answers],
+            "labels": [[*[-100] * (len(prompt) - 1), *answer] for answer in answers],
+            "shares": list(answers.values()),
             "prompt_ids": prompt,
             "references": self.references[row],
             "type": self.types[row],
             "max_a_len": self.max_a_len,
+            "choices": None if self.choices is None else self.choices[row],
             **_image(self, row),
         }
+
+
+def _joined(shares: dict[str, float], prompts: Prompts, max_a_len: int) -> dict[tuple[int, ...], float]:
+    """Shares by tokens; answers with the same ones are one."""
+    joined: dict[tuple[int, ...], float] = {}
+    for text, share in shares.items():
+        answer = prompts.answer(text, max_a_len)
+        joined[answer] = joined.get(answer, 0.0) + share
+    return joined
 
 
 class Captions:
@@ -81,6 +109,7 @@ class Captions:
         self.prompts = [prompts.caption(prompts.cut(text, max_len)) for text in rows["caption"][:]]
         self.without = [prompts.unconditional(prompt) for prompt in self.prompts]
         self.types: list[str] = _types(rows)
+        self.copies = [1] * len(self.prompts)
         # The last token is drawn, but not read.
         self.lengths = [len(prompt) + prompts.image_tokens - 1 for prompt in self.prompts]
 
@@ -122,14 +151,16 @@ class JanusDataset(Dataset[Item]):
         hf_ds: canonical rows (:mod:`fedumm.data.columns`) with a column ``task``.
         tasks: what rows may be for.
         context: most tokens that the model can read.
+        train_all: train on all answers of a question, not on the most common one.
 
     Raises:
         FedummError: a sample is longer than that.
     """
 
     def __init__(
-        self, hf_ds: Any, processor: Any, tasks: Sequence[str], max_q_len: int, max_a_len: int, context: int
-    ) -> None:
+        self, hf_ds: Any, processor: Any, tasks: Sequence[str], max_q_len: int, max_a_len: int, context: int,
+        *, train_all: bool = False,
+    ) -> None:  # fmt: skip
         prompts, images = Prompts(processor), processor.image_processor
         self.parts: list[Questions | Captions] = []
         self.index: list[tuple[int, int]] = [(0, 0)] * len(hf_ds)
@@ -142,7 +173,7 @@ class JanusDataset(Dataset[Item]):
                 self.index[row] = (len(self.parts), place)
             rows = hf_ds if len(chosen) == len(hf_ds) else hf_ds.select(chosen)
             self.parts.append(
-                Questions(rows, prompts, images, max_q_len, max_a_len)
+                Questions(rows, prompts, images, max_q_len, max_a_len, train_all=train_all)
                 if task == VQA.name
                 else Captions(rows, prompts, images, max_q_len)
             )
@@ -163,8 +194,8 @@ class JanusDataset(Dataset[Item]):
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each sample, with those of its image."""
-        return [self.parts[part].lengths[row] for part, row in self.index]
+        """Tokens of each sample, with those of its image; of several answers all that are read."""
+        return [self.parts[part].lengths[row] * self.parts[part].copies[row] for part, row in self.index]
 
     @property
     def cached(self) -> bool:
@@ -196,13 +227,12 @@ def pad_left(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]
     return ids, mask
 
 
-def _pad_right(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
-
-
 def collate(batch: list[Item]) -> dict[str, Any]:
-    """Samples of one task as a batch: prompts padded on the left, to go on from; training texts on the right."""
+    """Samples of one task as a batch: prompts padded on the left, to go on from; training texts on the right.
+
+    Where a question has several answers, ``owner`` says which question each is for, and ``shares`` what it weighs,
+    both ``(answers,)``.
+    """
     image = "features" if "features" in batch[0] else "pixel_values"
     prompt_ids, prompt_mask = pad_left([item["prompt_ids"] for item in batch])
     joined = {
@@ -214,9 +244,16 @@ def collate(batch: list[Item]) -> dict[str, Any]:
     }
     if joined["task"] == T2I.name:
         return joined | {"without_ids": pad_left([item["without_ids"] for item in batch])[0]}
+    owner = [place for place, item in enumerate(batch) for _ in item["labels"]]
+    several = {
+        "owner": torch.tensor(owner),
+        "shares": torch.tensor([share for item in batch for share in item["shares"]]),
+    }
     return joined | {
-        "input_ids": _pad_right([item["input_ids"] for item in batch], 0),
-        "labels": _pad_right([item["labels"] for item in batch], -100),
+        "input_ids": pad([ids for item in batch for ids in item["input_ids"]], 0),
+        "labels": pad([labels for item in batch for labels in item["labels"]], -100),
         "references": [item["references"] for item in batch],
+        "choices": [item["choices"] for item in batch],
         "max_a_len": batch[0]["max_a_len"],
+        **(several if len(owner) > len(batch) else {}),
     }

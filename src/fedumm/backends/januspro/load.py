@@ -36,27 +36,47 @@ def load_pretrained(
             ``janus`` package, without Janus's special tokens or some weights, or a context too short for an image.
     """
     logging.disable_progress_bar()  # one for a file that loads in seconds; downloads keep theirs
-    where = resolve_checkpoint("januspro", model_name_or_path or DEFAULT_MODEL)
-    local = Path(where).is_dir()
-    if local:
-        _check_layout(Path(where))
-    else:
-        check_reachable("model", where)
-    try:
-        processor = _load_processor(where)
+    processor = load_processor(model_name_or_path)
+    with _explained(where := _place(model_name_or_path)):
         model = _load_model(where, torch.float32 if precision == "float32" or device.type == "cpu" else "auto")
-    except FedummError:
-        raise
-    except Exception as error:
-        if local:
-            raise FedummError(
-                f"{where} does not hold a Janus in the layout of transformers: {error}{likely_cause()}"
-            ) from error
-        raise explain_hub_error("model", where, error, "") from error
     model.model.vqmodel.float()
     _set_padding(processor.tokenizer, model.generation_config, where)
     _check_fit(model.config, Prompts(processor), where)
     return model, processor
+
+
+def load_processor(model_name_or_path: str) -> JanusProcessor:
+    """Tokenizer and image processor alone.
+
+    Raises:
+        FedummError: as :func:`load_pretrained`.
+    """
+    where = _place(model_name_or_path)
+    if Path(where).is_dir():
+        _check_layout(Path(where))
+    else:
+        check_reachable("model", where)
+    with _explained(where):
+        return _load_processor(where)
+
+
+def _place(model_name_or_path: str) -> str:
+    return resolve_checkpoint("januspro", model_name_or_path or DEFAULT_MODEL)
+
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    """Whatever loading from ``where`` raises, as a :class:`FedummError`."""
+    try:
+        yield
+    except FedummError:
+        raise
+    except Exception as error:
+        if Path(where).is_dir():
+            raise FedummError(
+                f"{where} does not hold a Janus in the layout of transformers: {error}{likely_cause()}"
+            ) from error
+        raise explain_hub_error("model", where, error, "") from error
 
 
 def _load_model(where: str, dtype: torch.dtype | str) -> JanusForConditionalGeneration:

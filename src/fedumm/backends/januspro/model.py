@@ -116,22 +116,34 @@ def question_states(
 
 
 def answer_loss(
-    model: torch.nn.Module, input_ids: torch.Tensor, labels: torch.Tensor, image_embeds: torch.Tensor
+    model: torch.nn.Module,
+    input_ids: torch.Tensor,
+    labels: torch.Tensor,
+    image_embeds: torch.Tensor,
+    owner: torch.Tensor | None = None,
+    shares: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Negative log-likelihood of the answers in nats a token: mean over an answer's tokens, then over samples.
 
     Args:
-        input_ids: ``(batch, length)``: prompt and answer, padded on the right.
-        labels: ``(batch, length)``: what follows each position where an answer's token does, else -100.
+        input_ids: ``(answers, length)``: prompt and answer, padded on the right.
+        labels: ``(answers, length)``: what follows each position where an answer's token does, else -100.
+        image_embeds: ``(batch, image tokens, width)``.
+        owner: ``(answers,)``: the sample that each answer belongs to; None: one answer a sample.
+        shares: ``(answers,)``: what each weighs; those of one sample add up to 1.
 
     Padding on the right needs no mask: no token attends to what follows it.
     """
-    states = question_states(model, input_ids, image_embeds, use_cache=False)
+    seen = image_embeds if owner is None else image_embeds[owner]
+    states = question_states(model, input_ids, seen, use_cache=False)
     said = labels != -100
     base = base_of(model)
     losses = cross_entropies(base.lm_head, states[said], labels[said], base.config.text_config.vocab_size)
     lengths = said.sum(1)
-    return (losses / lengths.repeat_interleave(lengths)).sum() / len(labels)
+    means = losses / lengths.repeat_interleave(lengths)
+    if shares is not None:
+        means = means * shares.repeat_interleave(lengths)
+    return means.sum() / len(image_embeds)
 
 
 def image_inputs(model: torch.nn.Module, input_ids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:

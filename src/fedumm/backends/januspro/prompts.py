@@ -17,6 +17,9 @@ SYSTEM = (
 )
 """What Janus was told before each question, where its processor's settings ask for it."""
 
+LEAD = " "
+"""What stands before an answer: the chat template ends with a colon."""
+
 
 class Prompts:
     """Questions and captions as token ids.
@@ -69,7 +72,7 @@ class Prompts:
 
     def _answer(self, text: str, most: int) -> tuple[int, ...]:
         """What follows that prompt: the answer and the end token, at most ``most`` tokens."""
-        return (*self._tokenizer(f" {text}", add_special_tokens=False).input_ids[: most - 1], self.eos_id)
+        return (*self._tokenizer(f"{LEAD}{text}", add_special_tokens=False).input_ids[: most - 1], self.eos_id)
 
     def _cut(self, text: str, most: int) -> str:
         """``text``, or what its first ``most`` tokens say."""
@@ -93,11 +96,6 @@ class Prompts:
         """A caption's prompt with all that it says replaced by padding, for classifier-free guidance."""
         kept = {self.bos_id, self.boi_id}
         return tuple(i if i in kept else self.pad_id for i in caption)
-
-    def text(self, ids: list[int]) -> str:
-        """An answer's tokens as text."""
-        decoded: str = self._tokenizer.decode(ids, skip_special_tokens=True)
-        return decoded.strip()
 
 
 def widen(question: tuple[int, ...], image: tuple[int, ...]) -> list[int]:

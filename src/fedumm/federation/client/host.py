@@ -39,6 +39,7 @@ from fedumm.federation.protocol.messages import (
 )
 from fedumm.libraries import installed_versions
 from fedumm.training.backbone import Backbone, load_backbone, pick_device
+from fedumm.training.candidates import check_candidates, training_answers
 from fedumm.training.data import label_counts, load_splits, partition_for
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.generation_eval import drawing_test
@@ -126,6 +127,7 @@ class Host:
         torch.set_num_threads(thread_count(self.config, self._hosts))
         self.progress("loading the data", 0, 1)
         splits = load_splits(self.config)
+        check_candidates(self.config, splits)
         partition, labels = partition_for(self.config, splits.train, request.roster, self.name)
         self.data = LoadedData(splits, partition)
         counts = label_counts(self.config, partition, splits.train, labels, self._simulated)
@@ -147,7 +149,7 @@ class Host:
             raise PublicError("a set-up was asked for before the survey")
         splits, partition = self.data.splits, self.data.partition
         device = pick_device(self.config.gpu, self._index)
-        backbone = self._load_backbone(device)
+        backbone = self._load_backbone(device, self._training_answers(self.data))
         model = GlobalModel(backbone, self.config, self._guard)
         for change in request.changes:
             model.fold(change)
@@ -155,7 +157,7 @@ class Host:
         first, step = request.tests[self.name]
         test_rows = range(first, len(splits.eval), step)
         pool, test_pool = self._pools(backbone, splits, shares, test_rows)
-        cached = self._cache_features(backbone, pool, test_pool)
+        cached = self._cache_features(backbone, training=pool, evaluation=test_pool)
         setting = ClientSetting(self.config, self._aggregator, self._privacy, model, pool, self._states, self.progress)
         self.ready = ReadyHost(
             model=model,
@@ -176,9 +178,15 @@ class Host:
             versions=installed_versions(),
         )
 
-    def _load_backbone(self, device: torch.device) -> Backbone:
+    def _training_answers(self, data: LoadedData) -> tuple[str, ...]:
+        """What this site ranks, where that is its own."""
+        shares = data.partition.shares
+        chosen = shares[self.name].train.tolist() if self.name in shares else []
+        return training_answers(self.config, data.splits.train, chosen)
+
+    def _load_backbone(self, device: torch.device, candidates: Sequence[str]) -> Backbone:
         self.progress("loading the model", 0, 1)
-        backbone = load_backbone(self.config, device)
+        backbone = load_backbone(self.config, device, candidates)
         if self._aggregator.updates_base_model:
             backbone.widen()
         backbone.say = self._notes.append
@@ -198,9 +206,9 @@ class Host:
             DatasetPool(backbone, splits.eval, self.config, rows[1]),
         )
 
-    def _cache_features(self, backbone: Backbone, *pools: DatasetPool) -> list[CacheReport]:
-        whole = [pool.whole for pool in pools if pool.whole is not None]
-        return cache_features(backbone, whole, self.config, self.progress)
+    def _cache_features(self, backbone: Backbone, **pools: DatasetPool) -> list[CacheReport]:
+        whole = {split: pool.whole for split, pool in pools.items() if pool.whole is not None}
+        return cache_features(backbone, list(whole.values()), self.config, self.progress, list(whole))
 
     def _run_round(self, task: RoundTask) -> RoundReply:
         if self.ready is None:

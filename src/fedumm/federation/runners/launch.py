@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedumm.backends.registry import BACKENDS
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.runners.resumption import resume_point, what_is_saved
 from fedumm.report.console import RunConsole
-from fedumm.report.run_folder import CLIENTS, METRICS, RunFolder, create, folder_for, lock_run, reopened
+from fedumm.report.run_folder import CLIENTS, METRICS, RunFolder, check_free, create, folder_for, lock_run, reopened
 from fedumm.run_events import RunListener
 from fedumm.shell import quoted
 from fedumm.stopping import exit_status
+
+if TYPE_CHECKING:
+    from fedumm.training.data_check import DataReport
 
 
 def run(config: FederateConfig, command: str, listeners: Sequence[RunListener] = ()) -> int:
@@ -43,15 +46,32 @@ def run(config: FederateConfig, command: str, listeners: Sequence[RunListener] =
         check_path(path)
         check_environment(config)
         check_hub(config)
+    data = None if config.resume else _checked_data(path, config)
     lock = lock_run(path) if config.resume else create(path, config, command)
     try:
-        if not config.resume:
+        if data:
+            data.save(path)
             return _carry_out(path, config, listeners)
         records = resume_point(path, config)
         with reopened(path, config, records):
             return _carry_out(path, config, listeners)
     finally:
         lock.release()
+
+
+def _checked_data(path: Path, config: FederateConfig) -> DataReport:
+    """Look at the data and tell, before anything that lies in the run's folder is replaced.
+
+    Raises:
+        FedummError: the folder is not free, or the data are bad.
+    """
+    from fedumm.training.data_check import check_data, say
+
+    check_free(path, config.overwrite)
+    with RunConsole() as console:
+        report = check_data(config, console.progress)
+        say(report, config, console.line)
+    return report
 
 
 def _carry_out(path: Path, config: FederateConfig, listeners: Sequence[RunListener] = ()) -> int:

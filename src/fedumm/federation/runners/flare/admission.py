@@ -27,7 +27,7 @@ from fedumm.texts import one_line
 
 BUNDLED_DATA = ("easy_vqa", "shapes")
 BUNDLED_MODEL = "tiny"
-_OF_THE_SITE = ("data_path", "feature_cache_dir", "image_root")
+_OF_THE_SITE = ("data_path", "feature_cache_dir", "image_root", "answers")
 """Options that name places on a machine: a job must not have them."""
 
 _PARTS: dict[str, Registry[Any]] = {
@@ -80,6 +80,7 @@ def admitted(run_config: Mapping[str, Any], policy: SitePolicy) -> FederateConfi
         data_path=policy.data_path,
         feature_cache_dir=policy.feature_cache_dir,
         image_root=os.pathsep.join(policy.image_roots),
+        answers=policy.answers,
         label_counts="ranks" if policy.label_counts and config.label_counts != "none" else "none",
         min_label_count=max(config.min_label_count, policy.min_label_count),
         **own,
@@ -108,7 +109,7 @@ def _check_places(config: FederateConfig, policy: SitePolicy) -> None:
         raise PublicError("A job brings no code: --plugin is for runs on one machine.")
     for name in _OF_THE_SITE:
         if getattr(config, name):
-            raise PublicError(f"--{name} is a folder of another machine: a job must not have it, sites have their own.")
+            raise PublicError(f"--{name} is a path of another machine: a job must not have it, sites have their own.")
     if config.allow_remote_images and not policy.allow_remote_images:
         raise PublicError(
             "This site does not allow --allow_remote_images. Its administrator can, in "

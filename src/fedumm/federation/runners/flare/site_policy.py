@@ -126,6 +126,7 @@ class SitePolicy:
         max_epsilon: highest epsilon after all rounds; 0: any.
         max_delta: highest ``--dp_delta`` where the three before ask for privacy.
         threads, num_workers, gpu: this site's own values; None: the job's.
+        answers: this site's own file of known answers (``--answers``).
         data_path, feature_cache_dir: this site's own folders for what the libraries download and for features.
     """
 
@@ -150,6 +151,7 @@ class SitePolicy:
     threads: int | None = field(default=None, metadata={"check": _count})
     num_workers: int | None = field(default=None, metadata={"check": _count})
     gpu: str | None = field(default=None, metadata={"check": _text})
+    answers: str = field(default="", metadata={"check": _folder})
     data_path: str = field(default="", metadata={"check": _folder})
     feature_cache_dir: str = field(default="", metadata={"check": _folder})
 

@@ -1,11 +1,13 @@
-"""Pictures that anybody may have made: the same as Pillow reads them, or one sentence."""
+"""Pictures that anybody may have made: of eight bits as Pillow reads them, or one sentence."""
 
 from __future__ import annotations
 
 import io
 import struct
 import subprocess
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +18,15 @@ from PIL import Image, ImageOps
 
 from fedumm.cli.main import main
 from fedumm.data import read_image
+from fedumm.data.pictures import with_pictures
+from fedumm.data.places import Places
 from fedumm.errors import FedummError
 from fedumm.generation.folder import DrawnFolder
-from fedumm.images import FORMATS, MOST_PIXELS, ImageError, open_image
+from fedumm.images import FORMATS, MOST_PIXELS, ImageError, looks_like_image, open_image
+from support.dicom import dicom
+from support.pictures import bomb, chunk, encoded, noise, tiff
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def bomb(side: int) -> bytes:
-    """A few bytes that stand for ``side`` x ``side`` black pixels."""
-    packer = zlib.compressobj(9)
-    line = bytes(1 + (side + 7) // 8)
-    data = b"".join(packer.compress(line) for _ in range(side)) + packer.flush()
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def text_bomb() -> bytes:
@@ -67,8 +60,10 @@ def test_every_kind_is_read_as_pillow_does(kind: str, mode: str, tmp_path: Path)
         pytest.skip("is not written")
     with Image.open(file) as plain:
         wanted = plain.convert("RGB")
-    for source in (file, str(file), file.read_bytes()):
+    data = file.read_bytes()
+    for source in (file, str(file), data, bytearray(data), memoryview(data)):
         assert open_image(source).tobytes() == wanted.tobytes()
+    assert looks_like_image(data[:132])
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -134,3 +129,69 @@ def test_what_was_drawn_and_is_broken_is_drawn_again(tmp_path: Path) -> None:
         sample.path(tmp_path).write_bytes(io.BytesIO(EPS).getvalue())
     with pytest.raises(FedummError, match="Delete it, and it is drawn again"):
         folder.judge(None, lambda *_: None)  # type: ignore[arg-type]
+
+
+def test_threads_read_alike_and_leave_warnings_as_they_were() -> None:
+    contents = [encoded(noise(seed=seed)) for seed in range(64)]
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(open_image, contents))
+    assert [image.tobytes() for image in read] == [noise(seed=seed).tobytes() for seed in range(64)]
+    assert warnings.filters == before
+
+
+def test_what_a_camera_wrote_wrongly_beside_the_picture_does_not_matter() -> None:
+    """Pillow warns of it, which is an error where warnings are."""
+    torn = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03"
+    data = encoded(noise(), "JPEG", exif=torn)
+    assert open_image(data).tobytes() == open_image(encoded(noise(), "JPEG")).tobytes()
+
+
+TURNED = Image.Exif()
+TURNED[Image.ExifTags.Base.Orientation] = 6
+KINDS = {
+    "PNG": encoded(noise()),
+    "JPEG of a camera": encoded(noise(), "JPEG", exif=TURNED),
+    "16 bits": encoded(Image.fromarray(np.arange(99, dtype=np.uint16).reshape(9, 11) * 40)),
+    "float": tiff(np.linspace(0, 1, 99, dtype="<f4").reshape(9, 11)),
+    "transparent": encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 80))),
+    "palette": encoded(noise().convert("P"), "GIF"),
+    "print colours": encoded(noise().convert("CMYK"), "JPEG"),
+    "DICOM": dicom(np.arange(99, dtype=np.uint16).reshape(9, 11), WindowCenter=40, WindowWidth=60),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_question_is_about_the_picture_that_is_trained_on(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def answer(self: object, model: object, processor: object, image: Image.Image, *_: object) -> str:
+        asked.append(image)
+        return "yes"
+
+    monkeypatch.setattr("fedumm.backends.blip_vqa.backend.BlipVqaBackend.answer", answer)
+    (tmp_path / "a").write_bytes(KINDS[name])
+    assert (
+        main(["ask", str(tmp_path / "a"), "what?", "--model_backend", "blip_vqa", "--model_name_or_path", "tiny"]) == 0
+    )
+    raw = Dataset.from_dict({"image": [{"bytes": KINDS[name], "path": None}, {"bytes": None, "path": "a"}]})
+    rows, bad = with_pictures(raw, Places(tmp_path), "x")
+    assert not bad
+    for row in range(2):
+        for picture in (read_image(rows, row), rows[row]["image"]):
+            assert (picture.mode, picture.size) == ("RGB", asked[0].size)
+            assert picture.tobytes() == asked[0].tobytes()
+
+
+@pytest.mark.parametrize("backend", ["blip_vqa", "januspro"])
+def test_a_question_that_is_too_long_is_one_line(
+    backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise().save(tmp_path / "a.png")
+    words = ["--model_backend", backend, "--model_name_or_path", "tiny"]
+    assert main(["ask", str(tmp_path / "a.png"), "why " * 4000, *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fedumm ask: The question")
+    assert error.count("\n") == 1

@@ -1,0 +1,116 @@
+"""The ways in which an Arrow column holds pictures, as one way, without copying what they consist of.
+
+A column of images is the greater part of a data set, and often a file that is mapped into memory. So only offsets and
+marks of what is null are made anew, eight bytes a row; the content stays in the buffers where it lies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+STORAGE = pa.struct({"bytes": pa.large_binary(), "path": pa.large_string()})
+"""Content, or else a text: a name, or an image in characters. Large, since a part may have more than 2 GiB."""
+
+FIELDS = ("bytes", "path")
+_BINARY = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_LIST = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A part of a column.
+
+    Attributes:
+        pictures: of the type :data:`STORAGE`; null where there is none, or more than one.
+        counts: images in each row.
+    """
+
+    pictures: pa.StructArray
+    counts: Integers
+
+
+def holds_pictures(kind: pa.DataType) -> bool:
+    """Whether :func:`stored` takes a column of this type."""
+    while _is(kind, _LIST):
+        kind = kind.value_type
+    if pa.types.is_struct(kind):
+        named = [kind.field(name).type for name in FIELDS if kind.get_field_index(name) >= 0]
+        return bool(named) and all(pa.types.is_null(part) or _is(part, (*_BINARY, *_TEXT)) for part in named)
+    return pa.types.is_null(kind) or _is(kind, (*_BINARY, *_TEXT))
+
+
+def stored(array: pa.Array) -> Stored:
+    """One picture a row from structs of ``bytes`` and ``path``, binaries, texts, and lists of exactly one of these.
+
+    Raises:
+        TypeError: it holds none of these.
+    """
+    if not holds_pictures(array.type):
+        raise TypeError(f"a column of the type {array.type} holds no images")
+    counts, starts = np.ones(len(array), np.int64), np.arange(len(array) + 1)
+    nested = False
+    while _is(array.type, _LIST):
+        nested = True
+        offsets = _offsets(array)
+        there = (counts == 1) & _at(array.is_valid(), starts)
+        starts = offsets[starts]
+        # A null list may have entries all the same, as those of a fixed size have.
+        counts = np.where(there, np.diff(starts), np.where(counts == 1, 0, counts))
+        array = array.values
+    valid = (counts == 1) & _at(array.is_valid(), starts)
+    children = [_child(array, name) for name in FIELDS]
+    if nested:
+        children = [_one_each(child, starts, valid) for child in children]
+    mask = None if valid.all() else pa.array(~valid)
+    pictures = pa.StructArray.from_arrays(children, fields=list(STORAGE), mask=mask)
+    return Stored(pictures, np.where((counts == 1) & ~valid, 0, counts))
+
+
+def _is(kind: pa.DataType | None, tests: Any) -> bool:
+    return kind is not None and any(test(kind) for test in tests)
+
+
+def _at(flags: pa.Array, starts: Integers) -> Flags:
+    """The flag of each row's first entry; False where there is none."""
+    known: Flags = np.append(flags.to_numpy(zero_copy_only=False).astype(bool), False)
+    return known[starts[:-1]]
+
+
+def _offsets(array: pa.Array) -> Integers:
+    """Where the entries of each list begin among ``array.values``, and where the last one ends."""
+    if pa.types.is_fixed_size_list(array.type):
+        fixed: Integers = (array.offset + np.arange(len(array) + 1)) * array.type.list_size
+        return fixed
+    offsets: Integers = np.asarray(array.offsets).astype(np.int64)
+    return offsets
+
+
+def _child(array: pa.Array, name: str) -> pa.Array:
+    """All bytes, or all texts, of values that are not lists any more."""
+    wanted = STORAGE.field(name).type
+    if pa.types.is_struct(array.type):
+        kinds = {array.type.field(i).name: array.type.field(i).type for i in range(array.type.num_fields)}
+        # JSON has no bytes: there they are base64.
+        source = "bytes" if _is(kinds.get("bytes"), _TEXT) else name
+        return _child(array.field(source), name) if source in kinds else pa.nulls(len(array), wanted)
+    same = _is(array.type, _BINARY if name == "bytes" else _TEXT)
+    return array.cast(wanted) if same else pa.nulls(len(array), wanted)
+
+
+def _one_each(child: pa.Array, starts: Integers, valid: Flags) -> pa.Array:
+    """The entries at ``starts``, over the same buffer; what lies between two of them belongs to rows that are null."""
+    _, offsets, content = child.buffers()
+    all_offsets = np.frombuffer(offsets, np.int64)[child.offset :] if len(child) else np.zeros(1, np.int64)
+    own = valid & _at(child.is_valid(), starts)
+    bits = pa.py_buffer(np.packbits(own, bitorder="little").tobytes())
+    chosen = pa.py_buffer(np.ascontiguousarray(all_offsets[starts]))
+    parts = [bits, chosen, content or pa.py_buffer(b"")]
+    return pa.Array.from_buffers(child.type, len(own), parts)

@@ -1,0 +1,68 @@
+"""Rows that were chosen or mixed are known from those that lie as they were written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from datasets import Dataset, concatenate_datasets, load_from_disk
+
+from fedumm.data import DataRequest, DataSplits, load_data, read_image, register_source
+from fedumm.data.row_order import lies_in_order
+from support.pictures import encoded, noise
+
+PICTURES = [noise(seed=seed) for seed in range(6)]
+RAW = Dataset.from_dict(
+    {
+        "image": [encoded(picture) for picture in PICTURES],
+        "question": [f"{row}?" for row in range(6)],
+        "answer": [str(row) for row in range(6)],
+        "nothing": [None] * 6,
+    }
+)
+TWICE = concatenate_datasets([RAW, RAW.remove_columns("answer").add_column("answer", list("abcdef"))])
+"""The same images in two tables, with different answers."""
+
+IN_ORDER: list[Callable[[], Any]] = [
+    lambda: RAW,
+    lambda: RAW.select(range(2, 5)),
+    lambda: concatenate_datasets([RAW, RAW]),
+    lambda: TWICE,
+    lambda: RAW.with_format("numpy"),
+    lambda: Dataset(pa.table({"n": pa.chunked_array([[1, 2], [3]])})),
+    lambda: Dataset.from_dict({"n": []}),
+]
+NOT: list[Callable[[], Any]] = [
+    lambda: RAW.select([5, 1]),
+    lambda: RAW.select([5, 1, 0, 2, 3, 4]),
+    lambda: RAW.select([0, 1, 2, 3, 4, 4]),
+    lambda: RAW.shuffle(seed=1),
+    lambda: RAW.shuffle(seed=1).select(range(4)),
+    lambda: TWICE.select([*range(6, 12), *range(6)]),
+]
+
+
+@pytest.mark.parametrize("make", IN_ORDER)
+def test_rows_that_lie_in_order(make: Callable[[], Any]) -> None:
+    assert lies_in_order(make())
+
+
+@pytest.mark.parametrize("make", NOT)
+def test_rows_that_were_chosen_or_mixed(make: Callable[[], Any]) -> None:
+    assert not lies_in_order(make())
+
+
+def test_mixed_rows_of_a_saved_data_set_are_read_without_a_file_more(tmp_path: Path) -> None:
+    order = [5, 1, 0, 2, 3, 4]
+    RAW.save_to_disk(tmp_path / "data")
+    there = sorted((tmp_path / "data").iterdir())
+    rows = load_from_disk(str(tmp_path / "data")).select(order)
+    register_source("mixed", lambda _: DataSplits(rows, rows))
+    columns = ("image", "question", "multiple_choice_answer", "answers", "answer_type")
+    train = load_data("mixed", DataRequest(columns=columns)).train
+    assert train["question"][:] == [f"{number}?" for number in order]
+    assert [read_image(train, row).tobytes() for row in range(6)] == [PICTURES[n].tobytes() for n in order]
+    assert sorted((tmp_path / "data").iterdir()) == there
