@@ -20,6 +20,7 @@ from common import RESULTS, ROOT
 NAMES = (
     "startup", "overhead", "connection", "memory", "cache", "images", "attention", "wire", "scale", "threads",
     "profile_step", "answers", "tiny_janus", "unified", "aggregation", "attacks", "rounding", "janus_pro_1b",
+    "loading",
 )  # fmt: skip
 PAGE = ROOT / "docs" / "benchmarks.md"
 OTHERS = (ROOT / "docs" / "aggregation.md", ROOT / "docs" / "unified.md")

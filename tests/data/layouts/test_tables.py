@@ -229,3 +229,12 @@ def test_a_name_in_a_table_leads_nowhere_else(tmp_path: Path, name: str) -> None
     write(tmp_path / "data" / "data.csv", quoted(rows))
     with pytest.raises(FedummError, match=r"row 1: the column image names '.*(outside|no such file)"):
         load(tmp_path / "data", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["data.csv", "dataset_coco.json", "results.csv", "VQA_RAD Dataset Public.json"])
+def test_a_table_that_is_a_link_elsewhere_is_not_read(tmp_path: Path, name: str) -> None:
+    secret = write(tmp_path / "elsewhere" / "secret", "image_name| comment_number| comment\n1.png| 0| a patient\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).symlink_to(secret)
+    with pytest.raises(FedummError, match=r"its list of data files names .*leads to .*elsewhere.*outside"):
+        load(tmp_path / "data", tmp_path / "cache")

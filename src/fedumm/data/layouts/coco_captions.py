@@ -23,6 +23,7 @@ from fedumm.data.layouts import arrow
 from fedumm.data.layouts.errors import LayoutError
 from fedumm.data.layouts.json_stream import elements
 from fedumm.data.layouts.pictures import PictureFolders
+from fedumm.data.layouts.places import check_inside
 from fedumm.data.request import DataRequest
 from fedumm.data.splits import split_kind
 
@@ -36,8 +37,9 @@ def recognise(path: Path) -> bool:
 
 def load(path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     """What reads each split."""
-    folders = PictureFolders.of(path, request)
-    return {split_kind(subset): partial(_rows, file, subset, folders) for subset, file in _splits(path).items()}
+    folders, splits = PictureFolders.of(path, request), _splits(path)
+    check_inside(splits.values(), path, request)
+    return {split_kind(subset): partial(_rows, file, subset, folders) for subset, file in splits.items()}
 
 
 def _splits(path: Path) -> dict[str, Path]:

@@ -20,8 +20,8 @@ from typing import Any
 
 from fedumm.data.configurations import pick_configuration
 from fedumm.data.layouts import tables
-from fedumm.data.layouts.places import folder_places
-from fedumm.data.places import check_card, check_files, is_address
+from fedumm.data.layouts.places import check_inside, folder_places
+from fedumm.data.places import check_card, is_address
 from fedumm.data.request import DataRequest
 
 FORMATS = {".parquet": "parquet", ".tar": "webdataset"}
@@ -61,7 +61,7 @@ def load_file(file: Path, request: DataRequest) -> Mapping[str, Callable[[], Any
 def _splits(builder: Any, path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     splits = builder.config.data_files or {}
     for files in splits.values():
-        check_files(files, folder_places(path, request), f"--dataset {path}: its list of data files")
+        check_inside(files, path, request)
     if type(builder.config).__name__ == "CsvConfig" and not any(is_address(file) for file in chain(*splits.values())):
         # Which answers 'datasets' would change: see csv_file.
         return {

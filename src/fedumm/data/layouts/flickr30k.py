@@ -22,6 +22,7 @@ from typing import Any
 from fedumm.data.layouts import arrow
 from fedumm.data.layouts.errors import LayoutError
 from fedumm.data.layouts.pictures import PictureFolders
+from fedumm.data.layouts.places import check_inside
 from fedumm.data.request import DataRequest
 from fedumm.data.splits import TRAIN
 
@@ -39,6 +40,7 @@ def load(path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     """What reads the one split."""
     file = _file(path)
     assert file is not None
+    check_inside([file], path, request)
     return {TRAIN: partial(_rows, file, PictureFolders.of(path, request))}
 
 

@@ -12,8 +12,9 @@ from fedumm.data.layouts.errors import LayoutError
 LINES = (".jsonl", ".ndjson")
 """Endings of files with a value on each line; ``.json`` may be one, too."""
 
-_CHUNK = 1 << 20
-"""Characters that are read at a time; more for a single element that is longer."""
+CHUNK = 1 << 20
+
+_AFTER_NUMBER = tuple(" \t\r\n,:]}")
 
 
 class Element(NamedTuple):
@@ -24,19 +25,23 @@ class Element(NamedTuple):
     listed: bool = True
 
 
-def elements(path: Path) -> Iterator[Element]:
+def elements(path: Path, chunk: int = CHUNK) -> Iterator[Element]:
     """What is in the file, one element after the other, of which one at a time is in memory.
 
     Elements are those of the file's list, its lines, or of the lists that are values of its object.
+
+    Args:
+        path: a file in UTF-8.
+        chunk: characters that are read at a time; more for a single element that is longer.
 
     Raises:
         LayoutError: it is no JSON, is not in UTF-8, or is nested too deeply.
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
-            lines = path.suffix.lower() in LINES or _object_on_first_line(file)
+            lines = path.suffix.lower() in LINES or _object_on_first_line(file, chunk)
             file.seek(0)
-            yield from (_lines if lines else _whole)(_Reader(file))
+            yield from (_lines if lines else _whole)(_Reader(file, chunk))
     except UnicodeDecodeError as error:
         raise LayoutError(f"{path.name} is not in UTF-8 (at byte {error.start}): save it so") from error
     except (ValueError, RecursionError) as error:
@@ -52,8 +57,8 @@ def _reason(error: Exception) -> str:
 class _Reader:
     """A window on the text that moves with what is read."""
 
-    def __init__(self, file: TextIO) -> None:
-        self._file, self._text, self._at, self._ended = file, "", 0, False
+    def __init__(self, file: TextIO, chunk: int) -> None:
+        self._chunk, self._file, self._text, self._at, self._ended = chunk, file, "", 0, False
         self._decode = json.JSONDecoder().raw_decode
 
     def peek(self) -> str:
@@ -83,26 +88,27 @@ class _Reader:
                 if self._ended:
                     raise
             else:
-                # Of a number, the window may have ended within it.
-                if end < len(self._text) or self._ended:
+                # The window may have ended within a number: 1 of 12, of 1.5 (at the point) or of 1e9 (at the e).
+                complete = not isinstance(value, int | float) or self._text[end : end + 1] in _AFTER_NUMBER
+                if complete or self._ended:
                     self._at = end
                     return value
             self._more()
 
     def _more(self) -> None:
         rest = self._text[self._at :]
-        new = self._file.read(max(_CHUNK, len(rest)))
+        new = self._file.read(max(self._chunk, len(rest)))
         self._text, self._at, self._ended = rest + new, 0, not new
 
 
-def _object_on_first_line(file: TextIO) -> bool:
+def _object_on_first_line(file: TextIO, chunk: int) -> bool:
     """Whether the first line is an object of its own, and something follows it."""
-    line = file.readline(_CHUNK)
+    line = file.readline(chunk)
     try:
         whole = line.endswith("\n") and isinstance(json.loads(line), dict)
     except ValueError:
         return False
-    return whole and bool(file.read(_CHUNK).strip())
+    return whole and bool(file.read(chunk).strip())
 
 
 def _lines(reader: _Reader) -> Iterator[Element]:

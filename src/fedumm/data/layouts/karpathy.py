@@ -21,6 +21,7 @@ from fedumm.data.layouts import arrow
 from fedumm.data.layouts.errors import LayoutError
 from fedumm.data.layouts.json_stream import elements
 from fedumm.data.layouts.pictures import PictureFolders
+from fedumm.data.layouts.places import check_inside
 from fedumm.data.request import DataRequest
 from fedumm.data.splits import TEST, TRAIN, VALIDATION, split_kind
 
@@ -45,6 +46,7 @@ def load(path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     files = [path / name for name in _NAMES if (path / name).is_file()]
     if len(files) > 1:
         raise LayoutError(f"{' and '.join(file.name for file in files)} are there: keep one of them")
+    check_inside(files, path, request)
     read = cache(partial(_table, files[0], PictureFolders.of(path, request)))
     return {split: partial(_of_split, read, split, files[0].name) for split in (TRAIN, VALIDATION, TEST)}
 

@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedumm.data.layouts.places import folder_places
-from fedumm.data.places import check_files
+from fedumm.data.layouts.places import check_inside
 from fedumm.data.request import DataRequest
 from fedumm.data.splits import TRAIN
 
@@ -31,5 +30,5 @@ def load(path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     found = load_from_disk(str(path))
     parts = dict(found) if isinstance(found, DatasetDict) else {TRAIN: found}
     files = [file["filename"] for part in parts.values() for file in part.cache_files]
-    check_files(files, folder_places(path, request), f"--dataset {path}: its list of data files")
+    check_inside(files, path, request)
     return {split: partial(parts.get, split) for split in parts}

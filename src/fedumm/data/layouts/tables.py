@@ -24,6 +24,7 @@ from fedumm.data.layouts.errors import LayoutError
 from fedumm.data.layouts.json_file import read_json
 from fedumm.data.layouts.json_stream import LINES
 from fedumm.data.layouts.pictures import PictureFolders
+from fedumm.data.layouts.places import check_inside
 from fedumm.data.names import understood
 from fedumm.data.request import DataRequest
 from fedumm.data.splits import TRAIN, split_kind
@@ -63,7 +64,9 @@ def load(path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
         LayoutError: the tables are of several kinds.
     """
     by_split: dict[str, list[Path]] = {}
-    for file in _tables(path):
+    tables = _tables(path)
+    check_inside(tables, path, request)
+    for file in tables:
         by_split.setdefault(_split(file, path), []).append(file)
     return {split: partial(rows, files, path, split, request) for split, files in by_split.items()}
 

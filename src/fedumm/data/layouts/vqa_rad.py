@@ -20,6 +20,7 @@ from fedumm.data.layouts import arrow
 from fedumm.data.layouts.errors import LayoutError
 from fedumm.data.layouts.json_file import read_json
 from fedumm.data.layouts.pictures import PictureFolders
+from fedumm.data.layouts.places import check_inside
 from fedumm.data.request import DataRequest
 from fedumm.data.splits import TEST, TRAIN
 
@@ -38,6 +39,7 @@ def recognise(path: Path) -> bool:
 def load(path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     """What reads each split."""
     file = next(path / name for name in _NAMES if (path / name).is_file())
+    check_inside([file], path, request)
     read = cache(partial(_table, file, PictureFolders.of(path, request)))
     return {split: partial(_of_split, read, split) for split in (TRAIN, TEST)}
 

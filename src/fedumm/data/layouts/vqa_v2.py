@@ -27,6 +27,7 @@ from fedumm.data.layouts import arrow
 from fedumm.data.layouts.errors import LayoutError
 from fedumm.data.layouts.json_stream import elements
 from fedumm.data.layouts.pictures import PictureFolders
+from fedumm.data.layouts.places import check_inside
 from fedumm.data.request import DataRequest
 from fedumm.data.splits import split_kind
 from fedumm.texts import one_line
@@ -53,8 +54,9 @@ def recognise(path: Path) -> bool:
 
 def load(path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     """What reads each split that has annotations."""
-    folders = PictureFolders.of(path, request)
-    return {split: partial(_rows, files, folders) for split, files in _splits(path).items()}
+    folders, splits = PictureFolders.of(path, request), _splits(path)
+    check_inside([file for files in splits.values() for file in files[:2]], path, request)
+    return {split: partial(_rows, files, folders) for split, files in splits.items()}
 
 
 def _splits(path: Path) -> dict[str, _Files]:
