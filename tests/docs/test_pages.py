@@ -26,7 +26,7 @@ PROGRAMS: dict[str, type[RunConfig]] = {
 IN_PARTS = {"--resume", "..."}
 # Options of other commands and programs that a page names in its text.
 OTHERS = {
-    "help", "config", "figure", "adapter", "prompts", "detector_weights", "color_weights", "out", "num", "batch_size",
+    "help", "config", "json", "figure", "adapter", "prompts", "detector_weights", "color_weights", "out", "num", "batch_size",
     "requeue", "export", "plugin", "durations", "nu",
 }  # fmt: skip
 OPTIONS = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}

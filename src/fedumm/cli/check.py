@@ -80,7 +80,7 @@ def _table(report: DataReport) -> Table:
 def _rows(report: DataReport) -> list[tuple[str, list[str]]]:
     splits = report.train, report.eval
     rows: list[tuple[str, list[str]]] = [
-        ("rows", [f"{split.rows.given:,}" for split in splits]),
+        ("rows", [f"{split.rows.given:,}" if split.rows.given else "split off" for split in splits]),
         ("samples", [f"{split.rows.samples:,}" for split in splits]),
     ]
     if report.train.images:

@@ -41,7 +41,9 @@ def prepare(
         rows = whole.samples(raw.train, -1)
         _check_bad([whole], request.skip_bad, name)
         train, test = _split_off(rows, request, name)
-        reports = [whole.report(len(train)), SplitReport(EVALUATION, 0, len(test), identity=whole.identity)]
+        note = f"the data have one split: {request.eval_fraction:.0%} of its images are evaluated on (--eval_fraction)"
+        split_off = SplitReport(EVALUATION, 0, len(test), identity=whole.identity, notes=(note,))
+        reports = [whole.report(len(train)), split_off]
     else:
         splits = [_Split(kind, name, request, places, progress) for kind in (TRAINING, EVALUATION)]
         train = splits[0].samples(raw.train, request.max_train_samples)
