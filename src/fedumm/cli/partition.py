@@ -16,6 +16,7 @@ from fedumm.run_options import from_mapping
 from fedumm.texts import one_line
 
 if TYPE_CHECKING:
+    from fedumm.data import DataSplits
     from fedumm.data.partition.split import Partition
 
 DESCRIPTION = """Show how a data set would be split among clients, without loading a model.
@@ -59,13 +60,13 @@ def checked(given: Mapping[str, Any]) -> FederateConfig:
     return config
 
 
-def split(config: FederateConfig) -> tuple[Any, Partition]:
-    """The training rows, and which client has which of them."""
+def split(config: FederateConfig) -> tuple[DataSplits, Partition]:
+    """The data, and which client has which training rows."""
     from fedumm.federation.assignment import client_names
     from fedumm.training.data import load_splits, partition_for
 
-    rows = load_splits(config).train
-    return rows, partition_for(config, rows, client_names(config.num_clients))[0]
+    splits = load_splits(config)
+    return splits, partition_for(config, splits.train, client_names(config.num_clients))[0]
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -82,8 +83,10 @@ def _show(args: argparse.Namespace) -> int:
     from fedumm.report.console import Screen
     from fedumm.report.figures import save_partition_figure
     from fedumm.training.data import column_labels, label_column
+    from fedumm.training.data_check import row_lines
 
-    rows, partition = split(config)
+    splits, partition = split(config)
+    rows = splits.train
     shown = column_labels(rows, label_column(rows, show, "--show"))
     labels, counts = save_partition_figure(partition.counts(shown), figure)
     table = Table(
@@ -99,5 +102,7 @@ def _show(args: argparse.Namespace) -> int:
     # In a file no line is too long.
     console = Screen(width=None if sys.stdout.isatty() else 160)
     console.print(table)
+    for line in row_lines(splits.reports[0]):
+        console.print(line, soft_wrap=True)
     console.print(f"Figure: {figure}", markup=False)
     return 0

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from fedumm.backends.answers import ALL as ALL_ANSWERS
 from fedumm.backends.protocol import Progress, SpellsAnswers
 from fedumm.backends.registry import backend_for
 from fedumm.backends.spelling import Kind, Speller
@@ -192,7 +193,10 @@ def _texts(rows: Any, config: RunConfig, speller: Speller) -> Iterable[TextFacts
     for kind, column in _COLUMNS.items():
         if column not in rows.column_names:
             continue
-        counts = Counter(text for text in rows[column][:] if text is not None)
+        texts = rows[column][:]
+        if kind == "answer" and config.train_answers == ALL_ANSWERS:
+            texts = [text for own in rows[ALL][:] for text in dict.fromkeys(own or ())]
+        counts = Counter(text for text in texts if text is not None)
         limit = int(getattr(config, _LIMITS[kind]))
         measured = dict(zip(counts, speller.measure(kind, list(counts)), strict=True))
         cut = [text for text, (tokens, _) in measured.items() if tokens > limit]
@@ -233,11 +237,7 @@ def warnings(report: DataReport, config: RunConfig) -> list[str]:
     """What a user should know of the data before a run, a line each."""
     lines = [f"{ours} is read from the column {theirs}" for ours, theirs in report.columns.items()]
     for kind, facts in ((TRAINING, report.train), (EVALUATION, report.eval)):
-        lines += [f"{count:,} {kind} rows {why}: left out" for why, count in facts.rows.left_out.items()]
-        lines += [f"{kind} row {row} {reason}: skipped" for row, reason in sorted(facts.rows.bad.items())[:_EXAMPLES]]
-        if (more := len(facts.rows.bad) - _EXAMPLES) > 0:
-            lines.append(f"{more:,} more bad {kind} rows are skipped")
-        lines += [f"{kind} rows, {note}" for note in facts.rows.notes]
+        lines += row_lines(facts.rows)
         if facts.repeated:
             lines.append(f"{facts.repeated:,} {kind} samples repeat an earlier one, image and all")
         lines += [line for text in facts.texts for line in _text_lines(kind, text)]
@@ -250,6 +250,16 @@ def warnings(report: DataReport, config: RunConfig) -> list[str]:
     if not report.opened:
         lines.append(f"{OPENED:,} images of each split were opened to see whether they can be read")
     return lines
+
+
+def row_lines(report: SplitReport) -> list[str]:
+    """What became of the rows of a split that are not samples as they stand."""
+    lines = [f"{count:,} {report.kind} rows {why}: left out" for why, count in report.left_out.items()]
+    bad = sorted(report.bad.items())
+    lines += [f"{report.kind} row {row} {reason}: skipped" for row, reason in bad[:_EXAMPLES]]
+    if len(bad) > _EXAMPLES:
+        lines.append(f"{len(bad) - _EXAMPLES:,} more bad {report.kind} rows are skipped")
+    return lines + [f"{report.kind} rows, {note}" for note in report.notes]
 
 
 def _text_lines(kind: str, facts: TextFacts) -> Iterable[str]:
