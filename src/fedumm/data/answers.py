@@ -48,7 +48,7 @@ _LIST = re.compile(r"""\[\s*(['"{\d\]-])""")
 """How a list begins that is written as a text. What else is in brackets is a text."""
 
 _REMEMBERED = 2**16
-"""Texts that are read once, and of which there is one object. Most answers repeat."""
+"""So many texts are read once, and are one object for all rows: most answers repeat."""
 
 Entry = Any
 Reader = Callable[[Entry], list[str]]
@@ -87,18 +87,19 @@ def has_answers(columns: Iterable[str]) -> bool:
 def read_answers(rows: Any) -> Answers:
     """The answers in the columns of ``rows`` (a ``datasets.Dataset`` with one of :data:`COLUMNS`)."""
     there = rows.column_names
-    options = _Column.of(rows, CHOICES if CHOICES in there else "", blanks=True)
+    options = _Column(rows, CHOICES if CHOICES in there else "", blanks=True)
     index = _INDEX_NAMES if options.name else ()
-    named = _Column.of(rows, next((name for name in (*index, *_BEST_NAMES) if name in there), ""))
+    named = _Column(rows, next((name for name in (*index, *_BEST_NAMES) if name in there), ""))
     several = next((name for name in _ALL_NAMES if name in there), "")
-    everyone = _Column.of(rows, several if several != named.name else "")
+    everyone = _Column(rows, several if several != named.name else "")
     found = Answers([], [], [] if options.name else None, [], {}, ())
+    # The values of a column that is not there have no end.
     entries = zip(range(len(rows)), options.values, named.values, everyone.values, strict=False)
-    for row, offers, name, others in entries:
+    for row, offers, own, others in entries:
         best, said, offered = None, list[str](), None
         try:
             offered = options.read(offers) or None
-            chosen = _chosen(named.read(name), offered, named)
+            chosen = _chosen(named.read(own), offered, named)
             said = everyone.read(others) or chosen
             best = most_common(chosen or said)
             if best is None:
@@ -158,16 +159,21 @@ def _choice(answer: str, choices: list[str], column: str) -> str:
 
 
 class _Column:
-    """One column, and how its entries are read.
+    """One column of ``rows``, and how its entries are read.
 
     Args:
         name: empty: there is none, and its entries say nothing.
         blanks: whether blank texts count.
+
+    Attributes:
+        values: its entries, once.
+        read: the texts of an entry, stripped, without blank ones.
     """
 
-    def __init__(self, name: str, rows: Any, feature: Any, blanks: bool) -> None:
+    def __init__(self, rows: Any, name: str, blanks: bool = False) -> None:
         self.name, self._blanks = name, blanks
         self.values = values_of(rows, name) if name else repeat(None)
+        feature = rows.features[name] if name else None
         self.notes: list[str] = []
         kind = getattr(feature, "dtype", "")
         self._whole = kind.startswith("float") and _all_whole(values_of(rows, name))
@@ -175,16 +181,7 @@ class _Column:
         if self._whole:
             self._note(f"{name}: numbers such as 2.0 are read as 2")
         self._text = lru_cache(_REMEMBERED)(self._text_entry)
-        self._reader = self._reader_of(feature) if name else lambda _: []
-
-    @classmethod
-    def of(cls, rows: Any, name: str, blanks: bool = False) -> _Column:
-        """The column ``name`` of ``rows``."""
-        return cls(name, rows, rows.features[name] if name else None, blanks)
-
-    def read(self, entry: Entry) -> list[str]:
-        """The texts of one of :attr:`values`, stripped, without blank ones."""
-        return self._reader(entry)
+        self.read = self._reader_of(feature) if name else _nothing
 
     def _reader_of(self, feature: Any) -> Reader:
         names = getattr(feature, "names", None)
@@ -238,6 +235,10 @@ class _Column:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _nothing(entry: Entry) -> list[str]:
+    return []
 
 
 def _all_whole(values: Iterable[Entry]) -> bool:

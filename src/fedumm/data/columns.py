@@ -163,24 +163,26 @@ def beside(rows: Any, kept: Sequence[str], numbers: Sequence[int], columns: Mapp
         columns: texts, lists of texts or whole numbers, one for each of ``numbers``.
     """
     import numpy as np
+    import pyarrow as pa
     from datasets import concatenate_datasets
 
     own = [rows.select_columns(list(kept))] if kept else []
     order = np.asarray(numbers, np.int64)
-    before = _times_before(order)
+    earlier = _times_earlier(order)
     tables = []
-    for level in range(before.max(initial=0) + 1):
-        samples = np.flatnonzero(before == level)
+    for level in range(earlier.max(initial=0) + 1):
+        samples = np.flatnonzero(earlier == level)
         places = np.full(len(rows), -1)
         places[order[samples]] = samples
-        tables.append(concatenate_datasets([*own, dataset(_table(columns, places))], axis=1))
+        made = {name: _array(name, values, places) for name, values in columns.items()}
+        tables.append(concatenate_datasets([*own, dataset(pa.table(made))], axis=1))
     table = tables[0] if len(tables) == 1 else concatenate_datasets(tables)
-    index = before * len(rows) + order
+    index = earlier * len(rows) + order
     return table if np.array_equal(index, np.arange(len(table))) else table.select(index)
 
 
-def _times_before(numbers: Any) -> Any:
-    """How often each number came before its place in an array of them."""
+def _times_earlier(numbers: Any) -> Any:
+    """How many times each of an array of numbers comes before its own place."""
     import numpy as np
 
     order = np.argsort(numbers, kind="stable")
@@ -190,22 +192,16 @@ def _times_before(numbers: Any) -> Any:
     return times
 
 
-def _table(columns: Mapping[str, Sequence[Any]], places: Any) -> Any:
-    """An Arrow table with the values of ``columns`` at ``places``, null where one is -1."""
+def _array(name: str, values: Sequence[Any], places: Any) -> Any:
+    """The Arrow column ``name`` of the ``values`` at ``places``, null where one is -1."""
     import pyarrow as pa
 
-    def kind(name: str, values: Sequence[Any]) -> Any:
-        if name in (ALL, CHOICES):
-            return pa.list_(pa.string())
-        first = next((value for value in values if value is not None), "")
-        return pa.int64() if isinstance(first, int) or name == SOURCE_ROW else pa.string()
-
-    def array(values: Sequence[Any], kind: Any) -> Any:
-        parts = (places[start : start + ROWS].tolist() for start in range(0, len(places), ROWS))
-        made = [pa.array([None if place < 0 else values[place] for place in part], kind) for part in parts]
-        return pa.chunked_array(made, kind)
-
-    return pa.table({name: array(values, kind(name, values)) for name, values in columns.items()})
+    first = next((value for value in values if value is not None), "")
+    kind = pa.int64() if isinstance(first, int) or name == SOURCE_ROW else pa.string()
+    kind = pa.list_(kind) if name in (ALL, CHOICES) else kind
+    parts = (places[start : start + ROWS].tolist() for start in range(0, len(places), ROWS))
+    made = [pa.array([None if place < 0 else values[place] for place in part], kind) for part in parts]
+    return pa.chunked_array(made, kind)
 
 
 def _check_columns(missing: Sequence[str], there: Sequence[str], name: str) -> None:
