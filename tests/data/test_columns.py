@@ -109,6 +109,7 @@ def test_a_given_answer_type_is_kept() -> None:
         ({"imageId": ["b"]}, {"image_id": "b"}),
         ({"cocoid": [9]}, {"image_id": "9"}),
         ({"qid": ["q-1"]}, {"question_id": "q-1"}),
+        ({"qid": [7.5]}, {"question_id": "7.5"}),
         ({"id_question": [9], "question_type": ["how"]}, {"question_id": 9, "question_type": "how"}),
     ],
 )

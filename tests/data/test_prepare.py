@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from fedumm.config import FederateConfig
-from fedumm.data import DataRequest, DataSplits
+from fedumm.data import DataRequest, DataSplits, columns
 from fedumm.data.columns import beside
 from fedumm.data.places import Places
 from fedumm.data.prepare import overlap, prepare
@@ -240,15 +241,32 @@ def test_class_labels_of_types_are_names() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(0, 4), max_size=12))
-def test_rows_by_number_with_columns_beside(numbers: list[int]) -> None:
+@given(st.lists(st.integers(0, 4), max_size=12), st.integers(1, 6))
+def test_rows_by_number_with_columns_beside(numbers: list[int], part: int) -> None:
     rows = Dataset.from_dict({"x": list("abcde"), "y": range(5)})
     made = [str(place) for place in range(len(numbers))]
-    chosen = beside(rows, ["x"], numbers, {"made": made, "answers": [[text] for text in made]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "ROWS", part)
+        chosen = beside(rows, ["x"], numbers, {"made": made, "answers": [[text] for text in made]})
     assert chosen["x"][:] == ["abcde"[n] for n in numbers]
     assert chosen["made"][:] == made
     assert chosen["answers"][:] == [[text] for text in made]
     assert chosen.column_names == ["x", "made", "answers"]
+
+
+def test_many_rows_are_not_all_objects_of_python_at_once() -> None:
+    """20,000 rows of ten answers: each as a list of texts of its own, 13 MB."""
+    words = ["yes", "no", "a red bus", "3", "playing tennis"]
+    answers = [[words[(row + place) % 5] for place in range(10)] for row in range(20_000)]
+    rows = Dataset.from_dict({"question": [f"{row}?" for row in range(20_000)], "answers": answers})
+    tracemalloc.start()
+    try:
+        splits = samples(rows, rows.select(range(10)), columns=VQA.columns)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert splits.train["answers"][19_999] == answers[19_999]
+    assert peak < 20e6
 
 
 def test_nothing_is_written_and_no_image_is_copied(tmp_path: Path) -> None:

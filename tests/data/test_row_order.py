@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,3 +67,13 @@ def test_mixed_rows_of_a_saved_data_set_are_read_without_a_file_more(tmp_path: P
     assert train["question"][:] == [f"{number}?" for number in order]
     assert [read_image(train, row).tobytes() for row in range(6)] == [PICTURES[n].tobytes() for n in order]
     assert sorted((tmp_path / "data").iterdir()) == there
+
+
+def test_a_table_in_memory_is_not_read_to_know_its_order() -> None:
+    rows = Dataset.from_dict({"image": [bytes(1_000_000)] * 20})
+    tracemalloc.start()
+    try:
+        assert lies_in_order(rows)
+        assert tracemalloc.get_traced_memory()[1] < 2e6
+    finally:
+        tracemalloc.stop()

@@ -28,8 +28,11 @@ import tokenize
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
+from fedumm.data.column_values import values_of
 from fedumm.metrics.vqa import normalize_answer
 from fedumm.texts import one_line
 
@@ -43,6 +46,9 @@ COLUMNS = frozenset({*_ALL_NAMES, *_BEST_NAMES, *_INDEX_NAMES, CHOICES})
 _IN_RECORDS = ("answer", "text")
 _LIST = re.compile(r"""\[\s*(['"{\d\]-])""")
 """How a list begins that is written as a text. What else is in brackets is a text."""
+
+_REMEMBERED = 2**16
+"""So many texts are read once, and are one object for all rows: most answers repeat."""
 
 Entry = Any
 Reader = Callable[[Entry], list[str]]
@@ -81,17 +87,20 @@ def has_answers(columns: Iterable[str]) -> bool:
 def read_answers(rows: Any) -> Answers:
     """The answers in the columns of ``rows`` (a ``datasets.Dataset`` with one of :data:`COLUMNS`)."""
     there = rows.column_names
-    options = _Column.of(rows, CHOICES if CHOICES in there else "", blanks=True)
+    options = _Column(rows, CHOICES if CHOICES in there else "", blanks=True)
     index = _INDEX_NAMES if options.name else ()
-    named = _Column.of(rows, next((name for name in (*index, *_BEST_NAMES) if name in there), ""))
-    everyone = _Column.of(rows, next((name for name in _ALL_NAMES if name in there), ""))
+    named = _Column(rows, next((name for name in (*index, *_BEST_NAMES) if name in there), ""))
+    several = next((name for name in _ALL_NAMES if name in there), "")
+    everyone = _Column(rows, several if several != named.name else "")
     found = Answers([], [], [] if options.name else None, [], {}, ())
-    for row in range(len(rows)):
+    # The values of a column that is not there have no end.
+    entries = zip(range(len(rows)), options.values, named.values, everyone.values, strict=False)
+    for row, offers, own, others in entries:
         best, said, offered = None, list[str](), None
         try:
-            offered = options.read(row) or None
-            chosen = _chosen(named.read(row), offered, named)
-            said = (everyone.read(row) if everyone.name != named.name else chosen) or chosen
+            offered = options.read(offers) or None
+            chosen = _chosen(named.read(own), offered, named)
+            said = everyone.read(others) or chosen
             best = most_common(chosen or said)
             if best is None:
                 found.bad[row] = "has no answer"
@@ -108,9 +117,9 @@ def read_answers(rows: Any) -> Answers:
 
 def most_common(answers: Sequence[str]) -> str | None:
     """The answer with most votes, None without any; see the module for what counts as the same answer."""
+    if len(set(answers)) < 2:
+        return answers[0] if answers else None
     votes = Counter(map(_vote, answers))
-    if not votes:
-        return None
     first = votes.most_common(1)[0][0]
     return Counter(answer for answer in answers if _vote(answer) == first).most_common(1)[0][0]
 
@@ -123,6 +132,7 @@ def answer_type(answer: str) -> str:
     return "number" if text.replace(".", "", 1).isdigit() else "other"
 
 
+@lru_cache(_REMEMBERED)
 def _vote(answer: str) -> str:
     """What ``answer`` is counted as. "A" and "+" normalise to nothing, and are not the same."""
     return normalize_answer(answer) or answer
@@ -149,31 +159,29 @@ def _choice(answer: str, choices: list[str], column: str) -> str:
 
 
 class _Column:
-    """One column, and how its entries are read.
+    """One column of ``rows``, and how its entries are read.
 
     Args:
         name: empty: there is none, and its entries say nothing.
         blanks: whether blank texts count.
+
+    Attributes:
+        values: its entries, once.
+        read: the texts of an entry, stripped, without blank ones.
     """
 
-    def __init__(self, name: str, values: Sequence[Entry], feature: Any, blanks: bool) -> None:
-        self.name, self._values, self._blanks = name, values, blanks
+    def __init__(self, rows: Any, name: str, blanks: bool = False) -> None:
+        self.name, self._blanks = name, blanks
+        self.values = values_of(rows, name) if name else repeat(None)
+        feature = rows.features[name] if name else None
         self.notes: list[str] = []
         kind = getattr(feature, "dtype", "")
-        self._whole = kind.startswith("float") and _all_whole(values)
+        self._whole = kind.startswith("float") and _all_whole(values_of(rows, name))
         self.numbers = (self._whole or kind.startswith(("int", "uint"))) and not hasattr(feature, "names")
         if self._whole:
             self._note(f"{name}: numbers such as 2.0 are read as 2")
-        self._reader = self._reader_of(feature)
-
-    @classmethod
-    def of(cls, rows: Any, name: str, blanks: bool = False) -> _Column:
-        """The column ``name`` of ``rows``."""
-        return cls(name, rows[name][:], rows.features[name], blanks) if name else cls("", (), None, blanks)
-
-    def read(self, row: int) -> list[str]:
-        """The texts of one row, stripped, without blank ones."""
-        return self._reader(self._values[row]) if self.name else []
+        self._text = lru_cache(_REMEMBERED)(self._text_entry)
+        self.read = self._reader_of(feature) if name else _nothing
 
     def _reader_of(self, feature: Any) -> Reader:
         names = getattr(feature, "names", None)
@@ -201,6 +209,8 @@ class _Column:
         raise AnswerError(f"has in {self.name} neither a text nor a list, nor a record with 'answer'")
 
     def _scalar(self, entry: Entry) -> list[str]:
+        if isinstance(entry, str):
+            return self._text(entry)
         if entry is None or entry != entry:  # not a number: an empty cell
             return []
         if isinstance(entry, bool):
@@ -210,8 +220,9 @@ class _Column:
             return [str(int(entry)) if self._whole else str(entry)]
         if isinstance(entry, int):
             return [str(entry)]
-        if not isinstance(entry, str):
-            raise AnswerError(f"has a {type(entry).__name__} in {self.name}, not a text")
+        raise AnswerError(f"has a {type(entry).__name__} in {self.name}, not a text")
+
+    def _text_entry(self, entry: str) -> list[str]:
         text = entry.strip()
         if text.endswith("]") and _LIST.match(text):
             self._note(f"{self.name}: lists written as texts are read as lists")
@@ -224,6 +235,10 @@ class _Column:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _nothing(entry: Entry) -> list[str]:
+    return []
 
 
 def _all_whole(values: Iterable[Entry]) -> bool:

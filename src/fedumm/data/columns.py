@@ -29,7 +29,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedumm.data.answers import ALL, BEST, CHOICES, has_answers, read_answers
+from fedumm.data.column_values import ROWS, values_of
 from fedumm.data.identity import plain
+from fedumm.data.layouts.arrow import dataset
 from fedumm.errors import FedummError
 from fedumm.tasks import GENEVAL, T2I, VQA
 
@@ -87,7 +89,7 @@ def questions(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: st
         own = derived.get("answer_type", kinds)
         derived["answer_type"] = [kind or guess for kind, guess in zip(kinds, own, strict=True)]
     if (theirs := next((c for c in there if plain(c) in QUESTION_IDS), "")) and theirs != "question_id":
-        derived["question_id"] = rows[theirs][:]
+        derived["question_id"] = _question_ids(rows, theirs)
     kept = [c for c in dict.fromkeys([*columns, *_KEPT]) if c in there and c not in derived]
     _check_columns([c for c in columns if c not in kept and c not in derived], there, name)
     scored = answers is not None and not {BEST, ALL}.isdisjoint(columns)
@@ -110,11 +112,11 @@ def captions(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: str
     found = next((c for c in CAPTIONS if c in there), "") if T2I.column in columns else ""
     kept = [c for c in dict.fromkeys([*columns, GENEVAL.column]) if c in there and c not in (found, T2I.column)]
     _check_columns([c for c in columns if c not in kept and not (found and c == T2I.column)], there, name)
-    texts = rows[found][:] if found else [""] * len(rows)
-    prompts = rows[GENEVAL.column][:] if GENEVAL.column in there else [None] * len(rows)
+    texts = list(map(_captions, values_of(rows, found))) if found else [[""]] * len(rows)
+    prompts = list(values_of(rows, GENEVAL.column)) if GENEVAL.column in there else [None] * len(rows)
     made = Selection([], {"answer_type": []} | ({T2I.column: []} if found else {}), kept)
     for n in chosen:
-        own = _captions(texts[n]) if found else [""]
+        own = texts[n]
         if not own:
             made.bad[n] = "has no caption"
         made.numbers += [n] * len(own)
@@ -132,10 +134,16 @@ SAMPLES = {VQA.name: questions, T2I.name: captions}
 def as_text(rows: Any, column: str) -> list[str | None]:
     """A column as text; class labels by their names."""
     names = getattr(rows.features[column], "names", None)
-    values = rows[column][:]
+    values = values_of(rows, column)
     if names is not None:
         return [None if value is None or value < 0 else names[value] for value in values]
     return [None if value is None else str(value) for value in values]
+
+
+def _question_ids(rows: Any, column: str) -> list[Any]:
+    """Whole numbers as they are, all else as text."""
+    whole = getattr(rows.features[column], "dtype", "").startswith(("int", "uint"))
+    return list(values_of(rows, column)) if whole else as_text(rows, column)
 
 
 def mark_of(columns: Sequence[str], mark: str) -> str:
@@ -154,35 +162,46 @@ def beside(rows: Any, kept: Sequence[str], numbers: Sequence[int], columns: Mapp
         rows: a ``datasets.Dataset`` whose rows were not chosen by :meth:`~datasets.Dataset.select` before.
         columns: texts, lists of texts or whole numbers, one for each of ``numbers``.
     """
+    import numpy as np
+    import pyarrow as pa
     from datasets import concatenate_datasets
 
     own = [rows.select_columns(list(kept))] if kept else []
-    times: dict[int, int] = {}
-    index, levels = [], [{name: [None] * len(rows) for name in columns}]
-    for place, number in enumerate(numbers):
-        level = times.get(number, 0)
-        times[number] = level + 1
-        if level == len(levels):
-            levels.append({name: [None] * len(rows) for name in columns})
-        for name, values in columns.items():
-            levels[level][name][number] = values[place]
-        index.append(level * len(rows) + number)
-    tables = [concatenate_datasets([*own, _table(level)], axis=1) for level in levels]
+    order = np.asarray(numbers, np.int64)
+    earlier = _times_earlier(order)
+    tables = []
+    for level in range(earlier.max(initial=0) + 1):
+        samples = np.flatnonzero(earlier == level)
+        places = np.full(len(rows), -1)
+        places[order[samples]] = samples
+        made = {name: _array(name, values, places) for name, values in columns.items()}
+        tables.append(concatenate_datasets([*own, dataset(pa.table(made))], axis=1))
     table = tables[0] if len(tables) == 1 else concatenate_datasets(tables)
-    return table if index == list(range(len(table))) else table.select(index)
+    index = earlier * len(rows) + order
+    return table if np.array_equal(index, np.arange(len(table))) else table.select(index)
 
 
-def _table(columns: Mapping[str, Sequence[Any]]) -> Any:
-    from datasets import Dataset, Features, List, Value
+def _times_earlier(numbers: Any) -> Any:
+    """How many times each of an array of numbers comes before its own place."""
+    import numpy as np
 
-    def kind(name: str, values: Sequence[Any]) -> Any:
-        if name in (ALL, CHOICES):
-            return List(Value("string"))
-        first = next((value for value in values if value is not None), "")
-        return Value("int64" if isinstance(first, int) or name == SOURCE_ROW else "string")
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    times = np.empty_like(order)
+    times[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return times
 
-    features = Features({name: kind(name, values) for name, values in columns.items()})
-    return Dataset.from_dict(dict(columns), features=features)
+
+def _array(name: str, values: Sequence[Any], places: Any) -> Any:
+    """The Arrow column ``name`` of the ``values`` at ``places``, null where one is -1."""
+    import pyarrow as pa
+
+    first = next((value for value in values if value is not None), "")
+    kind = pa.int64() if isinstance(first, int) or name == SOURCE_ROW else pa.string()
+    kind = pa.list_(kind) if name in (ALL, CHOICES) else kind
+    parts = (places[start : start + ROWS].tolist() for start in range(0, len(places), ROWS))
+    made = [pa.array([None if place < 0 else values[place] for place in part], kind) for part in parts]
+    return pa.chunked_array(made, kind)
 
 
 def _check_columns(missing: Sequence[str], there: Sequence[str], name: str) -> None:

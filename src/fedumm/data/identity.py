@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
+from fedumm.data.column_values import values_of
 from fedumm.data.image_digests import image_digests
 from fedumm.data.pictures import image_paths
 from fedumm.data.places import is_address
@@ -36,14 +38,15 @@ def image_identities(rows: Any, column: str, numbers: Sequence[int]) -> tuple[li
         rows: with ``column`` or pictures (:class:`fedumm.data.picture.Picture`) in a column ``image``, or both.
         column: of :func:`identity_column`; may be empty.
     """
-    values = rows[column][:] if column else [None] * len(rows)
+    values = list(values_of(rows, column)) if column else [None] * len(rows)
     named = [values[number] for number in numbers]
     unnamed = [number for number, name in zip(numbers, named, strict=True) if name is None]
     if not unnamed or "image" not in rows.column_names:
         return [
             f"row {n}" if v is None else str(v) for n, v in zip(numbers, named, strict=True)
         ], f"the column {column}"
-    files = [path and (path if is_address(path) else os.path.realpath(path)) for path in image_paths(rows)]
+    file = lru_cache(maxsize=None)(lambda path: path if is_address(path) else os.path.realpath(path))
+    files = [path and file(path) for path in image_paths(rows)]
     embedded = sorted({number for number in unnamed if not files[number]})
     content = dict(zip(embedded, image_digests(rows, numbers=embedded), strict=True)) if embedded else {}
     names = [

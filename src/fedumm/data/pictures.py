@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
+from fedumm.data.column_values import ROWS
 from fedumm.data.picture_text import found
 from fedumm.data.places import Places
 from fedumm.errors import FedummError
@@ -75,8 +76,9 @@ def image_facts(rows: Any) -> Iterator[ImageFacts]:
         return
     known = rows.select_columns("image").with_format("arrow").cast_column("image", PictureFacts())
     for part in known[:]["image"].chunks:
-        columns = [child.to_pylist() for child in part.flatten()]
-        yield from map(ImageFacts, *columns)
+        for start in range(0, len(part), ROWS):
+            columns = [child.to_pylist() for child in part.slice(start, ROWS).flatten()]
+            yield from map(ImageFacts, *columns)
 
 
 def image_paths(rows: Any) -> list[str | None]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fedumm.data.column_values import values_of
 from fedumm.data.columns import SAMPLES, SOURCE_ROW, Selection, beside, mark_of
 from fedumm.data.identity import identity_column, image_identities, plain
 from fedumm.data.image_digests import bad_images, image_digests
@@ -130,7 +131,7 @@ class _Split:
                 f"--language {wanted}: --dataset {self.name} has no column language, lang or q_lang. "
                 f"It has: {', '.join(raw.column_names)}."
             )
-        values = [str(value).lower() for value in raw[column][:]]
+        values = [str(value).lower() for value in values_of(raw, column)]
         spoken = [row for row in numbers if values[row] == wanted or values[row].startswith(f"{wanted}-")]
         if not spoken:
             known = ", ".join(one_line(value, 20) for value in sorted({values[row] for row in numbers})[:10])
@@ -142,8 +143,8 @@ class _Split:
         """The first ``most`` rows (-1: all) of ``spoken``; if there is a column for it, of those with a ``what``."""
         chosen = spoken
         if column := mark_of(raw.column_names, what):
-            values = raw[column][:]
-            chosen = [row for row in spoken if values[row] is not None and values[row] != ""]
+            there = [value is not None and value != "" for value in values_of(raw, column)]
+            chosen = [row for row in spoken if there[row]]
             self.left_out[f"without a {what}"] = len(spoken) - len(chosen)
         if not chosen:
             raise FedummError(f"--dataset {self.name}: there are no {self.kind} rows with a {what}.")
@@ -217,14 +218,14 @@ def _split_off(rows: Any, request: DataRequest, name: str) -> tuple[Any, Any]:
     """
     import numpy as np
 
-    images = rows["image_id" if "image_id" in rows.column_names else SOURCE_ROW][:]
+    images = list(values_of(rows, "image_id" if "image_id" in rows.column_names else SOURCE_ROW))
     distinct = list(dict.fromkeys(images))
     count = min(max(1, round(request.eval_fraction * len(distinct))), len(distinct) - 1)
     if not count:
         raise FedummError(f"--dataset {name} has a single image: there is none to evaluate on.")
     order = np.random.default_rng(len(distinct)).permutation(len(distinct))
     held = {distinct[place] for place in order[:count]}
-    tasks = rows["task"][:]
+    tasks = list(values_of(rows, "task"))
     train, test = (
         _cut([p for p, image in enumerate(images) if (image in held) == wanted], tasks, limits(limit, request.mix))
         for wanted, limit in ((False, request.max_train_samples), (True, request.max_eval_samples))
