@@ -129,7 +129,7 @@ def test_images_in_both_splits_are_found_by_content_and_left_out_if_asked() -> N
 
 
 def test_rows_without_a_question_are_left_out_and_counted() -> None:
-    splits = samples(table([0, 1, 2, 3], question=["a?", None, "", "b?"]))
+    splits = samples(table([0, 1, 2, 3], question=["a?", None, " ", "b?"]))
     assert splits.train["question"][:] == ["a?", "b?"]
     assert splits.train["source_row"][:] == [0, 3]
     assert splits.reports[0].left_out == {"without a question": 2}

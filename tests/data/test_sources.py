@@ -160,7 +160,8 @@ def test_any_folder_with_captions_can_be_learnt_from(
     ("columns", "message"),
     [
         ({"question": ["?"], "answer": ["!"]}, r"has no column caption\. It has: image, question, answer"),
-        ({"caption": ["a dog", " "]}, r"training row 1: has no caption"),
+        ({"caption": [["a dog"], [" "]]}, r"training row 1: has no caption"),
+        ({"caption": [" ", ""]}, r"no training rows with a caption"),
         ({"caption": [None, None]}, r"no training rows with a caption"),
     ],
 )

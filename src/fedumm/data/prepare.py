@@ -116,8 +116,8 @@ class _Split:
         self.bad |= {n: f"the column image {bad[n]}" for n in chosen if n in bad}
         if wanted := self.request.images_to_open(len(chosen)):
             good = [n for n in chosen if n not in self.bad]
-            step = max(1, -(-len(good) // wanted))
-            found = bad_images(rows, self.progress, good[::step])
+            wanted = min(wanted, len(good))
+            found = bad_images(rows, self.progress, [good[place * len(good) // wanted] for place in range(wanted)])
             self.bad |= {n: f"the image can't be read: {reason}" for n, reason in found.items()}
         return rows
 
@@ -143,7 +143,7 @@ class _Split:
         """The first ``most`` rows (-1: all) of ``spoken``; if there is a column for it, of those with a ``what``."""
         chosen = spoken
         if column := mark_of(raw.column_names, what):
-            there = [value is not None and value != "" for value in values_of(raw, column)]
+            there = [not _is_blank(value) for value in values_of(raw, column)]
             chosen = [row for row in spoken if there[row]]
             self.left_out[f"without a {what}"] = len(spoken) - len(chosen)
         if not chosen:
@@ -173,6 +173,11 @@ class _Split:
         first = list({pair: place for place, pair in reversed(list(enumerate(pairs)))}.values())
         self.left_out["repeating a caption of the same image"] = len(made.numbers) - len(first)
         made.keep(sorted(first))
+
+
+def _is_blank(value: Any) -> bool:
+    """Whether a cell says nothing."""
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _as_it_lies(rows: Any) -> Any:
