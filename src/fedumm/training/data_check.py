@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from fedumm.backends.registry import backend_for
 from fedumm.backends.spelling import Kind, Speller
 from fedumm.config import RunConfig
 from fedumm.data.answers import ALL, BEST
+from fedumm.data.column_values import values_of
 from fedumm.data.image_digests import image_kinds
 from fedumm.data.prepare import EVALUATION, TRAINING, overlap
 from fedumm.data.request import SplitReport
@@ -32,6 +32,9 @@ DATA = "data.json"
 
 OPENED = 5_000
 """Images of each split that are opened before a run that keeps features: it opens all of them soon afterwards."""
+
+Answers = tuple[str, ...]
+"""Those of one question."""
 
 _LIMITS: dict[Kind, str] = {"question": "max_q_len", "answer": "max_a_len", "caption": "max_q_len"}
 _COLUMNS: dict[Kind, str] = {"question": "question", "answer": BEST, "caption": T2I.column}
@@ -159,26 +162,36 @@ def check_data(config: RunConfig, progress: Progress, *, closely: bool = False, 
 
 def _split_facts(rows: Any, report: SplitReport, config: RunConfig, speller: Speller | None) -> SplitFacts:
     there = rows.column_names
-    same = [name for name in ("image_id", "question", BEST, T2I.column) if name in there]
-    samples = Counter(zip(*(rows[name][:] for name in same), strict=True)) if same else Counter[Any]()
     facts = SplitFacts(
         report,
-        images=len(set(rows["image_id"][:])) if "image_id" in there else 0,
-        types=dict(Counter(rows["answer_type"][:] if "answer_type" in there else ())),
-        repeated=sum(count - 1 for count in samples.values()),
+        images=len(set(values_of(rows, "image_id"))) if "image_id" in there else 0,
+        types=dict(Counter(values_of(rows, "answer_type") if "answer_type" in there else ())),
+        repeated=_repeated(rows),
         texts=tuple(_texts(rows, config, speller)) if speller else (),
     )
-    references = [own for own in rows[ALL][:] if own] if ALL in there else []
+    references = Counter(tuple(own) for own in values_of(rows, ALL) if own) if ALL in there else Counter[Answers]()
     if not references:
         return facts
-    distinct = list(dict.fromkeys(answer for own in references for answer in own))
+    counts = Counter[str]()
+    for own, questions in references.items():
+        counts.update({answer: questions * number for answer, number in Counter(own).items()})
+    sizes = Counter[int]()
+    for own, questions in references.items():
+        sizes[len(own)] += questions
     return replace(
         facts,
         best_score=_best_score(references, config, speller),
-        references=dict(sorted(Counter(map(len, references)).items())),
-        nothing=sum(normalises_to_nothing(answer) for own in references for answer in own),
-        alike=tuple(map(tuple, speller.same_ids(distinct))) if speller else (),
+        references=dict(sorted(sizes.items())),
+        nothing=sum(number for answer, number in counts.items() if normalises_to_nothing(answer)),
+        alike=tuple(map(tuple, speller.same_ids(list(counts)))) if speller else (),
     )
+
+
+def _repeated(rows: Any) -> int:
+    """How many samples have image, question, answer and caption of an earlier one."""
+    same = [name for name in ("image_id", "question", BEST, T2I.column) if name in rows.column_names]
+    # Of hundreds of thousands of samples their hashes are kept, not their texts.
+    return len(rows) - len({hash(one) for one in zip(*(values_of(rows, name) for name in same), strict=True)} or rows)
 
 
 def _kinds(seen: Sequence[tuple[str, int, int]]) -> dict[str, Any]:
@@ -193,9 +206,9 @@ def _texts(rows: Any, config: RunConfig, speller: Speller) -> Iterable[TextFacts
     for kind, column in _COLUMNS.items():
         if column not in rows.column_names:
             continue
-        texts = rows[column][:]
+        texts = values_of(rows, column)
         if kind == "answer" and config.train_answers == ALL_ANSWERS:
-            texts = [text for own in rows[ALL][:] for text in dict.fromkeys(own or ())]
+            texts = (text for own in values_of(rows, ALL) for text in dict.fromkeys(own or ()))
         counts = Counter(text for text in texts if text is not None)
         limit = int(getattr(config, _LIMITS[kind]))
         measured = dict(zip(counts, speller.measure(kind, list(counts)), strict=True))
@@ -208,19 +221,18 @@ def _texts(rows: Any, config: RunConfig, speller: Speller) -> Iterable[TextFacts
         )  # fmt: skip
 
 
-def _best_score(references: Sequence[Sequence[str]], config: RunConfig, speller: Speller | None) -> float:
-    """The mean over questions of the best score of an answer that can be learnt."""
+def _best_score(references: Counter[Answers], config: RunConfig, speller: Speller | None) -> float:
+    """The mean over questions, so many of which have these answers, of the best score that can be learnt."""
     distinct = list(dict.fromkeys(answer for own in references for answer in own))
     measured = speller.measure("answer", distinct) if speller else [(0, True)] * len(distinct)
     fits = zip(distinct, measured, strict=True)
     learnable = {answer for answer, (tokens, known) in fits if known and tokens <= config.max_a_len}
     metric = answer_metric(config.answer_metric)
 
-    @lru_cache(maxsize=1 << 16)
-    def best(own: tuple[str, ...]) -> float:
+    def best(own: Answers) -> float:
         return max((metric(answer, own) for answer in dict.fromkeys(own) if answer in learnable), default=0.0)
 
-    return sum(best(tuple(own)) for own in references) / len(references)
+    return sum(questions * best(own) for own, questions in references.items()) / references.total()
 
 
 def summary(report: DataReport) -> str:
