@@ -167,16 +167,27 @@ def test_a_row_with_choices_is_ranked_among_them() -> None:
 def test_answers_with_the_same_tokens_are_ranked_once() -> None:
     tokenizer = tiny_bert()
     speller = Speller(tokenizer, "", tokenizer.sep_token_id)
-    own = ballot(speller, ["MRI", "mri", "red blue green", "red blue"], 3)
-    assert own.texts == ["MRI", "red blue green"], "cut to two tokens and the end, as in training"
+    own = ballot(speller, ["MRI", "mri", "red blue green red", "red blue"], 4)
+    assert own.texts == ["MRI", "red blue"], "what does not fit into three tokens and the end is left out"
     assert {ids[-1] for ids in own.ids} == {speller.end_id}
+
+
+def test_what_can_not_be_said_is_not_ranked() -> None:
+    """Two answers of unknown tokens alone have the same ids: each would be right where the other is asked for."""
+    tokenizer = tiny_bert()
+    speller = Speller(tokenizer, "", tokenizer.sep_token_id)
+    assert ballot(speller, ["红", "red", "绿"], 16).texts == ["red"]
+    with pytest.raises(FedummError, match="nothing to rank that the model can say"):
+        ballots_for(speller, ["红", "绿"], {"max_a_len": 16}, 2)
+    (silent,) = ballots_for(speller, [], {"max_a_len": 16, "choices": [["红", "绿"]]}, 1)
+    assert speak(speller, [silent], [0], [["红"]]) == [""]
 
 
 def test_a_chosen_answer_is_written_as_the_row_writes_it() -> None:
     tokenizer = tiny_bert()
     speller = Speller(tokenizer, "", tokenizer.sep_token_id)
-    own = ballot(speller, ["x-ray", "红"], 16)
-    assert speak(speller, [own] * 3, [0, 0, 1], [["X-Ray"], ["red"], ["red"]]) == ["X-Ray", "x-ray", "红"]
+    own = ballot(speller, ["x-ray", "ct"], 16)
+    assert speak(speller, [own] * 3, [0, 0, 1], [["X-Ray"], ["red"], ["red"]]) == ["X-Ray", "x-ray", "ct"]
     assert isinstance(own, Ballot)
 
 

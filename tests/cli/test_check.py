@@ -38,7 +38,7 @@ def test_a_folder_of_pictures_and_a_table_is_shown_and_told_how_to_train(
     out = capsys.readouterr().out
     assert "their files" in out
     assert "PNG RGB" in out
-    assert "python job.py --model_backend blip_vqa --model_name_or_path tiny --dataset" in out
+    assert "fedumm federate --model_backend blip_vqa --model_name_or_path tiny --dataset" in out
 
 
 def test_the_same_folder_is_federated_with_one_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,10 +65,19 @@ def test_bad_rows_leave_a_run_of_that_name_alone(folder: Path, capsys: pytest.Ca
     (folder / "8.png").unlink()
     assert run("federate", [*command, "--overwrite"], "fedumm federate") == 2
     error = capsys.readouterr().err
-    assert "4 of 80 rows can't be used:" in error
+    assert "4 of 80 rows can't be used (counted from 0):" in error
     assert error.count("training row") == 4
     assert "--skip_bad 4" in error
     assert Path("runs/kept/metrics.jsonl").read_bytes() == kept
     assert run("federate", [*command, "--overwrite", "--skip_bad", "4"], "fedumm federate") == 0
     assert "training row 14 the image can't be read" in capsys.readouterr().out
     assert len(json.loads(Path("runs/kept/data.json").read_text())["train"]["rows"]["bad"]) == 4
+
+
+def test_a_split_that_is_impossible_leaves_the_run_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [*TINY, "--dataset", str(folder), "--in_process", "--num_rounds", "1", "--name", "kept"]
+    assert run("federate", command, "fedumm federate") == 0
+    kept = Path("runs/kept/metrics.jsonl").read_bytes()
+    assert run("federate", [*command, "--overwrite", "--num_clients", "500"], "fedumm federate") == 2
+    assert "500 clients are too many" in capsys.readouterr().err
+    assert Path("runs/kept/metrics.jsonl").read_bytes() == kept

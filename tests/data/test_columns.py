@@ -164,7 +164,8 @@ def test_missing_columns_are_named_with_those_there_are() -> None:
 )
 def test_a_row_without_answer_is_named(raw: Dataset) -> None:
     with pytest.raises(
-        FedummError, match=r"^--dataset x: 2 of 4 rows can't be used:\n  training row 1: has no answer\n"
+        FedummError,
+        match=r"^--dataset x: 2 of 4 rows can't be used \(counted from 0\):\n  training row 1: has no answer\n",
     ):
         canonical(raw, BLIP, "x")
 

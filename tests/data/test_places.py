@@ -128,7 +128,7 @@ def test_a_file_outside_is_refused_and_named_with_its_row(tmp_path: Path, way: s
     with pytest.raises(FedummError) as caught:
         load(folder, tmp_path / "cache")
     message = str(caught.value)
-    assert message.startswith(f"--dataset {folder}: 2 of 4 rows can't be used:\n")
+    assert message.startswith(f"--dataset {folder}: 2 of 4 rows can't be used (counted from 0):\n")
     assert f"\n  training row 1: the column image names '{name}'" in message
     assert f"outside {folder}. " in message
     assert "--image_root DIR" in message

@@ -120,7 +120,7 @@ def test_images_in_both_splits_are_found_by_content_and_left_out_if_asked() -> N
     assert kept.train.num_rows == 4
     dropped = samples(train, test, drop_overlap=True)
     assert dropped.train["image_id"][:] == ["a", "c"]
-    assert dropped.reports[0].left_out == {"image among those to evaluate on": 2}
+    assert dropped.reports[0].left_out == {"samples whose image is evaluated on, too": 2}
     with pytest.raises(FedummError, match="no training rows are left"):
         samples(train, train, drop_overlap=True)
 
@@ -132,7 +132,7 @@ def test_rows_without_a_question_are_left_out_and_counted() -> None:
     splits = samples(table([0, 1, 2, 3], question=["a?", None, " ", "b?"]))
     assert splits.train["question"][:] == ["a?", "b?"]
     assert splits.train["source_row"][:] == [0, 3]
-    assert splits.reports[0].left_out == {"without a question": 2}
+    assert splits.reports[0].left_out == {"rows without a question": 2}
     assert (splits.reports[0].given, splits.reports[0].samples) == (4, 2)
 
 
@@ -142,7 +142,7 @@ def test_all_bad_rows_are_listed_at_once() -> None:
     with pytest.raises(FedummError) as caught:
         samples(train, test)
     assert str(caught.value).splitlines() == [
-        "--dataset x: 2 of 5 rows can't be used:",
+        "--dataset x: 2 of 5 rows can't be used (counted from 0):",
         "  training row 1: has no answer",
         "  evaluation row 0: has no answer",
         "Repair or remove them, or go on without them: --skip_bad 2",
@@ -179,7 +179,7 @@ def test_rows_of_one_language() -> None:
     rows = table([0, 1, 2, 3], q_lang=["en", "zh", "en-GB", None])
     splits = samples(rows, language="en")
     assert splits.train["source_row"][:] == [0, 2]
-    assert splits.reports[0].left_out == {"in another language": 2}
+    assert splits.reports[0].left_out == {"rows in another language": 2}
     with pytest.raises(FedummError, match=r"--language fr: the training rows are in: en, en-gb, none, zh\."):
         samples(rows, language="fr")
     with pytest.raises(FedummError, match="has no column language, lang or q_lang"):
@@ -218,6 +218,51 @@ def test_of_one_split_a_share_of_the_images_is_to_evaluate_on() -> None:
     assert (limited.train.num_rows, limited.eval.num_rows) == (5, 3)
 
 
+def test_each_task_is_evaluated_and_trained_on() -> None:
+    """Three images with a question, forty with a caption: among the tenth there is none with a question by chance."""
+    count = 43
+    raw = table(
+        list(range(count)),
+        question=["what?"] * 3 + [None] * 40,
+        answer=["red"] * 3 + [None] * 40,
+        caption=[None] * 3 + [f"caption {n}" for n in range(40)],
+    )
+    request = DataRequest(columns=(*BLIP, "caption"), mix=UNIFIED)
+    splits = prepare(DataSplits(raw, None), request, Places(), "x")
+    for rows in (splits.train, splits.eval):
+        assert set(rows["task"]) == {VQA.name, T2I.name}
+    assert not set(splits.train["image_id"]) & set(splits.eval["image_id"])
+    with pytest.raises(FedummError, match="too few images with a question"):
+        prepare(DataSplits(raw.select(range(2, count)), None), request, Places(), "x")
+
+
+def test_of_one_split_a_limit_counts_rows_as_of_two() -> None:
+    raw = table(list(range(12)), question=[], answer=[], caption=[[f"{n} a", f"{n} b", f"{n} c"] for n in range(12)])
+    request = DataRequest(columns=("image", "caption"), mix={T2I.name: 1}, max_train_samples=4)
+    one, two = (prepare(DataSplits(raw, test), request, Places(), "x") for test in (None, raw))
+    assert one.train.num_rows == two.train.num_rows == 12
+    assert len(set(one.train["source_row"])) == 4
+
+
+def test_a_limit_of_fewer_samples_than_tasks_is_one_line() -> None:
+    raw = table([0, 1], caption=["a", "b"])
+    with pytest.raises(FedummError, match="1 samples are too few for 2 tasks"):
+        samples(raw, columns=(*BLIP, "caption"), mix=UNIFIED, max_train_samples=1)
+
+
+def test_a_row_that_is_skipped_is_skipped_for_every_task() -> None:
+    raw = table([0, 1, 2], answer=["red", None, "blue"], caption=[["a"], ["b"], [" "]])
+    splits = samples(raw, table([5], caption=["c"]), columns=(*BLIP, "caption"), mix=UNIFIED, skip_bad=2)
+    assert set(splits.train["source_row"]) == {0}
+    assert set(splits.reports[0].bad) == {1, 2}
+
+
+def test_rows_of_either_task_are_not_left_out_rows() -> None:
+    raw = table([0, 1, 2], question=["a?", None, None], answer=["x", None, None], caption=[None, "b", None])
+    report = samples(raw, columns=(*BLIP, "caption"), mix=UNIFIED).reports[0]
+    assert report.left_out == {"rows without a question and without a caption": 1}
+
+
 def test_one_image_can_not_be_split() -> None:
     with pytest.raises(FedummError, match="has a single image"):
         prepare(DataSplits(table([3, 3]), None), DataRequest(columns=BLIP), Places(), "x")
@@ -232,7 +277,7 @@ def test_every_caption_of_a_list_is_a_sample_in_its_place() -> None:
     assert splits.train["caption"][:] == ["a", "b", "c", "d", "e"]
     assert splits.train["source_row"][:] == [0, 0, 1, 2, 2]
     assert content(splits.train) == [content(raw)[row] for row in (0, 0, 1, 2, 2)]
-    assert splits.reports[0].left_out == {"repeating a caption of the same image": 1}
+    assert splits.reports[0].left_out == {"captions that repeat one of the same image": 1}
 
 
 def test_class_labels_of_types_are_names() -> None:

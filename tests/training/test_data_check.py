@@ -15,7 +15,8 @@ from PIL import Image
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.training import data_check
-from fedumm.training.data_check import DataReport, check_data, summary, warnings
+from fedumm.training.data_check import DataReport, check_data, data_to_check
+from fedumm.training.data_words import summary, warnings
 
 
 def picture(number: int) -> Image.Image:
@@ -35,7 +36,11 @@ def look(
     parts = DatasetDict({"train": train, "validation": rows(100) if test is None else test})
     parts.save_to_disk(str(folder / "set"))
     config = config_for(folder, **options)
-    return check_data(config, lambda *_: None, closely=closely)
+    return check_data(config, data_to_check(config, nobody, closely), nobody, closely=closely)
+
+
+def nobody(*_: object) -> None:
+    """Hears of progress."""
 
 
 def config_for(folder: Path, **options: Any) -> FederateConfig:
@@ -111,7 +116,7 @@ LINES = {
     "overlap, left out": (
         (rows(), rows(2)),
         {"drop_overlap": True},
-        "2 training rows image among those to evaluate on: left out",
+        "2 training samples whose image is evaluated on, too: left out",
     ),
     "repeated": (
         (Dataset.from_dict({**rows().to_dict(), "image": [picture(1)] * 4, "answer": ["red"] * 4}),),
@@ -141,6 +146,19 @@ LINES = {
 }  # fmt: skip
 
 
+def test_the_best_score_of_ranking_is_that_of_the_candidates(tmp_path: Path) -> None:
+    """Of four questions two can be answered from the file; one of its answers can't be said."""
+    (tmp_path / "answers.txt").write_text("red\nyes\n红\n", encoding="utf-8")
+    lines = said(tmp_path, rows(), answer_mode="rank", answers=str(tmp_path / "answers.txt"))
+    assert lines == [
+        "the best score that any model can reach on these evaluation answers is 50.00 %",
+        "1 answers to rank can't be said within --max_a_len 16: left out",
+    ]
+    test = rows(100, choices=[["red", "x"], ["x", "y"], ["yes", "no"], ["yes", "no"]])
+    lines = said(tmp_path, rows(choices=[["red", "blue", "yes", "no"]] * 4), test, answer_mode="rank")
+    assert lines == ["the best score that any model can reach on these evaluation answers is 75.00 %"]
+
+
 @pytest.mark.parametrize("what", LINES)
 def test_what_is_wrong_is_one_line(tmp_path: Path, what: str) -> None:
     parts, options, line = LINES[what]
@@ -160,7 +178,9 @@ def test_an_image_that_can_not_be_read_is_found_before_a_run(tmp_path: Path) -> 
     train = rows().cast_column("image", Dataset.from_dict({"image": [picture(0)]}).features["image"])
     images = [*train.cast_column("image", type(train.features["image"])(decode=False))["image"][:3], broken]
     train = Dataset.from_dict({**train.remove_columns("image").to_dict(), "image": images}, features=train.features)
-    with pytest.raises(FedummError, match=r"1 of 8 rows can't be used:\n  training row 3: the image can't be read: "):
+    with pytest.raises(
+        FedummError, match=r"1 of 8 rows can't be used \(counted from 0\):\n  training row 3: the image can't be read: "
+    ):
         look(tmp_path, train)
     report = look(tmp_path, train, skip_bad=1)
     assert report.train.rows.samples == 3
@@ -179,6 +199,21 @@ def test_a_close_look_tells_kinds_and_sizes(tmp_path: Path) -> None:
     report = look(tmp_path, rows(), closely=True)
     assert report.train.kinds == {"PNG RGB": 4}
     assert report.train.pixels == "8 x 6"
+
+
+def test_contents_are_told_from_files(tmp_path: Path) -> None:
+    """Three files of one picture are three images, of one content."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(4):
+        picture(min(number, 1)).save(folder / f"{number}.png")
+    lines = ["image,question,answer", *(f"{number}.png,what?,red" for number in range(4))]
+    (folder / "train.csv").write_text("\n".join(lines))
+    (folder / "test.csv").write_text("\n".join(lines[:2]))
+    config = config_for(tmp_path, dataset=str(folder))
+    report = check_data(config, data_to_check(config, nobody, True), nobody, closely=True)
+    assert (report.train.images, report.train.contents) == (4, 2)
+    assert report.overlap == 1
 
 
 def test_the_report_is_plain_json(tmp_path: Path) -> None:

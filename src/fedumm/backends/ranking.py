@@ -37,15 +37,18 @@ class Ballot:
 
 
 def ballot(speller: Speller, texts: Sequence[str], most: int) -> Ballot:
-    """``texts`` as training would cut them to ``most`` tokens; of those with the same tokens the first counts."""
+    """Those of ``texts`` that can be said in ``most`` tokens; of those with the same tokens the first counts."""
     distinct: dict[Ids, str] = {}
     for text, ids in zip(texts, speller.encode(texts), strict=True):
-        distinct.setdefault((*ids[: most - 1], speller.end_id), text)
+        if speller.says(ids) and len(ids) < most:
+            distinct.setdefault((*ids, speller.end_id), text)
     return Ballot(list(distinct), list(distinct.values()))
 
 
 def ballots_for(speller: Speller, candidates: Sequence[str], batch: Mapping[str, Any], count: int) -> list[Ballot]:
     """The ballots of ``count`` samples: of each its own ``choices``, where it has any, else the ``candidates``.
+
+    Where none of the choices can be said, nothing is.
 
     Raises:
         FedummError: a sample has neither.
@@ -53,9 +56,13 @@ def ballots_for(speller: Speller, candidates: Sequence[str], batch: Mapping[str,
     most, own = batch["max_a_len"], batch.get("choices") or [None] * count
     shared = ballot(speller, candidates, most)
     ballots = [ballot(speller, texts, most) if texts else shared for texts in own]
-    if not all(one.ids for one in ballots):
-        raise FedummError("--answer_mode rank: there is nothing to rank. Name a file of answers with --answers FILE.")
-    return ballots
+    if not all(one.ids or texts for one, texts in zip(ballots, own, strict=True)):
+        raise FedummError(
+            "--answer_mode rank: there is nothing to rank that the model can say. Name a file of answers with "
+            "--answers FILE, or raise --max_a_len."
+        )
+    silence = Ballot([(speller.end_id,)], [""])
+    return [one if one.ids else silence for one in ballots]
 
 
 def speak(

@@ -38,7 +38,7 @@ class Speller:
         self._decode = text_of(tokenizer)
         self._ids: dict[str, Ids] = {}
         self.unknown_id = _unknown_id(tokenizer)
-        said = [(answer, ids) for answer, ids in zip(known, self.encode(known), strict=True) if self._says(ids)]
+        said = [(answer, ids) for answer, ids in zip(known, self.encode(known), strict=True) if self.says(ids)]
         self._known = {ids: answer for answer, ids in reversed(said)}
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
@@ -64,7 +64,7 @@ class Speller:
 
     def reference(self, ids: Ids, references: Sequence[str]) -> str | None:
         """The most frequent of ``references`` that has these ids and no unknown token; of equals the first."""
-        if not self._says(ids):
+        if not self.says(ids):
             return None
         same = [text for text, own in zip(references, self.encode(references), strict=True) if own == ids]
         return Counter(same).most_common(1)[0][0] if same else None
@@ -78,7 +78,7 @@ class Speller:
         """Of each text its tokens, as they count for ``--max_q_len`` (a question, a caption) or ``--max_a_len`` (an
         answer, with its end token), and whether the tokenizer can say it: it has tokens, and none is unknown."""
         if kind == "answer":
-            return [(len(ids) + 1, self._says(ids)) for ids in self.encode(texts)]
+            return [(len(ids) + 1, self.says(ids)) for ids in self.encode(texts)]
         found = _ids(self._tokenizer, texts, add_special_tokens=self._whole)
         return [(len(ids), bool(ids) and self.unknown_id not in ids) for ids in found]
 
@@ -90,7 +90,8 @@ class Speller:
             groups.setdefault(ids, []).append(answer)
         return [group for group in groups.values() if len(group) > 1]
 
-    def _says(self, ids: Ids) -> bool:
+    def says(self, ids: Ids) -> bool:
+        """Whether an answer of these ids can be said: there are some, none is unknown, and none ends it."""
         return bool(ids) and self.unknown_id not in ids and self.end_id not in ids
 
 

@@ -22,7 +22,8 @@ and answers that the model can't say. Every image is opened; nothing is written.
   fedumm check DATA --model_backend blip_vqa --model_name_or_path tiny"""
 
 SHARED = {
-    "model_backend", "model_name_or_path", "task", "max_q_len", "max_a_len", "answer_metric", "max_train_samples",
+    "model_backend", "model_name_or_path", "task", "max_q_len", "max_a_len", "answer_metric", "answers",
+    "answer_mode", "train_answers", "max_train_samples",
     "max_eval_samples", "columns", "image_root", "allow_remote_images", "eval_fraction", "language", "drop_overlap",
     "skip_bad", "data_path", "plugin",
 }  # fmt: skip
@@ -51,10 +52,12 @@ def main(argv: list[str], prog: str) -> int:
     check_caches(config)
 
     from fedumm.report.console import RunConsole, Screen
-    from fedumm.training.data_check import check_data, warnings
+    from fedumm.training.data_check import check_data, data_to_check
+    from fedumm.training.data_words import warnings
 
     with RunConsole(Screen(stderr=True)) as progress:
-        report = check_data(config, progress.progress, closely=True, ask_model=asked)
+        splits = data_to_check(config, progress.progress, closely=True)
+        report = check_data(config, splits, progress.progress, closely=True, ask_model=asked)
     if as_json:
         print(json.dumps(report.to_mapping(), indent=2))
         return 0
@@ -87,7 +90,7 @@ def _rows(report: DataReport) -> list[tuple[str, list[str]]]:
         rows += [
             ("images", [f"{split.images:,}" for split in splits]),
             ("told apart by", [split.rows.identity for split in splits]),
-            ("different contents", [f"{sum(split.kinds.values()):,}" for split in splits]),
+            ("different contents", [f"{split.contents:,}" for split in splits]),
             ("kinds", [", ".join(f"{kind} {count:,}" for kind, count in split.kinds.items()) for split in splits]),
             ("pixels", [split.pixels for split in splits]),
         ]
@@ -108,7 +111,7 @@ def _types(split: SplitFacts) -> str:
 def _command(given: dict[str, Any]) -> str:
     """What trains on the data, with the options of this command."""
     model = {"model_backend": "blip_vqa", "model_name_or_path": "tiny"}
-    words = ["python", "job.py"]
+    words = ["fedumm", "federate"]
     for name, value in {**model, **given}.items():
         words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     return shlex.join([*words, "--num_clients", "4", "--simulator"])

@@ -83,7 +83,7 @@ def _show(args: argparse.Namespace) -> int:
     from fedumm.report.console import Screen
     from fedumm.report.figures import save_partition_figure
     from fedumm.training.data import column_labels, label_column
-    from fedumm.training.data_check import row_lines
+    from fedumm.training.data_words import row_lines
 
     splits, partition = split(config)
     rows = splits.train

@@ -55,7 +55,8 @@ def train(config: CentralConfig, command: str) -> CentralResult:
     from fedumm.tasks import TASKS, VQA
     from fedumm.temporary import leave_room_for_sockets
     from fedumm.training.centralized import check_output, train_centrally
-    from fedumm.training.data_check import check_data, say
+    from fedumm.training.data_check import check_data, data_to_check
+    from fedumm.training.data_words import say
 
     output = Path(config.output_dir)
     check_output(output)
@@ -63,7 +64,7 @@ def train(config: CentralConfig, command: str) -> CentralResult:
         leave_room_for_sockets()
     console = RunConsole()
     with console:
-        data = check_data(config, console.progress)
+        data = check_data(config, data_to_check(config, console.progress), console.progress)
         say(data, config, console.line)
         result = train_centrally(
             config,

@@ -54,7 +54,7 @@ def prepare(
     if request.drop_overlap:
         shared = set(overlap(train, test, progress))
         train = train.select([place for place in range(len(train)) if place not in shared])
-        left_out = {**reports[0].left_out, "image among those to evaluate on": len(shared)}
+        left_out = {**reports[0].left_out, "samples whose image is evaluated on, too": len(shared)}
         reports[0] = replace(reports[0], samples=len(train), left_out=left_out)
     for rows, report in zip((train, test), reports, strict=True):
         if not len(rows):
@@ -100,14 +100,12 @@ class _Split:
         table, numbers = (raw.table, raw.numbers) if isinstance(raw, RowChoice) else (raw, range(len(raw)))
         raw = without_media(_as_it_lies(table))
         spoken = self._spoken(raw, numbers)
-        chosen = {
-            task: self._first(raw, TASKS[task].column, most, spoken)
-            for task, most in limits(limit, self.request.mix).items()
-        }
+        chosen = self._chosen(raw, limits(limit, self.request.mix), spoken)
         rows = raw.select(range(max(map(max, chosen.values())) + 1))
         if "image" in self.request.columns:
             rows = self._with_pictures(rows, sorted(set().union(*chosen.values())))
-        parts = [self._of_task(rows, task, own) for task, own in chosen.items()]
+        made = {task: self._selected(rows, task, own) for task, own in chosen.items()}
+        parts = [self._of_task(rows, task, own) for task, own in made.items()]
         return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
 
     def _with_pictures(self, rows: Any, chosen: Sequence[int]) -> Any:
@@ -136,26 +134,37 @@ class _Split:
         if not spoken:
             known = ", ".join(one_line(value, 20) for value in sorted({values[row] for row in numbers})[:10])
             raise FedummError(f"--language {wanted}: the {self.kind} rows are in: {known}.")
-        self.left_out["in another language"] = len(numbers) - len(spoken)
+        self.left_out["rows in another language"] = len(numbers) - len(spoken)
         return spoken
 
-    def _first(self, raw: Any, what: str, most: int, spoken: Sequence[int]) -> Sequence[int]:
-        """The first ``most`` rows (-1: all) of ``spoken``; if there is a column for it, of those with a ``what``."""
-        chosen = spoken
+    def _chosen(self, raw: Any, most: Mapping[str, int], spoken: Sequence[int]) -> dict[str, Sequence[int]]:
+        """The first so many rows (-1: all) of ``spoken`` for each task: those with something in its column."""
+        marked = {task: self._marked(raw, TASKS[task].column, spoken) for task in most}
+        what = " and without a ".join(TASKS[task].column for task in most)
+        self.left_out[f"rows without a {what}"] = len(spoken) - len(set().union(*marked.values()))
+        return {task: own[: most[task]] if 0 <= most[task] < len(own) else own for task, own in marked.items()}
+
+    def _marked(self, raw: Any, what: str, spoken: Sequence[int]) -> Sequence[int]:
+        """The rows of ``spoken``; if there is a column for it, those with a ``what``."""
+        marked = spoken
         if column := mark_of(raw.column_names, what):
             there = [not _is_blank(value) for value in values_of(raw, column)]
-            chosen = [row for row in spoken if there[row]]
-            self.left_out[f"without a {what}"] = len(spoken) - len(chosen)
-        if not chosen:
+            marked = [row for row in spoken if there[row]]
+        if not marked:
             raise FedummError(f"--dataset {self.name}: there are no {self.kind} rows with a {what}.")
-        return chosen[:most] if 0 <= most < len(chosen) else chosen
+        return marked
 
-    def _of_task(self, rows: Any, task: str, chosen: Sequence[int]) -> Any:
+    def _selected(self, rows: Any, task: str, chosen: Sequence[int]) -> Selection:
         foreign = {column for other in TASKS.values() if other.name != task for column in other.columns}
         columns = [c for c in self.request.columns if c not in foreign]
         made = SAMPLES[task](rows, [n for n in chosen if n not in self.bad], columns, self.name)
         self.bad |= made.bad
         self.notes |= dict.fromkeys(made.notes)
+        return made
+
+    def _of_task(self, rows: Any, task: str, made: Selection) -> Any:
+        # A row that is bad for one task is skipped for all.
+        made.keep([place for place, number in enumerate(made.numbers) if number not in self.bad])
         self._name_images(rows, made, task)
         made.columns |= {SOURCE_ROW: made.numbers, "task": [task] * len(made.numbers)}
         return beside(rows, made.kept, made.numbers, made.columns)
@@ -171,7 +180,7 @@ class _Split:
             return
         pairs = zip(made.columns["image_id"], made.columns.get(T2I.column, made.numbers), strict=True)
         first = list({pair: place for place, pair in reversed(list(enumerate(pairs)))}.values())
-        self.left_out["repeating a caption of the same image"] = len(made.numbers) - len(first)
+        self.left_out["captions that repeat one of the same image"] = len(made.numbers) - len(first)
         made.keep(sorted(first))
 
 
@@ -191,6 +200,8 @@ def limits(limit: int, mix: Mapping[str, int]) -> dict[str, int]:
     """Most rows of each task: ``limit`` in the proportions of ``mix``, at least one each; -1: all."""
     if limit == -1:
         return dict.fromkeys(mix, -1)
+    if limit < len(mix):
+        raise FedummError(f"{limit} samples are too few for {len(mix)} tasks: each takes one.")
     total, left, found = sum(mix.values()), limit, {}
     for place, (task, part) in enumerate(mix.items(), start=1):
         found[task] = left if place == len(mix) else min(max(1, round(limit * part / total)), limit - 1)
@@ -203,16 +214,14 @@ def _check_bad(splits: Collection[_Split], skip: int, name: str) -> None:
     if len(found) <= skip:
         return
     rest = [f"  and {len(found) - _SHOWN:,} more"] if len(found) > _SHOWN else []
-    raise FedummError(
-        "\n".join(
-            [
-                f"--dataset {name}: {len(found):,} of {sum(split.given for split in splits):,} rows can't be used:",
-                *found[:_SHOWN],
-                *rest,
-                f"Repair or remove them, or go on without them: --skip_bad {len(found)}",
-            ]
-        )
-    )
+    given = sum(split.given for split in splits)
+    lines = [
+        f"--dataset {name}: {len(found):,} of {given:,} rows can't be used (counted from 0):",
+        *found[:_SHOWN],
+        *rest,
+        f"Repair or remove them, or go on without them: --skip_bad {len(found)}",
+    ]
+    raise FedummError("\n".join(lines))
 
 
 def _split_off(rows: Any, request: DataRequest, name: str) -> tuple[Any, Any]:
@@ -228,20 +237,42 @@ def _split_off(rows: Any, request: DataRequest, name: str) -> tuple[Any, Any]:
     count = min(max(1, round(request.eval_fraction * len(distinct))), len(distinct) - 1)
     if not count:
         raise FedummError(f"--dataset {name} has a single image: there is none to evaluate on.")
-    order = np.random.default_rng(len(distinct)).permutation(len(distinct))
-    held = {distinct[place] for place in order[:count]}
-    tasks = list(values_of(rows, "task"))
+    order = [distinct[place] for place in np.random.default_rng(len(distinct)).permutation(len(distinct))]
+    held = _with_every_task(order, count, images, rows["task"][:], name)
     train, test = (
-        _cut([p for p, image in enumerate(images) if (image in held) == wanted], tasks, limits(limit, request.mix))
+        _cut([p for p, image in enumerate(images) if (image in held) == wanted], rows, limits(limit, request.mix))
         for wanted, limit in ((False, request.max_train_samples), (True, request.max_eval_samples))
     )
     return rows.select(train), rows.select(test)
 
 
-def _cut(places: Sequence[int], tasks: Sequence[str], most: Mapping[str, int]) -> list[int]:
-    """Of ``places`` the first so many of each task."""
+def _with_every_task(
+    order: Sequence[str], count: int, images: Sequence[str], tasks: Sequence[str], name: str
+) -> set[str]:
+    """The first ``count`` images of ``order``, and the first one with a task that these have no sample of.
+
+    Raises:
+        FedummError: a task has a single image, or none is left to train on.
+    """
+    held = set(order[:count])
+    for task in sorted(set(tasks)):
+        own = {image for image, other in zip(images, tasks, strict=True) if other == task}
+        if not own & held:
+            held.add(next(image for image in order if image in own))
+        if own <= held:
+            raise FedummError(
+                f"--dataset {name} has one split, and too few images with a {TASKS[task].column} to train on some and "
+                "evaluate on others."
+            )
+    return held
+
+
+def _cut(places: Sequence[int], rows: Any, most: Mapping[str, int]) -> list[int]:
+    """Of ``places`` the samples of the first so many rows of each task."""
+    tasks, numbers = rows["task"][:], rows[SOURCE_ROW][:]
     kept = []
     for task, count in most.items():
         own = [place for place in places if tasks[place] == task]
-        kept += own if count == -1 else own[:count]
+        first = set(list(dict.fromkeys(numbers[place] for place in own))[: None if count == -1 else count])
+        kept += [place for place in own if numbers[place] in first]
     return kept

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,18 @@ from fedumm.backends.protocol import Progress, SpellsAnswers
 from fedumm.backends.registry import backend_for
 from fedumm.backends.spelling import Kind, Speller
 from fedumm.config import RunConfig
-from fedumm.data.answers import ALL, BEST
+from fedumm.data import DataSplits
+from fedumm.data.answers import ALL, BEST, CHOICES
 from fedumm.data.column_values import values_of
-from fedumm.data.image_digests import image_kinds
-from fedumm.data.prepare import EVALUATION, TRAINING, overlap
+from fedumm.data.image_digests import image_digests, image_kinds
 from fedumm.data.request import SplitReport
 from fedumm.files import write_atomically
-from fedumm.metrics.registry import VQA, answer_metric
+from fedumm.metrics.registry import AnswerMetric, answer_metric
 from fedumm.metrics.vqa import normalises_to_nothing
 from fedumm.tasks import T2I
-from fedumm.texts import one_line
 from fedumm.training.candidates import check_candidates
 from fedumm.training.data import load_splits
+from fedumm.training.reach import Reach
 
 DATA = "data.json"
 """What was found, in the folder of a run."""
@@ -33,12 +34,11 @@ DATA = "data.json"
 OPENED = 5_000
 """Images of each split that are opened before a run that keeps features: it opens all of them soon afterwards."""
 
-Answers = tuple[str, ...]
-"""Those of one question."""
+Asked = tuple[tuple[str, ...], tuple[str, ...]]
+"""A question's human answers, and what it can be answered with, where that is limited."""
 
 _LIMITS: dict[Kind, str] = {"question": "max_q_len", "answer": "max_a_len", "caption": "max_q_len"}
 _COLUMNS: dict[Kind, str] = {"question": "question", "answer": BEST, "caption": T2I.column}
-_EXAMPLES = 3
 _ALL = 0.99995
 """From here on a share is 100.00 %."""
 
@@ -75,7 +75,8 @@ class SplitFacts:
         references: questions by their number of human answers.
         nothing: human answers that the VQA v2 rule normalises to nothing.
         alike: answers that the tokenizer can't tell apart, in groups.
-        kinds: distinct images by their kind, if all were looked at.
+        contents: images of different content.
+        kinds: images by their kind, if all were looked at.
         pixels: their sizes, in words.
     """
 
@@ -88,6 +89,7 @@ class SplitFacts:
     references: Mapping[int, int] = field(default_factory=dict)
     nothing: int = 0
     alike: tuple[tuple[str, ...], ...] = ()
+    contents: int = 0
     kinds: Mapping[str, int] = field(default_factory=dict)
     pixels: str = ""
 
@@ -109,6 +111,7 @@ class DataReport:
         train, eval: the two splits.
         overlap: training samples whose image, by its content, is evaluated on, too.
         opened: whether every image was opened.
+        unsaid: answers to rank that the model can't say.
     """
 
     dataset: str
@@ -117,6 +120,7 @@ class DataReport:
     eval: SplitFacts
     overlap: int
     opened: bool
+    unsaid: int = 0
 
     def save(self, folder: Path) -> None:
         """Write it as ``data.json`` into ``folder``."""
@@ -127,40 +131,62 @@ class DataReport:
         return asdict(self)
 
 
-def check_data(config: RunConfig, progress: Progress, *, closely: bool = False, ask_model: bool = True) -> DataReport:
-    """Load the data of a run, and look at them.
+def data_to_check(config: RunConfig, progress: Progress, closely: bool = False) -> DataSplits:
+    """The data of a run, whose images are opened to see whether they can be read.
 
     Args:
-        closely: open each image, however many there are, and tell their kinds.
-        ask_model: ask the model's tokenizer how texts fit it.
+        closely: open all of them, however many there are.
 
     Raises:
         FedummError: rows are bad, more than ``--skip_bad`` allows, or the data can't be had; see
             :func:`fedumm.data.load_data`.
     """
-    every_image = closely or config.feature_cache == "off"
-    splits = load_splits(config, progress, -1 if every_image else OPENED)
+    return load_splits(config, progress, -1 if _opens_all(config, closely) else OPENED)
+
+
+def _opens_all(config: RunConfig, closely: bool) -> bool:
+    return closely or config.feature_cache == "off" or config.skip_bad > 0
+
+
+def check_data(
+    config: RunConfig, splits: DataSplits, progress: Progress, *, closely: bool = False, ask_model: bool = True
+) -> DataReport:
+    """Look at the data of a run.
+
+    Args:
+        splits: of :func:`data_to_check`.
+        closely: all images were opened; tell their kinds.
+        ask_model: ask the model's tokenizer how texts fit it.
+
+    Raises:
+        FedummError: there is nothing to rank, or the model has no tokenizer.
+    """
     check_candidates(config, splits)
     backend = backend_for(config)
+    both = splits.train, splits.eval
     speller = None
     if ask_model and isinstance(backend, SpellsAnswers):
         speller = backend.speller(backend.load_processor(config.model_name_or_path))
+    reach = Reach.of(config, splits.train, speller)
     facts = [
-        _split_facts(rows, report, config, speller)
-        for rows, report in zip((splits.train, splits.eval), splits.reports, strict=True)
+        _split_facts(rows, report, config, speller, reach) for rows, report in zip(both, splits.reports, strict=True)
     ]
-    if closely and "image" in splits.train.column_names:
-        facts = [
-            replace(own, **_kinds(image_kinds(rows, progress)))
-            for own, rows in zip(facts, (splits.train, splits.eval), strict=True)
-        ]
-    opened = every_image or all(report.samples <= OPENED for report in splits.reports)
-    shared = 0 if config.drop_overlap else len(overlap(splits.train, splits.eval, progress))
+    shared = 0
+    if "image" in splits.train.column_names:
+        train, test = (image_digests(rows, progress) for rows in both)
+        facts = [replace(own, contents=len(set(digests))) for own, digests in zip(facts, (train, test), strict=True)]
+        evaluated = set(test)
+        shared = sum(digest in evaluated for digest in train)
+        if closely:
+            facts = [replace(own, **_kinds(image_kinds(r, progress))) for own, r in zip(facts, both, strict=True)]
+    opened = _opens_all(config, closely) or all(report.samples <= OPENED for report in splits.reports)
     name = config.dataset or backend.hf_dataset_name()
-    return DataReport(name, splits.columns, facts[0], facts[1], shared, opened)
+    return DataReport(name, splits.columns, facts[0], facts[1], shared, opened, reach.unsaid)
 
 
-def _split_facts(rows: Any, report: SplitReport, config: RunConfig, speller: Speller | None) -> SplitFacts:
+def _split_facts(
+    rows: Any, report: SplitReport, config: RunConfig, speller: Speller | None, reach: Reach
+) -> SplitFacts:
     there = rows.column_names
     facts = SplitFacts(
         report,
@@ -169,18 +195,19 @@ def _split_facts(rows: Any, report: SplitReport, config: RunConfig, speller: Spe
         repeated=_repeated(rows),
         texts=tuple(_texts(rows, config, speller)) if speller else (),
     )
-    references = Counter(tuple(own) for own in values_of(rows, ALL) if own) if ALL in there else Counter[Answers]()
-    if not references:
+    if ALL not in there:
         return facts
-    counts = Counter[str]()
-    for own, questions in references.items():
+    choices = values_of(rows, CHOICES) if CHOICES in there and reach.candidates is not None else repeat(None)
+    asked = Counter((tuple(own), tuple(c or ())) for own, c in zip(values_of(rows, ALL), choices, strict=False) if own)
+    if not asked:
+        return facts
+    counts, sizes = Counter[str](), Counter[int]()
+    for (own, _), questions in asked.items():
         counts.update({answer: questions * number for answer, number in Counter(own).items()})
-    sizes = Counter[int]()
-    for own, questions in references.items():
         sizes[len(own)] += questions
     return replace(
         facts,
-        best_score=_best_score(references, config, speller),
+        best_score=_best_score(asked, answer_metric(config.answer_metric), reach),
         references=dict(sorted(sizes.items())),
         nothing=sum(number for answer, number in counts.items() if normalises_to_nothing(answer)),
         alike=tuple(map(tuple, speller.same_ids(list(counts)))) if speller else (),
@@ -221,98 +248,10 @@ def _texts(rows: Any, config: RunConfig, speller: Speller) -> Iterable[TextFacts
         )  # fmt: skip
 
 
-def _best_score(references: Counter[Answers], config: RunConfig, speller: Speller | None) -> float:
-    """The mean over questions, so many of which have these answers, of the best score that can be learnt."""
-    distinct = list(dict.fromkeys(answer for own in references for answer in own))
-    measured = speller.measure("answer", distinct) if speller else [(0, True)] * len(distinct)
-    fits = zip(distinct, measured, strict=True)
-    learnable = {answer for answer, (tokens, known) in fits if known and tokens <= config.max_a_len}
-    metric = answer_metric(config.answer_metric)
+def _best_score(asked: Counter[Asked], metric: AnswerMetric, reach: Reach) -> float:
+    """The mean over questions of the best score that an answer within ``reach`` has."""
 
-    def best(own: Answers) -> float:
-        return max((metric(answer, own) for answer in dict.fromkeys(own) if answer in learnable), default=0.0)
+    def best(own: tuple[str, ...], choices: tuple[str, ...]) -> float:
+        return max((metric(answer, own) for answer in reach.within(list(dict.fromkeys(own)), choices)), default=0.0)
 
-    return sum(questions * best(own) for own, questions in references.items()) / references.total()
-
-
-def summary(report: DataReport) -> str:
-    """The data in one line."""
-    train, test = report.train, report.eval
-    images = ""
-    if train.images:
-        by = f" (told apart by {train.rows.identity})" if train.rows.identity else ""
-        images = f", on {train.images:,} and {test.images:,} images{by}"
-    return f"Data: {train.rows.samples:,} training and {test.rows.samples:,} evaluation samples{images}"
-
-
-def warnings(report: DataReport, config: RunConfig) -> list[str]:
-    """What a user should know of the data before a run, a line each."""
-    lines = [f"{ours} is read from the column {theirs}" for ours, theirs in report.columns.items()]
-    for kind, facts in ((TRAINING, report.train), (EVALUATION, report.eval)):
-        lines += row_lines(facts.rows)
-        if facts.repeated:
-            lines.append(f"{facts.repeated:,} {kind} samples repeat an earlier one, image and all")
-        lines += [line for text in facts.texts for line in _text_lines(kind, text)]
-    lines += _score_lines(report.eval, config)
-    if report.overlap:
-        lines.append(
-            f"{report.overlap:,} of {report.train.rows.samples:,} training samples show an image that is evaluated on, "
-            "too: --drop_overlap leaves them out"
-        )
-    if not report.opened:
-        lines.append(f"{OPENED:,} images of each split were opened to see whether they can be read")
-    return lines
-
-
-def row_lines(report: SplitReport) -> list[str]:
-    """What became of the rows of a split that are not samples as they stand."""
-    lines = [f"{count:,} {report.kind} rows {why}: left out" for why, count in report.left_out.items()]
-    bad = sorted(report.bad.items())
-    lines += [f"{report.kind} row {row} {reason}: skipped" for row, reason in bad[:_EXAMPLES]]
-    if len(bad) > _EXAMPLES:
-        lines.append(f"{len(bad) - _EXAMPLES:,} more bad {report.kind} rows are skipped")
-    return lines + [f"{report.kind} rows, {note}" for note in report.notes]
-
-
-def _text_lines(kind: str, facts: TextFacts) -> Iterable[str]:
-    end = "a score of such an answer is 0" if facts.kind == "answer" else "the model sees the beginning"
-    if facts.cut:
-        yield (
-            f"{facts.cut:,} of {facts.count:,} {kind} {facts.kind}s are longer than {facts.limit}: {end} "
-            f"({_quoted(facts.cut_example)})"
-        )
-    if facts.unknown:
-        end = "a score of such an answer is 0" if facts.kind == "answer" else "these are one token to the model"
-        yield (
-            f"{facts.unknown:,} of {facts.count:,} {kind} {facts.kind}s have characters that the tokenizer does not "
-            f"know: {end} ({_quoted(facts.unknown_example)})"
-        )
-
-
-def _score_lines(facts: SplitFacts, config: RunConfig) -> Iterable[str]:
-    if facts.limit:
-        yield f"the best score that any model can reach on these evaluation answers is {facts.limit}"
-    few = {count: number for count, number in facts.references.items() if count in (2, 3)}
-    if few and config.answer_metric == VQA:
-        most = {2: "33.3 %", 3: "66.7 %"}
-        parts = [f"{number:,} evaluation questions with {count} answers {most[count]}" for count, number in few.items()]
-        yield f"by the VQA v2 rule the score is at most: of {', of '.join(parts)}; one answer each has no such limit"
-    if facts.nothing and config.answer_metric == VQA:
-        yield (
-            f"{facts.nothing:,} human answers are nothing by the VQA v2 rule, such as an article or a mark: "
-            "where it normalises, an empty answer is right there"
-        )
-    if facts.alike:
-        shown = "; ".join(" = ".join(map(_quoted, group[:_EXAMPLES])) for group in facts.alike[:_EXAMPLES])
-        yield f"{len(facts.alike):,} groups of answers are the same to the tokenizer, and count as one: {shown}"
-
-
-def _quoted(text: str) -> str:
-    return f'"{one_line(text, 60)}"'
-
-
-def say(report: DataReport, config: RunConfig, line: Callable[[str], object]) -> None:
-    """Tell the data in a few lines."""
-    line(summary(report))
-    for text in warnings(report, config):
-        line(f"  {text}")
+    return sum(questions * best(*one) for one, questions in asked.items()) / asked.total()

@@ -66,13 +66,19 @@ def _checked_data(path: Path, config: FederateConfig) -> DataReport:
     """Look at the data and tell, before anything that lies in the run's folder is replaced.
 
     Raises:
-        FedummError: the folder is not free, or the data are bad.
+        FedummError: the folder is not free, or the data are bad or can't be split so.
     """
-    from fedumm.training.data_check import check_data, say
+    from fedumm.federation.assignment import client_names
+    from fedumm.training.data import partition_for
+    from fedumm.training.data_check import check_data, data_to_check
+    from fedumm.training.data_words import say
 
     check_free(path, config.overwrite)
     with RunConsole() as console:
-        report = check_data(config, console.progress)
+        splits = data_to_check(config, console.progress)
+        if not config.own_data:
+            partition_for(config, splits.train, client_names(config.num_clients))
+        report = check_data(config, splits, console.progress)
         say(report, config, console.line)
     return report
 
