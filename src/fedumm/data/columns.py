@@ -137,7 +137,7 @@ def as_text(rows: Any, column: str) -> list[str | None]:
     values = values_of(rows, column)
     if names is not None:
         return [None if value is None or value < 0 else names[value] for value in values]
-    return [None if value is None else str(value) for value in values]
+    return [None if value is None or value != value else str(value) for value in values]
 
 
 def _question_ids(rows: Any, column: str) -> list[Any]:
