@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, Image, List, Value
 
 from fedumm.data.answers import Answers, read_answers
+from fedumm.data.identity import image_identities
+from fedumm.data.pictures import with_pictures
+from fedumm.data.places import Places
+from support.layouts import load, pictures, write
 
 FOUR = ["1", "2", "3", "4"]
 COLORS = ["red", "green", "blue"]
@@ -144,3 +148,64 @@ def test_a_number_is_as_short_as_its_type_allows(kind: str, text: str) -> None:
 
 def test_whole_numbers_in_lists_have_no_point() -> None:
     assert read(answers=[[2.0, 3.0, 3.0]]).all == [["2", "3", "3"]]
+
+
+# from a file
+
+
+def samples(folder: Path, rows: list[dict[str, Any]], **more: Any) -> Dataset:
+    """Training samples of a JSON file with ``rows``, each with a picture of its own unless it names one."""
+    rows = [{"image": f"{row}.png", **cells} for row, cells in enumerate(rows)]
+    pictures(folder, [f"{row}.png" for row in range(len(rows))])
+    for split in ("train", "val"):
+        write(folder / f"{split}.json", json.dumps(rows))
+    return load(folder, folder / "cache", **more).train
+
+
+def test_nan_as_pandas_writes_it_is_nothing(tmp_path: Path) -> None:
+    cells = [(1.0, "red", "a?"), (float("nan"), float("nan"), "b?"), (2.0, "blue", float("nan")), (None, "red", "c?")]
+    rows = samples(
+        tmp_path, [{"image_id": i, "answer": a, "question": q, "answer_type": a} for i, a, q in cells], skip_bad=2
+    )
+    assert rows["question"][:] == ["a?", "c?"]
+    assert rows["multiple_choice_answer"][:] == ["red", "red"]
+    assert rows["image_id"][0] == "1"
+    assert rows["image_id"][1].endswith("3.png")
+
+
+@pytest.mark.parametrize("nothing", [float("nan"), "", " ", None])
+def test_images_without_a_name_are_not_one_image(tmp_path: Path, nothing: Any) -> None:
+    named = [{"image_id": "x"}, {"image_id": nothing}, {"image_id": nothing}]
+    rows = samples(tmp_path, [{"question": "a?", "answer": "red", **cells} for cells in named])
+    assert rows["image_id"][0] == "x"
+    assert len(set(rows["image_id"])) == 3
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_a_row_without_a_name_has_that_of_a_row_with_its_image(tmp_path: Path, embedded: bool) -> None:
+    pictures(tmp_path, ["a.png", "b.png", "c.png"], 1)
+    shown = ["a.png", "a.png", "b.png", "b.png", "c.png", "c.png"]
+    images = [{"bytes": (tmp_path / name).read_bytes() if embedded else None, "path": name} for name in shown]
+    features = Features({"image": Image(), "image_id": Value("float64")})
+    raw = Dataset.from_dict({"image": images, "image_id": [None, 7.0, float("nan"), 8.0, None, None]}, features)
+    rows = with_pictures(raw, Places(tmp_path), "x")[0]
+    names, ways = image_identities(rows, "image_id", range(6))
+    assert names[:4] == ["7", "7", "8", "8"]
+    assert names[4] == names[5] not in ("7", "8", "", "nan")
+    assert ways == "the column image_id, else their " + ("content (SHA-256)" if embedded else "files")
+
+
+def test_values_of_mixed_kinds_in_json(tmp_path: Path) -> None:
+    answers = ["x", True, False, 3, 1.0, {"answer": "z"}, [{"answer": "y"}, {"answer": None}]]
+    rows = samples(tmp_path / "a", [{"question": "a?", "answer": answer} for answer in answers[:-1]])
+    assert rows["multiple_choice_answer"][:] == ["x", "yes", "no", "3", "1", "z"]
+    lists = [["a0", True, 2], {"answer": "z"}, "x", None, [float("nan"), 1.0]]
+    rows = samples(tmp_path / "b", [{"question": "a?", "answers": answer} for answer in lists], skip_bad=2)
+    assert rows["answers"][:] == [["a0", "yes", "2"], ["z"], ["x"], ["1"]]
+    rows = samples(tmp_path / "c", [{"question": "a?", "answer": answer} for answer in answers])
+    assert rows["answers"][:] == [["x"], ["yes"], ["no"], ["3"], ["1"], ["z"], ["y"]]
+
+
+def test_numbers_that_are_not_whole_keep_their_points(tmp_path: Path) -> None:
+    rows = samples(tmp_path, [{"question": "a?", "answer": answer} for answer in ("x", 1.0, 2.5)])
+    assert rows["multiple_choice_answer"][:] == ["x", "1.0", "2.5"]
