@@ -13,6 +13,8 @@ from fedumm.data.answers import Answers, read_answers
 from fedumm.data.identity import image_identities
 from fedumm.data.pictures import with_pictures
 from fedumm.data.places import Places
+from fedumm.errors import FedummError
+from fedumm.tasks import T2I
 from support.layouts import load, pictures, write
 
 FOUR = ["1", "2", "3", "4"]
@@ -209,3 +211,51 @@ def test_values_of_mixed_kinds_in_json(tmp_path: Path) -> None:
 def test_numbers_that_are_not_whole_keep_their_points(tmp_path: Path) -> None:
     rows = samples(tmp_path, [{"question": "a?", "answer": answer} for answer in ("x", 1.0, 2.5)])
     assert rows["multiple_choice_answer"][:] == ["x", "1.0", "2.5"]
+
+
+DRAWN = {"columns": ("image", "caption"), "mix": {T2I.name: 1}}
+
+
+def test_captions_in_all_forms(tmp_path: Path) -> None:
+    cells = [
+        "['c00', 'c01']",
+        " a dog ",
+        [" b ", "", None],
+        {"raw": "c"},
+        [{"raw": "d"}, {"caption": "e"}],
+        7,
+        '[{"text": "f"}]',
+        float("nan"),
+    ]
+    made = samples(tmp_path / "a", [{"captions": cell} for cell in cells], **DRAWN)
+    assert made["caption"][:] == ["c00", "c01", "a dog", "b", "c", "d", "e", "7", "f"]
+
+
+def test_captions_of_a_csv_that_are_lists_written_as_texts(tmp_path: Path) -> None:
+    """As in Flickr30k's CSV on the Hub."""
+    pictures(tmp_path, ["0.png"])
+    for split in ("train", "val"):
+        write(tmp_path / f"{split}.csv", 'image,caption\n0.png,"[""c00"", ""it\'s c01 ""]"\n')
+    splits = load(tmp_path, tmp_path / "cache", **DRAWN)
+    assert splits.train["caption"][:] == ["c00", "it's c01"]
+    assert splits.reports[0].notes == ("caption: lists written as texts are read as lists",)
+
+
+def test_a_caption_that_can_not_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FedummError, match=r"training row 0: has in caption '\[1, 2\]', which looks like a list"):
+        samples(tmp_path, [{"caption": "[1, 2]"}], **DRAWN)
+
+
+def test_questions_that_are_numbers_are_texts(tmp_path: Path) -> None:
+    rows = samples(tmp_path, [{"question": question, "answer": "red"} for question in (1, 2, None)])
+    assert rows["question"][:] == ["1", "2"]
+
+
+def test_questions_that_are_no_texts_are_bad_rows(tmp_path: Path) -> None:
+    cells = [["a?", "b?"], "c?", ["d?"], [], [{"x": 1}, "e?"]]
+    with pytest.raises(FedummError) as caught:
+        samples(tmp_path / "a", [{"question": question, "answer": "red"} for question in cells])
+    said = str(caught.value)
+    assert said.splitlines()[1:4] == [f"  training row {row}: has a question that is no text" for row in (0, 3, 4)]
+    with pytest.raises(FedummError, match="training row 0: has a question that is no text"):
+        samples(tmp_path / "b", [{"question": {"x": "a?"}, "answer": "red"}])
