@@ -259,3 +259,44 @@ def test_questions_that_are_no_texts_are_bad_rows(tmp_path: Path) -> None:
     assert said.splitlines()[1:4] == [f"  training row {row}: has a question that is no text" for row in (0, 3, 4)]
     with pytest.raises(FedummError, match="training row 0: has a question that is no text"):
         samples(tmp_path / "b", [{"question": {"x": "a?"}, "answer": "red"}])
+
+
+# which column is meant
+
+
+def test_answers_that_the_option_names_come_before_all_others(tmp_path: Path) -> None:
+    cells = {"question": "a?", "multiple_choice_answer": "old", "answers": ["older"], "answer_idx": 0, "reply": "new"}
+    samples(tmp_path, [cells])
+    splits = load(tmp_path, tmp_path / "cache", column_names={"answer": "reply"})
+    assert (splits.train["multiple_choice_answer"][:], splits.train["answers"][:]) == (["new"], [["new"]])
+    assert splits.reports[0].notes == (
+        "answer from reply, as --columns says: multiple_choice_answer, answers, answer_idx not read",
+    )
+    both = {"answer": "reply", "answers": "answers"}
+    assert load(tmp_path, tmp_path / "cache", column_names=both).train["answers"][:] == [["older"]]
+
+
+def test_captions_that_the_option_names_come_before_all_others(tmp_path: Path) -> None:
+    rows = samples(tmp_path, [{"caption": "old", "alts": ["a", "b"]}], column_names={"captions": "alts"}, **DRAWN)
+    assert rows["caption"][:] == ["a", "b"]
+
+
+def test_a_column_that_is_missed_may_be_named(tmp_path: Path) -> None:
+    more = {f"c{number}": 1 for number in range(40)}
+    with pytest.raises(FedummError) as caught:
+        samples(tmp_path, [{"ask": "a?", "reply": "red", **more}])
+    said = str(caught.value)
+    assert "has no column question, answer. It has: image, ask, reply, c0," in said
+    assert "c26, and 13 more. If one of them is meant, say which: --columns question=NAME,answer=NAME" in said
+    assert "c27" not in said
+
+
+def test_two_columns_that_may_be_meant_are_both_named(tmp_path: Path) -> None:
+    write(tmp_path / "data.csv", "image_name,image_path,question,answer\n1.png,2.png,a?,red\n")
+    pictures(tmp_path, ["1.png", "2.png"])
+    with pytest.raises(FedummError) as caught:
+        load(tmp_path / "data.csv", tmp_path / "cache")
+    assert str(caught.value).endswith(
+        "has no column image. It has: image_name, image_path, question, answer. "
+        "image_name and image_path could each be image. If one of them is meant, say which: --columns image=image_name"
+    )

@@ -29,13 +29,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedumm.config.columns import COLUMN_NAMES
 from fedumm.data.answers import ALL, BEST, CHOICES, has_answers, read_answers
 from fedumm.data.cell_texts import TextColumn, TextError
 from fedumm.data.column_values import ROWS, values_of
 from fedumm.data.identity import plain
 from fedumm.data.layouts.arrow import dataset
+from fedumm.data.names import could_be, listed
 from fedumm.errors import FedummError
 from fedumm.tasks import GENEVAL, T2I, VQA
+from fedumm.texts import one_line
 
 QUESTION_IDS = ("questionid", "idquestion", "qid")
 CAPTIONS = ("caption", "captions", "text", "prompt")
@@ -99,7 +102,7 @@ def questions(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: st
         derived[VQA.column] = [texts[0] if len(texts) == 1 else None for texts in asked.texts]
         bad = {n: "has a question that is no text" for n, text in enumerate(derived[VQA.column]) if not text}
     kept = [c for c in dict.fromkeys([*columns, *_KEPT]) if c in there and c not in derived]
-    _check_columns([c for c in columns if c not in kept and c not in derived], there, name)
+    _check_columns([c for c in columns if c not in kept and c not in derived], rows, name)
     scored = answers is not None and not {BEST, ALL}.isdisjoint(columns)
     bad = (
         {n: "has a question that is no text" for n, text in enumerate(derived[VQA.column]) if not text} if asked else {}
@@ -122,7 +125,7 @@ def captions(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: str
     there = rows.column_names
     found = next((c for c in CAPTIONS if c in there), "") if T2I.column in columns else ""
     kept = [c for c in dict.fromkeys([*columns, GENEVAL.column]) if c in there and c not in (found, T2I.column)]
-    _check_columns([c for c in columns if c not in kept and not (found and c == T2I.column)], there, name)
+    _check_columns([c for c in columns if c not in kept and not (found and c == T2I.column)], rows, name)
     read = _Texts(rows, found, _CAPTION_FIELDS) if found else None
     texts = read.texts if read else [[""]] * len(rows)
     prompts = list(values_of(rows, GENEVAL.column)) if GENEVAL.column in there else [None] * len(rows)
@@ -237,9 +240,18 @@ def _array(name: str, values: Sequence[Any], places: Any) -> Any:
     return pa.chunked_array(made, kind)
 
 
-def _check_columns(missing: Sequence[str], there: Sequence[str], name: str) -> None:
-    if missing:
-        raise FedummError(f"--dataset {name} has no column {', '.join(missing)}. It has: {', '.join(there)}.")
+def _check_columns(missing: Sequence[str], rows: Any, name: str) -> None:
+    if not missing:
+        return
+    ours = list(dict.fromkeys("answer" if column in (BEST, ALL) else column for column in missing))
+    free = [column for column in rows.column_names if column not in COLUMN_NAMES]
+    meant = {column: could_be(column, free, rows.features) for column in ours if column in COLUMN_NAMES}
+    doubts = [f" {' and '.join(theirs)} could each be {column}." for column, theirs in meant.items() if theirs]
+    pairs = ",".join(f"{column}={theirs[0] if theirs else 'NAME'}" for column, theirs in meant.items())
+    raise FedummError(
+        f"--dataset {name} has no column {', '.join(ours)}. It has: {listed(rows.column_names)}.{''.join(doubts)}"
+        + (f" If one of them is meant, say which: --columns {one_line(pairs)}" if pairs else "")
+    )
 
 
 def _tag(text: str | None, row: int, name: str) -> str:
