@@ -9,7 +9,8 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedumm.data.answers import AnswerError, Answers, most_common, read_answers
+from fedumm.data.answers import Answers, most_common, read_answers
+from fedumm.data.cell_texts import TextError
 
 TEXT, LABEL = Value("string"), ClassLabel(names=["no", "yes", "x-ray"])
 BLUES = ["blue", "blue"]
@@ -130,4 +131,4 @@ def test_votes_are_counted_by_normalised_text(answers: list[str]) -> None:
 def test_no_text_in_brackets_breaks_the_reader(text: str) -> None:
     found = read({"answer": TEXT}, answer=[text])
     assert 0 in found.bad or found.best[0]
-    assert not any(isinstance(reason, AnswerError) for reason in found.bad.values())
+    assert not any(isinstance(reason, TextError) for reason in found.bad.values())

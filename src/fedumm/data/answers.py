@@ -5,13 +5,17 @@ in the data                                 read as
 ==========================================  ====================================================
 a text                                      the text without spaces around it; blank: no answer
 a list, records with ``answer``, a record   all its answers, in order; blank ones are left out
-of lists, a list written as a text
+of lists, one of these written as a text
 a class label                               its name
 a number beside ``choices``, or a letter    that choice, counted from 0, or from A
 a whole number, ``2.0`` in a column of      ``2``
 whole numbers
 true, false                                 ``yes``, ``no``
 ==========================================  ====================================================
+
+Beside ``choices`` it is decided once for a column whether it holds numbers or letters of choices: a column such as
+``correct_choice_idx`` does, and so does one of whole numbers. One of texts does if each row has one, all are whole
+numbers, or all are letters (``B``, ``(B)``, ``B.``, ``(B) blue``), and not all are choices as they stand.
 
 The answer to train on is the one that the data name as such, else the most frequent one: votes are counted by the
 normalised text of the VQA v2 rule (:func:`fedumm.metrics.vqa.normalize_answer`), and of the spellings that count as
@@ -20,19 +24,14 @@ one the most frequent is taken; of equally frequent ones the first.
 
 from __future__ import annotations
 
-import ast
-import io
-import math
 import re
-import tokenize
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import repeat
 from typing import Any
 
-from fedumm.data.column_values import values_of
+from fedumm.data.cell_texts import TextColumn, TextError
 from fedumm.metrics.vqa import normalize_answer
 from fedumm.texts import one_line
 
@@ -40,22 +39,18 @@ BEST, ALL, CHOICES = "multiple_choice_answer", "answers", "choices"
 _ALL_NAMES = (ALL, "direct_answers", "answer", BEST)
 _BEST_NAMES = (BEST, "answer")
 _INDEX_NAMES = ("correct_choice_idx", "answer_idx", "answer_index", "correct_idx")
-COLUMNS = frozenset({*_ALL_NAMES, *_BEST_NAMES, *_INDEX_NAMES, CHOICES})
-"""Columns that something of an answer is read from."""
+ANSWER_COLUMNS = frozenset({*_ALL_NAMES, *_BEST_NAMES, *_INDEX_NAMES})
+"""Columns that answers are read from."""
 
 _IN_RECORDS = ("answer", "text")
-_LIST = re.compile(r"""\[\s*(['"{\d\]-])""")
-"""How a list begins that is written as a text. What else is in brackets is a text."""
+_NUMBER = re.compile(r"(-?[0-9]{1,15})(\.0+)?")
+_LETTER = re.compile(r"(?:\(([A-Za-z])\)|([A-Za-z])[.):]?)")
+_LETTER_AND_TEXT = re.compile(r"(?:\(([A-Za-z])\)|([A-Za-z])[.):])\s+(\S.*)", re.DOTALL)
 
 _REMEMBERED = 2**16
-"""So many texts are read once, and are one object for all rows: most answers repeat."""
 
-Entry = Any
-Reader = Callable[[Entry], list[str]]
-
-
-class AnswerError(ValueError):
-    """An entry that is no answer: half a sentence that says why."""
+Reader = Callable[[Any, list[str]], list[str]]
+"""Answers of a cell, given the row's choices."""
 
 
 @dataclass(frozen=True)
@@ -81,36 +76,35 @@ class Answers:
 
 def has_answers(columns: Iterable[str]) -> bool:
     """Whether one of ``columns`` holds answers."""
-    return not {*_ALL_NAMES, *_INDEX_NAMES}.isdisjoint(columns)
+    return not ANSWER_COLUMNS.isdisjoint(columns)
 
 
 def read_answers(rows: Any) -> Answers:
-    """The answers in the columns of ``rows`` (a ``datasets.Dataset`` with one of :data:`COLUMNS`)."""
+    """The answers in the columns of ``rows`` (a ``datasets.Dataset`` with one of :data:`ANSWER_COLUMNS`)."""
     there = rows.column_names
-    options = _Column(rows, CHOICES if CHOICES in there else "", blanks=True)
-    index = _INDEX_NAMES if options.name else ()
-    named = _Column(rows, next((name for name in (*index, *_BEST_NAMES) if name in there), ""))
-    several = next((name for name in _ALL_NAMES if name in there), "")
-    everyone = _Column(rows, several if several != named.name else "")
+    options = TextColumn(rows, CHOICES if CHOICES in there else "", _IN_RECORDS, blanks=True)
+    named, everyone = (TextColumn(rows, name, _IN_RECORDS) for name in _columns(there))
+    read_named = _reader(named, options, named.name)
+    read_everyone = _reader(everyone, options, "" if named.name and everyone.name not in _BEST_NAMES else everyone.name)
     found = Answers([], [], [] if options.name else None, [], {}, ())
     # The values of a column that is not there have no end.
-    entries = zip(range(len(rows)), options.values, named.values, everyone.values, strict=False)
-    for row, offers, own, others in entries:
-        best, said, offered = None, list[str](), None
+    cells = zip(range(len(rows)), options.values(), named.values(), everyone.values(), strict=False)
+    for row, offers, own, others in cells:
+        best, said, offered = None, list[str](), list[str]()
         try:
-            offered = options.read(offers) or None
-            chosen = _chosen(named.read(own), offered, named)
-            said = everyone.read(others) or chosen
+            offered = _choices(options, offers)
+            chosen = read_named(own, offered)
+            said = read_everyone(others, offered) or chosen
             best = most_common(chosen or said)
             if best is None:
                 found.bad[row] = "has no answer"
-        except AnswerError as error:
+        except TextError as error:
             found.bad[row] = str(error)
         found.best.append(best)
         found.all.append(said)
         found.types.append(answer_type(best or ""))
         if found.choices is not None:
-            found.choices.append(offered)
+            found.choices.append(offered or None)
     notes = dict.fromkeys(note for column in (named, everyone, options) for note in column.notes)
     return replace(found, notes=tuple(notes))
 
@@ -138,137 +132,88 @@ def _vote(answer: str) -> str:
     return normalize_answer(answer) or answer
 
 
-def _chosen(answers: list[str], choices: list[str] | None, column: _Column) -> list[str]:
-    """``answers``, of which those that are the place of a choice, or its letter, are that choice."""
+def _columns(there: Sequence[str]) -> tuple[str, str]:
+    """The column with the one answer of a row and that with all of them, each empty if there is none."""
+    index = _INDEX_NAMES if CHOICES in there or not {*_ALL_NAMES} & {*there} else ()
+    named = next((name for name in (*index, *_BEST_NAMES) if name in there), "")
+    several = next((name for name in _ALL_NAMES if name in there), "")
+    return named, several if several != named else ""
+
+
+def _choices(options: TextColumn, cell: Any) -> list[str]:
+    """What can be chosen from. Of two choices in a table with columns for four, two are blank."""
+    found = options.read(cell)
+    while found and not found[-1]:
+        found = found[:-1]
+    return found
+
+
+def _reader(column: TextColumn, options: TextColumn, texts: str) -> Reader:
+    """How the cells of ``column`` are read; ``texts`` is empty if its texts are never those of places."""
+    always = column.name in _INDEX_NAMES
+    if not always and not (options.name and column.name and _are_places(column, options, bool(texts))):
+        return lambda cell, choices: column.read(cell)
+    return lambda cell, choices: [_choice(text, choices, column.name, always) for text in column.read(cell)]
+
+
+def _are_places(column: TextColumn, options: TextColumn, texts: bool) -> bool:
+    """Whether ``column`` holds the numbers or the letters of choices."""
+    if not (column.numbers or texts):
+        return False
+    answers = itself = number = letter = other = 0
+    for cell, offers in zip(column.values(), options.values(), strict=True):
+        try:
+            said, choices = column.read(cell), _choices(options, offers)
+        except TextError:
+            continue
+        if not choices or not said:
+            continue
+        if len(said) > 1 and not column.numbers:
+            return False
+        answers += 1
+        itself += said[0] in choices
+        number += bool(_NUMBER.fullmatch(said[0]))
+        letter += _letter(said[0], choices) is not None
+        place = _place(said[0], choices)
+        other += place is not None and choices[place : place + 1] not in ([], said)
+    if answers and (column.numbers or (itself < answers and answers in (number, letter))):
+        column.note("numbers of choices, from 0, are read as these" if number else "letters are read as choices")
+        return True
+    if other:
+        column.note("some may be numbers or letters of choices; not all are, so all are read as texts")
+    return False
+
+
+def _letter(text: str, choices: Sequence[str]) -> int | None:
+    """The place of the choice whose letter ``text`` is, alone or with this very choice."""
+    if match := _LETTER.fullmatch(text):
+        return _place_of(match[1] or match[2])
+    if match := _LETTER_AND_TEXT.fullmatch(text):
+        place = _place_of(match[1] or match[2])
+        if place < len(choices) and match[3].casefold() == choices[place].casefold():
+            return place
+    return None
+
+
+def _place_of(letter: str) -> int:
+    return ord(letter.upper()) - ord("A")
+
+
+def _place(text: str, choices: Sequence[str]) -> int | None:
+    number = _NUMBER.fullmatch(text)
+    return int(number[1]) if number else _letter(text, choices)
+
+
+def _choice(text: str, choices: Sequence[str], column: str, always: bool) -> str:
+    """The choice whose number or letter ``text`` is, in a column of these; ``always``: of nothing else."""
+    place = _place(text, choices)
+    if place is None and not choices and not always:
+        return text
+    shown = f"has the {column} {one_line(text, 60)}"
     if not choices:
-        return answers
-    return [
-        answer if answer in choices and not column.numbers else _choice(answer, choices, column.name)
-        for answer in answers
-    ]
-
-
-def _choice(answer: str, choices: list[str], column: str) -> str:
-    letter = len(answer) == 1 and "A" <= answer.upper() <= "Z"
-    if not (letter or answer.removeprefix("-").isdecimal()):
-        return answer
-    place = ord(answer.upper()) - ord("A") if letter else int(answer)
+        raise TextError(f"{shown}, and no choices")
+    if place is None:
+        raise TextError(f"{shown}, which is no number of a choice")
     if not 0 <= place < len(choices):
-        raise AnswerError(f"has the {column} {answer}, and {len(choices)} choices")
+        raise TextError(f"{shown}, and {len(choices)} choices")
     return choices[place]
-
-
-class _Column:
-    """One column of ``rows``, and how its entries are read.
-
-    Args:
-        name: empty: there is none, and its entries say nothing.
-        blanks: whether blank texts count.
-
-    Attributes:
-        values: its entries, once.
-        read: the texts of an entry, stripped, without blank ones.
-    """
-
-    def __init__(self, rows: Any, name: str, blanks: bool = False) -> None:
-        self.name, self._blanks = name, blanks
-        self.values = values_of(rows, name) if name else repeat(None)
-        feature = rows.features[name] if name else None
-        self.notes: list[str] = []
-        kind = getattr(feature, "dtype", "")
-        self._whole = kind.startswith("float") and _all_whole(values_of(rows, name))
-        self.numbers = (self._whole or kind.startswith(("int", "uint"))) and not hasattr(feature, "names")
-        if self._whole:
-            self._note(f"{name}: numbers such as 2.0 are read as 2")
-        self._text = lru_cache(_REMEMBERED)(self._text_entry)
-        self.read = self._reader_of(feature) if name else _nothing
-
-    def _reader_of(self, feature: Any) -> Reader:
-        names = getattr(feature, "names", None)
-        if names is not None:
-            self._note(f"{self.name}: numbers of classes are read as their names")
-            return lambda entry: [] if entry is None or entry < 0 else [names[entry].strip()]
-        if isinstance(feature, dict):
-            field = next((name for name in _IN_RECORDS if name in feature), None)
-            if field is None:
-                return self._unreadable
-            inner = self._reader_of(feature[field])
-            return lambda entry: [] if entry is None else inner(entry[field])
-        item = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-        if item is not None:
-            inner = self._reader_of(item)
-            if isinstance(item, dict) and not isinstance(feature, list):
-                return lambda entry: self._joined(inner, _records(entry))
-            return lambda entry: self._joined(inner, entry)
-        return self._scalar
-
-    def _joined(self, inner: Reader, entries: Sequence[Entry] | None) -> list[str]:
-        return [text for entry in entries or () for text in inner(entry)]
-
-    def _unreadable(self, entry: Entry) -> list[str]:
-        raise AnswerError(f"has in {self.name} neither a text nor a list, nor a record with 'answer'")
-
-    def _scalar(self, entry: Entry) -> list[str]:
-        if isinstance(entry, str):
-            return self._text(entry)
-        if entry is None or entry != entry:  # not a number: an empty cell
-            return []
-        if isinstance(entry, bool):
-            self._note(f"{self.name}: true and false are read as yes and no")
-            return ["yes" if entry else "no"]
-        if isinstance(entry, float):
-            return [str(int(entry)) if self._whole else str(entry)]
-        if isinstance(entry, int):
-            return [str(entry)]
-        raise AnswerError(f"has a {type(entry).__name__} in {self.name}, not a text")
-
-    def _text_entry(self, entry: str) -> list[str]:
-        text = entry.strip()
-        if text.endswith("]") and _LIST.match(text):
-            self._note(f"{self.name}: lists written as texts are read as lists")
-            return self._texts(_written_list(text, self.name))
-        return self._texts([text])
-
-    def _texts(self, items: Iterable[str]) -> list[str]:
-        return [text for item in items if (text := item.strip()) or self._blanks]
-
-    def _note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
-
-
-def _nothing(entry: Entry) -> list[str]:
-    return []
-
-
-def _all_whole(values: Iterable[Entry]) -> bool:
-    return all(value is None or math.isnan(value) or value.is_integer() for value in values)
-
-
-def _records(entry: Any) -> list[Entry]:
-    """Records of one entry, which may be a record of lists instead."""
-    if isinstance(entry, dict):
-        return [dict(zip(entry, values, strict=True)) for values in zip(*entry.values(), strict=True)]
-    return list(entry or ())
-
-
-def _written_list(text: str, column: str) -> list[str]:
-    """The entries of a list of texts, or of records with ``answer``, as Python, JSON or numpy (no commas) write it.
-
-    Raises:
-        AnswerError: it is something else, which a model should not be trained to say.
-    """
-    wrong = AnswerError(f"has in {column} {one_line(text, 60)!r}, which looks like a list and is none of texts")
-    try:
-        found = ast.literal_eval(text)
-        if any(isinstance(entry, dict) for entry in found):
-            found = entries = [entry[_IN_RECORDS[0]] for entry in found]
-        else:
-            # Python joins texts without a comma between them, as numpy writes them.
-            tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-            entries = [ast.literal_eval(token.string) for token in tokens if token.type == tokenize.STRING]
-    except (SyntaxError, ValueError, TypeError, LookupError, MemoryError, RecursionError, tokenize.TokenError):
-        raise wrong from None
-    if not all(isinstance(entry, str) for entry in (*found, *entries)) or "".join(found) != "".join(entries):
-        raise wrong
-    return entries

@@ -2,7 +2,7 @@
 
 ==========================  ==================================================
 ``image``                   picture (:class:`fedumm.data.picture.Picture`)
-``question``                text
+``question``                text; numbers are read as texts
 ``multiple_choice_answer``  the answer to train on (:mod:`fedumm.data.answers`)
 ``answers``                 all human answers, a list of strings
 ``choices``                 what can be chosen from, a list of strings, if known
@@ -12,6 +12,7 @@
                             (:mod:`fedumm.data.identity`)
 ``question_id``             unique
 ``caption``                 text to draw the image from, one a row
+                            (:mod:`fedumm.data.cell_texts`)
 ``geneval``                 the caption as a prompt of GenEval (JSON), if known
 ``source_row``              number of the row in the data as they were given
 ``task``                    what the row is for: ``vqa`` or ``t2i``
@@ -28,12 +29,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedumm.config.columns import COLUMN_NAMES
 from fedumm.data.answers import ALL, BEST, CHOICES, has_answers, read_answers
+from fedumm.data.cell_texts import TextColumn, TextError
 from fedumm.data.column_values import ROWS, values_of
 from fedumm.data.identity import plain
 from fedumm.data.layouts.arrow import dataset
+from fedumm.data.names import could_be, listed
 from fedumm.errors import FedummError
 from fedumm.tasks import GENEVAL, T2I, VQA
+from fedumm.texts import one_line
 
 QUESTION_IDS = ("questionid", "idquestion", "qid")
 CAPTIONS = ("caption", "captions", "text", "prompt")
@@ -41,6 +46,7 @@ CAPTIONS = ("caption", "captions", "text", "prompt")
 
 SOURCE_ROW = "source_row"
 _KEPT = ("question_type", "question_id")
+_CAPTION_FIELDS = ("raw", "caption", "text")
 
 
 @dataclass
@@ -90,13 +96,21 @@ def questions(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: st
         derived["answer_type"] = [kind or guess for kind, guess in zip(kinds, own, strict=True)]
     if (theirs := next((c for c in there if plain(c) in QUESTION_IDS), "")) and theirs != "question_id":
         derived["question_id"] = _question_ids(rows, theirs)
+    asked = _Texts(rows, VQA.column) if VQA.column in {*columns} & {*there} and _no_texts(rows, VQA.column) else None
+    bad: dict[int, str] = {}
+    if asked:
+        derived[VQA.column] = [texts[0] if len(texts) == 1 else None for texts in asked.texts]
+        bad = {n: "has a question that is no text" for n, text in enumerate(derived[VQA.column]) if not text}
     kept = [c for c in dict.fromkeys([*columns, *_KEPT]) if c in there and c not in derived]
-    _check_columns([c for c in columns if c not in kept and c not in derived], there, name)
+    _check_columns([c for c in columns if c not in kept and c not in derived], rows, name)
     scored = answers is not None and not {BEST, ALL}.isdisjoint(columns)
-    bad = answers.bad if answers and scored else {}
+    bad = (
+        {n: "has a question that is no text" for n, text in enumerate(derived[VQA.column]) if not text} if asked else {}
+    )
+    bad |= answers.bad if answers and scored else {}
     numbers = [n for n in chosen if n not in bad]
     made = {column: [values[n] for n in numbers] for column, values in derived.items()}
-    notes = answers.notes if answers and scored else ()
+    notes = (*(asked.notes if asked else ()), *(answers.notes if answers and scored else ()))
     return Selection(numbers, made, kept, bad={n: bad[n] for n in chosen if n in bad}, notes=notes)
 
 
@@ -111,14 +125,16 @@ def captions(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: str
     there = rows.column_names
     found = next((c for c in CAPTIONS if c in there), "") if T2I.column in columns else ""
     kept = [c for c in dict.fromkeys([*columns, GENEVAL.column]) if c in there and c not in (found, T2I.column)]
-    _check_columns([c for c in columns if c not in kept and not (found and c == T2I.column)], there, name)
-    texts = list(map(_captions, values_of(rows, found))) if found else [[""]] * len(rows)
+    _check_columns([c for c in columns if c not in kept and not (found and c == T2I.column)], rows, name)
+    read = _Texts(rows, found, _CAPTION_FIELDS) if found else None
+    texts = read.texts if read else [[""]] * len(rows)
     prompts = list(values_of(rows, GENEVAL.column)) if GENEVAL.column in there else [None] * len(rows)
     made = Selection([], {"answer_type": []} | ({T2I.column: []} if found else {}), kept)
+    made.notes = read.notes if read else ()
     for n in chosen:
         own = texts[n]
         if not own:
-            made.bad[n] = "has no caption"
+            made.bad[n] = read.bad.get(n, "has no caption") if read else ""
         made.numbers += [n] * len(own)
         if found:
             made.columns[T2I.column] += own
@@ -131,13 +147,33 @@ SAMPLES = {VQA.name: questions, T2I.name: captions}
 """What makes samples of rows, by task."""
 
 
+class _Texts:
+    """The texts of each row of a column, why one has none, and what was read as something else, in words."""
+
+    def __init__(self, rows: Any, name: str, fields: Sequence[str] = ()) -> None:
+        column = TextColumn(rows, name, fields)
+        self.texts: list[list[str]] = []
+        self.bad: dict[int, str] = {}
+        for row, cell in enumerate(column.values()):
+            try:
+                self.texts.append(column.read(cell))
+            except TextError as error:
+                self.texts.append([])
+                self.bad[row] = str(error)
+        self.notes = tuple(column.notes)
+
+
+def _no_texts(rows: Any, column: str) -> bool:
+    return getattr(rows.features[column], "dtype", "") not in ("string", "large_string")
+
+
 def as_text(rows: Any, column: str) -> list[str | None]:
     """A column as text; class labels by their names."""
     names = getattr(rows.features[column], "names", None)
     values = values_of(rows, column)
     if names is not None:
         return [None if value is None or value < 0 else names[value] for value in values]
-    return [None if value is None else str(value) for value in values]
+    return [None if value is None or value != value else str(value) for value in values]
 
 
 def _question_ids(rows: Any, column: str) -> list[Any]:
@@ -204,15 +240,18 @@ def _array(name: str, values: Sequence[Any], places: Any) -> Any:
     return pa.chunked_array(made, kind)
 
 
-def _check_columns(missing: Sequence[str], there: Sequence[str], name: str) -> None:
-    if missing:
-        raise FedummError(f"--dataset {name} has no column {', '.join(missing)}. It has: {', '.join(there)}.")
-
-
-def _captions(entry: Any) -> list[str]:
-    """The captions of one row: a text or a list of texts, or records with ``raw``."""
-    items = entry if isinstance(entry, list | tuple) else [entry]
-    return [item for item in items if isinstance(item, str) and item.strip()]
+def _check_columns(missing: Sequence[str], rows: Any, name: str) -> None:
+    if not missing:
+        return
+    ours = list(dict.fromkeys("answer" if column in (BEST, ALL) else column for column in missing))
+    free = [column for column in rows.column_names if column not in COLUMN_NAMES]
+    meant = {column: could_be(column, free, rows.features) for column in ours if column in COLUMN_NAMES}
+    doubts = [f" {' and '.join(theirs)} could each be {column}." for column, theirs in meant.items() if theirs]
+    pairs = ",".join(f"{column}={theirs[0] if theirs else 'NAME'}" for column, theirs in meant.items())
+    raise FedummError(
+        f"--dataset {name} has no column {', '.join(ours)}. It has: {listed(rows.column_names)}.{''.join(doubts)}"
+        + (f" If one of them is meant, say which: --columns {one_line(pairs)}" if pairs else "")
+    )
 
 
 def _tag(text: str | None, row: int, name: str) -> str:

@@ -7,10 +7,11 @@ column ``image`` or ``question`` is found by its other names, and any other what
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedumm.config.columns import COLUMN_NAMES
+from fedumm.data.answers import ANSWER_COLUMNS
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.texts import one_line
 
@@ -26,6 +27,13 @@ _OTHERS = {
 """Our name: theirs, as :func:`_plain` writes them."""
 
 
+_SAME = (ANSWER_COLUMNS, frozenset({"caption", "captions"}))
+"""Columns that say the same: the others do not count where ``--columns`` names some."""
+
+_LISTED = 30
+"""Columns in a message."""
+
+
 def understood(features: Mapping[str, Any], given: Mapping[str, str], read: Sequence[str] = ()) -> dict[str, str]:
     """Which column is meant by which of our names, where theirs is another.
 
@@ -39,14 +47,18 @@ def understood(features: Mapping[str, Any], given: Mapping[str, str], read: Sequ
     for ours in COLUMN_NAMES:
         if ours in found or ours in features:
             continue
-        same = [name for name in free if _plain(name) == ours]
-        others = same or [name for name in free if _plain(name) in _OTHERS.get(ours, ())]
-        # A picture is beside the name of its file.
-        embedded = [name for name in others if ours == "image" and _is_picture(features[name])]
-        if len(one := embedded or others) == 1:
-            found[ours] = one[0]
-            free.remove(one[0])
+        if len(meant := could_be(ours, free, features)) == 1:
+            found[ours] = meant[0]
+            free.remove(meant[0])
     return found
+
+
+def could_be(ours: str, free: Iterable[str], features: Mapping[str, Any]) -> list[str]:
+    """The columns of ``free`` that may be meant by our name."""
+    same = [name for name in free if _plain(name) == ours]
+    others = same or [name for name in free if _plain(name) in _OTHERS.get(ours, ())]
+    # A picture is beside the name of its file.
+    return [name for name in others if ours == "image" and _is_picture(features[name])] or others
 
 
 def renamed(rows: Any, names: Mapping[str, str], what: str) -> Any:
@@ -57,13 +69,36 @@ def renamed(rows: Any, names: Mapping[str, str], what: str) -> Any:
     """
     for theirs in names.values():
         if theirs not in rows.column_names:
-            there = ", ".join(rows.column_names)
             raise FedummError(
-                f"{what} have no column '{one_line(theirs, 60)}', which --columns names. They have: {one_line(there)}."
+                f"{what} have no column '{one_line(theirs, 60)}', which --columns names. "
+                f"They have: {listed(rows.column_names)}."
                 f"{did_you_mean(theirs, rows.column_names)}"
             )
     rows = rows.remove_columns([c for c in names if c in rows.column_names and c not in names.values()])
     return rows.rename_columns({theirs: ours for ours, theirs in names.items() if ours != theirs}) if names else rows
+
+
+def listed(columns: Sequence[str]) -> str:
+    """``columns`` with commas between; of many, the first."""
+    rest = [f"and {len(columns) - _LISTED:,} more"] if len(columns) > _LISTED else []
+    return ", ".join([*(one_line(name, 60) for name in columns[:_LISTED]), *rest])
+
+
+def without_rivals(rows: Any, given: Mapping[str, str]) -> tuple[Any, list[str]]:
+    """``rows`` without columns that say what one that ``--columns`` names says, and what was dropped, in words.
+
+    Args:
+        rows: of :func:`renamed`.
+        given: theirs by ours, as ``--columns`` says.
+    """
+    notes, dropped = [], list[str]()
+    for group in _SAME:
+        named = [f"{ours} from {theirs}" for ours, theirs in given.items() if ours in group]
+        rivals = [name for name in rows.column_names if named and name in group and name not in given]
+        if rivals:
+            dropped += rivals
+            notes.append(f"{' and '.join(named)}, as --columns says: {', '.join(rivals)} not read")
+    return rows.remove_columns(dropped), notes
 
 
 def flattened(rows: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,17 @@ def load_data(name: str, request: DataRequest, progress: Progress | None = None)
     from fedumm.data.prepare import prepare
 
     load, places = _source(name), _places(name, request)
-    raw = _with_our_names(load(request), request, name)
-    return prepare(raw, request, places, name, progress)
+    raw, notes = _with_our_names(load(request), request, name)
+    splits = prepare(raw, request, places, name, progress)
+    first, *others = splits.reports
+    return replace(splits, reports=(replace(first, notes=(*notes, *first.notes)), *others))
 
 
-def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> DataSplits:
-    """Raw rows whose columns have our names, as ``--columns`` says, or where there is no doubt."""
-    from fedumm.data.names import flattened, renamed, understood
+def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> tuple[DataSplits, list[str]]:
+    """Raw rows whose columns have our names, as ``--columns`` says, or where there is no doubt; what was dropped."""
+    from fedumm.data.names import flattened, renamed, understood, without_rivals
+
+    notes: list[str] = []
 
     def named(rows: Any, kind: str) -> tuple[Any, dict[str, str]]:
         if isinstance(rows, RowChoice):
@@ -60,11 +65,13 @@ def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> DataSpl
             return RowChoice(table, rows.numbers), names
         rows = flattened(rows)
         names = understood(rows.features, request.column_names, request.columns)
-        return renamed(rows, names, f"--dataset {name}, {kind} rows"), names
+        rows, dropped = without_rivals(renamed(rows, names, f"--dataset {name}, {kind} rows"), request.column_names)
+        notes.extend(note for note in dropped if note not in notes)
+        return rows, names
 
     train, columns = named(raw.train, "training")
     others = None if raw.eval is None else named(raw.eval, "evaluation")[0]
-    return DataSplits(train, others, {**raw.columns, **columns})
+    return DataSplits(train, others, {**raw.columns, **columns}), notes
 
 
 def _source(name: str) -> Source:

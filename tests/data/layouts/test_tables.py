@@ -102,7 +102,7 @@ def test_numbers_and_words_in_one_column_of_json_are_texts(tmp_path: Path) -> No
     assert load(tmp_path / "data.json", tmp_path / "c").train["answers"][:] == [
         ["3"],
         ["three"],
-        ["true"],
+        ["yes"],
         ["2.5"],
         ["a", "b"],
     ]

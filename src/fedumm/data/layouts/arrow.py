@@ -24,10 +24,11 @@ def dataset(table: pa.Table) -> Any:
 
 
 def table_of(rows: Iterable[dict[str, Any]]) -> pa.Table:
-    """A table of ``rows``, in their order; what a row lacks is null.
+    """A table of ``rows``, in their order; what a row lacks is null, and so is NaN.
 
-    A column of several kinds of values becomes one of lists if one of them is a list, else one of texts, as JSON writes
-    them (``3``, ``true``).
+    A column of several kinds of values becomes one of lists if one of them is a list, else one of texts: numbers and
+    records as JSON writes them (where all floats are whole, ``3`` for 3.0), true and false as ``yes`` and ``no``
+    (:mod:`fedumm.data.cell_texts`).
     """
     import pyarrow as pa
 
@@ -62,7 +63,8 @@ def array(values: Sequence[Any]) -> pa.Array:
 
     for kinds in (lambda v: v, _lists, _texts):
         try:
-            return pa.array(kinds(values))
+            # As pandas reads it: NaN is null, within lists and records, too.
+            return pa.array(kinds(values), from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
             continue
     raise AssertionError("texts are always an array")
@@ -71,15 +73,34 @@ def array(values: Sequence[Any]) -> pa.Array:
 def _lists(values: Sequence[Any]) -> list[Any]:
     if not any(isinstance(value, list) for value in values):
         return _texts(values)
-    wrapped = [value if value is None or isinstance(value, list) else [value] for value in values]
-    if all(isinstance(entry, dict) for value in wrapped if value for entry in value):
+    wrapped = [value if _is_null(value) or isinstance(value, list) else [value] for value in values]
+    lists = [value for value in wrapped if isinstance(value, list)]
+    if all(isinstance(entry, dict) for value in lists for entry in value):
         return wrapped
-    return [None if value is None else [None if v is None else _text(v) for v in value] for value in wrapped]
+    whole = _all_whole(chain.from_iterable(lists))
+    return [[_text(entry, whole) for entry in value] if isinstance(value, list) else None for value in wrapped]
 
 
 def _texts(values: Sequence[Any]) -> list[Any]:
-    return [None if value is None else _text(value) for value in values]
+    whole = _all_whole(values)
+    return [_text(value, whole) for value in values]
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _all_whole(values: Iterable[Any]) -> bool:
+    return all(value.is_integer() for value in values if isinstance(value, float) and not _is_null(value))
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or value != value
+
+
+def _text(value: Any, whole: bool) -> str | None:
+    if _is_null(value):
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and whole:
+        return str(int(value))
+    return json.dumps(value, ensure_ascii=False)
