@@ -72,7 +72,7 @@ def test_rows_of_no_split_are_not_trained_on_in_silence(tmp_path: Path, values: 
 
 
 def test_a_column_of_folds_that_is_named_as_one_of_splits_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FedummError, match="the column 'fold' .*names what is none: 0, 1"):
+    with pytest.raises(FedummError, match=r"the column 'fold' .*names what is none: 0, 1"):
         load(table(tmp_path, ["0", "1", "0"], "fold"), split="fold")
 
 
