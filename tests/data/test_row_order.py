@@ -9,10 +9,17 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from datasets import Dataset, concatenate_datasets, load_from_disk
+from datasets import (
+    Dataset,
+    are_progress_bars_disabled,
+    concatenate_datasets,
+    disable_progress_bars,
+    enable_progress_bars,
+    load_from_disk,
+)
 
 from fedumm.data import DataRequest, DataSplits, load_data, read_image, register_source
-from fedumm.data.row_order import lies_in_order
+from fedumm.data.row_order import RowPlace, as_it_lies, lies_in_order
 from support.pictures import encoded, noise
 
 PICTURES = [noise(seed=seed) for seed in range(6)]
@@ -77,3 +84,30 @@ def test_a_table_in_memory_is_not_read_to_know_its_order() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2e6
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("order", [list(range(6)), [5, 1, 0, 2, 3, 4]])
+def test_of_many_columns_one_is_looked_at(monkeypatch: pytest.MonkeyPatch, order: list[int]) -> None:
+    looked_at: list[int] = []
+    cast = RowPlace.cast_storage
+
+    def counted(self: RowPlace, storage: pa.Array) -> pa.StructArray:
+        looked_at.append(len(storage))
+        return cast(self, storage)
+
+    monkeypatch.setattr(RowPlace, "cast_storage", counted)
+    rows = Dataset.from_dict({"nothing": [None] * 6, **{f"column {n}": list("abcdef") for n in range(50)}})
+    assert lies_in_order(rows.select(order)) == (order == sorted(order))
+    assert len(looked_at) <= 2
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_rows_are_put_in_order_without_a_progress_bar(shown: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    before = are_progress_bars_disabled()
+    (enable_progress_bars if shown else disable_progress_bars)()
+    try:
+        assert as_it_lies(RAW.shuffle(seed=1))["question"][:] == RAW.shuffle(seed=1)["question"][:]
+        assert are_progress_bars_disabled() != shown
+    finally:
+        (disable_progress_bars if before else enable_progress_bars)()
+    assert capfd.readouterr() == ("", "")

@@ -20,7 +20,7 @@ from fedumm.data.configurations import pick_configuration
 from fedumm.data.hub_access import check_reachable, explain_hub_error
 from fedumm.data.places import Places, check_card, check_files
 from fedumm.data.request import DataRequest, DataSplits
-from fedumm.data.splits import EVAL_SPLITS, TRAIN, SplitPart, one_split, pick_both, pick_split
+from fedumm.data.splits import EVAL_SPLITS, TRAIN, SplitPart, check_no_column, one_split, pick_both, pick_split
 from fedumm.errors import FedummError
 
 GONE = {"HuggingFaceM4/VQAv2": "It is a script, which 'datasets' no longer runs. Use --dataset vqav2."}
@@ -46,6 +46,7 @@ def load_hub(repo_id: str, request: DataRequest, configuration: str = "") -> Dat
     rest = read(1, evaluation, EVAL_SPLITS, request.max_eval_samples)
     if rest is None:
         return one_split(rows, request, where)
+    check_no_column((train.name, evaluation.name), request, where)
     return DataSplits(train.of(rows, request.max_train_samples), evaluation.of(rest, request.max_eval_samples))
 
 

@@ -94,11 +94,13 @@ class _Split:
         """The first ``limit`` samples (-1: all) of each task in the proportions of the mix, task after task."""
         from datasets import concatenate_datasets
 
+        from fedumm.data.row_order import as_it_lies
+
         self.given = len(raw)
         if not self.given:
             raise FedummError(f"--dataset {self.name}: there are no {self.kind} rows.")
         table, numbers = (raw.table, raw.numbers) if isinstance(raw, RowChoice) else (raw, range(len(raw)))
-        raw = without_media(_as_it_lies(table))
+        raw = without_media(as_it_lies(table))
         spoken = self._spoken(raw, numbers)
         chosen = self._chosen(raw, limits(limit, self.request.mix), spoken)
         rows = raw.select(range(max(map(max, chosen.values())) + 1))
@@ -187,13 +189,6 @@ class _Split:
 def _is_blank(value: Any) -> bool:
     """Whether a cell says nothing."""
     return value is None or (isinstance(value, str) and not value.strip())
-
-
-def _as_it_lies(rows: Any) -> Any:
-    """``rows``, copied into memory if they are a choice of others' rows, or in another order."""
-    from fedumm.data.row_order import lies_in_order
-
-    return rows if lies_in_order(rows) else rows.flatten_indices(keep_in_memory=True)
 
 
 def limits(limit: int, mix: Mapping[str, int]) -> dict[str, int]:

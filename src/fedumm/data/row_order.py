@@ -10,11 +10,12 @@ from __future__ import annotations
 import uuid
 import warnings
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from datasets.features.features import register_feature
 
 
@@ -37,8 +38,7 @@ class RowPlace:
 
     def cast_storage(self, storage: pa.Array) -> pa.StructArray:
         """The place of each value."""
-        address = next((buffer.address for buffer in storage.buffers() if buffer), 0)
-        addresses = np.full(len(storage), address, np.uint64)
+        addresses = np.full(len(storage), _address(storage), np.uint64)
         numbers = storage.offset + np.arange(len(storage))
         return pa.StructArray.from_arrays([pa.array(addresses), pa.array(numbers)], fields=list(self.pa_type))
 
@@ -52,9 +52,40 @@ def lies_in_order(rows: Any) -> bool:
     """Whether ``rows`` are all of their table, in its order. No value is read."""
     if len(rows) != rows.data.num_rows:
         return False
+    # One order holds for all columns: one of which no two values lie in the same place shows it.
+    telling = next((name for name in rows.column_names if _lies_once(rows.data.column(name))), None)
+    columns = rows.column_names if telling is None else [telling]
+    return not len(rows) or all(_in_order(rows, column) for column in columns)
+
+
+def as_it_lies(rows: Any) -> Any:
+    """``rows``, copied into memory if they are a choice of others' rows, or in another order."""
+    if lies_in_order(rows):
+        return rows
+    hidden = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        return rows.flatten_indices(keep_in_memory=True)
+    finally:
+        if not hidden:
+            enable_progress_bars()
+
+
+def _lies_once(values: pa.ChunkedArray) -> bool:
+    """Whether each value of a column has a place of its own: not if a table was put below itself."""
+    parts = sorted((_address(part), part.offset, part.offset + len(part)) for part in values.chunks if len(part))
+    apart = all(one[0] != two[0] or one[2] <= two[1] for one, two in pairwise(parts))
+    return apart and all(address for address, _, _ in parts)
+
+
+def _address(part: pa.Array) -> int:
+    return next((buffer.address for buffer in part.buffers() if buffer), 0)
+
+
+def _in_order(rows: Any, column: str) -> bool:
     # Without a name, 'datasets' would read all of it for one.
-    whole = Dataset(rows.data, info=rows.info, fingerprint=uuid.uuid4().hex)
-    return not len(rows) or all(_places(rows, name).equals(_places(whole, name)) for name in rows.column_names)
+    whole = Dataset(rows.data.select([column]), fingerprint=uuid.uuid4().hex)
+    return bool(_places(rows, column).equals(_places(whole, column)))
 
 
 def _places(rows: Any, column: str) -> pa.ChunkedArray:

@@ -11,6 +11,7 @@ from fedumm.checkpoints import LONGEST_HUB_ID
 from fedumm.data.configurations import split_name
 from fedumm.data.places import Places
 from fedumm.data.request import DataRequest, DataSplits, Progress, RowChoice, Source
+from fedumm.data.splits import divided
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.registry import Registry
 
@@ -44,10 +45,14 @@ def load_data(name: str, request: DataRequest, progress: Progress | None = None)
         FedummError: no such data set, it can't be reached, a column is missing, no row is left, or a row's image is a
             file that is not there or may not be read.
     """
+    from fedumm.data.names import flattened
     from fedumm.data.prepare import prepare
 
     load, places = _source(name), _places(name, request)
-    raw, notes = _with_our_names(load(request), request, name)
+    raw = load(request)
+    if raw.eval is None and not isinstance(raw.train, RowChoice):
+        raw = divided(flattened(raw.train), request, name) or raw
+    raw, notes = _with_our_names(raw, request, name)
     splits = prepare(raw, request, places, name, progress)
     first, *others = splits.reports
     return replace(splits, reports=(replace(first, notes=(*notes, *first.notes)), *others))

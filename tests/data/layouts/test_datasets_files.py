@@ -55,7 +55,7 @@ def test_a_single_saved_split_with_a_column_split_is_divided(tmp_path: Path) -> 
 
 
 def test_a_column_split_of_something_else_is_a_column(tmp_path: Path) -> None:
-    rows_of(1, 2).add_column("split", ["fold 1", "train"]).save_to_disk(str(tmp_path / "data"))
+    rows_of(1, 2).add_column("split", ["fold 1", "fold 2"]).save_to_disk(str(tmp_path / "data"))
     splits = load_folder(tmp_path / "data", DataRequest())
     assert (len(splits.train), splits.eval) == (2, None)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from fedumm.data.layouts.json_file import read_json
 from fedumm.errors import FedummError
 from support.layouts import jsonl, listing, load, pictures, reds, write
 
@@ -37,6 +38,7 @@ FORMS: dict[str, tuple[str, Any]] = {
     "JSON, a list in an object": ("data.json", {"version": 2, "info": {"by": "us"}, "data": ROWS}),
     "JSON, an object for each": ("data.json", {f"q{i}": row for i, row in enumerate(ROWS)}),
     "JSON, columns": ("data.json", columns_of(ROWS)),
+    "JSON of pandas": ("data.json", {c: dict(enumerate(v)) for c, v in columns_of(ROWS).items()}),
     "JSON, indented, with a mark": ("data.json", ("\ufeff" + json.dumps(ROWS, indent=2)).encode()),
     "JSON lines": ("data.jsonl", jsonl(ROWS) + "\n"),
     "JSON lines called JSON": ("data.json", jsonl(ROWS)),
@@ -238,3 +240,16 @@ def test_a_table_that_is_a_link_elsewhere_is_not_read(tmp_path: Path, name: str)
     (tmp_path / "data" / name).symlink_to(secret)
     with pytest.raises(FedummError, match=r"its list of data files names .*leads to .*elsewhere.*outside"):
         load(tmp_path / "data", tmp_path / "cache")
+
+
+def test_a_large_file_of_pandas_is_columns_and_not_a_column_for_each_row(tmp_path: Path) -> None:
+    """In another order, and without what is null in it."""
+    count = 3000
+    columns = {
+        "question": {str(row): f"q{row}" for row in reversed(range(count))},
+        "answer": {str(row): "yes" for row in range(1, count)},
+    }
+    table = read_json(write(tmp_path / "data.json", columns))
+    assert table.column_names == ["question", "answer"]
+    assert table["question"].to_pylist() == [f"q{row}" for row in reversed(range(count))]
+    assert table["answer"].to_pylist() == ["yes"] * (count - 1) + [None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ def read_json(path: Path) -> pa.Table:
     ``{"data": [{"question": ...}, ...]}``      likewise, whatever the key; other values of it are not read
     ``{"17": {"question": ...}, ...}``          likewise, with the key as ``question_id`` if it has none
     ``{"question": [...], "answer": [...]}``    a list is a column
+    ``{"question": {"0": ..., ...}, ...}``      an object whose keys are numbers of rows is a column, as
+                                                pandas writes it
     ==========================================  =======================================================
 
     Raises:
@@ -61,10 +63,18 @@ def _of_object(found: Iterator[Element], file: str) -> pa.Table:
     if lists and not rows and len({len(values) for values in lists.values()}) == 1:
         return _columns(lists)
     if single and not lists and all(isinstance(value, dict) for value in single.values()):
+        if numbers := _numbers(single.values()):
+            return _columns({name: [values.get(n) for n in numbers] for name, values in single.items()})
         return arrow.table_of({"question_id": key, **value} for key, value in single.items())
     raise LayoutError(
         f"{file} holds {one_line(', '.join([*lists, *single]), 200)}, and it is not clear which of them the rows are"
     )
+
+
+def _numbers(columns: Iterable[dict[str, Any]]) -> list[str]:
+    """The keys of all of ``columns``, if these are numbers of rows and no names; else none."""
+    keys = dict.fromkeys(chain.from_iterable(columns))
+    return list(keys) if all(key.isdecimal() for key in keys) else []
 
 
 def _columns(lists: dict[str, list[Any]]) -> pa.Table:
