@@ -63,10 +63,17 @@ def test_letters_that_are_no_choices_stay_texts() -> None:
     assert read(choices=[COLORS, COLORS], answer=["a blue", "b red"]).best == ["a blue", "b red"]
 
 
+def test_letters_and_choices_in_one_column() -> None:
+    spelt = ["A", "b", "(C)", "B) green", "red"]
+    assert read(choices=[COLORS] * 5, answer=spelt).best == ["red", "green", "blue", "green", "red"]
+    doubt = read(choices=[["B", "A"], COLORS, COLORS], answer=["A", "B", "red"])
+    assert doubt.best == ["A", "B", "red"], "a letter is a choice"
+
+
 def test_a_column_that_is_not_all_places_is_read_as_texts_and_that_is_said() -> None:
     found = read(choices=[FOUR, FOUR, FOUR], answer=["0", "3", "many"])
     assert found.best == ["0", "3", "many"]
-    assert found.notes == ("answer: some may be numbers or letters of choices; not all are, so all are read as texts",)
+    assert found.notes == ("answer: some could be numbers or letters of choices; all are read as texts",)
 
 
 def test_an_index_needs_choices_and_nothing_else_is_one() -> None:

@@ -15,7 +15,8 @@ true, false                                 ``yes``, ``no``
 
 Beside ``choices`` it is decided once for a column whether it holds numbers or letters of choices: a column such as
 ``correct_choice_idx`` does, and so does one of whole numbers. One of texts does if each row has one, all are whole
-numbers, or all are letters (``B``, ``(B)``, ``B.``, ``(B) blue``), and not all are choices as they stand.
+numbers, or all are letters (``B``, ``(B)``, ``B.``, ``(B) blue``), and not all are choices as they stand; so
+does one of letters and choices, if no letter is a choice.
 
 The answer to train on is the one that the data name as such, else the most frequent one: votes are counted by the
 normalised text of the VQA v2 rule (:func:`fedumm.metrics.vqa.normalize_answer`), and of the spellings that count as
@@ -160,7 +161,7 @@ def _are_places(column: TextColumn, options: TextColumn, texts: bool) -> bool:
     """Whether ``column`` holds the numbers or the letters of choices."""
     if not (column.numbers or texts):
         return False
-    answers = itself = number = letter = other = 0
+    answers = itself = number = letter = both = doubtful = 0
     for cell, offers in zip(column.values(), options.values(), strict=True):
         try:
             said, choices = column.read(cell), _choices(options, offers)
@@ -170,17 +171,19 @@ def _are_places(column: TextColumn, options: TextColumn, texts: bool) -> bool:
             continue
         if len(said) > 1 and not column.numbers:
             return False
+        place = _place(said[0], choices)
         answers += 1
         itself += said[0] in choices
         number += bool(_NUMBER.fullmatch(said[0]))
         letter += _letter(said[0], choices) is not None
-        place = _place(said[0], choices)
-        other += place is not None and choices[place : place + 1] not in ([], said)
-    if answers and (column.numbers or (itself < answers and answers in (number, letter))):
+        both += place is not None and said[0] in choices
+        doubtful += place is not None and choices[place : place + 1] not in ([], said)
+    spelt = letter and not (number or both) and letter + itself == answers
+    if answers and (column.numbers or spelt or (itself < answers and answers in (number, letter))):
         column.note("numbers of choices, from 0, are read as these" if number else "letters are read as choices")
         return True
-    if other:
-        column.note("some may be numbers or letters of choices; not all are, so all are read as texts")
+    if doubtful:
+        column.note("some could be numbers or letters of choices; all are read as texts")
     return False
 
 
@@ -207,7 +210,7 @@ def _place(text: str, choices: Sequence[str]) -> int | None:
 def _choice(text: str, choices: Sequence[str], column: str, always: bool) -> str:
     """The choice whose number or letter ``text`` is, in a column of these; ``always``: of nothing else."""
     place = _place(text, choices)
-    if place is None and not choices and not always:
+    if place is None and not always and (not choices or text in choices):
         return text
     shown = f"has the {column} {one_line(text, 60)}"
     if not choices:
