@@ -67,13 +67,13 @@ def load(path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     tables = _tables(path)
     check_inside(tables, path, request)
     for file in tables:
-        by_split.setdefault(_split(file, path), []).append(file)
-    return {split: partial(rows, files, path, split, request) for split, files in by_split.items()}
+        by_split.setdefault(_kind(file, path) or TRAIN, []).append(file)
+    return {split: partial(rows, files, path, _kind(files[0], path), request) for split, files in by_split.items()}
 
 
 def load_file(file: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     """What reads the table ``file``, which is one split."""
-    return {TRAIN: partial(rows, [file], file.parent, TRAIN, request)}
+    return {TRAIN: partial(rows, [file], file.parent, split_kind(file.stem), request)}
 
 
 def _tables(path: Path) -> list[Path]:
@@ -99,13 +99,16 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def _split(file: Path, path: Path) -> str:
-    folder = file.parent.relative_to(path).as_posix()
-    return split_kind(file.stem) or split_kind(folder) or TRAIN
+def _kind(file: Path, path: Path) -> str:
+    """The split that ``file`` is by its name or its folder's; empty: none."""
+    return split_kind(file.stem) or split_kind(file.parent.relative_to(path).as_posix())
 
 
 def rows(files: Sequence[Path], path: Path, split: str, request: DataRequest) -> Any:
     """Rows of ``files``, tables of one split of the data set in ``path``.
+
+    Args:
+        split: what kind of split they are; empty if nothing says so.
 
     Raises:
         LayoutError: they have different columns, or one can't be read.
