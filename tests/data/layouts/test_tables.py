@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
 from fedumm.data import DataRequest
 from fedumm.data.layouts import splits_of
@@ -67,13 +67,23 @@ def test_a_file_is_read_as_it_is(tmp_path: Path, form: str, place: str) -> None:
     assert listing(file.parent) == before
 
 
-def test_a_parquet_file_is_read_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["", "images", "deep/er"])
+def test_a_parquet_file_is_read_as_it_is(tmp_path: Path, place: str) -> None:
+    """Among more pictures than there are tables, too."""
     folder = tmp_path / "data"
-    pictures(folder, ["1.png", "2.png", "3.png"], 1)
+    pictures(folder / place, ["1.png", "2.png", "3.png"], 1)
     Dataset.from_list(ROWS).to_parquet(folder / "rows.parquet")
     before = listing(folder)
     expect(load(folder / "rows.parquet", tmp_path / "cache"))
+    expect(load(folder, tmp_path / "cache"))
     assert listing(folder) == before
+
+
+def test_class_labels_in_parquet_are_their_names(tmp_path: Path) -> None:
+    rows = Dataset.from_list([{**row, "answer": number % 2} for number, row in enumerate(ROWS)])
+    pictures(tmp_path / "data", ["1.png", "2.png", "3.png"])
+    rows.cast_column("answer", ClassLabel(names=["left", "right"])).to_parquet(tmp_path / "data" / "rows.parquet")
+    assert load(tmp_path / "data", tmp_path / "cache").train["multiple_choice_answer"][:] == ["left", "right"]
 
 
 def test_cells_of_csv_stay_as_they_are_written(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@
     metadata.csv  train/1.png  test/2.png  file_name is train/1.png: the folder is the split
     train.json  validate.json  imgs/       SLAKE, VizWiz: a list of objects
 
-Tables are CSV, TSV, JSON or JSON lines. Parquet is read by ``datasets`` (:mod:`fedumm.data.layouts.files`).
+Tables are CSV, TSV, JSON, JSON lines or Parquet. Parquet with pictures in it is read by ``datasets``
+(:mod:`fedumm.data.layouts.files`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fedumm.data.layouts.csv_file import read_csv
 from fedumm.data.layouts.errors import LayoutError
 from fedumm.data.layouts.json_file import read_json
 from fedumm.data.layouts.json_stream import LINES
+from fedumm.data.layouts.parquet_file import has_pictures, read_parquet
 from fedumm.data.layouts.pictures import PictureFolders
 from fedumm.data.layouts.places import check_inside
 from fedumm.data.names import understood
@@ -33,11 +35,13 @@ from fedumm.texts import one_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
+PARQUET = ".parquet"
 READERS: dict[str, Callable[[Path], Any]] = {
     ".csv": read_csv,
     ".tsv": read_csv,
     ".json": read_json,
     **dict.fromkeys(LINES, read_json),
+    PARQUET: read_parquet,
 }
 """By the ending of a file's name."""
 
@@ -95,8 +99,14 @@ def _files(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.iterdir()
-        if file.suffix.lower() in READERS and file.name not in _NO_TABLES and file.name[0] != "." and file.is_file()
+        if file.name not in _NO_TABLES and file.name[0] != "." and file.is_file() and is_table(file)
     )
+
+
+def is_table(file: Path) -> bool:
+    """Whether ``file`` is read here."""
+    ending = file.suffix.lower()
+    return ending in READERS and not (ending == PARQUET and has_pictures(file))
 
 
 def _kind(file: Path, path: Path) -> str:
