@@ -49,13 +49,44 @@ def load_data(name: str, request: DataRequest, progress: Progress | None = None)
     from fedumm.data.prepare import prepare
 
     load, places = _source(name), _places(name, request)
-    raw = load(request)
+    raw = _plain(load(request), f"--dataset {name}: its source")
     if raw.eval is None and not isinstance(raw.train, RowChoice):
         raw = divided(flattened(raw.train), request, name) or raw
     raw, notes = _with_our_names(raw, request, name)
     splits = prepare(raw, request, places, name, progress)
     first, *others = splits.reports
     return replace(splits, reports=(replace(first, notes=(*notes, *first.notes)), *others))
+
+
+def _plain(given: Any, what: str) -> DataSplits:
+    """What a source gave, whose rows are as the table has them, not as ``with_format`` shows them.
+
+    Raises:
+        FedummError: it is not what a source gives.
+    """
+    if not isinstance(given, DataSplits):
+        raise FedummError(
+            f"{what} returned {_kind(given)} in place of a fedumm.data.DataSplits: return DataSplits(train, "
+            "evaluation), or DataSplits(rows, None), of which a share is evaluated on."
+        )
+    others = None if given.eval is None else _plain_rows(given.eval, f"{what}: the evaluation rows")
+    return replace(given, train=_plain_rows(given.train, f"{what}: the training rows"), eval=others)
+
+
+def _plain_rows(rows: Any, what: str) -> Any:
+    from datasets import Dataset
+
+    if isinstance(rows, RowChoice):
+        return RowChoice(_plain_rows(rows.table, what), rows.numbers)
+    if not isinstance(rows, Dataset):
+        raise FedummError(f"{what} are {_kind(rows)} in place of a datasets.Dataset.")
+    if rows.format["type"] == "custom":
+        raise FedummError(f"{what} have a transform (set_transform), which a run would not see: use Dataset.map.")
+    return rows.with_format(None)
+
+
+def _kind(value: Any) -> str:
+    return f"a value of type {type(value).__name__}"
 
 
 def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> tuple[DataSplits, list[str]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset, DatasetDict, disable_progress_bars
 
-from fedumm.data import DataRequest
+from fedumm.data import DataRequest, load_data
 from fedumm.data.folder import load_folder
 from fedumm.errors import FedummError
 from support.layouts import listing, load, png, reds, tar, write
@@ -45,6 +47,19 @@ def test_a_single_saved_split_is_to_train_on(tmp_path: Path, wrapped: bool) -> N
     splits = load_folder(tmp_path / "data", DataRequest())
     assert splits.train["question"][:] == ["q1", "q2"]
     assert splits.eval is None
+
+
+def test_prepared_rows_that_were_saved_are_read_by_another_process(tmp_path: Path) -> None:
+    """A process that has not opened a picture yet does not know their kind of column."""
+    rows = load_data("easy_vqa", DataRequest(columns=("image", "question", "answers"), max_train_samples=6)).train
+    DatasetDict({"train": rows, "validation": rows}).save_to_disk(str(tmp_path / "set"))
+    look = (
+        "from fedumm.data import DataRequest, load_data, read_image\n"
+        f"rows = load_data({str(tmp_path / 'set')!r}, DataRequest(columns=('image', 'question', 'answers'))).train\n"
+        "print(len(rows), read_image(rows, 0).size)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "6 (64, 64)"
 
 
 def test_a_single_saved_split_with_a_column_split_is_divided(tmp_path: Path) -> None:

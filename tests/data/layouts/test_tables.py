@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
+from fedumm.data import DataRequest
+from fedumm.data.layouts import splits_of
 from fedumm.data.layouts.json_file import read_json
 from fedumm.errors import FedummError
 from support.layouts import jsonl, listing, load, pictures, reds, write
@@ -65,13 +67,23 @@ def test_a_file_is_read_as_it_is(tmp_path: Path, form: str, place: str) -> None:
     assert listing(file.parent) == before
 
 
-def test_a_parquet_file_is_read_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["", "images", "deep/er"])
+def test_a_parquet_file_is_read_as_it_is(tmp_path: Path, place: str) -> None:
+    """Among more pictures than there are tables, too."""
     folder = tmp_path / "data"
-    pictures(folder, ["1.png", "2.png", "3.png"], 1)
+    pictures(folder / place, ["1.png", "2.png", "3.png"], 1)
     Dataset.from_list(ROWS).to_parquet(folder / "rows.parquet")
     before = listing(folder)
     expect(load(folder / "rows.parquet", tmp_path / "cache"))
+    expect(load(folder, tmp_path / "cache"))
     assert listing(folder) == before
+
+
+def test_class_labels_in_parquet_are_their_names(tmp_path: Path) -> None:
+    rows = Dataset.from_list([{**row, "answer": number % 2} for number, row in enumerate(ROWS)])
+    pictures(tmp_path / "data", ["1.png", "2.png", "3.png"])
+    rows.cast_column("answer", ClassLabel(names=["left", "right"])).to_parquet(tmp_path / "data" / "rows.parquet")
+    assert load(tmp_path / "data", tmp_path / "cache").train["multiple_choice_answer"][:] == ["left", "right"]
 
 
 def test_cells_of_csv_stay_as_they_are_written(tmp_path: Path) -> None:
@@ -113,8 +125,8 @@ def test_numbers_and_words_in_one_column_of_json_are_texts(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("data.csv", "question,answer\nwäs?,ja\n".encode("latin-1"), r"not in UTF-8 \(at byte \d+\): save it so"),
-        ("data.csv", "question,answer\nwho?,he\n".encode("utf-16"), r"not in UTF-8 \(at byte 0\)"),
+        ("data.csv", "question,answer\nwäs?,ja\n".encode("latin-1"), "data.csv, line 2 is not in UTF-8: save it so"),
+        ("data.csv", "question,answer\nwho?,he\n".encode("utf-16"), "data.csv, line 1 is not in UTF-8"),
         ("data.csv", "question,answer\nwho?,he,she\n", "data.csv, line 2: 3 cells, where the first line has 2"),
         ("data.csv", "question,answer\nwho?\n", "data.csv, line 2: 1 cells, where the first line has 2"),
         ("data.csv", 'question,answer\n"who?,he\nwho?,she\n', "data.csv, line 3: unexpected end of data"),
@@ -253,3 +265,14 @@ def test_a_large_file_of_pandas_is_columns_and_not_a_column_for_each_row(tmp_pat
     assert table.column_names == ["question", "answer"]
     assert table["question"].to_pylist() == [f"q{row}" for row in reversed(range(count))]
     assert table["answer"].to_pylist() == ["yes"] * (count - 1) + [None]
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.jsonl", "results_20130124.token"])
+@pytest.mark.parametrize("before", [3, 150_000])
+def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path, name: str, before: int) -> None:
+    """Beyond what is read at a time, too."""
+    one = {"data.csv": "who?,he", "data.jsonl": '{"question": "who?", "answer": "he"}'}.get(name, "1.jpg#0\tA man .")
+    head = "question,answer" if name == "data.csv" else one
+    write(tmp_path / name, "\n".join([head, *[one] * before]).encode() + b"\n" + one.encode() + b"\xe9\n")
+    with pytest.raises(FedummError, match=rf"{name}, line {before + 2:,} is not in UTF-8: save it so"):
+        splits_of(tmp_path, DataRequest())["train"]()

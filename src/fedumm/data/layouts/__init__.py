@@ -41,8 +41,9 @@ def splits_of(path: Path, request: DataRequest, configuration: str = "") -> Spli
 
 def _of_file(file: Path, request: DataRequest) -> Splits:
     ending = file.suffix.lower()
-    if ending in tables.READERS:
+    if tables.is_table(file):
         return tables.load_file(file, request)
     if ending in files.FORMATS:
         return files.load_file(file, request)
-    raise LayoutError(f"its ending is none of {', '.join([*tables.READERS, *files.FORMATS])}")
+    known = dict.fromkeys([*tables.READERS, *files.FORMATS])
+    raise LayoutError(f"its ending is none of {', '.join(known)}")

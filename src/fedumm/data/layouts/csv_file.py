@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from fedumm.data.layouts.errors import LayoutError
+from fedumm.data.layouts.errors import LayoutError, not_utf8
 from fedumm.texts import one_line
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def read_csv(path: Path) -> pa.Table:
                 columns = [[cell or None for cell in column] for column in zip(*batch, strict=True)]
                 parts.append(pa.table(dict(zip(names, columns, strict=True)), schema=schema))
     except UnicodeDecodeError as error:
-        raise LayoutError(f"{path.name} is not in UTF-8 (at byte {error.start}): save it so") from error
+        raise not_utf8(path) from error
     except csv.Error as error:
         raise LayoutError(f"{path.name}, line {rows.line_num}: {error}") from error
     return pa.concat_tables(parts) if parts else schema.empty_table()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.data.layouts import arrow
-from fedumm.data.layouts.errors import LayoutError
+from fedumm.data.layouts.errors import LayoutError, not_utf8
 from fedumm.data.layouts.pictures import PictureFolders
 from fedumm.data.layouts.places import check_inside
 from fedumm.data.request import DataRequest
@@ -65,7 +65,7 @@ def _rows(file: Path, folders: PictureFolders) -> Any:
         for image, caption in _lines(file):
             captions.setdefault(image, []).append(caption)
     except UnicodeDecodeError as error:
-        raise LayoutError(f"{file.name} is not in UTF-8 (at byte {error.start}): save it so") from error
+        raise not_utf8(file) from error
     if not captions:
         raise LayoutError(f"{file.name} has no captions")
     table = arrow.table_of({"image": name, "image_id": name, "captions": texts} for name, texts in captions.items())

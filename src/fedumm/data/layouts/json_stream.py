@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from fedumm.data.layouts.errors import LayoutError
+from fedumm.data.layouts.errors import LayoutError, not_utf8
 
 LINES = (".jsonl", ".ndjson")
 """Endings of files with a value on each line; ``.json`` may be one, too."""
@@ -43,7 +43,7 @@ def elements(path: Path, chunk: int = CHUNK) -> Iterator[Element]:
             file.seek(0)
             yield from (_lines if lines else _whole)(_Reader(file, chunk))
     except UnicodeDecodeError as error:
-        raise LayoutError(f"{path.name} is not in UTF-8 (at byte {error.start}): save it so") from error
+        raise not_utf8(path) from error
     except (ValueError, RecursionError) as error:
         raise LayoutError(f"{path.name} is no JSON that can be read: {_reason(error)}") from error
 

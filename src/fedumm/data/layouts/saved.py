@@ -27,6 +27,9 @@ def load(path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     """The splits: they are mapped, not read."""
     from datasets import DatasetDict, load_from_disk
 
+    # Rows that were prepared for a run, and then saved, have a column of the kind that this makes known.
+    import fedumm.data.picture_feature  # noqa: F401
+
     found = load_from_disk(str(path))
     parts = dict(found) if isinstance(found, DatasetDict) else {TRAIN: found}
     files = [file["filename"] for part in parts.values() for file in part.cache_files]

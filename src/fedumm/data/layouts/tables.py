@@ -8,7 +8,8 @@
     metadata.csv  train/1.png  test/2.png  file_name is train/1.png: the folder is the split
     train.json  validate.json  imgs/       SLAKE, VizWiz: a list of objects
 
-Tables are CSV, TSV, JSON or JSON lines. Parquet is read by ``datasets`` (:mod:`fedumm.data.layouts.files`).
+Tables are CSV, TSV, JSON, JSON lines or Parquet. Parquet with pictures in it is read by ``datasets``
+(:mod:`fedumm.data.layouts.files`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fedumm.data.layouts.csv_file import read_csv
 from fedumm.data.layouts.errors import LayoutError
 from fedumm.data.layouts.json_file import read_json
 from fedumm.data.layouts.json_stream import LINES
+from fedumm.data.layouts.parquet_file import has_pictures, read_parquet
 from fedumm.data.layouts.pictures import PictureFolders
 from fedumm.data.layouts.places import check_inside
 from fedumm.data.names import understood
@@ -33,11 +35,13 @@ from fedumm.texts import one_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
+PARQUET = ".parquet"
 READERS: dict[str, Callable[[Path], Any]] = {
     ".csv": read_csv,
     ".tsv": read_csv,
     ".json": read_json,
     **dict.fromkeys(LINES, read_json),
+    PARQUET: read_parquet,
 }
 """By the ending of a file's name."""
 
@@ -67,13 +71,13 @@ def load(path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     tables = _tables(path)
     check_inside(tables, path, request)
     for file in tables:
-        by_split.setdefault(_split(file, path), []).append(file)
-    return {split: partial(rows, files, path, split, request) for split, files in by_split.items()}
+        by_split.setdefault(_kind(file, path) or TRAIN, []).append(file)
+    return {split: partial(rows, files, path, _kind(files[0], path), request) for split, files in by_split.items()}
 
 
 def load_file(file: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     """What reads the table ``file``, which is one split."""
-    return {TRAIN: partial(rows, [file], file.parent, TRAIN, request)}
+    return {TRAIN: partial(rows, [file], file.parent, split_kind(file.stem), request)}
 
 
 def _tables(path: Path) -> list[Path]:
@@ -95,17 +99,26 @@ def _files(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.iterdir()
-        if file.suffix.lower() in READERS and file.name not in _NO_TABLES and file.name[0] != "." and file.is_file()
+        if file.name not in _NO_TABLES and file.name[0] != "." and file.is_file() and is_table(file)
     )
 
 
-def _split(file: Path, path: Path) -> str:
-    folder = file.parent.relative_to(path).as_posix()
-    return split_kind(file.stem) or split_kind(folder) or TRAIN
+def is_table(file: Path) -> bool:
+    """Whether ``file`` is read here."""
+    ending = file.suffix.lower()
+    return ending in READERS and not (ending == PARQUET and has_pictures(file))
+
+
+def _kind(file: Path, path: Path) -> str:
+    """The split that ``file`` is by its name or its folder's; empty: none."""
+    return split_kind(file.stem) or split_kind(file.parent.relative_to(path).as_posix())
 
 
 def rows(files: Sequence[Path], path: Path, split: str, request: DataRequest) -> Any:
     """Rows of ``files``, tables of one split of the data set in ``path``.
+
+    Args:
+        split: what kind of split they are; empty if nothing says so.
 
     Raises:
         LayoutError: they have different columns, or one can't be read.
