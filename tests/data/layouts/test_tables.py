@@ -276,3 +276,24 @@ def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path, name: str, before: in
     write(tmp_path / name, "\n".join([head, *[one] * before]).encode() + b"\n" + one.encode() + b"\xe9\n")
     with pytest.raises(FedummError, match=rf"{name}, line {before + 2:,} is not in UTF-8: save it so"):
         splits_of(tmp_path, DataRequest())["train"]()
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "jsonl", "parquet"])
+@pytest.mark.parametrize(("read", "other"), [("test", "labels"), ("train", "more"), ("metadata", "rows")])
+def test_a_table_with_the_same_columns_is_not_left_out_in_silence(
+    tmp_path: Path, read: str, other: str, ending: str
+) -> None:
+    rows = [{"image": "1.png", "question": "who?", "answer": "he"}]
+    pictures(tmp_path, ["1.png"])
+    for name, more in ((read, {}), (other, {"by": "us"})):
+        own = [{**row, **more} for row in rows]
+        if ending == "parquet":
+            Dataset.from_list(own).to_parquet(tmp_path / f"{name}.parquet")
+        else:
+            content = {"csv": quoted, "json": json.dumps, "jsonl": jsonl}[ending](own)
+            write(tmp_path / f"{name}.{ending}", content)
+    message = (
+        rf"{read}\.{ending} would be read, and {other}\.{ending}, .* would not: give one of them as --dataset FILE"
+    )
+    with pytest.raises(FedummError, match=message):
+        load(tmp_path, tmp_path / "cache")

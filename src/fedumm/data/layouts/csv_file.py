@@ -54,6 +54,12 @@ def read_csv(path: Path) -> pa.Table:
     return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
+def csv_columns(path: Path) -> list[str]:
+    """The names of its columns."""
+    with path.open(encoding="utf-8-sig", newline="", errors="replace") as file, _long_cells():
+        return _names(next(csv.reader(file, delimiter=_separator(file, path)), []), path.name)
+
+
 @contextmanager
 def _long_cells() -> Iterator[None]:
     before = csv.field_size_limit(_LONGEST_CELL)

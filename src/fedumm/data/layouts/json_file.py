@@ -41,6 +41,13 @@ def read_json(path: Path) -> pa.Table:
     return _of_object(rest, path.name)
 
 
+def json_columns(path: Path) -> list[str]:
+    """The names in its first row; empty if it has none."""
+    rows = (value for _, value, listed in elements(path) if listed)
+    first = next(rows, None)
+    return list(first) if isinstance(first, dict) else []
+
+
 def _objects(found: Iterator[Element], file: str) -> Iterator[dict[str, Any]]:
     for place, element in enumerate(found):
         if not isinstance(element.value, dict):

@@ -25,7 +25,7 @@ def _is_binary(kind: pa.DataType) -> bool:
     return any(_is_binary(kind.field(place).type) for place in range(kind.num_fields))
 
 
-def column_names(path: Path) -> list[str]:
+def parquet_columns(path: Path) -> list[str]:
     """The names of its columns."""
     import pyarrow.parquet as pq
 

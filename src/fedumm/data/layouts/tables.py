@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedumm.data.layouts import arrow
-from fedumm.data.layouts.csv_file import read_csv
+from fedumm.data.layouts.csv_file import csv_columns, read_csv
 from fedumm.data.layouts.errors import LayoutError
-from fedumm.data.layouts.json_file import read_json
+from fedumm.data.layouts.json_file import json_columns, read_json
 from fedumm.data.layouts.json_stream import LINES
-from fedumm.data.layouts.parquet_file import has_pictures, read_parquet
+from fedumm.data.layouts.parquet_file import has_pictures, parquet_columns, read_parquet
 from fedumm.data.layouts.pictures import PictureFolders
 from fedumm.data.layouts.places import check_inside
 from fedumm.data.names import understood
@@ -65,11 +65,12 @@ def load(path: Path, request: DataRequest) -> Mapping[str, Callable[[], Any]]:
     """What reads each split.
 
     Raises:
-        LayoutError: the tables are of several kinds.
+        LayoutError: the tables are of several kinds, or there are others like those that are read.
     """
     by_split: dict[str, list[Path]] = {}
     tables = _tables(path)
-    check_inside(tables, path, request)
+    check_inside(_all(path), path, request)
+    _check_left_out(tables, [file for file in _all(path) if file not in tables])
     for file in tables:
         by_split.setdefault(_kind(file, path) or TRAIN, []).append(file)
     return {split: partial(rows, files, path, _kind(files[0], path), request) for split, files in by_split.items()}
@@ -86,13 +87,41 @@ def _tables(path: Path) -> list[Path]:
     Raises:
         LayoutError: they are of several kinds.
     """
-    files = _files(path) or [file for folder in sorted(path.iterdir()) if folder.is_dir() for file in _files(folder)]
+    files = _all(path)
     files = [file for file in files if file.stem.lower() == "metadata"] or files
     files = [file for file in files if split_kind(file.relative_to(path).as_posix())] or files
     if len({file.suffix.lower() for file in files} - set(LINES)) > 1:
         names = ", ".join(one_line(file.name, 60) for file in files[:6])
         raise LayoutError(f"it holds tables of several kinds ({names}): give one of them as --dataset FILE")
     return files
+
+
+def _all(path: Path) -> list[Path]:
+    return _files(path) or [file for folder in sorted(path.iterdir()) if folder.is_dir() for file in _files(folder)]
+
+
+def _check_left_out(read: Sequence[Path], others: Sequence[Path]) -> None:
+    """Raise :class:`LayoutError` if one of ``others`` has the columns of what is read: its rows would be missed."""
+    if not others:
+        return
+    known = [columns for file in read if (columns := _columns(file))]
+    for file in others:
+        columns = _columns(file)
+        if any(some <= columns for some in known):
+            raise LayoutError(
+                f"{one_line(read[0].name, 60)} would be read, and {one_line(file.name, 60)}, which has its columns, "
+                "would not: give one of them as --dataset FILE, or call them train and test"
+            )
+
+
+def _columns(file: Path) -> set[str]:
+    """The names of a table's columns; none if it can't be read."""
+    ending = file.suffix.lower()
+    names = {PARQUET: parquet_columns, ".csv": csv_columns, ".tsv": csv_columns}.get(ending, json_columns)
+    try:
+        return set(names(file))
+    except LayoutError:
+        return set()
 
 
 def _files(folder: Path) -> list[Path]:
