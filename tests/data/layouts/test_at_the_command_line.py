@@ -26,8 +26,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for word in ("yes", "no")
     ]
     write(tmp_path / "rows.jsonl", jsonl(rows))
-    write(tmp_path / "cards" / "all.csv", "image,question,answer,split\n0.png,?,yes,train\n0.png,?,no,test\n")
-    pictures(tmp_path / "cards", ["0.png"], 5)
+    write(tmp_path / "cards" / "all.csv", "image,question,answer,split\ncard.png,?,yes,train\ncard.png,?,no,test\n")
+    pictures(tmp_path / "cards", ["card.png"], 5)
     configs = "configs:\n- config_name: one\n  data_files: all.csv\n- config_name: two\n  data_files: all.csv\n"
     write(tmp_path / "cards" / "README.md", f"---\n{configs}---\n")
     monkeypatch.chdir(tmp_path)

@@ -236,7 +236,7 @@ def test_a_host_that_cannot_even_start_ends_the_others(tmp_path: Path) -> None:
     assert not processes_of(tmp_path / "run")
 
 
-def test_a_mistake_on_a_host_reaches_the_user_in_one_line(tmp_path: Path) -> None:
+def test_an_impossible_split_is_one_line_before_any_process_starts(tmp_path: Path) -> None:
     result = subprocess.run(
         command("simulator", tmp_path / "run", TOY_OPTIONS, num_clients=500),
         capture_output=True,
@@ -244,7 +244,8 @@ def test_a_mistake_on_a_host_reaches_the_user_in_one_line(tmp_path: Path) -> Non
         cwd=tmp_path,
     )
     assert result.returncode == 2
-    assert "host-1: 500 clients are too many for" in result.stderr
+    assert "500 clients are too many for" in result.stderr
+    assert not (tmp_path / "run").exists()
     assert "Traceback" not in result.stdout + result.stderr
     wait_for(lambda: not processes_of(tmp_path / "run"), 10)
 
