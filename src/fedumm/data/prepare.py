@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fedumm.data.bad_rows import LISTED
 from fedumm.data.column_values import values_of
 from fedumm.data.columns import SAMPLES, SOURCE_ROW, Selection, beside, mark_of
 from fedumm.data.identity import identity_column, image_identities, plain
@@ -19,8 +20,6 @@ from fedumm.texts import one_line
 
 TRAINING, EVALUATION = "training", "evaluation"
 _LANGUAGES = ("language", "lang", "qlang", "locale")
-_SHOWN = 20
-"""Bad rows in a message."""
 
 
 def prepare(
@@ -208,11 +207,11 @@ def _check_bad(splits: Collection[_Split], skip: int, name: str) -> None:
     found = [f"  {split.kind} row {row}: {split.bad[row]}" for split in splits for row in sorted(split.bad)]
     if len(found) <= skip:
         return
-    rest = [f"  and {len(found) - _SHOWN:,} more"] if len(found) > _SHOWN else []
+    rest = [f"  and {len(found) - LISTED:,} more"] if len(found) > LISTED else []
     given = sum(split.given for split in splits)
     lines = [
         f"--dataset {name}: {len(found):,} of {given:,} rows can't be used (counted from 0):",
-        *found[:_SHOWN],
+        *found[:LISTED],
         *rest,
         f"Repair or remove them, or go on without them: --skip_bad {len(found)}",
     ]
