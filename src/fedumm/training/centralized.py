@@ -24,9 +24,10 @@ from fedumm.training.backbone import Backbone, load_backbone, pick_device
 from fedumm.training.candidates import training_answers
 from fedumm.training.data import load_splits
 from fedumm.training.evaluation import evaluate
+from fedumm.training.feature_cache import cache_features
 from fedumm.training.generation_eval import drawing_test
 from fedumm.training.threads import thread_count
-from fedumm.training.trainer import TrainProgress, cache_features, train_epochs
+from fedumm.training.trainer import TrainProgress, train_epochs
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from fedumm.metrics.evaluation import Evaluation, Scores
 from fedumm.training.backbone import Backbone
 from fedumm.training.batching import Batch, evaluation_batches
 from fedumm.training.fitting import ends_when_full, halve, token_budget
-from fedumm.training.trainer import is_cached, loader
+from fedumm.training.loading import is_cached, loader
 
 OPTION = "--eval_batch_size"
 
