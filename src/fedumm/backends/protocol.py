@@ -156,16 +156,21 @@ class FrozenStage:
     Attributes:
         name: what it makes, for people; unique within the backend.
         module: holds the weights; features of other weights are never taken for these.
-        encode: ``(batch, ...)`` what :meth:`FeatureDataset.pixels` gives -> ``(batch, ...)`` features.
+        encode: ``(batch, ...)`` what :meth:`FeatureDataset.pixels` gives -> ``(batch, ...)`` features. With
+            ``one_by_one``, what it gives for one row, as it is and not moved to the device -> a pair: features
+            ``(n, width)``, where n may differ between images, and whole numbers that go with them, int64 ``(m,)``,
+            which are kept exactly.
         settings: whatever else features depend on, such as the image processor's options.
         dtype: type of the features, if they are not rounded numbers that ``--feature_dtype`` may choose for.
+        one_by_one: each image goes through the stage alone.
     """
 
     name: str
     module: torch.nn.Module
-    encode: Callable[[torch.Tensor], torch.Tensor]
+    encode: Callable[[Any], Any]
     settings: str
     dtype: torch.dtype | None = None
+    one_by_one: bool = False
 
 
 class FeatureDataset(Protocol):
@@ -174,8 +179,8 @@ class FeatureDataset(Protocol):
     rows: Any
     features: FeatureTable | None
 
-    def pixels(self, rows: Sequence[int]) -> torch.Tensor:
-        """What the frozen stage takes, ``(len(rows), ...)``."""
+    def pixels(self, rows: Sequence[int]) -> Any:
+        """What the frozen stage takes: a tensor ``(len(rows), ...)``, or with ``one_by_one`` anything for one row."""
         ...
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from fedumm.backends.feature_table import FeatureTable
+from fedumm.backends.feature_table import Block, FeatureTable
 from fedumm.backends.protocol import FeatureDataset, FrozenStage, Progress
 from fedumm.data.picture import BadImageError
 from fedumm.errors import FedummError
@@ -33,7 +33,7 @@ _PATIENCE = 300.0
 """Seconds without a new file after which others' claims are passed over: their process may be stopped."""
 
 _ATTEMPTS = 3
-Blocks = list[torch.Tensor]
+Blocks = list[Block]
 Places = dict[str, tuple[int, int]]
 """Image key to block, and position in it."""
 
@@ -102,7 +102,7 @@ def cache_features(
         return CacheReport(stage.name, note=note, remade=encoder.remade)
     for dataset, own in zip(datasets, distinct.keys, strict=True):
         dataset.features = FeatureTable(blocks, [places[key] for key in own])
-    size = sum(blocks[block][place].nbytes for block, place in (places[image.key] for image in distinct.all))
+    size = sum(blocks[block].image_bytes(place) for block, place in (places[image.key] for image in distinct.all))
     return CacheReport(stage.name, kept, size, len(distinct.all), encoder.computed, note, encoder.remade)
 
 
@@ -181,7 +181,7 @@ def _mapped(store: ShardStore, paths: Sequence[Path], encoder: Encoder) -> Block
     shape = (store.shape() or encoder.shape()) if paths else ()
     for count, path in enumerate(paths, start=1):
         try:
-            blocks.append(store.open(path, shape, encoder.dtype))
+            blocks.append(store.open(path, shape, encoder.dtype, encoder.stage.one_by_one))
         except DamagedError:
             store.remove(path)
         encoder.progress("reading stored features", count, len(paths))
@@ -230,8 +230,8 @@ def _write(encoder: Encoder, store: ShardStore, group: Sequence[Image], alone: b
         return True
     with store.claim(path) as mine:
         if (mine or alone) and not path.exists():
-            features = encoder.encode(group)
-            if not finite(features):
+            block = encoder.encode(group)
+            if not finite(block.features):
                 raise OSError(f"{encoder.stage.name}: numbers that are not finite in {encoder.dtype}")
-            store.write(path, keys, features)
+            store.write(path, keys, block)
         return mine or alone

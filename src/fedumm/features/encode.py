@@ -12,12 +12,18 @@ import PIL
 import torch
 import transformers
 
+from fedumm.backends.feature_table import Block
 from fedumm.backends.protocol import FrozenStage, Progress
 from fedumm.features.images import DistinctImages, Image
 from fedumm.images import VERSION as READER
 
 _GPU_BATCH = 64
 _CPU_PIXELS = 2**20
+_FORMAT = 2
+"""Rises when files hold features in another way: those of before are not looked at."""
+
+_MEASURED = 8
+"""Images whose size stands for that of all, where images differ."""
 
 
 class Encoder:
@@ -41,26 +47,59 @@ class Encoder:
         self.distinct, self.progress = distinct, progress
         self.computed = self.done = self.remade = 0
         self._shape: tuple[int, ...] | None = None
+        self._image_bytes = 0.0
 
     @property
     def images(self) -> Sequence[Image]:
         """All of them; when they are asked for first, they are read, to tell which are the same."""
         return self.distinct.all
 
-    @torch.no_grad()
     def shape(self) -> tuple[int, ...]:
-        """That of one image's features."""
+        """That of one image's features; of those that differ in length, without the first dimension."""
         if self._shape is None:
-            self._shape = tuple(self.stage.encode(_pixels([self.distinct.first]).to(self.device)).shape[1:])
-        return self._shape
+            self._measure()
+        return self._shape or ()
 
-    def image_bytes(self) -> int:
-        """Size of one image's features."""
-        return math.prod(self.shape()) * self.dtype.itemsize
+    def image_bytes(self) -> float:
+        """Size of one image's features; where images differ, an estimate: the mean of the first ones."""
+        if self._shape is None:
+            self._measure()
+        return self._image_bytes
 
     @torch.no_grad()
-    def encode(self, images: Sequence[Image]) -> torch.Tensor:
-        """``(len(images), ...)`` on the CPU.
+    def _measure(self) -> None:
+        if self.stage.one_by_one:
+            first = self.distinct.first_few(_MEASURED)
+            block = Block.of_images(*zip(*map(self._alone, first), strict=True))
+            self._shape = tuple(block.features.shape[1:])
+            self._image_bytes = sum(map(block.image_bytes, range(len(first)))) / len(first)
+        else:
+            first = self.distinct.first_few(1)
+            self._shape = tuple(self.stage.encode(_pixels(first).to(self.device)).shape[1:])
+            self._image_bytes = math.prod(self._shape) * self.dtype.itemsize
+
+    @torch.no_grad()
+    def encode(self, images: Sequence[Image]) -> Block:
+        """The features of ``images``, on the CPU."""
+        if not self.stage.one_by_one:
+            return Block(self._together(images))
+        parts = []
+        for image in images:
+            parts.append(self._alone(image))
+            self._count(1)
+        return Block.of_images(*zip(*parts, strict=True))
+
+    def _alone(self, image: Image) -> tuple[torch.Tensor, torch.Tensor]:
+        features, beside = self.stage.encode(image.dataset.pixels([image.row]))
+        if features.ndim != 2 or beside.ndim != 1 or beside.dtype != torch.int64:
+            raise TypeError(
+                f"{self.stage.name}: features (n, width) and int64 numbers (m,) are expected of an image, not "
+                f"{tuple(features.shape)} and {beside.dtype} {tuple(beside.shape)}"
+            )
+        return features.to("cpu", self.dtype), beside.cpu()
+
+    def _together(self, images: Sequence[Image]) -> torch.Tensor:
+        """``(len(images), ...)``.
 
         A short batch is filled up, so that the stage always sees one shape and its rounding never
         depends on which images came together.
@@ -72,10 +111,13 @@ class Encoder:
             full = torch.cat([pixels, pixels[-1:].expand(size - len(pixels), *pixels.shape[1:])])
             features = self.stage.encode(full.to(self.device, non_blocking=True))[: len(pixels)]
             parts.append(features.to("cpu", self.dtype))
-            self.computed += len(pixels)
-            self.done += len(pixels)
-            self.progress(self.stage.name, self.done, len(self.images))
+            self._count(len(pixels))
         return torch.cat(parts).contiguous()
+
+    def _count(self, images: int) -> None:
+        self.computed += images
+        self.done += images
+        self.progress(self.stage.name, self.done, len(self.images))
 
 
 def _pixels(images: Sequence[Image]) -> torch.Tensor:
@@ -102,7 +144,7 @@ def stage_key(stage: FrozenStage, dtype: torch.dtype, device: torch.device) -> s
     cpu = [torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()]
     where = cpu if device.type == "cpu" else [torch.cuda.get_device_name(device)]
     versions = [torch.__version__, transformers.__version__, PIL.__version__, READER]
-    facts = [stage.name, stage.settings, str(dtype), device.type, *where, *versions]
+    facts = [_FORMAT, stage.name, stage.settings, str(dtype), device.type, *where, *versions]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(stage.module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from fedumm.backends.protocol import FeatureDataset, Progress
 from fedumm.data.bad_rows import describe
@@ -52,10 +53,10 @@ class DistinctImages:
                     seen[key] = Image(key, dataset, row)
         return list(seen.values())
 
-    @property
-    def first(self) -> Image:
-        """That of the first row."""
-        return Image("", next(dataset for dataset in self.datasets if len(dataset.rows)), 0)
+    def first_few(self, count: int) -> list[Image]:
+        """Those of the first rows, at most ``count``; the same image may be among them twice."""
+        rows = ((dataset, row) for dataset in self.datasets for row in range(len(dataset.rows)))
+        return [Image("", dataset, row) for dataset, row in islice(rows, count)]
 
     def fault(self, error: BadImageError) -> BadImageError:
         """Instead of ``error`` over one image, one that names all that can't be read."""

@@ -17,11 +17,15 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from fedumm.backends.feature_table import Block
 from fedumm.features.rights import Rights
 
 _STALE_SECONDS = 3600.0
-_TENSOR = "features"
+_FEATURES, _BESIDE = "features", "beside"
+_LENGTHS = {_FEATURES: "lengths", _BESIDE: "beside_lengths"}
+"""Where images differ in length: how long each one's part is."""
 
+_NAMES = (_FEATURES, _LENGTHS[_FEATURES], _BESIDE, _LENGTHS[_BESIDE])
 
 _DESCRIPTION = "stage.json"
 _LONGEST = 1_000_000
@@ -35,7 +39,8 @@ class ShardStore:
     """A folder of safetensors files, each the features of up to a few dozen images.
 
     A file appears whole or not at all (it is renamed into place), names its images and carries the
-    CRC-32 of its numbers, which is checked when it is opened. Nothing is read through a link.
+    CRC-32 of its numbers, which is checked when it is opened. Nothing is read through a link. Of images that differ
+    in length it holds the features one after the other, their lengths, and likewise the numbers that go with them.
 
     Args:
         folder: of one stage.
@@ -113,11 +118,12 @@ class ShardStore:
         path.unlink(missing_ok=True)
         self.removed += 1
 
-    def open(self, path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    def open(self, path: Path, shape: tuple[int, ...], dtype: torch.dtype, one_by_one: bool = False) -> Block:
         """The features in ``path``, mapped: processes share the memory, and the system may drop and reread it.
 
         Args:
-            shape: of one image's features.
+            shape: of one image's features; of those that differ in length, without the first dimension.
+            one_by_one: they do.
 
         Raises:
             DamagedError: the content is not what was written, or not what the stage would say, or the file is gone.
@@ -126,29 +132,31 @@ class ShardStore:
         try:
             images = len(self._keys(path))
             with safe_open(path, "pt") as file:
-                features: torch.Tensor = file.get_tensor(_TENSOR)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 expected = (file.metadata() or {})["crc32"]
         except (SafetensorError, FileNotFoundError, KeyError) as error:
             raise DamagedError(f"{path}: {error}") from error
-        if (features.shape, features.dtype) != ((images, *shape), dtype):
+        if not _fitting(tensors, images, shape, dtype, one_by_one):
             raise DamagedError(f"{path}: shape or type")
-        if _checksum(features) != expected:
+        if _checksum(tensors) != expected:
             raise DamagedError(f"{path}: checksum")
-        if not finite(features):
+        if not finite(tensors[_FEATURES]):
             raise DamagedError(f"{path}: not finite")
-        return features
+        return Block(*map(tensors.get, _NAMES))  # type: ignore[arg-type]
 
     def path_of(self, keys: Sequence[str]) -> Path:
         """The file that holds these images; its name follows from them."""
         return self.folder / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()[:32]}.safetensors"
 
-    def write(self, path: Path, keys: Sequence[str], features: torch.Tensor) -> None:
-        """Write ``features``, ``(len(keys), ...)``."""
+    def write(self, path: Path, keys: Sequence[str], block: Block) -> None:
+        """Write the features of the images ``keys``."""
+        given = (block.features, block.lengths, block.all_beside, block.beside_lengths)
+        tensors = {name: tensor for name, tensor in zip(_NAMES, given, strict=True) if tensor is not None}
         temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
         mode = self.rights.new_file(temporary)
-        metadata = {"images": json.dumps(list(keys)), "crc32": _checksum(features)}
+        metadata = {"images": json.dumps(list(keys)), "crc32": _checksum(tensors)}
         try:
-            save_file({_TENSOR: features}, temporary, metadata)
+            save_file(tensors, temporary, metadata)
             temporary.chmod(mode)  # safetensors makes a file that only its owner may read
             temporary.replace(path)
         except SafetensorError as error:
@@ -177,8 +185,33 @@ class ShardStore:
 
 def finite(features: torch.Tensor) -> bool:
     """Whether every number is; in one pass, without a copy."""
-    return not features.is_floating_point() or bool(torch.isfinite(torch.stack(torch.aminmax(features))).all())
+    return not (features.is_floating_point() and features.numel()) or bool(
+        torch.isfinite(torch.stack(torch.aminmax(features))).all()
+    )
 
 
-def _checksum(features: torch.Tensor) -> str:
-    return f"{zlib.crc32(features.contiguous().view(torch.uint8).numpy().data):08x}"
+def _fitting(
+    tensors: dict[str, torch.Tensor], images: int, shape: tuple[int, ...], dtype: torch.dtype, one_by_one: bool
+) -> bool:
+    """Whether these are the tensors of ``images`` images."""
+    if not one_by_one:
+        given = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+        return given == {_FEATURES: ((images, *shape), dtype)}
+    if tensors.keys() != set(_NAMES):
+        return False
+    for name, width, own in ((_FEATURES, shape, dtype), (_BESIDE, (), torch.int64)):
+        values, lengths = tensors[name], tensors[_LENGTHS[name]]
+        if (values.shape[1:], values.dtype) != (width, own):
+            return False
+        if (lengths.shape, lengths.dtype) != ((images,), torch.int64):
+            return False
+        if any(not 0 <= length <= len(values) for length in lengths.tolist()) or lengths.sum() != len(values):
+            return False
+    return True
+
+
+def _checksum(tensors: dict[str, torch.Tensor]) -> str:
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data, crc)
+    return f"{crc:08x}"
