@@ -149,6 +149,7 @@ def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str],
         ("Data", _code(config.dataset or "the default of the backend")),
         *rows,
         ("Task", config.task if len(config.tasks) == 1 else f"{config.task}, questions to captions {config.task_mix}"),
+        *([("Prompt", _code(config.prompt))] if config.prompt else []),
         (
             "Adapter",
             f"LoRA rank {config.lora_r}, alpha {config.lora_alpha}, dropout {config.lora_dropout} "

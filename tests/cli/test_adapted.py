@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -87,6 +88,16 @@ def test_what_the_user_says_wins_and_is_not_told_again(copied: Path, capsys: pyt
     change(copied / ORIGIN, model_name_or_path="/moved/away")
     assert ask("--model_backend", "blip_vqa", "--model_name_or_path", resolve_checkpoint("blip_vqa", "tiny")) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_an_adapter_is_asked_as_it_was_trained_unless_the_user_says_otherwise(copied: Path) -> None:
+    change(copied / ORIGIN, prompt="Be short.", model_backend="januspro")
+    parser = argparse.ArgumentParser()
+    adapted.add_model_options(parser)
+    given = parser.parse_args(["--adapter", "copy"])
+    assert adapted.adapted_config(given)[0].prompt == "Be short."
+    given.prompt = "none"
+    assert adapted.adapted_config(given)[0].prompt == "none"
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks by an old name
@@ -278,7 +289,7 @@ def test_all_adapters_of_a_run_know_their_model(run_toy: Run) -> None:
         origin = read_origin(adapter)
         assert origin == Origin(
             model_backend="lora_toy", model_name_or_path="", plugin=LORA_TOY.name, lora_targets="attention",
-            task="vqa", lora_r=4, lora_alpha=6,
+            task="vqa", prompt="", lora_r=4, lora_alpha=6,
         )  # fmt: skip
 
 

@@ -110,6 +110,18 @@ class TakesMetric(Protocol):
 
 
 @runtime_checkable
+class TakesPrompt(Protocol):
+    """A backend that can put other words around a question than its own."""
+
+    def for_prompt(self, prompt: str) -> Backend:
+        """The backend that asks with ``prompt``, which is not empty, as :func:`fedumm.backends.prompting.asked` does.
+
+        ``--max_q_len`` counts the question's own text only.
+        """
+        ...
+
+
+@runtime_checkable
 class TakesAnswers(Protocol):
     """A backend that can train on all answers of a question, or rank given answers instead of generating one."""
 

@@ -7,7 +7,15 @@ from typing import Any
 
 from fedumm import tasks
 from fedumm.backends.answers import PLAIN, AnswerOptions, answer_options
-from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks, TakesAnswers, TakesMetric, TakesPrecision
+from fedumm.backends.protocol import (
+    REQUIRED_METHODS,
+    Backend,
+    HasTasks,
+    TakesAnswers,
+    TakesMetric,
+    TakesPrecision,
+    TakesPrompt,
+)
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
 from fedumm.metrics.registry import VQA, answer_metric
@@ -56,14 +64,14 @@ def get_backend(name: str) -> Backend:
 
 
 def backend_for(config: RunConfig, candidates: Sequence[str] = ()) -> Backend:
-    """The backend of a run, for the run's tasks, precision, metric and answers.
+    """The backend of a run, for the run's tasks, precision, prompt, metric and answers.
 
     Args:
         candidates: answers to rank where ``config`` names no file of them.
 
     Raises:
-        FedummError: no such backend, or it can't do what ``--task``, ``--lora_targets``, ``--answer_metric`` or the
-            options for answers ask for.
+        FedummError: no such backend, or it can't do what ``--task``, ``--lora_targets``, ``--prompt``,
+            ``--answer_metric`` or the options for answers ask for.
     """
     backend = get_backend(config.model_backend)
     if config.answer_metric != VQA:
@@ -72,6 +80,10 @@ def backend_for(config: RunConfig, candidates: Sequence[str] = ()) -> Backend:
                 f"--answer_metric {config.answer_metric}: the backend {config.model_backend!r} does not support it."
             )
         backend = backend.for_metric(answer_metric(config.answer_metric))
+    if config.prompt:
+        if not isinstance(backend, TakesPrompt):
+            raise FedummError(f"--prompt: the backend {config.model_backend!r} asks its questions in its own way only.")
+        backend = backend.for_prompt(config.prompt)
     backend = _for_answers(backend, config, answer_options(config, candidates))
     if isinstance(backend, TakesPrecision):
         backend = backend.for_precision(config.precision)

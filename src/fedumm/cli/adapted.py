@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fedumm.config import RunConfig
     from fedumm.training.backbone import Backbone
 
-_GIVEN = ("model_backend", "model_name_or_path", "plugin", "answers", "answer_mode")
+_GIVEN = ("model_backend", "model_name_or_path", "plugin", "answers", "answer_mode", "prompt")
 _UNSUPPORTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias", "layer_replication")
 """Settings of PEFT that change what an adapter does, and that fedumm does not support."""
 
@@ -111,7 +111,7 @@ def _of_folder(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _model_options(origin: Origin) -> dict[str, Any]:
-    names = ["model_backend", "model_name_or_path", "lora_targets", "lora_r", "lora_alpha"]
+    names = ["model_backend", "model_name_or_path", "lora_targets", "lora_r", "lora_alpha", "prompt"]
     if origin.lora_targets == "all":
         # Which layers have LoRA depends on what was learnt.
         names.append("task")

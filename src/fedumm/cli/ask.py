@@ -7,6 +7,7 @@ import os
 from fedumm.backends.answers import GENERATE, RANK, read_answers
 from fedumm.cli.adapted import add_model_options, load_adapted
 from fedumm.cli.options import Parser
+from fedumm.config import validators
 from fedumm.errors import FedummError
 from fedumm.texts import one_line, plain_lines
 
@@ -28,11 +29,14 @@ def main(argv: list[str], prog: str) -> int:
         default="",
         help="rank: the likeliest of --answers, not a generated one",
     )
+    parser.add_argument("--prompt", default="", help="words around the question (default: as the adapter was trained)")
     args = parser.parse_args(argv)
     if not os.path.isfile(args.image):
         raise FedummError(f"Image not found: {args.image}")
     if not args.question.strip():
         raise FedummError("The question is empty.")
+    if problem := validators.prompt(args.prompt):
+        raise FedummError(f"--prompt {problem}.")
     if args.answer_mode == RANK and not args.answers:
         raise FedummError("--answer_mode rank needs the answers to choose from: --answers FILE.")
     if args.answers:

@@ -131,6 +131,13 @@ class RunConfig(Options):
         "Score of an answer, 0 to 1, which reports call accuracy: vqa (VQA v2) | a name that --plugin registers",
         "vqa",
     )
+    prompt: str = option(
+        TRAINING,
+        "Words around each question: a text that follows it on a new line, or one with {question} where it is to "
+        "stand; none: the question alone (empty: what suits the model)",
+        "",
+        validators.prompt,
+    )
     train_answers: str = option(
         TRAINING,
         "Answers of a question to train on: common (its most common one) | all (each by its share, as BLIP's authors)",

@@ -99,6 +99,21 @@ def by_client(value: int | str) -> str | None:
     return None
 
 
+LONGEST_PROMPT = 4096
+"""Characters."""
+
+
+def prompt(value: str) -> str | None:
+    """Printable lines, with at most one place for the question."""
+    if value and not value.strip():
+        return "must not be blank: 'none' adds nothing to a question"
+    if value.count("{question}") > 1:
+        return "must name the place of {question} once"
+    if len(value) > LONGEST_PROMPT or not value.replace("\n", "").isprintable():
+        return f"must be a printable text of at most {LONGEST_PROMPT:,} characters"
+    return None
+
+
 def columns(value: str) -> str | None:
     """Pairs of names: ``image=jpg,caption=txt``."""
     try:

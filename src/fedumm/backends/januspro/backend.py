@@ -20,6 +20,7 @@ from fedumm.backends.januspro.generate import generate_answers, generate_codes, 
 from fedumm.backends.januspro.load import DEFAULT_MODEL, load_pretrained, load_processor
 from fedumm.backends.januspro.prompts import LEAD, Prompts
 from fedumm.backends.januspro.rank import rank_answers
+from fedumm.backends.prompting import SHORT_ANSWER, asked, checkpoint_prompt
 from fedumm.backends.protocol import FrozenStage, SampleScore
 from fedumm.backends.ranking import ballots_for, speak
 from fedumm.backends.spelling import Speller, speller_of
@@ -48,6 +49,7 @@ class JanusProBackend:
         precision: ``float32`` takes the weights in it; otherwise they are of the checkpoint's type (on a CPU float32).
         metric: score of an answer.
         answers: what is trained on, and how an answer is chosen and written.
+        prompt: words around a question; empty: what the checkpoint was trained with, else a request for a short answer.
     """
 
     tasks: tuple[str, ...] = (VQA.name,)
@@ -55,6 +57,7 @@ class JanusProBackend:
     precision: str = "auto"
     metric: AnswerMetric = vqa_score
     answers: AnswerOptions = PLAIN
+    prompt: str = ""
 
     name = "januspro"
     loss_is_sample_mean = True
@@ -71,6 +74,13 @@ class JanusProBackend:
     def for_answers(self, options: AnswerOptions) -> JanusProBackend:
         """The same with other answers to train on or to choose from."""
         return replace(self, answers=options)
+
+    def for_prompt(self, prompt: str) -> JanusProBackend:
+        """The same with other words around a question."""
+        return replace(self, prompt=prompt)
+
+    def _prompt(self, processor: Any) -> str:
+        return self.prompt or str(processor.own_prompt)
 
     def load_processor(self, model_name_or_path: str) -> Any:
         """A ``JanusProcessor``."""
@@ -91,13 +101,21 @@ class JanusProBackend:
         """A PEFT model around ``JanusForConditionalGeneration``, and its ``JanusProcessor``."""
         base, processor = load_pretrained(model_name_or_path, device, self.precision)
         processor.context = base.config.text_config.max_position_embeddings
+        processor.own_prompt = checkpoint_prompt(base.config) or SHORT_ANSWER
         targets = janus.lora_targets(self.lora_targets == "all", T2I.name in self.tasks)
         return with_lora(base, lora_r, lora_alpha, lora_dropout, targets).to(device), processor
 
     def build_dataset(self, hf_ds: Any, processor: Any, max_q_len: int, max_a_len: int) -> JanusDataset:
         """Tokenise all questions, answers and captions."""
         return JanusDataset(
-            hf_ds, processor, self.tasks, max_q_len, max_a_len, processor.context, train_all=self.answers.train_all
+            hf_ds,
+            processor,
+            self.tasks,
+            max_q_len,
+            max_a_len,
+            processor.context,
+            prompt=self._prompt(processor),
+            train_all=self.answers.train_all,
         )
 
     def collate_fn(self, batch: list[dict[str, Any]]) -> Batch:
@@ -181,7 +199,7 @@ class JanusProBackend:
             FedummError: with its image it is longer than the model reads.
         """
         prompts = Prompts(processor)
-        prompt = prompts.with_image(prompts.question(question))
+        prompt = prompts.with_image(prompts.question(asked(question, self._prompt(processor))))
         if len(prompt) + _MAX_ANSWER > processor.context:
             raise FedummError(
                 f"The question, its image and an answer take {len(prompt) + _MAX_ANSWER:,} tokens, and the model reads "

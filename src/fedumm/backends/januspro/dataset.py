@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from fedumm.backends.answers import answer_shares
 from fedumm.backends.januspro.prompts import Prompts, widen
+from fedumm.backends.prompting import BARE, asked
 from fedumm.backends.tensors import pad
 from fedumm.data import read_image
 from fedumm.errors import FedummError
@@ -31,6 +32,7 @@ class Questions:
 
     Args:
         max_q_len, max_a_len: most tokens of a question's own text, and of an answer with its end token.
+        prompt: words around each question.
         train_all: train on all answers of a question, not on the most common one.
 
     Attributes:
@@ -41,13 +43,14 @@ class Questions:
     task = VQA.name
 
     def __init__(
-        self, rows: Any, prompts: Prompts, images: Any, max_q_len: int, max_a_len: int, *, train_all: bool = False
-    ) -> None:
+        self, rows: Any, prompts: Prompts, images: Any, max_q_len: int, max_a_len: int, *, prompt: str,
+        train_all: bool = False,
+    ) -> None:  # fmt: skip
         self.rows, self._images = rows, images
         self.features: FeatureTable | None = None
         self.max_a_len = max_a_len
         # With one placeholder for the image: hundreds of equal tokens for each question would fill the memory.
-        self.prompts = [prompts.question(prompts.cut(text, max_q_len)) for text in rows["question"][:]]
+        self.prompts = [prompts.question(asked(prompts.cut(text, max_q_len), prompt)) for text in rows["question"][:]]
         self._image_ids = prompts.image
         self.answers = [prompts.answer(text, max_a_len) for text in rows["multiple_choice_answer"][:]]
         self.references: list[list[str]] = rows["answers"][:]
@@ -151,6 +154,7 @@ class JanusDataset(Dataset[Item]):
         hf_ds: canonical rows (:mod:`fedumm.data.columns`) with a column ``task``.
         tasks: what rows may be for.
         context: most tokens that the model can read.
+        prompt: words around each question.
         train_all: train on all answers of a question, not on the most common one.
 
     Raises:
@@ -159,7 +163,7 @@ class JanusDataset(Dataset[Item]):
 
     def __init__(
         self, hf_ds: Any, processor: Any, tasks: Sequence[str], max_q_len: int, max_a_len: int, context: int,
-        *, train_all: bool = False,
+        *, prompt: str = BARE, train_all: bool = False,
     ) -> None:  # fmt: skip
         prompts, images = Prompts(processor), processor.image_processor
         self.parts: list[Questions | Captions] = []
@@ -173,7 +177,7 @@ class JanusDataset(Dataset[Item]):
                 self.index[row] = (len(self.parts), place)
             rows = hf_ds if len(chosen) == len(hf_ds) else hf_ds.select(chosen)
             self.parts.append(
-                Questions(rows, prompts, images, max_q_len, max_a_len, train_all=train_all)
+                Questions(rows, prompts, images, max_q_len, max_a_len, prompt=prompt, train_all=train_all)
                 if task == VQA.name
                 else Captions(rows, prompts, images, max_q_len)
             )
@@ -181,7 +185,7 @@ class JanusDataset(Dataset[Item]):
         if longest > context:
             raise FedummError(
                 f"A sample takes {longest} tokens, {prompts.image_tokens} of them for its image, and the model reads "
-                f"{context} at most: lower --max_q_len or --max_a_len."
+                f"{context} at most: lower --max_q_len or --max_a_len, or shorten --prompt."
             )
 
     def __len__(self) -> int:
