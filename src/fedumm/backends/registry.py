@@ -7,7 +7,8 @@ from typing import Any
 
 from fedumm import tasks
 from fedumm.backends.answers import PLAIN, AnswerOptions, answer_options
-from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks, TakesAnswers, TakesMetric, TakesPrecision
+from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks, TakesAnswers, TakesMetric, TakesWeights
+from fedumm.backends.weights import WeightOptions
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
 from fedumm.metrics.registry import VQA, answer_metric
@@ -56,14 +57,14 @@ def get_backend(name: str) -> Backend:
 
 
 def backend_for(config: RunConfig, candidates: Sequence[str] = ()) -> Backend:
-    """The backend of a run, for the run's tasks, precision, metric and answers.
+    """The backend of a run, for the run's tasks, weights, metric and answers.
 
     Args:
         candidates: answers to rank where ``config`` names no file of them.
 
     Raises:
         FedummError: no such backend, or it can't do what ``--task``, ``--lora_targets``, ``--answer_metric`` or the
-            options for answers ask for.
+            options for answers and weights ask for.
     """
     backend = get_backend(config.model_backend)
     if config.answer_metric != VQA:
@@ -73,11 +74,18 @@ def backend_for(config: RunConfig, candidates: Sequence[str] = ()) -> Backend:
             )
         backend = backend.for_metric(answer_metric(config.answer_metric))
     backend = _for_answers(backend, config, answer_options(config, candidates))
-    if isinstance(backend, TakesPrecision):
-        backend = backend.for_precision(config.precision)
+    backend = _for_weights(backend, config, WeightOptions.of(config))
     if isinstance(backend, HasTasks):
         return backend.for_tasks(config.tasks, config.lora_targets)
     check_answers_only(config)
+    return backend
+
+
+def _for_weights(backend: Backend, config: RunConfig, options: WeightOptions) -> Backend:
+    if isinstance(backend, TakesWeights):
+        return backend.for_weights(options)
+    for flag in options.asked():
+        raise FedummError(f"{flag}: the backend {config.model_backend!r} does not support it.")
     return backend
 
 
