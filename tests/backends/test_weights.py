@@ -171,3 +171,43 @@ def test_a_model_of_another_type_trains_lora_in_float32(backend: str, task: str,
     assert dtype in frozen
     assert other == pytest.approx(loss, rel=0.05)
     assert torch.cosine_similarity(gradient, rounded, 0) > 0.98
+
+
+@pytest.mark.parametrize("backend", ["blip_vqa", "januspro"])
+def test_only_the_language_model_may_be_in_four_bits(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its attention and feed-forward layers; not the tower, whose features are kept, nor the head."""
+    config = CentralConfig(model_backend=backend, model_name_or_path="tiny")
+    asked: list[Any] = []
+    real = loading_arguments
+
+    def listen(options: WeightOptions, device: torch.device, count: Any, keep: Any) -> dict[str, Any]:
+        asked.extend(keep)
+        return real(options, device, count)
+
+    module = "blip_vqa.model" if backend == "blip_vqa" else "januspro.load"
+    monkeypatch.setattr(f"fedumm.backends.{module}.loading_arguments", listen)
+    model = load_backbone(config, CPU).model.get_base_model()
+    names = {name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
+    assert all(model.get_submodule(name) for name in asked)
+    left = {name for name in names if not any(f"{name}.".startswith(f"{kept}.") for kept in asked)}
+    stack = "text_encoder.|text_decoder.bert" if backend == "blip_vqa" else "model.language_model."
+    assert left == {name for name in names if name.startswith(tuple(stack.split("|")))}
+    assert len(left) > 20
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_four_bits_train_as_the_weights_they_stand_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, which the package can do where we don't offer it: the arguments mean what they should."""
+    pytest.importorskip("bitsandbytes")
+    monkeypatch.setattr(weights, "check_weights", lambda *_: None)
+    rows = load_data("shapes", DataRequest(columns=("image", "question", "answers"), max_train_samples=8)).train
+    found = []
+    for options in ({}, {"load_in_4bit": True}):
+        backbone = load_backbone(CentralConfig(model_backend="januspro", model_name_or_path="tiny", **options), CPU)
+        data = backbone.backend.build_dataset(rows, backbone.processor, 64, 16)
+        loss = backbone.train_step(backbone.backend.collate_fn([data[i] for i in range(8)]))
+        loss.backward()
+        found.append((loss.item(), backbone.total))
+    assert found[0][1] == found[1][1], "as many parameters, whatever they are kept in"
+    assert found[0][0] != found[1][0]
+    assert found[1][0] == pytest.approx(found[0][0], rel=0.2)

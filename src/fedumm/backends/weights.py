@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -94,7 +95,7 @@ def loading_arguments(
 
     Args:
         parameters: see :func:`weight_dtype`.
-        keep: names of modules that are not brought to four bits, such as a vision tower and the head.
+        keep: full names of modules that are not brought to four bits, such as a vision tower and the head.
 
     Raises:
         FedummError: see :func:`check_weights`.
@@ -121,6 +122,12 @@ def loading_arguments(
 def placed(model: Model, device: torch.device, options: WeightOptions) -> Model:
     """``model`` on ``device``, unless :func:`loading_arguments` had it loaded to where it belongs."""
     return model if options.device_map or options.load_in_4bit else model.to(device)
+
+
+def parameter_count(weight: torch.Tensor) -> int:
+    """How many numbers ``weight`` stands for: in four bits two lie in one byte."""
+    quantised = getattr(weight, "quant_state", None)
+    return weight.numel() if quantised is None else math.prod(quantised.shape)
 
 
 def count_parameters(build: Callable[[], torch.nn.Module]) -> int:

@@ -34,7 +34,7 @@ from fedumm.libraries import TESTED, likely_cause
 
 DEFAULT_MODEL = "Salesforce/blip-vqa-base"
 _CPU = torch.device("cpu")
-_NOT_IN_4BIT = ("vision_model", "cls")
+_NOT_IN_4BIT = ("vision_model", "text_decoder.cls")
 """The frozen tower, whose features are computed once, and the head."""
 LORA_TARGETS = r".*\btext_(encoder|decoder)\..*\.(query|key|value)"
 

@@ -23,8 +23,10 @@ from fedumm.libraries import likely_cause
 DEFAULT_MODEL = "deepseek-community/Janus-Pro-1B"
 _HEAD = "lm_head.weight"
 _NOT_IN_4BIT = (
-    "vision_model", "aligner", "vqmodel", "generation_embeddings", "generation_aligner", "generation_head", "lm_head",
-)  # fmt: skip
+    *(f"model.{part}" for part in ("vision_model", "aligner", "vqmodel")),
+    *(f"model.generation_{part}" for part in ("embeddings", "aligner", "head")),
+    _HEAD.removesuffix(".weight"),
+)
 """All but the layers of the language model: small, or what rounding would tell on most."""
 
 
