@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fedumm.backends.answers import AnswerOptions
     from fedumm.backends.feature_table import FeatureTable
     from fedumm.backends.spelling import Speller
+    from fedumm.backends.weights import WeightOptions
     from fedumm.metrics.registry import AnswerMetric
 
 Progress = Callable[[str, int, int], None]
@@ -92,11 +93,15 @@ class HasTasks(Protocol):
 
 
 @runtime_checkable
-class TakesPrecision(Protocol):
-    """A backend that may load its weights in another type than float32, and so must know of ``--precision``."""
+class TakesWeights(Protocol):
+    """A backend that can load its weights in another type than float32, in four bits, or over several GPUs."""
 
-    def for_precision(self, precision: str) -> Backend:
-        """The backend for ``auto``, ``float32`` (its weights, too) or ``bfloat16``."""
+    def for_weights(self, options: WeightOptions) -> Backend:
+        """The backend that loads its model as ``options`` say; :mod:`fedumm.backends.weights` has the arguments.
+
+        Raises:
+            FedummError: it can't do that.
+        """
         ...
 
 

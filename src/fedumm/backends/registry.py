@@ -13,9 +13,10 @@ from fedumm.backends.protocol import (
     HasTasks,
     TakesAnswers,
     TakesMetric,
-    TakesPrecision,
     TakesPrompt,
+    TakesWeights,
 )
+from fedumm.backends.weights import WeightOptions
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
 from fedumm.metrics.registry import VQA, answer_metric
@@ -64,14 +65,14 @@ def get_backend(name: str) -> Backend:
 
 
 def backend_for(config: RunConfig, candidates: Sequence[str] = ()) -> Backend:
-    """The backend of a run, for the run's tasks, precision, prompt, metric and answers.
+    """The backend of a run, for the run's tasks, weights, prompt, metric and answers.
 
     Args:
         candidates: answers to rank where ``config`` names no file of them.
 
     Raises:
         FedummError: no such backend, or it can't do what ``--task``, ``--lora_targets``, ``--prompt``,
-            ``--answer_metric`` or the options for answers ask for.
+            ``--answer_metric`` or the options for answers and weights ask for.
     """
     backend = get_backend(config.model_backend)
     if config.answer_metric != VQA:
@@ -85,11 +86,18 @@ def backend_for(config: RunConfig, candidates: Sequence[str] = ()) -> Backend:
             raise FedummError(f"--prompt: the backend {config.model_backend!r} asks its questions in its own way only.")
         backend = backend.for_prompt(config.prompt)
     backend = _for_answers(backend, config, answer_options(config, candidates))
-    if isinstance(backend, TakesPrecision):
-        backend = backend.for_precision(config.precision)
+    backend = _for_weights(backend, config, WeightOptions.of(config))
     if isinstance(backend, HasTasks):
         return backend.for_tasks(config.tasks, config.lora_targets)
     check_answers_only(config)
+    return backend
+
+
+def _for_weights(backend: Backend, config: RunConfig, options: WeightOptions) -> Backend:
+    if isinstance(backend, TakesWeights):
+        return backend.for_weights(options)
+    for flag in options.asked():
+        raise FedummError(f"{flag}: the backend {config.model_backend!r} does not support it.")
     return backend
 
 

@@ -29,6 +29,24 @@ class RunConfig(Options):
         validators.one_of("attention", "all"),
     )
 
+    dtype: str = option(
+        MODEL,
+        "Type of the frozen weights: auto (float32 on a CPU and for models of up to 1 B parameters, else bfloat16) | "
+        "float32 | bfloat16 | float16. LoRA's own are float32",
+        "auto",
+        validators.one_of("auto", "float32", "bfloat16", "float16"),
+    )
+    load_in_4bit: bool = option(
+        MODEL, "QLoRA: frozen linear layers of the language model in 4 bits (NF4; pip install 'fedumm[4bit]')", False
+    )
+    device_map: str = option(
+        MODEL,
+        "auto: spread one model over all GPUs (empty: a model for each host, on one device)",
+        "",
+        validators.one_of("", "auto"),
+        travels=False,
+    )
+
     task: str = option(
         TRAINING,
         "What to learn: vqa (answering) | t2i (drawing: text to image) | unified (both)",

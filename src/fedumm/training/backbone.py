@@ -18,6 +18,7 @@ from fedumm.adapters.factors import padded
 from fedumm.adapters.model import AdapterSlot
 from fedumm.backends.protocol import Backend
 from fedumm.backends.registry import backend_for
+from fedumm.backends.weights import parameter_count
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
 from fedumm.seeds import derive
@@ -67,7 +68,7 @@ class Backbone:
     @property
     def total(self) -> int:
         """All parameters, the adapter's included; tied ones count once."""
-        return sum(p.numel() for p in self.model.parameters())
+        return sum(map(parameter_count, self.model.parameters()))
 
     def adapter(self) -> AdapterState:
         """A copy of the adapter."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedumm.backends.protocol import Progress
 from fedumm.backends.registry import backend_for
+from fedumm.backends.weights import WeightOptions, check_weights
 from fedumm.config import FederateConfig, RunConfig
 from fedumm.data import DataRequest, DataSplits, load_data
 from fedumm.data.partition import partitioner_for
@@ -24,8 +25,15 @@ def load_splits(config: RunConfig, progress: Progress | None = None, open_images
     Args:
         progress: told of what takes long.
         open_images: see :class:`fedumm.data.DataRequest`.
+
+    Raises:
+        FedummError: the model can't be had as the options ask, or the data can't be had at all.
     """
     backend = backend_for(config)
+    if (weights := WeightOptions.of(config)).asked():
+        from fedumm.training.backbone import pick_device
+
+        check_weights(weights, pick_device(config.gpu))
     request = DataRequest(
         cache_dir=config.data_path,
         train_split=backend.hf_train_split(),

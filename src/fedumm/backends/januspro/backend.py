@@ -24,6 +24,7 @@ from fedumm.backends.prompting import SHORT_ANSWER, asked, checkpoint_prompt
 from fedumm.backends.protocol import FrozenStage, SampleScore
 from fedumm.backends.ranking import ballots_for, speak
 from fedumm.backends.spelling import Speller, speller_of
+from fedumm.backends.weights import DEFAULT_WEIGHTS, WeightOptions, placed
 from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
 from fedumm.metrics.registry import AnswerMetric
@@ -46,7 +47,7 @@ class JanusProBackend:
     Args:
         tasks: what to learn: ``vqa``, ``t2i`` or both.
         lora_targets: ``attention`` or ``all``.
-        precision: ``float32`` takes the weights in it; otherwise they are of the checkpoint's type (on a CPU float32).
+        weights: how they are loaded.
         metric: score of an answer.
         answers: what is trained on, and how an answer is chosen and written.
         prompt: words around a question; empty: what the checkpoint was trained with, else a request for a short answer.
@@ -54,7 +55,7 @@ class JanusProBackend:
 
     tasks: tuple[str, ...] = (VQA.name,)
     lora_targets: str = "attention"
-    precision: str = "auto"
+    weights: WeightOptions = DEFAULT_WEIGHTS
     metric: AnswerMetric = vqa_score
     answers: AnswerOptions = PLAIN
     prompt: str = ""
@@ -91,19 +92,20 @@ class JanusProBackend:
         tokenizer = processor.tokenizer
         return speller_of(tokenizer, LEAD, tokenizer.eos_token_id, self.answers.known, False)
 
-    def for_precision(self, precision: str) -> JanusProBackend:
-        """The same with weights in another type."""
-        return replace(self, precision=precision)
+    def for_weights(self, options: WeightOptions) -> JanusProBackend:
+        """The same with weights loaded in another way."""
+        return replace(self, weights=options)
 
     def build_model_and_processor(
         self, model_name_or_path: str, lora_r: int, lora_alpha: int, lora_dropout: float, device: torch.device
     ) -> tuple[torch.nn.Module, Any]:
         """A PEFT model around ``JanusForConditionalGeneration``, and its ``JanusProcessor``."""
-        base, processor = load_pretrained(model_name_or_path, device, self.precision)
+        base, processor = load_pretrained(model_name_or_path, device, self.weights)
         processor.context = base.config.text_config.max_position_embeddings
         processor.own_prompt = checkpoint_prompt(base.config) or SHORT_ANSWER
         targets = janus.lora_targets(self.lora_targets == "all", T2I.name in self.tasks)
-        return with_lora(base, lora_r, lora_alpha, lora_dropout, targets).to(device), processor
+        model = with_lora(base, lora_r, lora_alpha, lora_dropout, targets)
+        return placed(model, device, self.weights), processor
 
     def build_dataset(self, hf_ds: Any, processor: Any, max_q_len: int, max_a_len: int) -> JanusDataset:
         """Tokenise all questions, answers and captions."""
