@@ -156,6 +156,19 @@ class SpellsAnswers(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsFindings(Protocol):
+    """A backend that finds out about a model what its user should know before the training."""
+
+    def findings(self, processor: Any) -> list[str]:
+        """A line each, about the model alone and never about data: a site tells them to the server.
+
+        Args:
+            processor: from ``build_model_and_processor``.
+        """
+        ...
+
+
 class TaskDataset(Protocol):
     """A data set with samples of several tasks. A batch holds samples of one task.
 

@@ -22,7 +22,11 @@ from fedumm.errors import FedummError
 from fedumm.metrics.registry import VQA, answer_metric
 from fedumm.registry import Registry
 
-SHIPPED = {"blip_vqa": "fedumm.backends.blip_vqa", "januspro": "fedumm.backends.januspro"}
+SHIPPED = {
+    "blip_vqa": "fedumm.backends.blip_vqa",
+    "januspro": "fedumm.backends.januspro",
+    "hf_vlm": "fedumm.backends.hf_vlm",
+}
 ANSWER_ONLY = ("blip_vqa",)
 """Those of them that have one task: known without importing any."""
 

@@ -17,16 +17,18 @@ from fedumm.tasks import TASK_OPTIONS, VQA
 class RunConfig(Options):
     """What every run needs: a model, its adapter, the local training and the data."""
 
-    model_backend: str = option(MODEL, "blip_vqa, januspro, or a name that --plugin registers")
+    model_backend: str = option(
+        MODEL, "blip_vqa, januspro, hf_vlm (image-text models of transformers), or a name that --plugin registers"
+    )
     model_name_or_path: str = option(
         MODEL, "Hugging Face model id, a local folder, or 'tiny' (shipped); empty: the backend's default", ""
     )
     lora_targets: str = option(
         MODEL,
-        "Layers with LoRA: attention (query, key, value) | all (of januspro: the language model's others too and, "
-        "to draw, the generation head)",
+        "Layers with LoRA: attention (query, key, value) | all (linear layers of the language model and, for januspro "
+        "to draw, the generation head) | of hf_vlm also a regular expression for their whole names",
         "attention",
-        validators.one_of("attention", "all"),
+        validators.pattern,
     )
 
     dtype: str = option(

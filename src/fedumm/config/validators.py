@@ -121,3 +121,14 @@ def columns(value: str) -> str | None:
     except FedummError as error:
         return str(error)
     return None
+
+
+def pattern(value: str) -> str | None:
+    """A regular expression of at most 500 characters."""
+    if not 0 < len(value) <= 500:
+        return "must have 1 to 500 characters"
+    try:
+        re.compile(value)
+    except re.error as error:
+        return f"is no regular expression: {error}"
+    return None

@@ -136,6 +136,8 @@ class RunConsole:
             f"trainable: {r['trainable']:,} / {r['total']:,} ({share:.4f}%); "
             f"the adapter is {r['adapter_bytes'] / 1e6:.2f} MB on the wire"
         )
+        for line in r["findings"]:
+            self.line(line)
         for line in filter(None, (CacheReport(**report).describe() for report in r["features"])):
             self.line(line)
         if noise := r.get("noise"):

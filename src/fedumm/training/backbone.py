@@ -16,7 +16,7 @@ from peft import PeftModel
 from fedumm.adapters import AdapterState
 from fedumm.adapters.factors import padded
 from fedumm.adapters.model import AdapterSlot
-from fedumm.backends.protocol import Backend
+from fedumm.backends.protocol import Backend, TellsFindings
 from fedumm.backends.registry import backend_for
 from fedumm.backends.weights import parameter_count
 from fedumm.config import RunConfig
@@ -105,6 +105,10 @@ class Backbone:
     def trained(self, optimizer: torch.optim.Optimizer) -> AdapterState:
         """A copy of what ``optimizer`` has moved of the adapter: of weights that got no gradient it has no state."""
         return self.slot.get(optimizer.state)
+
+    def findings(self) -> list[str]:
+        """What the backend found out about the model; empty if it does not tell."""
+        return self.backend.findings(self.processor) if isinstance(self.backend, TellsFindings) else []
 
     def adapter_config(self) -> dict[str, Any]:
         """PEFT's configuration of the adapter as JSON values; empty for a model without PEFT."""

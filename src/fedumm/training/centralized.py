@@ -58,6 +58,8 @@ def train_centrally(
     backbone = load_backbone(config, device, training_answers(config, splits.train))
     backbone.say = say
     say(f"trainable: {backbone.trainable:,} / {backbone.total:,} ({100 * backbone.trainable / backbone.total:.4f}%)")
+    for line in backbone.findings():
+        say(line)
     train, test = _data_sets(backbone, splits, config, say, progress)
     drawing = drawing_test(backbone, splits.eval, config)
 

@@ -66,6 +66,8 @@ class JanusProBackend:
 
     def for_tasks(self, tasks: Sequence[str], lora_targets: str) -> JanusProBackend:
         """The same for other tasks or layers."""
+        if lora_targets not in ("attention", "all"):
+            raise FedummError(f"--lora_targets {lora_targets}: the backend 'januspro' takes attention or all.")
         return replace(self, tasks=tuple(tasks), lora_targets=lora_targets)
 
     def for_metric(self, metric: AnswerMetric) -> JanusProBackend:

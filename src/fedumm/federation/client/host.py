@@ -176,6 +176,7 @@ class Host:
             cache=cached,
             device=str(device),
             versions=installed_versions(),
+            findings=backbone.findings(),
         )
 
     def _training_answers(self, data: LoadedData) -> tuple[str, ...]:
