@@ -12,7 +12,7 @@ import torch
 from fedumm.backends.protocol import HasFrozenStages, Progress
 from fedumm.config import RunConfig
 from fedumm.features import cache
-from fedumm.features.cache import CacheOptions, default_folder, is_named
+from fedumm.features.options import CacheOptions, default_folder, is_named
 from fedumm.features.report import CacheReport
 from fedumm.training.backbone import Backbone
 
