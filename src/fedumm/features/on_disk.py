@@ -8,6 +8,8 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from fedumm.backends.feature_table import FeatureBlock
 from fedumm.errors import FedummError
 from fedumm.features.encode import Encoder, stage_key
@@ -135,6 +137,7 @@ class DiskCache:
         ]
         return Kept(blocks, places)
 
+    @torch.inference_mode(False)  # whoever asks first, others train on what is made here
     def _again(self, file: StoredFile, own: dict[int, Image]) -> tuple[FeatureBlock, dict[int, int]]:
         """Instead of a damaged file: the images of this run that were in it, encoded and written anew.
 
