@@ -94,8 +94,8 @@ class RunConfig(Options):
     )
     feature_dtype: str = option(
         TRAINING,
-        "Type in which they are kept: auto (bfloat16 where the arithmetic is, else the weights' type) | float32 | bfloat16 "
-        "| float16 | int8 (by channel)",
+        "Type in which they are kept: auto (bfloat16 where the arithmetic is, else the weights' type) | float32 | "
+        "bfloat16 | float16 | int8 (by channel)",
         "auto",
         validators.one_of("auto", "float32", "bfloat16", "float16", "int8"),
     )
