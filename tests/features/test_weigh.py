@@ -27,14 +27,14 @@ def always_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def weighed(
     folder: Path,
-    *datasets: Pictures,
+    *pictures: Pictures,
     passes: list[float],
     stage: Stage | None = None,
     mode: str = "auto",
     gb: float = 1,
 ) -> CacheReport:
     options = CacheOptions(mode, int(gb * 1e9), folder)
-    return cache_features((stage or Stage()).frozen, data, options, CPU, lambda *_: None, passes=passes)
+    return cache_features((stage or Stage()).frozen, pictures, options, CPU, lambda *_: None, passes=passes)
 
 
 def test_the_sum_that_is_weighed() -> None:

@@ -16,9 +16,11 @@ from fedumm.data.picture import BadImageError
 from fedumm.errors import FedummError
 from fedumm.features.encode import Encoder
 from fedumm.features.images import DistinctImages
+from fedumm.features.known_files import KnownFiles
 from fedumm.features.on_disk import DiskCache, Kept, groups
 from fedumm.features.options import CacheOptions
 from fedumm.features.report import CacheReport
+from fedumm.features.rights import Rights
 from fedumm.features.weigh import NotWorthwhileError
 
 
@@ -46,13 +48,17 @@ def cache_features(
     """
     if options.mode == "off" or not any(len(dataset.rows) for dataset in datasets):
         return CacheReport(stage.name)
-    distinct = DistinctImages(datasets, progress, splits)
+    files = _known_files(options)
+    distinct = DistinctImages(datasets, progress, splits, files)
     encoder = Encoder(stage, options.dtype, device, distinct, progress, options.arithmetic)
     needed = sum(count * len(dataset.rows) for count, dataset in zip(passes, datasets, strict=bool(passes)))
     try:
         where, note, kept = _keep(encoder, options, needed)
     except BadImageError as error:
         raise distinct.fault(error) from error
+    finally:
+        if files is not None:
+            files.save()
     if kept is None:
         return CacheReport(stage.name, note=note, remade=encoder.remade)
     for dataset, own in zip(datasets, distinct.keys, strict=True):
@@ -88,6 +94,16 @@ def _keep(encoder: Encoder, options: CacheOptions, needed: float) -> tuple[str, 
     if options.mode == "memory":
         raise FedummError(f"{short} {options.memory_bytes / 1e9:g}. Raise it, or use --feature_cache disk or off.")
     return "", "; ".join(filter(None, (note, short))), None
+
+
+def _known_files(options: CacheOptions) -> KnownFiles | None:
+    """Of a cache on disk; one in memory writes nothing, and so reads all images."""
+    if options.mode not in ("auto", "disk") or options.folder.parts[:1] == ("~",):
+        return None
+    try:
+        return KnownFiles(options.folder, Rights.of(options.folder, options.named))
+    except OSError:
+        return None
 
 
 def _in_memory(encoder: Encoder) -> Kept:
