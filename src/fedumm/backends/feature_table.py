@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -21,29 +23,30 @@ class FeatureBlock(Protocol):
         """The whole numbers that go with them: int64, ``(m,)``; of most stages there are none."""
         ...
 
+    def image_bytes(self, position: int) -> int:
+        """What both take where they are kept."""
+        ...
 
+
+@dataclass(frozen=True, eq=False)
 class Block:
     """Features of some images in one tensor, in memory or mapped from a file.
 
-    Args:
+    Attributes:
         features: ``(images, ...)``; with ``lengths``, those of all images one after the other,
             ``(sum(lengths), width)``.
         lengths: int64, ``(images,)``: how many of the first dimension are each image's.
         beside: int64: the whole numbers that go with the features, one image's after the other's.
         beside_lengths: int64, ``(images,)``: how many of them are each image's.
+        scales: float32, ``(images, width)``, for int8 features: what each channel (the last dimension) of each image
+            is multiplied by. See :meth:`of`.
     """
 
-    def __init__(
-        self,
-        features: torch.Tensor,
-        lengths: torch.Tensor | None = None,
-        beside: torch.Tensor | None = None,
-        beside_lengths: torch.Tensor | None = None,
-    ) -> None:
-        self.features, self.lengths = features, lengths
-        self.all_beside, self.beside_lengths = beside, beside_lengths
-        self._bounds = _bounds(lengths)
-        self._beside_bounds = _bounds(beside_lengths)
+    features: torch.Tensor
+    lengths: torch.Tensor | None = None
+    all_beside: torch.Tensor | None = None
+    beside_lengths: torch.Tensor | None = None
+    scales: torch.Tensor | None = None
 
     @classmethod
     def of_images(cls, features: Sequence[torch.Tensor], beside: Sequence[torch.Tensor]) -> Block:
@@ -52,10 +55,9 @@ class Block:
         return cls(torch.cat(list(features)), lengths, torch.cat(list(beside)), others)
 
     def of(self, position: int) -> torch.Tensor:
-        """The features of one image, as a view."""
-        if not self._bounds:
-            return self.features[position]
-        return self.features[self._bounds[position] : self._bounds[position + 1]]
+        """The features of one image: as a view, or from int8 in float32."""
+        own = self._stored(position)
+        return own if self.scales is None else own * self.scales[position]
 
     def beside(self, position: int) -> torch.Tensor:
         """The whole numbers that go with them, as a view."""
@@ -63,9 +65,27 @@ class Block:
             return _NONE
         return self.all_beside[self._beside_bounds[position] : self._beside_bounds[position + 1]]
 
+    def parts(self, position: int) -> list[torch.Tensor]:
+        """All that is kept of one image, as views."""
+        scales = [] if self.scales is None else [self.scales[position]]
+        return [self._stored(position), *scales, self.beside(position)]
+
     def image_bytes(self, position: int) -> int:
-        """Of one image's features, and of the numbers that go with them."""
-        return self.of(position).nbytes + self.beside(position).nbytes
+        """What is kept of one image."""
+        return sum(part.nbytes for part in self.parts(position))
+
+    def _stored(self, position: int) -> torch.Tensor:
+        if self.lengths is None:
+            return self.features[position]
+        return self.features[self._bounds[position] : self._bounds[position + 1]]
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        return _bounds(self.lengths)
+
+    @cached_property
+    def _beside_bounds(self) -> list[int]:
+        return _bounds(self.beside_lengths)
 
 
 def _bounds(lengths: torch.Tensor | None) -> list[int]:

@@ -102,14 +102,22 @@ class RunConfig(Options):
     feature_cache_gb: float = option(
         TRAINING, "Most memory for that, in GB for each host", 4.0, validators.positive, travels=False
     )
+    feature_cache_disk_gb: float = option(
+        TRAINING,
+        "Most disk space for all of that folder, in GB (0: auto takes at most half of what is free, disk all of it)",
+        0.0,
+        validators.non_negative,
+        travels=False,
+    )
     feature_cache_dir: str = option(
         TRAINING, "Folder for that on disk (empty: fedumm in the user's cache folder)", "", travels=False
     )
     feature_dtype: str = option(
         TRAINING,
-        "Type in which they are kept: float32 (exact) | float16",
-        "float32",
-        validators.one_of("float32", "float16"),
+        "Type in which they are kept: auto (bfloat16 where the arithmetic is, else the weights' type) | float32 | "
+        "bfloat16 | float16 | int8 (by channel)",
+        "auto",
+        validators.one_of("auto", "float32", "bfloat16", "float16", "int8"),
     )
 
     dataset: str = option(

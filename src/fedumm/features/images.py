@@ -11,6 +11,7 @@ from fedumm.backends.protocol import FeatureDataset, Progress
 from fedumm.data.bad_rows import describe
 from fedumm.data.image_digests import bad_images, fewest_images, image_digests
 from fedumm.data.picture import BadImageError
+from fedumm.features.known_files import KnownFiles
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,17 @@ class DistinctImages:
 
     Args:
         splits: what each of them is called in messages.
+        known: files that were read before; None: all are read.
     """
 
-    def __init__(self, datasets: Sequence[FeatureDataset], progress: Progress, splits: Sequence[str] = ()) -> None:
-        self.datasets, self.progress = datasets, progress
+    def __init__(
+        self,
+        datasets: Sequence[FeatureDataset],
+        progress: Progress,
+        splits: Sequence[str] = (),
+        known: KnownFiles | None = None,
+    ) -> None:
+        self.datasets, self.progress, self._files = datasets, progress, known
         self._splits = splits or [f"data set {number}" for number in range(1, len(datasets) + 1)]
 
     @cached_property
@@ -40,8 +48,8 @@ class DistinctImages:
 
     @cached_property
     def keys(self) -> list[list[str]]:
-        """What identifies the image of each row of each data set. All of them are read for it."""
-        return [image_digests(dataset.rows, self.progress) for dataset in self.datasets]
+        """What identifies the image of each row of each data set. They are read for it, if they are not known."""
+        return [image_digests(dataset.rows, self.progress, known=self._files) for dataset in self.datasets]
 
     @cached_property
     def all(self) -> list[Image]:

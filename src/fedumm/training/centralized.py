@@ -93,7 +93,8 @@ def _data_sets(
         backbone.backend.build_dataset(rows, backbone.processor, config.max_q_len, config.max_a_len)
         for rows in (splits.train, splits.eval)
     )
-    cached = cache_features(backbone, [train, test], config, progress, ("training", "evaluation"))
+    passes = config.num_epochs, config.num_epochs + 1
+    cached = cache_features(backbone, [train, test], config, progress, ("training", "evaluation"), passes)
     for line in filter(None, (report.describe() for report in cached)):
         say(line)
     return train, test

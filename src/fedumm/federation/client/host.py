@@ -209,7 +209,11 @@ class Host:
 
     def _cache_features(self, backbone: Backbone, **pools: DatasetPool) -> list[CacheReport]:
         whole = {split: pool.whole for split, pool in pools.items() if pool.whole is not None}
-        return cache_features(backbone, list(whole.values()), self.config, self.progress, list(whole))
+        config = self.config
+        share = (config.clients_per_round or config.num_clients) / config.num_clients
+        often = {"training": config.num_rounds * config.local_epochs * share, "evaluation": config.num_rounds + 1.0}
+        passes = [often[split] for split in whole]
+        return cache_features(backbone, list(whole.values()), config, self.progress, list(whole), passes)
 
     def _run_round(self, task: RoundTask) -> RoundReply:
         if self.ready is None:
