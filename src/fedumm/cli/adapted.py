@@ -46,7 +46,8 @@ def load_adapted(given: argparse.Namespace) -> Backbone:
         FedummError: no model is named, or the adapter does not fit it.
     """
     from fedumm.backends import get_backend
-    from fedumm.training.backbone import load_backbone, pick_device
+    from fedumm.training.backbone import load_backbone
+    from fedumm.training.device import pick_device
 
     config, state = adapted_config(given)
     device = pick_device(given.gpu)

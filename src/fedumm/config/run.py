@@ -70,20 +70,22 @@ class RunConfig(Options):
     max_a_len: int = option(TRAINING, "Longest answer, in tokens", 16, validators.positive)
     eval_batch_size: int = option(
         TRAINING,
-        "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features, but no more than fit 4 GB of keys "
-        "and values)",
+        "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features, but no more than the keys and values "
+        "that fit half of the free memory, on a CPU 4 GB)",
         0,
         validators.non_negative,
     )
     merge_batches: str = option(
         TRAINING,
-        "Run the --grad_accum batches of one step as one where the backend allows it: auto (on the CPU) | on | off",
+        "Run the --grad_accum batches of one step as one where the backend allows it: auto (of up to 64 samples, and "
+        "more on large GPUs) | on (of up to 64) | off",
         "auto",
         validators.one_of("auto", "on", "off"),
     )
     precision: str = option(
         TRAINING,
-        "Arithmetic: auto (bfloat16 on GPUs that have it) | float32 (weights, too) | bfloat16",
+        "Arithmetic: auto (bfloat16 on GPUs that have it, with other weights than float32 theirs) | float32 (weights, "
+        "too) | bfloat16",
         "auto",
         validators.one_of("auto", "float32", "bfloat16"),
     )

@@ -22,6 +22,7 @@ from fedumm.backends.weights import parameter_count
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
 from fedumm.seeds import derive
+from fedumm.training.device import autocast, moved, pick_dtype
 
 
 def _print(text: str) -> None:
@@ -33,7 +34,8 @@ class Backbone:
     """Backend, model with LoRA layers, processor and device.
 
     ``dtype`` is that of the arithmetic (``torch.autocast``); weights stay as they are. ``say`` is given lines for
-    the user; ``limits`` holds the most samples at a time, by kind of work, for which memory has not run out.
+    the user; ``limits`` holds the most samples at a time, by kind of work, for which memory has not run out, and
+    ``fitted`` the bytes of the largest batch that a training step took.
     """
 
     backend: Backend
@@ -44,6 +46,7 @@ class Backbone:
     compiled: bool = False
     say: Callable[[str], None] = _print
     limits: dict[str, int] = field(default_factory=dict)
+    fitted: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.slot = AdapterSlot(self.model)
@@ -53,12 +56,12 @@ class Backbone:
     def train_step(self, batch: Any) -> torch.Tensor:
         """The backend's loss of ``batch``, not yet differentiated."""
         with self.autocast():
-            loss: torch.Tensor = self._step(self.model, batch, self.device)
+            loss: torch.Tensor = self._step(self.model, moved(batch, self.device), self.device)
         return loss
 
     def autocast(self) -> torch.autocast:
         """Matrix products in ``dtype``."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+        return autocast(self.device, self.dtype)
 
     @property
     def trainable(self) -> int:
@@ -119,34 +122,6 @@ class Backbone:
         # Through JSON: enumerations become strings, sets (of target modules) lists.
         plain: dict[str, Any] = json.loads(json.dumps(config, default=sorted))
         return plain
-
-
-def pick_device(gpu: str, host: int = 0) -> torch.device:
-    """The device of host number ``host``: one of the GPUs in ``gpu`` in turn, or the CPU.
-
-    Raises:
-        FedummError: a GPU was asked for that is not there.
-    """
-    there = torch.cuda.device_count()
-    if gpu == "cpu" or (not gpu and not there):
-        return torch.device("cpu")
-    wanted = gpu.split(",") if gpu else [str(i) for i in range(there)]
-    if not all(w.strip().isdecimal() and int(w) < there for w in wanted):
-        raise FedummError(f"--gpu {gpu}: this machine has {there} usable GPU(s). Use --gpu cpu to run without.")
-    return torch.device("cuda", int(wanted[host % len(wanted)]))
-
-
-def pick_dtype(precision: str, device: torch.device, model: torch.nn.Module) -> torch.dtype:
-    """Type of the matrix products.
-
-    ``auto`` is float32 on the CPU, where bfloat16 can be far slower, and for models in another type
-    than float32: their authors will have had a reason.
-    """
-    if precision == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        plain = all(p.dtype == torch.float32 for p in model.parameters())
-        return torch.bfloat16 if fast and plain else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def checkpoint_gradients(model: torch.nn.Module, backend: str) -> None:

@@ -20,9 +20,10 @@ from fedumm.metrics.evaluation import Scores, describe
 from fedumm.output import check_folder
 from fedumm.seeds import derive
 from fedumm.tasks import GENEVAL
-from fedumm.training.backbone import Backbone, load_backbone, pick_device
+from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.candidates import training_answers
 from fedumm.training.data import load_splits
+from fedumm.training.device import pick_device
 from fedumm.training.evaluation import evaluate
 from fedumm.training.feature_cache import cache_features
 from fedumm.training.generation_eval import drawing_test

@@ -31,7 +31,7 @@ def load_splits(config: RunConfig, progress: Progress | None = None, open_images
     """
     backend = backend_for(config)
     if (weights := WeightOptions.of(config)).asked():
-        from fedumm.training.backbone import pick_device
+        from fedumm.training.device import pick_device
 
         check_weights(weights, pick_device(config.gpu))
     request = DataRequest(

@@ -11,6 +11,7 @@ from fedumm.backends.protocol import HasFrozenStages
 from fedumm.config import RunConfig
 from fedumm.training.backbone import Backbone
 from fedumm.training.batching import Batch
+from fedumm.training.device import pins
 from fedumm.training.workers import WorkerLoader
 
 
@@ -28,5 +29,5 @@ def loader(backbone: Backbone, dataset: Any, batches: Iterable[Batch], config: R
         batch_sampler=[batch.rows for batch in batches],
         collate_fn=backbone.backend.collate_fn,
         num_workers=workers,
-        pin_memory=backbone.device.type == "cuda",
+        pin_memory=pins(backbone.device),
     )

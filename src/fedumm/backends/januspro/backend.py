@@ -145,7 +145,7 @@ class JanusProBackend:
         if batch["task"] == VQA.name:
             text = {name: batch[name].to(device) for name in _TENSORS if name in batch}
             return janus.answer_loss(model, image_embeds=image, **text)
-        dropped = torch.rand(len(image)) < DROP_CAPTION
+        dropped = (torch.rand(len(image)) < DROP_CAPTION).to(batch["prompt_ids"].device)
         ids = torch.where(dropped[:, None], batch["without_ids"], batch["prompt_ids"])
         return janus.image_losses(model, ids.to(device), batch["prompt_mask"].to(device), image).mean()
 

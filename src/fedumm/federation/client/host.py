@@ -38,10 +38,11 @@ from fedumm.federation.protocol.messages import (
     RoundTask,
 )
 from fedumm.libraries import installed_versions
-from fedumm.training.backbone import Backbone, load_backbone, pick_device
+from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.candidates import check_candidates, training_answers
 from fedumm.training.data import label_counts, load_splits, partition_for
 from fedumm.training.dataset_pool import DatasetPool
+from fedumm.training.device import pick_device
 from fedumm.training.feature_cache import cache_features
 from fedumm.training.generation_eval import drawing_test
 from fedumm.training.threads import thread_count
