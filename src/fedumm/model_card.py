@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.config import CentralConfig, FederateConfig, RunConfig
-from fedumm.formatting import epsilon_text, score_text, scorers_text
+from fedumm.formatting import epsilon_text, others_text, score_text, scorers_text
 from fedumm.shell import quoted
 from fedumm.tasks import TASKS, VQA
 from fedumm.texts import one_line as shown
@@ -129,7 +129,8 @@ def _score_rows(scores: Mapping[str, Any], name: str, where: str) -> Rows:
     """A row for each task."""
     tasks = scores.get(f"{name}_tasks") or {VQA.name: None}
     names = {task: TASKS[task].score for task in tasks}
-    return [(f"{names[task][0].upper()}{names[task][1:]} on {where}", score_text(tasks[task])) for task in tasks]
+    rows = [(f"{names[task][0].upper()}{names[task][1:]} on {where}", score_text(tasks[task])) for task in tasks]
+    return rows + ([(f"Beside it on {where}", others)] if (others := others_text(scores, name)) else [])
 
 
 def _code(text: str) -> str:

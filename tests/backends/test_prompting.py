@@ -119,10 +119,12 @@ def test_the_limit_of_a_question_is_of_its_own_text(built: Any, janus_rows: Any)
 
 def test_janus_asks_for_a_short_answer_unless_its_checkpoint_says_otherwise(janus_folder: Path, tmp_path: Path) -> None:
     """The copy without the entry stands for the published checkpoints, which were trained with other words."""
-    assert build(janus_folder)[2].own_prompt == BARE
+    backend, _, processor = build(janus_folder)
+    assert backend._prompt(processor) == BARE
     for file in janus_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     entries = json.loads((tmp_path / "config.json").read_text())
     del entries["fedumm_prompt"]
     (tmp_path / "config.json").write_text(json.dumps(entries))
-    assert build(tmp_path)[2].own_prompt == SHORT_ANSWER
+    backend, _, processor = build(tmp_path)
+    assert backend._prompt(processor) == SHORT_ANSWER

@@ -5,10 +5,12 @@ Training, scoring and ``fedumm ask`` take a question from here, so they ask alik
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fedumm.config.validators import prompt as problem_of
 from fedumm.errors import FedummError
+from fedumm.tasks import I2T
 from fedumm.texts import one_line
 
 BARE = "none"
@@ -19,6 +21,9 @@ PLACE = "{question}"
 
 SHORT_ANSWER = "Answer the question using a single word or phrase."
 """What LLaVA-1.5 adds to questions with short answers (Liu et al., 2023, https://arxiv.org/abs/2310.03744)."""
+
+DESCRIBE = "Describe the image."
+"""What is asked where there is no question (``--task i2t``)."""
 
 CHECKPOINT_KEY = "fedumm_prompt"
 """What a checkpoint's ``config.json`` may hold: the prompt that its model was trained with."""
@@ -38,6 +43,18 @@ def asked(question: str, prompt: str) -> str:
     if PLACE in prompt:
         return prompt.replace(PLACE, question)
     return f"{question}\n{prompt}" if question else prompt
+
+
+def default_prompt(tasks: Sequence[str], checkpoint: str) -> str:
+    """The prompt of a run that names none.
+
+    Args:
+        checkpoint: of :func:`checkpoint_prompt`: for questions; if it is :data:`BARE`, the model was trained without
+            such words, and gets none.
+    """
+    if I2T.name in tasks:
+        return BARE if checkpoint == BARE else DESCRIBE
+    return checkpoint or SHORT_ANSWER
 
 
 def checkpoint_prompt(config: Any) -> str:

@@ -7,9 +7,12 @@ for them with ``isinstance`` and does without where they are missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+from fedumm.metrics.text_metric import TextMetric
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +87,7 @@ class HasTasks(Protocol):
     """
 
     def for_tasks(self, tasks: Sequence[str], lora_targets: str) -> Backend:
-        """The backend for some of the tasks ``vqa`` and ``t2i``, and LoRA on ``attention`` or ``all`` layers.
+        """The backend for ``vqa``, ``t2i``, both of these or ``i2t``, and LoRA on ``attention`` or ``all`` layers.
 
         Raises:
             FedummError: it can't do that.
@@ -107,7 +110,7 @@ class TakesWeights(Protocol):
 
 @runtime_checkable
 class TakesMetric(Protocol):
-    """A backend whose answers may be scored by another metric than the VQA v2 accuracy."""
+    """A backend whose answers may be scored by another metric than the VQA v2 accuracy (see :func:`scored`)."""
 
     def for_metric(self, metric: AnswerMetric) -> Backend:
         """The backend that scores each answer by ``metric``."""
@@ -249,7 +252,8 @@ class MergesBatches(Protocol):
 
 
 class SampleScore(NamedTuple):
-    """How one sample fared: its score (0..1), the subset that it belongs to, and its loss in nats where there is one.
+    """How one sample fared: its score (0..1), the subset that it belongs to, its loss in nats where there is one, and
+    other scores by name (:attr:`fedumm.tasks.Task.others`), which all samples of a task have alike.
 
     Of an image to draw, the score is the part of the surprise of guessing that the model is spared:
     1 - (nats a token) / ln(size of the codebook).
@@ -258,6 +262,13 @@ class SampleScore(NamedTuple):
     score: float
     part: str = ""
     loss: float | None = None
+    others: Mapping[str, float] = MappingProxyType({})
+
+
+def scored(metric: AnswerMetric, said: str, references: Sequence[str], part: str = "") -> SampleScore:
+    """How an answer, or a text, fares by ``metric``."""
+    others = metric.others(said, references) if isinstance(metric, TextMetric) else {}
+    return SampleScore(metric(said, references), part, others=others)
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedumm.cli.options import Joined
 from fedumm.errors import FedummError
+from fedumm.tasks import I2T
 from fedumm.texts import one_line
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ def _of_folder(given: argparse.Namespace) -> dict[str, Any]:
 
 def _model_options(origin: Origin) -> dict[str, Any]:
     names = ["model_backend", "model_name_or_path", "lora_targets", "lora_r", "lora_alpha", "prompt"]
-    if origin.lora_targets == "all":
-        # Which layers have LoRA depends on what was learnt.
+    if origin.lora_targets == "all" or origin.task == I2T.name:
+        # Which layers have LoRA, and what is asked, depends on what was learnt.
         names.append("task")
     return {name: getattr(origin, name) for name in names}
 

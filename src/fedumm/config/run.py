@@ -10,7 +10,7 @@ from fedumm.config.columns import column_names
 from fedumm.config.fields import DATA, EXECUTION, MODEL, TRAINING, Options, option
 from fedumm.config.per_client import ByClient
 from fedumm.plugins import plugin_files
-from fedumm.tasks import TASK_OPTIONS, VQA
+from fedumm.tasks import TASK_OPTIONS, TASKS, VQA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,8 @@ class RunConfig(Options):
 
     task: str = option(
         TRAINING,
-        "What to learn: vqa (answering) | t2i (drawing: text to image) | unified (both)",
+        "What to learn: vqa (answering) | i2t (captions and reports: image to text) | t2i (drawing: text to image) | "
+        "unified (vqa and t2i)",
         VQA.name,
         validators.one_of(*TASK_OPTIONS),
     )
@@ -70,8 +71,8 @@ class RunConfig(Options):
     max_a_len: int = option(TRAINING, "Longest answer, in tokens", 16, validators.positive)
     eval_batch_size: int = option(
         TRAINING,
-        "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features, but no more than the keys and values "
-        "that fit half of the free memory, on a CPU 4 GB)",
+        "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features, but no more than the keys and "
+        "values that fit half of the free memory, on a CPU 4 GB)",
         0,
         validators.non_negative,
     )
@@ -158,13 +159,14 @@ class RunConfig(Options):
 
     answer_metric: str = option(
         TRAINING,
-        "Score of an answer, 0 to 1, which reports call accuracy: vqa (VQA v2) | a name that --plugin registers",
-        "vqa",
+        "Score of an answer, 0 to 1, which reports call accuracy: vqa (VQA v2) | token_f1 | rouge_l | exact | a name "
+        "that --plugin registers (empty: vqa; of i2t rouge_l)",
+        "",
     )
     prompt: str = option(
         TRAINING,
         "Words around each question: a text that follows it on a new line, or one with {question} where it is to "
-        "stand; none: the question alone (empty: what suits the model)",
+        "stand; of i2t the whole instruction; none: no words (empty: what suits the model)",
         "",
         validators.prompt,
     )
@@ -258,8 +260,13 @@ class RunConfig(Options):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What ``task`` asks for: ``vqa``, ``t2i`` or both."""
+        """What ``task`` asks for: ``vqa``, ``i2t``, ``t2i``, or ``vqa`` and ``t2i``."""
         return TASK_OPTIONS[self.task]
+
+    @property
+    def metric(self) -> str:
+        """The name of the score of an answer, or of a text."""
+        return self.answer_metric or TASKS[self.tasks[0]].metric or VQA.metric
 
     @property
     def mix(self) -> dict[str, int]:

@@ -140,13 +140,19 @@ def checkpoint_gradients(model: torch.nn.Module, backend: str) -> None:
     base.disable_input_require_grads()
 
 
-def load_backbone(config: RunConfig, device: torch.device, candidates: Sequence[str] = ()) -> Backbone:
+def load_backbone(
+    config: RunConfig,
+    device: torch.device,
+    candidates: Sequence[str] = (),
+    references: Sequence[Sequence[str]] = (),
+) -> Backbone:
     """Load the model with a freshly initialised adapter; equal seeds give equal adapters.
 
     Args:
         candidates: answers to rank where ``config`` names no file of them.
+        references: see :func:`fedumm.training.data.references`.
     """
-    backend = backend_for(config, candidates)
+    backend = backend_for(config, candidates, references)
     torch.manual_seed(derive(config.seed, "adapter"))
     model, processor = backend.build_model_and_processor(
         config.model_name_or_path, config.rank, config.alpha, config.lora_dropout, device

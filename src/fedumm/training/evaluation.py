@@ -92,4 +92,6 @@ def _evaluation(samples: Sequence[SampleScore]) -> Evaluation:
     parts = {name: (sum(own) / len(own), len(own)) for name, own in sorted(by_name.items()) if name}
     losses = [sample.loss for sample in samples if sample.loss is not None]
     loss = sum(losses) / len(losses) if losses else None
-    return Evaluation(sum(sample.score for sample in samples) / len(samples), len(samples), parts, loss)
+    names = sorted(samples[0].others)
+    others = {name: sum(sample.others[name] for sample in samples) / len(samples) for name in names}
+    return Evaluation(sum(sample.score for sample in samples) / len(samples), len(samples), parts, loss, others)
