@@ -20,20 +20,21 @@ from fedumm.backends.hf_vlm.load import DEFAULT_MODEL, load_model, load_prompts,
 from fedumm.backends.hf_vlm.probe import Facts, check_gradients, probe
 from fedumm.backends.hf_vlm.prompts import QUESTION, Prompt, Prompts, blank, extras
 from fedumm.backends.hf_vlm.reader import Reader
-from fedumm.backends.prompting import SHORT_ANSWER, asked, checkpoint_prompt
-from fedumm.backends.protocol import FrozenStage, SampleScore
+from fedumm.backends.prompting import BARE, asked, checkpoint_prompt, default_prompt
+from fedumm.backends.protocol import FrozenStage, SampleScore, scored
 from fedumm.backends.ranking import ballots_for, speak
 from fedumm.backends.spelling import Speller, speller_of
 from fedumm.backends.weights import DEFAULT_WEIGHTS, WeightOptions, count_parameters, loading_arguments, placed
 from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
 from fedumm.metrics.registry import AnswerMetric
-from fedumm.tasks import VQA
+from fedumm.tasks import I2T, T2I, TASKS, VQA
 
 PLAIN_PROMPT = "Question: {question} Short answer:"
 """What a model without a chat template is asked (Dai et al., 2023, https://arxiv.org/abs/2305.06500)."""
 
 _MAX_ANSWER = 32
+_MAX_TEXT = 512
 Batch = dict[str, Any]
 
 
@@ -45,7 +46,7 @@ class VlmProcessor:
         prompts: of its processor.
         model: of ``transformers``, with LoRA in it but without PEFT around it; None: not loaded.
         facts: what was found by trying; None: not loaded.
-        prompt: what the model is asked if nothing else is wanted.
+        prompt: what the checkpoint says that its model is to be asked; empty if it says nothing.
         context: most tokens that it reads; None: no limit is known.
         sees_alike: whether images' features stay as they are while the adapter is trained.
         notes: what there is to tell the user.
@@ -71,6 +72,7 @@ class HfVlmBackend:
     """Any image-text model of ``transformers`` with LoRA (Hu et al., 2021) on its language model.
 
     Args:
+        tasks: what to learn: ``vqa`` or ``i2t``.
         lora_targets: ``attention``, ``all`` or a regular expression for whole names.
         weights: how they are loaded.
         prompt: words around a question; empty: what suits the model.
@@ -78,6 +80,7 @@ class HfVlmBackend:
         answers: what is trained on, and how an answer is chosen and written.
     """
 
+    tasks: tuple[str, ...] = (VQA.name,)
     lora_targets: str = "attention"
     weights: WeightOptions = DEFAULT_WEIGHTS
     prompt: str = ""
@@ -89,10 +92,10 @@ class HfVlmBackend:
     default_model = DEFAULT_MODEL
 
     def for_tasks(self, tasks: Sequence[str], lora_targets: str) -> HfVlmBackend:
-        """The same for other layers; there is one task."""
-        if tuple(tasks) != (VQA.name,):
-            raise FedummError("The backend 'hf_vlm' can only answer (--task vqa): its models draw no images.")
-        return replace(self, lora_targets=lora_targets)
+        """The same for another task or other layers."""
+        if T2I.name in tasks:
+            raise FedummError("The backend 'hf_vlm' can answer (--task vqa) and describe (i2t), but draws no images.")
+        return replace(self, tasks=tuple(tasks), lora_targets=lora_targets)
 
     def for_metric(self, metric: AnswerMetric) -> HfVlmBackend:
         """The same with another score of answers."""
@@ -145,11 +148,14 @@ class HfVlmBackend:
             notes.append("Image features are not kept: there is LoRA outside of the language model.")
         model.fedumm_reader = facts.reader
         text = base.config.get_text_config()
-        own_prompt = SHORT_ANSWER if prompts.has_template else PLAIN_PROMPT
         return model, VlmProcessor(
-            prompts, base, facts, checkpoint_prompt(base.config) or own_prompt,
-            getattr(text, "max_position_embeddings", None), not outside, tuple(notes),
+            prompts, base, facts, checkpoint_prompt(base.config), getattr(text, "max_position_embeddings", None),
+            not outside, tuple(notes),
         )  # fmt: skip
+
+    def _prompt(self, processor: VlmProcessor) -> str:
+        own = processor.prompt if processor.prompt or processor.prompts.has_template else PLAIN_PROMPT
+        return self.prompt or default_prompt(self.tasks, own)
 
     def findings(self, processor: VlmProcessor) -> list[str]:
         """Which layers have LoRA, and what the model can't do."""
@@ -158,7 +164,7 @@ class HfVlmBackend:
     def build_dataset(self, hf_ds: Any, processor: VlmProcessor, max_q_len: int, max_a_len: int) -> VlmDataset:
         """Tokenise all questions and answers."""
         return VlmDataset(
-            hf_ds, processor.prompts, processor.known, self.speller(processor), self.prompt or processor.prompt,
+            hf_ds, self.tasks[0], processor.prompts, processor.known, self.speller(processor), self._prompt(processor),
             max_q_len, max_a_len, processor.context, train_all=self.answers.train_all,
         )  # fmt: skip
 
@@ -202,7 +208,7 @@ class HfVlmBackend:
     ) -> list[SampleScore]:
         """Score (0..1) of each answer, greedy or ranked, and its answer type."""
         answers = self._answers(model, batch, processor, batch["references"])
-        return list(map(SampleScore, map(self.metric, answers, batch["references"]), batch["type"]))
+        return list(map(partial(scored, self.metric), answers, batch["references"], batch["type"]))
 
     def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: VlmProcessor, device: torch.device) -> float:
         """Mean score (0..1) of the answers."""
@@ -238,29 +244,35 @@ class HfVlmBackend:
     def answer(
         self, model: torch.nn.Module, processor: VlmProcessor, image: Any, question: str, device: torch.device
     ) -> str:
-        """The answer to one question.
+        """The answer to one question; where texts of images were learnt, an empty one asks for such a text.
 
         Raises:
             FedummError: with its image it is longer than the model reads, or it holds one of its special tokens.
         """
-        prompts = processor.prompts
-        text = asked(prompts.check(question, "A question"), self.prompt or processor.prompt)
+        prompts, writes = processor.prompts, I2T.name in self.tasks
+        prompt = BARE if writes and question else self._prompt(processor)
+        text = asked(prompts.check(question, "A question"), prompt)
         made = prompts.encode([image.convert("RGB")], text)
         if processor.context is not None and len(made.ids) + _MAX_ANSWER > processor.context:
             raise FedummError(
                 f"The question, its image and an answer take {len(made.ids) + _MAX_ANSWER:,} tokens, and the model "
                 f"reads {processor.context:,} at most."
             )
+        most = _MAX_TEXT if writes else _MAX_ANSWER
+        if processor.context is not None:
+            most = min(most, processor.context - len(made.ids))
         batch = {
             "prompts": texts([made.ids], [made.types]),
             "images": [made.image],
             "extras": [extras(made, processor.known.reader.accepted)],
-            "max_a_len": _MAX_ANSWER,
+            "max_a_len": most,
         }
         return self._answers(model, batch, processor, [[]])[0]
 
     def hf_dataset_name(self) -> str:
-        """VQA v2 (Goyal et al., 2017)."""
+        """VQA v2 (Goyal et al., 2017), which has no texts of images."""
+        if I2T.name in self.tasks:
+            raise FedummError("Say which images with texts to learn from: --dataset, a folder, a file or a Hub id.")
         return "vqav2"
 
     def hf_train_split(self) -> str:
@@ -273,7 +285,7 @@ class HfVlmBackend:
 
     def keep_columns(self) -> list[str]:
         """Columns that the data set reads."""
-        return ["image", *VQA.columns]
+        return ["image", *TASKS[self.tasks[0]].columns]
 
 
 def reader_of(model: torch.nn.Module) -> Reader:

@@ -17,7 +17,7 @@ from fedumm.backends.prompting import asked
 from fedumm.backends.spelling import Speller
 from fedumm.data import read_image
 from fedumm.errors import FedummError
-from fedumm.tasks import VQA
+from fedumm.tasks import I2T, VQA
 
 if TYPE_CHECKING:
     from fedumm.backends.feature_table import FeatureTable
@@ -27,11 +27,12 @@ FEATURES = "vision features"
 
 
 class VlmDataset(Dataset[Item]):
-    """One item per question. Text is tokenised once, here; images are read when asked for.
+    """One item per question, or per text of an image. Text is tokenised once, here; images are read when asked for.
 
     Args:
-        hf_ds: rows with ``image``, ``question``, ``multiple_choice_answer``, ``answers``, and optionally
-            ``answer_type`` and ``choices``.
+        hf_ds: rows with ``image``, and either ``question``, ``multiple_choice_answer``, ``answers`` or ``text`` and
+            ``texts``; optionally ``answer_type`` and ``choices``.
+        task: ``vqa`` or ``i2t``.
         prompts: of the model's processor.
         facts: what is known of the model.
         speller: answers as tokens.
@@ -45,17 +46,20 @@ class VlmDataset(Dataset[Item]):
     """
 
     def __init__(
-        self, hf_ds: Any, prompts: Prompts, facts: Facts, speller: Speller, prompt: str, max_q_len: int,
+        self, hf_ds: Any, task: str, prompts: Prompts, facts: Facts, speller: Speller, prompt: str, max_q_len: int,
         max_a_len: int, context: int | None, *, train_all: bool = False,
     ) -> None:  # fmt: skip
-        self.rows, self.prompts, self.facts = hf_ds, prompts, facts
+        self.rows, self.task, self.prompts, self.facts = hf_ds, task, prompts, facts
+        asks = task == VQA.name
+        common, everyone = ("multiple_choice_answer", "answers") if asks else I2T.columns
         self.features: FeatureTable | None = None
         self.max_a_len, self.context = max_a_len, context
-        texts = [prompts.cut(prompts.check(text, "A question"), max_q_len) for text in hf_ds["question"][:]]
+        given: list[str] = hf_ds["question"][:] if asks else [""] * len(hf_ds)
+        texts = [prompts.cut(prompts.check(text, "A question"), max_q_len) for text in given]
         self.questions = [asked(text, prompt) for text in texts]
         self.texts = list(map(prompts.question, self.questions)) if facts.composed else None
-        best = hf_ds["multiple_choice_answer"][:]
-        self.references: list[list[str]] = hf_ds["answers"][:]
+        best = hf_ds[common][:]
+        self.references: list[list[str]] = hf_ds[everyone][:]
         own = map(answer_shares, self.references, best) if train_all else ({text: 1.0} for text in best)
         self.shares = [self._tokens(speller, shares) for shares in own]
         columns = hf_ds.column_names
@@ -78,7 +82,7 @@ class VlmDataset(Dataset[Item]):
     @property
     def tasks(self) -> list[str]:
         """The task of each sample."""
-        return [VQA.name] * len(self.index)
+        return [self.task] * len(self.index)
 
     @property
     def lengths(self) -> list[int]:
@@ -136,7 +140,7 @@ class VlmDataset(Dataset[Item]):
                 f"--max_q_len or --max_a_len, or give smaller images. The question: {self.questions[row][:200]!r}."
             )
         return {
-            "task": VQA.name,
+            "task": self.task,
             "ids": prompt.ids,
             "types": prompt.types,
             "answer_types": self.facts.reader.answer_types,
