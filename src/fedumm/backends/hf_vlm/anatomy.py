@@ -67,7 +67,7 @@ class Anatomy:
 
     def _attends(self, name: str) -> bool:
         inside = [own for own in self._ancestors(name) if own.startswith(f"{self.tower}.")]
-        return name.rsplit(".", 1)[-1] not in _OUTPUTS and any("attention" in self._classes[own] for own in inside)
+        return name.rsplit(".", 1)[-1] not in _OUTPUTS and any(_is_attention(self._classes[own]) for own in inside)
 
     def chosen(self, targets: str) -> list[str]:
         """The layers that ``--lora_targets`` means.
@@ -105,6 +105,11 @@ class Anatomy:
         found = "|".join(_expressions(names))
         exact = {name for name in self.layers if re.fullmatch(found, name)} == {*names}
         return found if exact else "|".join(map(re.escape, sorted(names)))
+
+
+def _is_attention(kind: str) -> bool:
+    """Whether a class is one of attention, by its name, and not one of a whole layer with attention in it."""
+    return "attention" in kind and "layer" not in kind and "block" not in kind
 
 
 def _pattern(targets: str) -> re.Pattern[str]:

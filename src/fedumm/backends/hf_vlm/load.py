@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import transformers
 from transformers import (
     PROCESSOR_MAPPING,
     AutoConfig,
@@ -67,18 +68,33 @@ def load_prompts(model_name_or_path: str) -> Prompts:
         check_reachable("model", where)
     with explained(where):
         config = AutoConfig.from_pretrained(where)
-        family = PROCESSOR_MAPPING.get(type(config), None)
+        settings, _ = ProcessorMixin.get_processor_dict(where)
+        family = _family(config, settings)
         if family is None:
             raise FedummError(f"{where}: transformers has no processor of images and text for {config.model_type!r}.")
-        return Prompts(_built(family, where), _image_id(config, where))
+        processor = _built(family, settings, where)
+        return Prompts(processor, _image_id(config, processor, where))
 
 
-def _image_id(config: Any, where: str) -> int:
+def _family(config: Any, settings: dict[str, Any]) -> type[ProcessorMixin] | None:
+    """The class that the checkpoint names, if ``transformers`` has it; else that of the model's type."""
+    named = getattr(transformers, str(settings.get("processor_class")), None)
+    if isinstance(named, type) and issubclass(named, ProcessorMixin):
+        return named
+    found: type[ProcessorMixin] | None = PROCESSOR_MAPPING.get(type(config), None)
+    return found
+
+
+def _image_id(config: Any, processor: Any, where: str) -> int:
     """The token that stands for a part of an image."""
-    for name in ("image_token_id", "image_token_index"):
-        if isinstance(found := getattr(config, name, None), int):
+    for owner, name in ((config, "image_token_id"), (config, "image_token_index"), (processor, "image_token_id")):
+        if isinstance(found := getattr(owner, name, None), int):
             return found
-    raise FedummError(f"{where}: its configuration names no token for images (image_token_id).")
+    token = str(getattr(processor, "image_token", ""))
+    number = processor.tokenizer.convert_tokens_to_ids(token) if token else None
+    if number is None or number == processor.tokenizer.unk_token_id:
+        raise FedummError(f"{where}: neither its configuration nor its processor names a token for images.")
+    return int(number)
 
 
 def place(model_name_or_path: str) -> str:
@@ -101,9 +117,8 @@ def explained(where: str) -> Iterator[None]:
         raise explain_hub_error("model", where, error, "") from error
 
 
-def _built(family: type[ProcessorMixin], where: str) -> Any:
+def _built(family: type[ProcessorMixin], settings: dict[str, Any], where: str) -> Any:
     seeing = _without_video(family)
-    settings, _ = seeing.get_processor_dict(where)
     parts = {name: _part(name, where) for name in seeing.get_attributes()}
     known = inspect.signature(family.__init__).parameters.keys() - parts.keys()
     options = {name: value for name, value in settings.items() if name in known and name not in _UNSEEN}
