@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,16 +44,22 @@ def test_every_tensor_of_a_batch_is_moved() -> None:
     assert moved(batch, CPU) is batch
 
 
+@cache
+def rows_of(task: str) -> Any:
+    return load_data(
+        "shapes", DataRequest(columns=COLUMNS, mix={task: 1}, max_train_samples=6, max_eval_samples=4)
+    ).train
+
+
 def backbone_and_batch(backend: str, task: str, cached: bool, **options: Any) -> tuple[Backbone, Any]:
     config = CentralConfig(
         model_backend=backend, model_name_or_path="tiny", task=task, lora_dropout=0.0,
         feature_cache="memory" if cached else "off", **options,
     )  # fmt: skip
-    rows = load_data("shapes", DataRequest(columns=COLUMNS, mix={task: 1}, max_train_samples=6, max_eval_samples=4))
     backbone = load_backbone(config, CPU)
     torch.manual_seed(0)
     backbone.put({name: torch.randn_like(t) / 20 for name, t in backbone.adapter().items()})
-    data = backbone.backend.build_dataset(rows.train, backbone.processor, 64, 16)
+    data = backbone.backend.build_dataset(rows_of(task), backbone.processor, 64, 16)
     if cached:
         cache_features(backbone, [data], config, lambda *_: None)
     return backbone, backbone.backend.collate_fn([data[i] for i in range(6)])
