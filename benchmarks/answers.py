@@ -22,7 +22,7 @@ from fedumm.config import CentralConfig
 from fedumm.data import DataRequest, load_data
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.evaluation import evaluate
-from fedumm.training.trainer import cache_features
+from fedumm.training.feature_cache import cache_features
 
 ROWS = 200
 MANY = 3128

@@ -30,8 +30,9 @@ from fedumm.backends.blip_vqa.attention import QuerySideAttention, attend_from_t
 from fedumm.config import CentralConfig
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.data import load_splits
+from fedumm.training.feature_cache import cache_features
 from fedumm.training.threads import cores
-from fedumm.training.trainer import cache_features, optimizer_for, train_epochs
+from fedumm.training.trainer import optimizer_for, train_epochs
 
 SAMPLES = {"tiny": (2048, 2), "mid": (128, 2), "base": (16, 1)}
 PADDED = 64

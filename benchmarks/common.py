@@ -175,7 +175,7 @@ def model_folder(size: str) -> str:
     """
     if size == "tiny":
         return size
-    from fedumm.features.cache import default_folder
+    from fedumm.features.options import default_folder
 
     folder = default_folder() / "benchmarks" / size
     if not (folder / "model.safetensors").exists():

@@ -29,7 +29,8 @@ from fedumm.training.backbone import load_backbone
 from fedumm.training.data import load_splits, partition_for
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.evaluation import evaluate
-from fedumm.training.trainer import cache_features, train_epochs
+from fedumm.training.feature_cache import cache_features
+from fedumm.training.trainer import train_epochs
 
 ROUNDS = 3
 COUNTED = 2

@@ -19,8 +19,8 @@ from common import Table, main, model_folder
 from fedumm.config import CentralConfig
 from fedumm.training.backbone import load_backbone
 from fedumm.training.data import load_splits
+from fedumm.training.feature_cache import cache_features
 from fedumm.training.threads import cores
-from fedumm.training.trainer import cache_features
 
 BATCH = {"tiny": 64, "mid": 64, "base": 16}
 SHOWN = 6

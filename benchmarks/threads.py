@@ -20,8 +20,9 @@ from fedumm.config import CentralConfig
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.data import load_splits
 from fedumm.training.evaluation import evaluate
+from fedumm.training.feature_cache import cache_features
 from fedumm.training.threads import cores
-from fedumm.training.trainer import cache_features, train_epochs
+from fedumm.training.trainer import train_epochs
 
 CONFIG = CentralConfig(
     model_backend="blip_vqa",

@@ -34,9 +34,9 @@ from fedumm.report.run_folder import RunFolder, create
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.data import load_splits
 from fedumm.training.evaluation import evaluate
+from fedumm.training.feature_cache import cache_features
 from fedumm.training.generation_eval import drawing_test
 from fedumm.training.threads import cores
-from fedumm.training.trainer import cache_features
 
 SEEDS = (1, 2, 3)
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -20,7 +20,8 @@ from fedumm.errors import FedummError
 from fedumm.metrics.evaluation import Scores
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.evaluation import evaluate
-from fedumm.training.trainer import cache_features, train_epochs
+from fedumm.training.feature_cache import cache_features
+from fedumm.training.trainer import train_epochs
 
 CPU = torch.device("cpu")
 COLUMNS = ("image", "question", "multiple_choice_answer", "answers")

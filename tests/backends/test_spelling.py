@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 
 from fedumm.backends.blip_vqa import BlipVqaBackend
-from fedumm.backends.feature_table import FeatureTable
+from fedumm.backends.feature_table import Block, FeatureTable
 from fedumm.backends.januspro import JanusProBackend
 from fedumm.backends.spelling import Speller
 from fedumm.metrics import vqa_score
@@ -46,7 +46,7 @@ def teacher_forced(
     backend: Any = BlipVqaBackend() if kind == "blip_vqa" else JanusProBackend()
     data = backend.build_dataset(rows_of(answers), processor, 64, max_a_len)
     part = data if kind == "blip_vqa" else data.parts[0]
-    part.features = FeatureTable([torch.zeros(1, 1, 1)], [(0, 0)] * len(answers))
+    part.features = FeatureTable([Block(torch.zeros(1, 1, 1))], [(0, 0)] * len(answers))
     batch = backend.collate_fn([data[row] for row in range(len(data))])
     labels = batch["labels"]
     if kind == "blip_vqa":

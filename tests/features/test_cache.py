@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import shutil
 import threading
 import time
@@ -20,8 +22,9 @@ from fedumm.backends.feature_table import FeatureTable
 from fedumm.backends.protocol import FrozenStage
 from fedumm.data.image_digests import image_digests
 from fedumm.errors import FedummError
-from fedumm.features import cache, store
-from fedumm.features.cache import CacheOptions, cache_features
+from fedumm.features import on_disk, options, store
+from fedumm.features.cache import cache_features
+from fedumm.features.options import CacheOptions
 from fedumm.features.report import CacheReport
 from fedumm.features.store import ShardStore
 
@@ -149,12 +152,11 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        flip,
         lambda path: path.write_bytes(path.read_bytes()[:-7]),
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(b"no such file at all" * 9),
     ],
-    ids=["a bit", "cut short", "empty", "another file"],
+    ids=["cut short", "empty", "another file"],
 )
 def test_damaged_files_are_made_again(damage: Callable[[Path], Any], tmp_path: Path) -> None:
     colours = list(range(100))
@@ -167,6 +169,50 @@ def test_damaged_files_are_made_again(damage: Callable[[Path], Any], tmp_path: P
     assert report.computed in (36, 64), "of one file"
     assert shards(tmp_path) == before
     assert fill(tmp_path, Pictures(colours)).computed == 0
+
+
+def test_a_bit_that_flipped_is_found_when_its_image_is_asked_for(tmp_path: Path) -> None:
+    """Not at the start, which reads no numbers; and its file is made again at that moment, once for all who ask."""
+    colours = list(range(100))
+    fill(tmp_path, Pictures(colours))
+    before = shards(tmp_path)
+    for path in before:
+        flip(path)
+    data, stage, said = Pictures([*colours, 5]), Stage(), list[str]()
+    assert fill(tmp_path, data, stage=stage, say=said.append) == CacheReport("test", "disk", 2400, 100, 0)
+    assert not stage.shapes
+    assert not said
+    stage.module.train()
+    with torch.inference_mode():
+        check(data)
+    assert stage.module.training
+    assert len(said) == 2
+    assert "A file of stored test is damaged. It is removed, and its 64 images are encoded again." in said
+    check(data)
+    assert data.decoded == 102, "100 images, and the first once more for the size of a batch of each file"
+    assert data.features is not None
+    assert not data.features.of(0).is_inference(), "it may be trained on"
+    again = Pictures(colours)
+    assert fill(tmp_path, again, say=said.append).computed == 0
+    check(again)
+    assert shards(tmp_path) == before
+    assert len(said) == 2
+
+
+def test_what_was_damaged_is_kept_in_memory_where_it_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, Pictures([1, 2, 3]))
+    flip(shards(tmp_path)[0])
+    data = Pictures([3, 1])
+    fill(tmp_path, data)
+    monkeypatch.setattr(ShardStore, "write", full)
+    check(data)
+    assert not shards(tmp_path)
+
+
+def full(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_an_interrupted_run_leaves_what_it_finished(tmp_path: Path) -> None:
@@ -212,7 +258,7 @@ def test_a_claim_that_stands_still_is_passed_over(tmp_path: Path, monkeypatch: p
     fill(tmp_path, Pictures([1, 2]))
     (shard,) = shards(tmp_path)
     shard.unlink()
-    monkeypatch.setattr(cache, "_PATIENCE", 0.2)
+    monkeypatch.setattr(on_disk, "_PATIENCE", 0.2)
     with ShardStore(shard.parent).claim(shard) as mine:
         assert mine
         data = Pictures([1, 2])
@@ -235,9 +281,11 @@ def test_a_file_that_cannot_be_read_is_not_deleted(tmp_path: Path, monkeypatch: 
 
 def test_a_disk_that_alters_what_is_written_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = iter(range(99))
-    monkeypatch.setattr(store, "_checksum", lambda _: str(next(numbers)))
-    with pytest.raises(FedummError, match="damaged again"):
-        fill(tmp_path, Pictures([1, 2]))
+    monkeypatch.setattr(store, "checksum", lambda *_: str(next(numbers)))
+    data = Pictures([1, 2])
+    fill(tmp_path, data)
+    with pytest.raises(FedummError, match=r"damaged again .* --feature_cache_dir"):
+        check(data)
 
 
 def test_images_that_cannot_be_found_are_never_stored_as_known(tmp_path: Path) -> None:
@@ -270,16 +318,29 @@ def test_without_room_on_disk_memory_is_used_or_nothing(tmp_path: Path, monkeypa
         fill(tmp_path, Pictures([1, 2]), mode="memory", gb=1e-9)
 
 
-def test_a_disk_that_fills_up_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_is_no_end(reason: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first file; which goes, since it would be of no use to this run, and what others wrote stays."""
+    fill(tmp_path, Pictures(range(200, 203)))
+    others, real = shards(tmp_path), os.fsync
 
-    monkeypatch.setattr(ShardStore, "write", full)
-    data = Pictures([1, 2])
+    def fsync(descriptor: int) -> None:
+        if len(shards(tmp_path)) == 2:
+            raise OSError(reason, os.strerror(reason))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    data = Pictures(range(130))
     report = fill(tmp_path, data, mode="auto")
     assert report.kept == "memory"
-    assert "No space left" in report.describe()
+    assert report.computed == 130
+    assert os.strerror(reason) in report.describe()
     check(data)
+    assert shards(tmp_path) == others
+    assert not list(tmp_path.rglob("*.tmp"))
+    with pytest.raises(FedummError, match="--feature_cache_dir"):
+        fill(tmp_path, Pictures(range(130)))
+    assert shards(tmp_path) == others
 
 
 def test_a_folder_that_cannot_be_made_is_one_error(tmp_path: Path) -> None:
@@ -298,8 +359,8 @@ def test_off_and_no_images(tmp_path: Path) -> None:
 def test_the_folder_is_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FEDUMM_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert cache.default_folder() == Path("/x/fedumm")
+    assert options.default_folder() == Path("/x/fedumm")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.default_folder() == Path.home() / ".cache" / "fedumm"
+    assert options.default_folder() == Path.home() / ".cache" / "fedumm"
     monkeypatch.setenv("FEDUMM_CACHE", "/y")
-    assert cache.default_folder() == Path("/y")
+    assert options.default_folder() == Path("/y")

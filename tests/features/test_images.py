@@ -16,7 +16,8 @@ from fedumm.data import read_image
 from fedumm.data.picture import BadImageError
 from fedumm.errors import FedummError
 from fedumm.features import images
-from fedumm.features.cache import CacheOptions, cache_features
+from fedumm.features.cache import cache_features
+from fedumm.features.options import CacheOptions
 from fedumm.features.report import CacheReport
 from support.pictures import encoded, noise
 

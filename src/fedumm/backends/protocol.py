@@ -7,9 +7,12 @@ for them with ``isinstance`` and does without where they are missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+from fedumm.metrics.text_metric import TextMetric
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +87,7 @@ class HasTasks(Protocol):
     """
 
     def for_tasks(self, tasks: Sequence[str], lora_targets: str) -> Backend:
-        """The backend for some of the tasks ``vqa`` and ``t2i``, and LoRA on ``attention`` or ``all`` layers.
+        """The backend for ``vqa``, ``t2i``, both of these or ``i2t``, and LoRA on ``attention`` or ``all`` layers.
 
         Raises:
             FedummError: it can't do that.
@@ -107,10 +110,22 @@ class TakesWeights(Protocol):
 
 @runtime_checkable
 class TakesMetric(Protocol):
-    """A backend whose answers may be scored by another metric than the VQA v2 accuracy."""
+    """A backend whose answers may be scored by another metric than the VQA v2 accuracy (see :func:`scored`)."""
 
     def for_metric(self, metric: AnswerMetric) -> Backend:
         """The backend that scores each answer by ``metric``."""
+        ...
+
+
+@runtime_checkable
+class TakesPrompt(Protocol):
+    """A backend that can put other words around a question than its own."""
+
+    def for_prompt(self, prompt: str) -> Backend:
+        """The backend that asks with ``prompt``, which is not empty, as :func:`fedumm.backends.prompting.asked` does.
+
+        ``--max_q_len`` counts the question's own text only.
+        """
         ...
 
 
@@ -144,6 +159,19 @@ class SpellsAnswers(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsFindings(Protocol):
+    """A backend that finds out about a model what its user should know before the training."""
+
+    def findings(self, processor: Any) -> list[str]:
+        """A line each, about the model alone and never about data: a site tells them to the server.
+
+        Args:
+            processor: from ``build_model_and_processor``.
+        """
+        ...
+
+
 class TaskDataset(Protocol):
     """A data set with samples of several tasks. A batch holds samples of one task.
 
@@ -161,16 +189,21 @@ class FrozenStage:
     Attributes:
         name: what it makes, for people; unique within the backend.
         module: holds the weights; features of other weights are never taken for these.
-        encode: ``(batch, ...)`` what :meth:`FeatureDataset.pixels` gives -> ``(batch, ...)`` features.
+        encode: ``(batch, ...)`` what :meth:`FeatureDataset.pixels` gives -> ``(batch, ...)`` features. With
+            ``one_by_one``, what it gives for one row, as it is and not moved to the device -> a pair: features
+            ``(n, width)``, where n may differ between images, and whole numbers that go with them, int64 ``(m,)``,
+            which are kept exactly.
         settings: whatever else features depend on, such as the image processor's options.
         dtype: type of the features, if they are not rounded numbers that ``--feature_dtype`` may choose for.
+        one_by_one: each image goes through the stage alone.
     """
 
     name: str
     module: torch.nn.Module
-    encode: Callable[[torch.Tensor], torch.Tensor]
+    encode: Callable[[Any], Any]
     settings: str
     dtype: torch.dtype | None = None
+    one_by_one: bool = False
 
 
 class FeatureDataset(Protocol):
@@ -179,8 +212,8 @@ class FeatureDataset(Protocol):
     rows: Any
     features: FeatureTable | None
 
-    def pixels(self, rows: Sequence[int]) -> torch.Tensor:
-        """What the frozen stage takes, ``(len(rows), ...)``."""
+    def pixels(self, rows: Sequence[int]) -> Any:
+        """What the frozen stage takes: a tensor ``(len(rows), ...)``, or with ``one_by_one`` anything for one row."""
         ...
 
 
@@ -219,7 +252,8 @@ class MergesBatches(Protocol):
 
 
 class SampleScore(NamedTuple):
-    """How one sample fared: its score (0..1), the subset that it belongs to, and its loss in nats where there is one.
+    """How one sample fared: its score (0..1), the subset that it belongs to, its loss in nats where there is one, and
+    other scores by name (:attr:`fedumm.tasks.Task.others`), which all samples of a task have alike.
 
     Of an image to draw, the score is the part of the surprise of guessing that the model is spared:
     1 - (nats a token) / ln(size of the codebook).
@@ -228,6 +262,13 @@ class SampleScore(NamedTuple):
     score: float
     part: str = ""
     loss: float | None = None
+    others: Mapping[str, float] = MappingProxyType({})
+
+
+def scored(metric: AnswerMetric, said: str, references: Sequence[str], part: str = "") -> SampleScore:
+    """How an answer, or a text, fares by ``metric``."""
+    others = metric.others(said, references) if isinstance(metric, TextMetric) else {}
+    return SampleScore(metric(said, references), part, others=others)
 
 
 @runtime_checkable

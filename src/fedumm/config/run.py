@@ -10,23 +10,25 @@ from fedumm.config.columns import column_names
 from fedumm.config.fields import DATA, EXECUTION, MODEL, TRAINING, Options, option
 from fedumm.config.per_client import ByClient
 from fedumm.plugins import plugin_files
-from fedumm.tasks import TASK_OPTIONS, VQA
+from fedumm.tasks import TASK_OPTIONS, TASKS, VQA
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Options):
     """What every run needs: a model, its adapter, the local training and the data."""
 
-    model_backend: str = option(MODEL, "blip_vqa, januspro, or a name that --plugin registers")
+    model_backend: str = option(
+        MODEL, "blip_vqa, januspro, hf_vlm (image-text models of transformers), or a name that --plugin registers"
+    )
     model_name_or_path: str = option(
         MODEL, "Hugging Face model id, a local folder, or 'tiny' (shipped); empty: the backend's default", ""
     )
     lora_targets: str = option(
         MODEL,
-        "Layers with LoRA: attention (query, key, value) | all (of januspro: the language model's others too and, "
-        "to draw, the generation head)",
+        "Layers with LoRA: attention (query, key, value) | all (linear layers of the language model and, for januspro "
+        "to draw, the generation head) | of hf_vlm also a regular expression for their whole names",
         "attention",
-        validators.one_of("attention", "all"),
+        validators.pattern,
     )
 
     dtype: str = option(
@@ -49,7 +51,8 @@ class RunConfig(Options):
 
     task: str = option(
         TRAINING,
-        "What to learn: vqa (answering) | t2i (drawing: text to image) | unified (both)",
+        "What to learn: vqa (answering) | i2t (captions and reports: image to text) | t2i (drawing: text to image) | "
+        "unified (vqa and t2i)",
         VQA.name,
         validators.one_of(*TASK_OPTIONS),
     )
@@ -102,14 +105,22 @@ class RunConfig(Options):
     feature_cache_gb: float = option(
         TRAINING, "Most memory for that, in GB for each host", 4.0, validators.positive, travels=False
     )
+    feature_cache_disk_gb: float = option(
+        TRAINING,
+        "Most disk space for all of that folder, in GB (0: auto takes at most half of what is free, disk all of it)",
+        0.0,
+        validators.non_negative,
+        travels=False,
+    )
     feature_cache_dir: str = option(
         TRAINING, "Folder for that on disk (empty: fedumm in the user's cache folder)", "", travels=False
     )
     feature_dtype: str = option(
         TRAINING,
-        "Type in which they are kept: float32 (exact) | float16",
-        "float32",
-        validators.one_of("float32", "float16"),
+        "Type in which they are kept: auto (bfloat16 where the arithmetic is, else the weights' type) | float32 | "
+        "bfloat16 | float16 | int8 (by channel)",
+        "auto",
+        validators.one_of("auto", "float32", "bfloat16", "float16", "int8"),
     )
 
     dataset: str = option(
@@ -148,8 +159,16 @@ class RunConfig(Options):
 
     answer_metric: str = option(
         TRAINING,
-        "Score of an answer, 0 to 1, which reports call accuracy: vqa (VQA v2) | a name that --plugin registers",
-        "vqa",
+        "Score of an answer, 0 to 1, which reports call accuracy: vqa (VQA v2) | token_f1 | rouge_l | exact | a name "
+        "that --plugin registers (empty: vqa; of i2t rouge_l)",
+        "",
+    )
+    prompt: str = option(
+        TRAINING,
+        "Words around each question: a text that follows it on a new line, or one with {question} where it is to "
+        "stand; of i2t the whole instruction; none: no words (empty: what suits the model)",
+        "",
+        validators.prompt,
     )
     train_answers: str = option(
         TRAINING,
@@ -241,8 +260,13 @@ class RunConfig(Options):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What ``task`` asks for: ``vqa``, ``t2i`` or both."""
+        """What ``task`` asks for: ``vqa``, ``i2t``, ``t2i``, or ``vqa`` and ``t2i``."""
         return TASK_OPTIONS[self.task]
+
+    @property
+    def metric(self) -> str:
+        """The name of the score of an answer, or of a text."""
+        return self.answer_metric or TASKS[self.tasks[0]].metric or VQA.metric
 
     @property
     def mix(self) -> dict[str, int]:

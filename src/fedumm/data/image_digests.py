@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -24,7 +24,12 @@ _ROWS = 1000
 """At a time, at most, so that progress is seen: files are read besides."""
 
 
-def image_digests(rows: Any, progress: Progress | None = None, numbers: Sequence[int] | None = None) -> list[str]:
+def image_digests(
+    rows: Any,
+    progress: Progress | None = None,
+    numbers: Sequence[int] | None = None,
+    known: MutableMapping[str, str] | None = None,
+) -> list[str]:
     """SHA-256 of each row's image, in hexadecimal: the same for the same content, embedded, in a file or in base64.
 
     Nothing is decoded. Each file is read once, and of what is embedded :data:`READ` bytes at a time. An image that
@@ -33,8 +38,9 @@ def image_digests(rows: Any, progress: Progress | None = None, numbers: Sequence
     Args:
         progress: told how many rows are done.
         numbers: of the rows that are asked for, in this order; None: all.
+        known: digests of files, by their paths: those in it are not read, and those that are read are added.
     """
-    known: dict[str, str] = {}
+    known = {} if known is None else known
     digests: list[str] = []
     for part in _parts(rows, numbers):
         digests += [_key(image, known) for image in part]
@@ -145,7 +151,7 @@ def _content(data: Any, text: str | None, places: str | None) -> Content | Image
         return error
 
 
-def _key(image: Content | ImageError, known: dict[str, str]) -> str:
+def _key(image: Content | ImageError, known: MutableMapping[str, str]) -> str:
     """What the image is known by; ``known``: files that were read before."""
     if isinstance(image, str) and image in known:
         return known[image]

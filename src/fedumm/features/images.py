@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from fedumm.backends.protocol import FeatureDataset, Progress
 from fedumm.data.bad_rows import describe
 from fedumm.data.image_digests import bad_images, fewest_images, image_digests
 from fedumm.data.picture import BadImageError
+from fedumm.features.known_files import KnownFiles
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,17 @@ class DistinctImages:
 
     Args:
         splits: what each of them is called in messages.
+        known: files that were read before; None: all are read.
     """
 
-    def __init__(self, datasets: Sequence[FeatureDataset], progress: Progress, splits: Sequence[str] = ()) -> None:
-        self.datasets, self.progress = datasets, progress
+    def __init__(
+        self,
+        datasets: Sequence[FeatureDataset],
+        progress: Progress,
+        splits: Sequence[str] = (),
+        known: KnownFiles | None = None,
+    ) -> None:
+        self.datasets, self.progress, self._files = datasets, progress, known
         self._splits = splits or [f"data set {number}" for number in range(1, len(datasets) + 1)]
 
     @cached_property
@@ -39,8 +48,8 @@ class DistinctImages:
 
     @cached_property
     def keys(self) -> list[list[str]]:
-        """What identifies the image of each row of each data set. All of them are read for it."""
-        return [image_digests(dataset.rows, self.progress) for dataset in self.datasets]
+        """What identifies the image of each row of each data set. They are read for it, if they are not known."""
+        return [image_digests(dataset.rows, self.progress, known=self._files) for dataset in self.datasets]
 
     @cached_property
     def all(self) -> list[Image]:
@@ -52,10 +61,10 @@ class DistinctImages:
                     seen[key] = Image(key, dataset, row)
         return list(seen.values())
 
-    @property
-    def first(self) -> Image:
-        """That of the first row."""
-        return Image("", next(dataset for dataset in self.datasets if len(dataset.rows)), 0)
+    def first_few(self, count: int) -> list[Image]:
+        """Those of the first rows, at most ``count``; the same image may be among them twice."""
+        rows = ((dataset, row) for dataset in self.datasets for row in range(len(dataset.rows)))
+        return [Image("", dataset, row) for dataset, row in islice(rows, count)]
 
     def fault(self, error: BadImageError) -> BadImageError:
         """Instead of ``error`` over one image, one that names all that can't be read."""

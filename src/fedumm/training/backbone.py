@@ -16,7 +16,7 @@ from peft import PeftModel
 from fedumm.adapters import AdapterState
 from fedumm.adapters.factors import padded
 from fedumm.adapters.model import AdapterSlot
-from fedumm.backends.protocol import Backend
+from fedumm.backends.protocol import Backend, TellsFindings
 from fedumm.backends.registry import backend_for
 from fedumm.backends.weights import parameter_count
 from fedumm.config import RunConfig
@@ -109,6 +109,10 @@ class Backbone:
         """A copy of what ``optimizer`` has moved of the adapter: of weights that got no gradient it has no state."""
         return self.slot.get(optimizer.state)
 
+    def findings(self) -> list[str]:
+        """What the backend found out about the model; empty if it does not tell."""
+        return self.backend.findings(self.processor) if isinstance(self.backend, TellsFindings) else []
+
     def adapter_config(self) -> dict[str, Any]:
         """PEFT's configuration of the adapter as JSON values; empty for a model without PEFT."""
         configs = getattr(self.model, "peft_config", None)
@@ -136,13 +140,19 @@ def checkpoint_gradients(model: torch.nn.Module, backend: str) -> None:
     base.disable_input_require_grads()
 
 
-def load_backbone(config: RunConfig, device: torch.device, candidates: Sequence[str] = ()) -> Backbone:
+def load_backbone(
+    config: RunConfig,
+    device: torch.device,
+    candidates: Sequence[str] = (),
+    references: Sequence[Sequence[str]] = (),
+) -> Backbone:
     """Load the model with a freshly initialised adapter; equal seeds give equal adapters.
 
     Args:
         candidates: answers to rank where ``config`` names no file of them.
+        references: see :func:`fedumm.training.data.references`.
     """
-    backend = backend_for(config, candidates)
+    backend = backend_for(config, candidates, references)
     torch.manual_seed(derive(config.seed, "adapter"))
     model, processor = backend.build_model_and_processor(
         config.model_name_or_path, config.rank, config.alpha, config.lora_dropout, device

@@ -15,6 +15,7 @@ from fedumm.data import DataRequest, DataSplits, load_data
 from fedumm.data.partition import partitioner_for
 from fedumm.data.partition.split import RARE, Partition, split_rows
 from fedumm.errors import FedummError, did_you_mean
+from fedumm.tasks import I2T
 
 ANSWER = "multiple_choice_answer"
 
@@ -52,6 +53,14 @@ def load_splits(config: RunConfig, progress: Progress | None = None, open_images
         column_names=config.column_names,
     )
     return load_data(config.dataset or backend.hf_dataset_name(), request, progress)
+
+
+def references(config: RunConfig, rows: Any) -> list[list[str]]:
+    """The texts of each image of ``rows``, those that all hosts evaluate on; none where no texts are written.
+
+    CIDEr weighs words by them: the same wherever a part of the rows, or a client's own rows, are scored.
+    """
+    return list(rows["texts"][:]) if I2T.name in config.tasks else []
 
 
 def label_column(rows: Any, by: str, flag: str = "--partition_by") -> str:

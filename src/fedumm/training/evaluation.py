@@ -13,7 +13,7 @@ from fedumm.training.backbone import Backbone
 from fedumm.training.batching import Batch, cut, evaluation_batches
 from fedumm.training.device import ends_when_full, moved
 from fedumm.training.fitting import half, halve, token_budget
-from fedumm.training.trainer import is_cached, loader
+from fedumm.training.loading import is_cached, loader
 
 OPTION = "--eval_batch_size"
 
@@ -92,4 +92,6 @@ def _evaluation(samples: Sequence[SampleScore]) -> Evaluation:
     parts = {name: (sum(own) / len(own), len(own)) for name, own in sorted(by_name.items()) if name}
     losses = [sample.loss for sample in samples if sample.loss is not None]
     loss = sum(losses) / len(losses) if losses else None
-    return Evaluation(sum(sample.score for sample in samples) / len(samples), len(samples), parts, loss)
+    names = sorted(samples[0].others)
+    others = {name: sum(sample.others[name] for sample in samples) / len(samples) for name in names}
+    return Evaluation(sum(sample.score for sample in samples) / len(samples), len(samples), parts, loss, others)

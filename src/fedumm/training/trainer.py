@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
-from fedumm.backends.protocol import HasFrozenStages, Progress
 from fedumm.config import RunConfig
-from fedumm.features import cache
-from fedumm.features.cache import CacheOptions, default_folder, is_named
-from fedumm.features.report import CacheReport
 from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone
 from fedumm.training.batching import Batch, epoch_steps, tasks_of
-from fedumm.training.device import gpu_bytes, pins
+from fedumm.training.device import gpu_bytes
 from fedumm.training.gradient_correction import GradientHook
+from fedumm.training.loading import loader
 from fedumm.training.results import TrainResult
 from fedumm.training.steps import Steps, sample_mean
-from fedumm.training.workers import WorkerLoader
 
 TrainProgress = Callable[[int, int, float], None]
 """Called after each optimiser step with samples done, samples in all, and the mean loss so far."""
@@ -31,24 +24,6 @@ TrainProgress = Callable[[int, int, float], None]
 GPU_BYTES = 20_000_000_000
 """A card of 24 GB takes one ordinary merged batch, one of 80 GB four times as many samples. What does not fit is halved
 (:class:`Steps`)."""
-
-
-def is_cached(backbone: Backbone, dataset: Any) -> bool:
-    """Whether images come as features; a Hugging Face data set has features too, of another kind."""
-    return isinstance(backbone.backend, HasFrozenStages) and bool(dataset.cached)
-
-
-def loader(backbone: Backbone, dataset: Any, batches: Iterable[Batch], config: RunConfig) -> DataLoader[Any]:
-    """``batches`` of ``dataset``, collated, in order."""
-    workers = 0 if is_cached(backbone, dataset) else config.num_workers
-    make = WorkerLoader if workers else DataLoader
-    return make(
-        dataset,
-        batch_sampler=[batch.rows for batch in batches],
-        collate_fn=backbone.backend.collate_fn,
-        num_workers=workers,
-        pin_memory=pins(backbone.device),
-    )
 
 
 def merging(backbone: Backbone, config: RunConfig) -> int:
@@ -150,30 +125,3 @@ class _MeanLosses:
     def by_task(self) -> dict[str, float]:
         """Of the tasks that had samples."""
         return {task: total / self._samples[task] for task, total in self._totals.items() if self._samples[task]}
-
-
-def cache_features(
-    backbone: Backbone, datasets: Sequence[Any], config: RunConfig, progress: Progress, splits: Sequence[str] = ()
-) -> list[CacheReport]:
-    """Compute the frozen stages' outputs ahead where backend and options allow.
-
-    Args:
-        splits: what each of ``datasets`` is called in messages.
-    """
-    if config.feature_cache == "off" or not isinstance(backbone.backend, HasFrozenStages):
-        return []
-    reports: list[CacheReport] = []
-    for stage in backbone.backend.frozen_stages(backbone.model, backbone.processor):
-        named = zip(datasets, splits or [""] * len(datasets), strict=True)
-        parts = [(part, split) for dataset, split in named if (part := dataset.part(stage.name)) is not None]
-        used = sum(report.bytes for report in reports if report.kept == "memory")
-        options = CacheOptions(
-            mode=config.feature_cache,
-            memory_bytes=int(config.feature_cache_gb * 1e9) - used,
-            folder=Path(os.path.expanduser(config.feature_cache_dir)) if config.feature_cache_dir else default_folder(),
-            dtype=getattr(torch, config.feature_dtype),
-            named=is_named(config.feature_cache_dir),
-        )
-        given, names = [part for part, _ in parts], [split for _, split in parts if split]
-        reports.append(cache.cache_features(stage, given, options, backbone.device, progress, names))
-    return reports

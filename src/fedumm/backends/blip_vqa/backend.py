@@ -13,7 +13,7 @@ import torch
 from fedumm.backends.answers import PLAIN, AnswerOptions
 from fedumm.backends.blip_vqa import model as blip
 from fedumm.backends.blip_vqa.dataset import BlipVqaDataset, collate
-from fedumm.backends.protocol import FrozenStage, SampleScore
+from fedumm.backends.protocol import FrozenStage, SampleScore, scored
 from fedumm.backends.ranking import ballots_for, speak
 from fedumm.backends.spelling import Speller, speller_of
 from fedumm.backends.tensors import pad
@@ -123,7 +123,7 @@ class BlipVqaBackend:
         """Score (0..1) of each answer, greedy or ranked, and its answer type."""
         answers = self._predict(model, batch, processor, batch["references"])
         types = batch.get("answer_type", [""] * len(answers))
-        return list(map(SampleScore, map(self.metric, answers, batch["references"]), types))
+        return list(map(partial(scored, self.metric), answers, batch["references"], types))
 
     def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device) -> float:
         """Mean score (0..1) of the answers."""

@@ -40,12 +40,12 @@ from fedumm.federation.protocol.messages import (
 from fedumm.libraries import installed_versions
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.candidates import check_candidates, training_answers
-from fedumm.training.data import label_counts, load_splits, partition_for
+from fedumm.training.data import label_counts, load_splits, partition_for, references
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.device import pick_device
+from fedumm.training.feature_cache import cache_features
 from fedumm.training.generation_eval import drawing_test
 from fedumm.training.threads import thread_count
-from fedumm.training.trainer import cache_features
 
 _LOG = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class Host:
             raise PublicError("a set-up was asked for before the survey")
         splits, partition = self.data.splits, self.data.partition
         device = pick_device(self.config.gpu, self._index)
-        backbone = self._load_backbone(device, self._training_answers(self.data))
+        backbone = self._load_backbone(device, self.data)
         model = GlobalModel(backbone, self.config, self._guard)
         for change in request.changes:
             model.fold(change)
@@ -177,6 +177,7 @@ class Host:
             cache=cached,
             device=str(device),
             versions=installed_versions(),
+            findings=backbone.findings(),
         )
 
     def _training_answers(self, data: LoadedData) -> tuple[str, ...]:
@@ -185,9 +186,10 @@ class Host:
         chosen = shares[self.name].train.tolist() if self.name in shares else []
         return training_answers(self.config, data.splits.train, chosen)
 
-    def _load_backbone(self, device: torch.device, candidates: Sequence[str]) -> Backbone:
+    def _load_backbone(self, device: torch.device, data: LoadedData) -> Backbone:
         self.progress("loading the model", 0, 1)
-        backbone = load_backbone(self.config, device, candidates)
+        candidates, texts = self._training_answers(data), references(self.config, data.splits.eval)
+        backbone = load_backbone(self.config, device, candidates, texts)
         if self._aggregator.updates_base_model:
             backbone.widen()
         backbone.say = self._notes.append
@@ -209,7 +211,11 @@ class Host:
 
     def _cache_features(self, backbone: Backbone, **pools: DatasetPool) -> list[CacheReport]:
         whole = {split: pool.whole for split, pool in pools.items() if pool.whole is not None}
-        return cache_features(backbone, list(whole.values()), self.config, self.progress, list(whole))
+        config = self.config
+        share = (config.clients_per_round or config.num_clients) / config.num_clients
+        often = {"training": config.num_rounds * config.local_epochs * share, "evaluation": config.num_rounds + 1.0}
+        passes = [often[split] for split in whole]
+        return cache_features(backbone, list(whole.values()), config, self.progress, list(whole), passes)
 
     def _run_round(self, task: RoundTask) -> RoundReply:
         if self.ready is None:
