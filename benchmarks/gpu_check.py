@@ -30,7 +30,9 @@ from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.batching import epoch_steps
 from fedumm.training.data import load_splits
 from fedumm.training.device import pick_device, release, synchronize
-from fedumm.training.trainer import cache_features, loader, merging, train_epochs
+from fedumm.training.feature_cache import cache_features
+from fedumm.training.loading import loader
+from fedumm.training.trainer import merging, train_epochs
 from janus_pro_1b import write_checkpoint
 
 SIDE = 8192

@@ -25,8 +25,10 @@ from fedumm.training.device import (
     synchronize,
 )
 from fedumm.training.evaluation import evaluate
+from fedumm.training.feature_cache import cache_features
 from fedumm.training.generation_eval import drawn
-from fedumm.training.trainer import cache_features, loader, merging, train_epochs
+from fedumm.training.loading import loader
+from fedumm.training.trainer import merging, train_epochs
 from support.toy import toy_config
 
 pytestmark = [
