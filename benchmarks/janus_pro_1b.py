@@ -27,8 +27,9 @@ from transformers import JanusConfig, JanusForConditionalGeneration, JanusImageP
 from common import ROOT, Table, main
 from fedumm.config import CentralConfig
 from fedumm.data import read_image
-from fedumm.training.backbone import load_backbone, pick_device
+from fedumm.training.backbone import load_backbone
 from fedumm.training.data import load_splits
+from fedumm.training.device import pick_device
 from fedumm.training.trainer import train_epochs
 
 sys.path.insert(0, str(ROOT / "scripts"))

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from fedumm.backends.prompting import BARE
 from fedumm.backends.wordpiece import wordpiece_decoder
 from fedumm.data.shapes.questions import words
 
@@ -103,6 +104,7 @@ def build_model(processor: JanusProcessor) -> JanusForConditionalGeneration:
         vq_config=VQ,
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
         tie_word_embeddings=False,
+        fedumm_prompt=BARE,
     )
     model = JanusForConditionalGeneration(config)
     model.generation_config = GenerationConfig(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from decimal import ROUND_CEILING, Context
 from typing import Any
 
-from fedumm.tasks import in_order, selects
+from fedumm.tasks import TASKS, in_order, selects
 
 CATEGORIES = {
     "single_object": "one object",
@@ -45,6 +45,18 @@ def scores_text(record: Mapping[str, Any], name: str) -> str:
     """All tasks of ``name`` (``heldout``, ``test``, ...) but the images drawn, one after the other."""
     tasks: Mapping[str, Any] = record.get(f"{name}_tasks") or {}
     return "  ".join(score_text(tasks[task]) for task in in_order(tasks) if selects(task)) or "-"
+
+
+def others_text(record: Mapping[str, Any], name: str) -> str:
+    """What stands beside the scores of ``name``: ``ROUGE-L 31.20 %  CIDEr 0.812``; empty if nothing does."""
+    tasks: Mapping[str, Any] = record.get(f"{name}_tasks") or {}
+    return "  ".join(
+        f"{other.label} {percent(own[other.name]) if other.highest == 1 else format(own[other.name], '.3f')}"
+        for task in in_order(tasks)
+        if task in TASKS and (own := tasks[task].get("others"))
+        for other in TASKS[task].others
+        if own.get(other.name) is not None
+    )
 
 
 def scorers_text(counts: Collection[int], roster: int) -> str:

@@ -8,6 +8,21 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
+class OtherScore:
+    """A score that is shown beside a task's own, and selects nothing.
+
+    Attributes:
+        name: in records.
+        label: for people.
+        highest: the lowest is 0.
+    """
+
+    name: str
+    label: str
+    highest: float = 1.0
+
+
+@dataclass(frozen=True)
 class Task:
     """One thing that a model can do and is scored on.
 
@@ -24,6 +39,8 @@ class Task:
         lowest: score of a shipped backend; the highest is 1.
         example: a command that does it with an adapter, without ``fedumm`` and ``--adapter``; empty if there is none.
         invitation: what introduces that command.
+        others: further scores, by any of which a reader may want to compare.
+        metric: what ``--answer_metric`` is where it is not given; empty: the task has no texts to score.
     """
 
     name: str
@@ -38,6 +55,8 @@ class Task:
     lowest: float = 0.0
     example: str = ""
     invitation: str = ""
+    others: tuple[OtherScore, ...] = ()
+    metric: str = ""
 
 
 VQA = Task(
@@ -51,6 +70,7 @@ VQA = Task(
     activity="answering questions",
     example='ask IMAGE "what color is the shape?"',
     invitation="Ask it:",
+    metric="vqa",
 )
 
 T2I = Task(
@@ -68,6 +88,27 @@ T2I = Task(
     invitation="Let it draw:",
 )
 
+I2T = Task(
+    name="i2t",
+    column="text",
+    columns=("text", "texts"),
+    score="text score",
+    short="text",
+    unit="%",
+    label="text score (%)",
+    activity="writing texts",
+    example="ask IMAGE",
+    invitation="Ask it:",
+    others=(
+        OtherScore("rouge_l", "ROUGE-L"),
+        OtherScore("token_f1", "token F1"),
+        OtherScore("exact", "exact match"),
+        OtherScore("cider", "CIDEr", 10.0),
+    ),
+    metric="rouge_l",
+)
+"""Captions, findings, reports. What the text score is, ``--answer_metric`` says."""
+
 GENEVAL = Task(
     name="geneval",
     column="geneval",
@@ -81,10 +122,15 @@ GENEVAL = Task(
 )
 """Images drawn, and judged by GenEval's rule."""
 
-TASKS = {task.name: task for task in (VQA, T2I, GENEVAL)}
+TASKS = {task.name: task for task in (VQA, I2T, T2I, GENEVAL)}
 """By name, in the order in which they are shown."""
 
-TASK_OPTIONS = {VQA.name: (VQA.name,), T2I.name: (T2I.name,), "unified": (VQA.name, T2I.name)}
+TASK_OPTIONS = {
+    VQA.name: (VQA.name,),
+    I2T.name: (I2T.name,),
+    T2I.name: (T2I.name,),
+    "unified": (VQA.name, T2I.name),
+}
 """What ``--task`` can be, and the names of the tasks that it stands for."""
 
 

@@ -22,6 +22,7 @@ from fedumm.backends.januspro.backend import JanusProBackend
 from fedumm.backends.januspro.load import load_pretrained
 from fedumm.backends.januspro.prompts import Prompts
 from fedumm.backends.registry import backend_for
+from fedumm.backends.weights import WeightOptions
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import CentralConfig
 from fedumm.errors import FedummError
@@ -163,20 +164,45 @@ def dtypes(module: torch.nn.Module) -> set[torch.dtype]:
     return {t.dtype for t in module.state_dict().values() if t.is_floating_point()}
 
 
-@pytest.mark.parametrize("precision", ["auto", "bfloat16", "float32"])
-def test_what_type_the_weights_have_on_a_gpu(whole: Path, precision: str) -> None:
-    config = CentralConfig(model_backend="januspro", precision=precision)
+@pytest.mark.parametrize(
+    ("options", "large", "expected"),
+    [
+        ({}, False, torch.float32),
+        ({}, True, torch.bfloat16),
+        ({"precision": "bfloat16"}, True, torch.bfloat16),
+        ({"precision": "float32"}, True, torch.float32),
+        ({"dtype": "float16"}, False, torch.float16),
+        ({"dtype": "float32"}, True, torch.float32),
+    ],
+    ids=str,
+)
+def test_what_type_the_weights_have_on_a_gpu(
+    whole: Path, options: dict[str, Any], large: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setattr("fedumm.backends.weights.LARGE", 1000)
+    config = CentralConfig(model_backend="januspro", **options)
     model, _ = backend_for(config).build_model_and_processor(str(whole), 4, 8, 0.0, ELSEWHERE)
     base = janus.base_of(model).model
-    expected = {torch.float32 if precision == "float32" else torch.bfloat16}
-    assert dtypes(base.vision_model) == dtypes(base.aligner) == dtypes(base.generation_head) == expected
-    assert dtypes(base.language_model.embed_tokens) == expected
+    assert dtypes(base.vision_model) == dtypes(base.aligner) == dtypes(base.generation_head) == {expected}
+    assert dtypes(base.language_model.embed_tokens) == {expected}
     assert dtypes(base.vqmodel) == {torch.float32}
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+
+
+def test_the_vqmodel_of_a_float32_checkpoint_is_never_rounded(tmp_path: Path) -> None:
+    build_model(processor := build_processor()).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    model, _ = load_pretrained(str(tmp_path), CPU, WeightOptions("bfloat16"))
+    assert dtypes(model.model.language_model) == {torch.bfloat16}
+    for name, tensor in model.model.vqmodel.state_dict().items():
+        assert torch.equal(tensor, stored[f"model.vqmodel.{name}"]), name
 
 
 def test_float32_weights_are_the_checkpoints_own(whole: Path) -> None:
     stored = load_file(whole / "model.safetensors")
-    model, _ = load_pretrained(str(whole), ELSEWHERE, "float32")
+    model, _ = load_pretrained(str(whole), ELSEWHERE)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, stored[name].float()), name
 
@@ -195,7 +221,7 @@ def codes_in_float64(whole: Path, pixels: torch.Tensor) -> torch.Tensor:
 
 def test_codes_of_a_bfloat16_model_are_those_of_float64(whole: Path) -> None:
     """With and without autocast: a code is what is to be learnt."""
-    model, _ = load_pretrained(str(whole), ELSEWHERE)
+    model, _ = load_pretrained(str(whole), ELSEWHERE, WeightOptions("bfloat16"))
     expected = codes_in_float64(whole, pictures())
     assert torch.equal(janus.encode_for_generation(model, pictures()).long(), expected)
     with torch.autocast("cpu", torch.bfloat16):
@@ -204,7 +230,7 @@ def test_codes_of_a_bfloat16_model_are_those_of_float64(whole: Path) -> None:
 
 @torch.no_grad()
 def test_an_image_is_decoded_in_float32(whole: Path) -> None:
-    model, _ = load_pretrained(str(whole), ELSEWHERE)
+    model, _ = load_pretrained(str(whole), ELSEWHERE, WeightOptions("bfloat16"))
     codes = torch.arange(64)[None]
     with torch.autocast("cpu", torch.bfloat16):
         pixels = janus.decode_codes(model, codes)
@@ -214,7 +240,7 @@ def test_an_image_is_decoded_in_float32(whole: Path) -> None:
 
 def test_a_gpu_takes_no_short_cut_to_codes(whole: Path) -> None:
     """Convolutions of float32 tensors would be in TF32, of ten bits, by default."""
-    model, _ = load_pretrained(str(whole), ELSEWHERE)
+    model, _ = load_pretrained(str(whole), ELSEWHERE, WeightOptions("bfloat16"))
     vq, seen = model.model.vqmodel, []
 
     def look(*_: Any) -> None:
@@ -230,7 +256,7 @@ def test_a_gpu_takes_no_short_cut_to_codes(whole: Path) -> None:
 
 def test_codes_made_in_bfloat16_are_never_taken_from_the_cache(whole: Path) -> None:
     backend = JanusProBackend(("t2i",))
-    model, processor = load_pretrained(str(whole), ELSEWHERE)
+    model, processor = load_pretrained(str(whole), ELSEWHERE, WeightOptions("bfloat16"))
     (stage,) = backend.frozen_stages(model, processor)
     assert json.loads(stage.settings)["in"] == "float32"
     now = stage_key(stage, torch.int32, CPU)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -87,6 +88,16 @@ def test_what_the_user_says_wins_and_is_not_told_again(copied: Path, capsys: pyt
     change(copied / ORIGIN, model_name_or_path="/moved/away")
     assert ask("--model_backend", "blip_vqa", "--model_name_or_path", resolve_checkpoint("blip_vqa", "tiny")) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_an_adapter_is_asked_as_it_was_trained_unless_the_user_says_otherwise(copied: Path) -> None:
+    change(copied / ORIGIN, prompt="Be short.", model_backend="januspro")
+    parser = argparse.ArgumentParser()
+    adapted.add_model_options(parser)
+    given = parser.parse_args(["--adapter", "copy"])
+    assert adapted.adapted_config(given)[0].prompt == "Be short."
+    given.prompt = "none"
+    assert adapted.adapted_config(given)[0].prompt == "none"
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks by an old name
@@ -234,7 +245,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "true for the rank": (of_origin(lora_r=True), "lora_r is no number"),
     "a rank of zero": (lambda f: (of_origin(lora_r=0)(f), content(PEFT, b"{}")(f))[0], "lora_r must be a positive"),
     "unknown layers": (of_origin(lora_targets="some"), "lora_targets must be one of attention, all"),
-    "an unknown task": (of_origin(task="fly", lora_targets="all"), "task must be one of vqa, t2i, unified"),
+    "an unknown task": (of_origin(task="fly", lora_targets="all"), "task must be one of vqa, i2t, t2i, unified"),
     "an unknown entry": (of_origin(model_bakend="x"), "'model_bakend' is unknown. Did you mean 'model_backend'"),
     "an unknown backend": (of_origin(model_backend="nope"), "Unknown backend 'nope'"),
     "controls in the model": (of_origin(model_name_or_path="\x1b[2Jx"), "or holds some that can't be printed"),
@@ -278,7 +289,7 @@ def test_all_adapters_of_a_run_know_their_model(run_toy: Run) -> None:
         origin = read_origin(adapter)
         assert origin == Origin(
             model_backend="lora_toy", model_name_or_path="", plugin=LORA_TOY.name, lora_targets="attention",
-            task="vqa", lora_r=4, lora_alpha=6,
+            task="vqa", prompt="", lora_r=4, lora_alpha=6,
         )  # fmt: skip
 
 

@@ -60,6 +60,8 @@ OUT_OF_BOUNDS: dict[str, tuple[Any, ...]] = {
     "holdout": (0.0, 1.0, -0.1, math.nan),
     "seed": (-1, 2**32),
     "merge_batches": ("", "yes", "AUTO"),
+    "dtype": ("", "int8", "torch.float32"),
+    "device_map": ("balanced", "cuda"),
     "feature_cache": ("on", ""),
 }
 AT_THE_BOUND: dict[str, tuple[Any, ...]] = {
@@ -72,6 +74,8 @@ AT_THE_BOUND: dict[str, tuple[Any, ...]] = {
     "holdout": (1e-6, 0.999),
     "seed": (0, 2**32 - 1),
     "merge_batches": ("auto", "on", "off"),
+    "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "device_map": ("", "auto"),
     "feature_cache": ("auto", "off"),
 }
 WRONG_TYPES: list[tuple[str, Any, str]] = [

@@ -18,6 +18,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"lora_r": "site-1=4", "aggregator": "svd"}, "no number for site-2"),
     ({"scaffold": True, "aggregator": "svd"}, "--scaffold works with averaged adapters, not with --aggregator svd"),
     ({"scaffold": True, "aggregator": "fedsa_lora"}, "not with --aggregator fedsa_lora"),
+    (
+        {"load_in_4bit": True, "aggregator": "fedex_lora"},
+        "fedex_lora changes frozen weights, which --load_in_4bit rounds",
+    ),
     ({"top_k": 0.1, "aggregator": "flora"}, "--top_k holds back .* Use --wire_up int8 or nf4"),
     ({"wire": "int4"}, "Unknown codec 'int4'. Available: bfloat16, .* Did you mean 'int8'"),
     ({"wire_up": "int16"}, "Unknown codec 'int16'"),

@@ -23,7 +23,9 @@ def config(metric: str, backend: str = "blip_vqa") -> FederateConfig:
 
 def test_the_official_score_is_the_one_by_default() -> None:
     assert answer_metric("vqa") is vqa_score
-    assert FederateConfig(model_backend="blip_vqa").answer_metric == "vqa"
+    assert FederateConfig(model_backend="blip_vqa").metric == "vqa"
+    assert FederateConfig(model_backend="januspro", task="unified").metric == "vqa"
+    assert FederateConfig(model_backend="januspro", task="i2t").metric == "rouge_l"
 
 
 def half(prediction: str, references: Any) -> float:
@@ -62,7 +64,7 @@ def test_a_backend_that_scores_by_itself_leaves_no_choice() -> None:
 
 
 def test_an_unknown_name_and_what_is_no_function_are_refused() -> None:
-    with pytest.raises(FedummError, match=r"Unknown metric 'vqaa'. Available: vqa. Did you mean 'vqa'"):
+    with pytest.raises(FedummError, match=r"Unknown metric 'vqaa'. Available: .*, vqa. Did you mean 'vqa'"):
         check_metric_name("vqaa")
     with pytest.raises(FedummError, match="'text' is no function"):
         register_metric("text", "x")

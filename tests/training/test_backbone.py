@@ -15,8 +15,9 @@ from fedumm.config import CentralConfig
 from fedumm.data import DataRequest, load_data
 from fedumm.errors import FedummError
 from fedumm.plugins import load_plugins
-from fedumm.training.backbone import Backbone, load_backbone, pick_dtype
+from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.dataset_pool import DatasetPool
+from fedumm.training.device import pick_dtype
 from fedumm.training.trainer import train_epochs
 from support.toy import TOY, toy_config
 

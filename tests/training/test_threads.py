@@ -51,6 +51,7 @@ def test_one_host_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedumm.federation.assignment._GPU_DRIVERS", ("null",))
     assert host_count(config(model_name_or_path="tiny")) == 2
     assert host_count(config(gpu="cpu")) == 1
+    assert host_count(config(device_map="auto")) == 1, "it has all GPUs"
 
 
 @pytest.mark.parametrize(("size", "small"), [(50_000_000, True), (50_000_001, False)])

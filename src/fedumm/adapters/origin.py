@@ -23,8 +23,8 @@ class Origin:
 
     ``model_name_or_path`` is empty for the backend's default. ``plugin`` holds the names of the plugins that the model
     needs, without their folders, joined as in ``PATH``: they are never looked for, since what they hold would be run.
-    ``lora_r`` and ``lora_alpha`` are those of the options; where the adapter is one of PEFT, its own configuration has
-    the last word.
+    ``prompt`` is empty for the model's own. ``lora_r`` and ``lora_alpha`` are those of the options; where the adapter
+    is one of PEFT, its own configuration has the last word.
     """
 
     model_backend: str
@@ -32,6 +32,7 @@ class Origin:
     plugin: str
     lora_targets: str
     task: str
+    prompt: str
     lora_r: int
     lora_alpha: int
 
@@ -44,6 +45,7 @@ class Origin:
             plugin=os.pathsep.join(Path(file).name for file in plugins),
             lora_targets=config.lora_targets,
             task=config.task,
+            prompt=config.prompt,
             lora_r=config.rank,
             lora_alpha=config.alpha,
         )
@@ -80,6 +82,10 @@ def read_origin(folder: Path) -> Origin | None:
         raise FedummError(f"{path} does not tell which model the adapter belongs to: {one_line(error)}.") from error
 
 
+def _plain(name: str, value: str) -> bool:
+    return (value.replace("\n", "") if name == "prompt" else value).isprintable()
+
+
 def _checked(content: object) -> Origin:
     if not isinstance(content, dict):
         raise ValueError("it holds no object")
@@ -92,6 +98,6 @@ def _checked(content: object) -> Origin:
         value = content[name]
         if type(value) is not kind:
             raise ValueError(f"{name} is no {'number' if kind is int else 'text'}")
-        if isinstance(value, str) and not (len(value) <= _LONGEST and value.isprintable()):
+        if isinstance(value, str) and not (len(value) <= _LONGEST and _plain(name, value)):
             raise ValueError(f"{name} is longer than {_LONGEST:,} characters, or holds some that can't be printed")
     return Origin(**content)

@@ -7,9 +7,12 @@ for them with ``isinstance`` and does without where they are missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+from fedumm.metrics.text_metric import TextMetric
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from fedumm.backends.answers import AnswerOptions
     from fedumm.backends.feature_table import FeatureTable
     from fedumm.backends.spelling import Speller
+    from fedumm.backends.weights import WeightOptions
     from fedumm.metrics.registry import AnswerMetric
 
 Progress = Callable[[str, int, int], None]
@@ -83,7 +87,7 @@ class HasTasks(Protocol):
     """
 
     def for_tasks(self, tasks: Sequence[str], lora_targets: str) -> Backend:
-        """The backend for some of the tasks ``vqa`` and ``t2i``, and LoRA on ``attention`` or ``all`` layers.
+        """The backend for ``vqa``, ``t2i``, both of these or ``i2t``, and LoRA on ``attention`` or ``all`` layers.
 
         Raises:
             FedummError: it can't do that.
@@ -92,20 +96,36 @@ class HasTasks(Protocol):
 
 
 @runtime_checkable
-class TakesPrecision(Protocol):
-    """A backend that may load its weights in another type than float32, and so must know of ``--precision``."""
+class TakesWeights(Protocol):
+    """A backend that can load its weights in another type than float32, in four bits, or over several GPUs."""
 
-    def for_precision(self, precision: str) -> Backend:
-        """The backend for ``auto``, ``float32`` (its weights, too) or ``bfloat16``."""
+    def for_weights(self, options: WeightOptions) -> Backend:
+        """The backend that loads its model as ``options`` say; :mod:`fedumm.backends.weights` has the arguments.
+
+        Raises:
+            FedummError: it can't do that.
+        """
         ...
 
 
 @runtime_checkable
 class TakesMetric(Protocol):
-    """A backend whose answers may be scored by another metric than the VQA v2 accuracy."""
+    """A backend whose answers may be scored by another metric than the VQA v2 accuracy (see :func:`scored`)."""
 
     def for_metric(self, metric: AnswerMetric) -> Backend:
         """The backend that scores each answer by ``metric``."""
+        ...
+
+
+@runtime_checkable
+class TakesPrompt(Protocol):
+    """A backend that can put other words around a question than its own."""
+
+    def for_prompt(self, prompt: str) -> Backend:
+        """The backend that asks with ``prompt``, which is not empty, as :func:`fedumm.backends.prompting.asked` does.
+
+        ``--max_q_len`` counts the question's own text only.
+        """
         ...
 
 
@@ -136,6 +156,19 @@ class SpellsAnswers(Protocol):
 
     def speller(self, processor: Any) -> Speller:
         """Texts as tokens, and tokens as the answers that they stand for."""
+        ...
+
+
+@runtime_checkable
+class TellsFindings(Protocol):
+    """A backend that finds out about a model what its user should know before the training."""
+
+    def findings(self, processor: Any) -> list[str]:
+        """A line each, about the model alone and never about data: a site tells them to the server.
+
+        Args:
+            processor: from ``build_model_and_processor``.
+        """
         ...
 
 
@@ -219,7 +252,8 @@ class MergesBatches(Protocol):
 
 
 class SampleScore(NamedTuple):
-    """How one sample fared: its score (0..1), the subset that it belongs to, and its loss in nats where there is one.
+    """How one sample fared: its score (0..1), the subset that it belongs to, its loss in nats where there is one, and
+    other scores by name (:attr:`fedumm.tasks.Task.others`), which all samples of a task have alike.
 
     Of an image to draw, the score is the part of the surprise of guessing that the model is spared:
     1 - (nats a token) / ln(size of the codebook).
@@ -228,6 +262,13 @@ class SampleScore(NamedTuple):
     score: float
     part: str = ""
     loss: float | None = None
+    others: Mapping[str, float] = MappingProxyType({})
+
+
+def scored(metric: AnswerMetric, said: str, references: Sequence[str], part: str = "") -> SampleScore:
+    """How an answer, or a text, fares by ``metric``."""
+    others = metric.others(said, references) if isinstance(metric, TextMetric) else {}
+    return SampleScore(metric(said, references), part, others=others)
 
 
 @runtime_checkable

@@ -6,14 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedumm import tasks
-from fedumm.backends.answers import PLAIN, AnswerOptions, answer_options
-from fedumm.backends.protocol import REQUIRED_METHODS, Backend, HasTasks, TakesAnswers, TakesMetric, TakesPrecision
+from fedumm.backends.answers import PLAIN, RANK, AnswerOptions, answer_options
+from fedumm.backends.prompting import PLACE
+from fedumm.backends.protocol import (
+    REQUIRED_METHODS,
+    Backend,
+    HasTasks,
+    TakesAnswers,
+    TakesMetric,
+    TakesPrompt,
+    TakesWeights,
+)
+from fedumm.backends.weights import WeightOptions
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
 from fedumm.metrics.registry import VQA, answer_metric
+from fedumm.metrics.text_metric import TextMetric
 from fedumm.registry import Registry
 
-SHIPPED = {"blip_vqa": "fedumm.backends.blip_vqa", "januspro": "fedumm.backends.januspro"}
+SHIPPED = {
+    "blip_vqa": "fedumm.backends.blip_vqa",
+    "januspro": "fedumm.backends.januspro",
+    "hf_vlm": "fedumm.backends.hf_vlm",
+}
 ANSWER_ONLY = ("blip_vqa",)
 """Those of them that have one task: known without importing any."""
 
@@ -55,29 +70,55 @@ def get_backend(name: str) -> Backend:
     return BACKENDS.get(name, _HINT)
 
 
-def backend_for(config: RunConfig, candidates: Sequence[str] = ()) -> Backend:
-    """The backend of a run, for the run's tasks, precision, metric and answers.
+def backend_for(config: RunConfig, candidates: Sequence[str] = (), references: Sequence[Sequence[str]] = ()) -> Backend:
+    """The backend of a run, for the run's tasks, weights, prompt, metric and answers.
 
     Args:
         candidates: answers to rank where ``config`` names no file of them.
+        references: of the images that are evaluated on; the texts that are scored are compared with them, too.
 
     Raises:
-        FedummError: no such backend, or it can't do what ``--task``, ``--lora_targets``, ``--answer_metric`` or the
-            options for answers ask for.
+        FedummError: no such backend, or it can't do what ``--task``, ``--lora_targets``, ``--prompt``,
+            ``--answer_metric`` or the options for answers and weights ask for.
     """
     backend = get_backend(config.model_backend)
-    if config.answer_metric != VQA:
-        if not isinstance(backend, TakesMetric):
-            raise FedummError(
-                f"--answer_metric {config.answer_metric}: the backend {config.model_backend!r} does not support it."
-            )
-        backend = backend.for_metric(answer_metric(config.answer_metric))
+    if not isinstance(backend, HasTasks):
+        check_answers_only(config)
+    if tasks.I2T.name in config.tasks:
+        _check_texts(config)
+    backend = _for_metric(backend, config, references)
+    if config.prompt:
+        if not isinstance(backend, TakesPrompt):
+            raise FedummError(f"--prompt: the backend {config.model_backend!r} asks its questions in its own way only.")
+        backend = backend.for_prompt(config.prompt)
     backend = _for_answers(backend, config, answer_options(config, candidates))
-    if isinstance(backend, TakesPrecision):
-        backend = backend.for_precision(config.precision)
-    if isinstance(backend, HasTasks):
-        return backend.for_tasks(config.tasks, config.lora_targets)
-    check_answers_only(config)
+    backend = _for_weights(backend, config, WeightOptions.of(config))
+    return backend.for_tasks(config.tasks, config.lora_targets) if isinstance(backend, HasTasks) else backend
+
+
+def _for_metric(backend: Backend, config: RunConfig, references: Sequence[Sequence[str]]) -> Backend:
+    writes = tasks.I2T.name in config.tasks
+    if config.metric == VQA and not writes:
+        return backend
+    if not isinstance(backend, TakesMetric):
+        raise FedummError(f"--answer_metric {config.metric}: the backend {config.model_backend!r} does not support it.")
+    metric = answer_metric(config.metric)
+    return backend.for_metric(TextMetric(metric, references) if writes else metric)
+
+
+def _check_texts(config: RunConfig) -> None:
+    """Raise :class:`FedummError` if ``config`` asks for what makes sense of questions only."""
+    if config.answer_mode == RANK:
+        raise FedummError(f"--answer_mode {RANK}: with --task {config.task} texts are written, not chosen.")
+    if PLACE in config.prompt:
+        raise FedummError(f"--prompt: with --task {config.task} there is no question to put in the place of {PLACE}.")
+
+
+def _for_weights(backend: Backend, config: RunConfig, options: WeightOptions) -> Backend:
+    if isinstance(backend, TakesWeights):
+        return backend.for_weights(options)
+    for flag in options.asked():
+        raise FedummError(f"{flag}: the backend {config.model_backend!r} does not support it.")
     return backend
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from fedumm.backends.wordpiece import is_wordpiece, wordpiece_decoder
 
 Ids = tuple[int, ...]
-Kind = Literal["question", "answer", "caption"]
+Kind = Literal["question", "answer", "caption", "text"]
 
 MOST_KEPT = 1 << 16
 """Texts whose tokens are kept in memory."""
@@ -76,8 +76,9 @@ class Speller:
 
     def measure(self, kind: Kind, texts: Sequence[str]) -> list[tuple[int, bool]]:
         """Of each text its tokens, as they count for ``--max_q_len`` (a question, a caption) or ``--max_a_len`` (an
-        answer, with its end token), and whether the tokenizer can say it: it has tokens, and none is unknown."""
-        if kind == "answer":
+        answer or a text to write, with its end token), and whether the tokenizer can say it: it has tokens, and none
+        is unknown."""
+        if kind in ("answer", "text"):
             return [(len(ids) + 1, self.says(ids)) for ids in self.encode(texts)]
         found = _ids(self._tokenizer, texts, add_special_tokens=self._whole)
         return [(len(ids), bool(ids) and self.unknown_id not in ids) for ids in found]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedumm.cli.options import Joined
 from fedumm.errors import FedummError
+from fedumm.tasks import I2T
 from fedumm.texts import one_line
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from fedumm.config import RunConfig
     from fedumm.training.backbone import Backbone
 
-_GIVEN = ("model_backend", "model_name_or_path", "plugin", "answers", "answer_mode")
+_GIVEN = ("model_backend", "model_name_or_path", "plugin", "answers", "answer_mode", "prompt")
 _UNSUPPORTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias", "layer_replication")
 """Settings of PEFT that change what an adapter does, and that fedumm does not support."""
 
@@ -46,7 +47,8 @@ def load_adapted(given: argparse.Namespace) -> Backbone:
         FedummError: no model is named, or the adapter does not fit it.
     """
     from fedumm.backends import get_backend
-    from fedumm.training.backbone import load_backbone, pick_device
+    from fedumm.training.backbone import load_backbone
+    from fedumm.training.device import pick_device
 
     config, state = adapted_config(given)
     device = pick_device(given.gpu)
@@ -111,9 +113,9 @@ def _of_folder(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _model_options(origin: Origin) -> dict[str, Any]:
-    names = ["model_backend", "model_name_or_path", "lora_targets", "lora_r", "lora_alpha"]
-    if origin.lora_targets == "all":
-        # Which layers have LoRA depends on what was learnt.
+    names = ["model_backend", "model_name_or_path", "lora_targets", "lora_r", "lora_alpha", "prompt"]
+    if origin.lora_targets == "all" or origin.task == I2T.name:
+        # Which layers have LoRA, and what is asked, depends on what was learnt.
         names.append("task")
     return {name: getattr(origin, name) for name in names}
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 
 from fedumm.backends.answers import GENERATE, RANK, read_answers
-from fedumm.cli.adapted import add_model_options, load_adapted
+from fedumm.cli.adapted import adapted_config, add_model_options, load_adapted
 from fedumm.cli.options import Parser
+from fedumm.config import validators
 from fedumm.errors import FedummError
+from fedumm.tasks import I2T
 from fedumm.texts import one_line, plain_lines
 
-DESCRIPTION = """Ask a question about an image.
+DESCRIPTION = """Ask a question about an image; an adapter that has learnt texts of images (--task i2t) needs none.
 
-  fedumm ask shape.png "what color is the shape?" --adapter runs/demo/adapter/best"""
+  fedumm ask shape.png "what color is the shape?" --adapter runs/demo/adapter/best
+  fedumm ask xray.png --adapter runs/reports/adapter/best"""
 
 
 def main(argv: list[str], prog: str) -> int:
     """Parse, load, answer."""
-    parser = Parser(prog=prog, usage="%(prog)s IMAGE QUESTION [OPTIONS]", description=DESCRIPTION)
+    parser = Parser(prog=prog, usage="%(prog)s IMAGE [QUESTION] [OPTIONS]", description=DESCRIPTION)
     parser.add_argument("image", help="image file")
-    parser.add_argument("question", help="question, in quotes")
+    parser.add_argument("question", nargs="?", default=None, help="question, in quotes")
     add_model_options(parser)
     parser.add_argument("--answers", default="", help="file of known answers, one a line: how answers are written")
     parser.add_argument(
@@ -28,11 +31,14 @@ def main(argv: list[str], prog: str) -> int:
         default="",
         help="rank: the likeliest of --answers, not a generated one",
     )
+    parser.add_argument("--prompt", default="", help="words around the question (default: as the adapter was trained)")
     args = parser.parse_args(argv)
     if not os.path.isfile(args.image):
         raise FedummError(f"Image not found: {args.image}")
-    if not args.question.strip():
+    if args.question is not None and not args.question.strip():
         raise FedummError("The question is empty.")
+    if problem := validators.prompt(args.prompt):
+        raise FedummError(f"--prompt {problem}.")
     if args.answer_mode == RANK and not args.answers:
         raise FedummError("--answer_mode rank needs the answers to choose from: --answers FILE.")
     if args.answers:
@@ -45,9 +51,11 @@ def main(argv: list[str], prog: str) -> int:
         image = open_image(args.image)
     except ImageError as error:
         raise FedummError(f"{args.image} can't be read as an image: {one_line(error)}") from error
+    if args.question is None and I2T.name not in adapted_config(args)[0].tasks:
+        raise FedummError("Which question? Without one, only an adapter of --task i2t says something of an image.")
     backbone = load_adapted(args)
     if not isinstance(backbone.backend, AnswersQuestions):
         raise FedummError("The backend of this model can't answer: it has no method 'answer'.")
-    answer = backbone.backend.answer(backbone.model, backbone.processor, image, args.question, backbone.device)
+    answer = backbone.backend.answer(backbone.model, backbone.processor, image, args.question or "", backbone.device)
     print(plain_lines(answer))
     return 0

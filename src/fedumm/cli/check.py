@@ -22,7 +22,7 @@ and answers that the model can't say. Every image is opened; nothing is written.
   fedumm check DATA --model_backend blip_vqa --model_name_or_path tiny"""
 
 SHARED = {
-    "model_backend", "model_name_or_path", "task", "max_q_len", "max_a_len", "answer_metric", "answers",
+    "model_backend", "model_name_or_path", "task", "prompt", "max_q_len", "max_a_len", "answer_metric", "answers",
     "answer_mode", "train_answers", "max_train_samples",
     "max_eval_samples", "columns", "image_root", "allow_remote_images", "eval_fraction", "language", "drop_overlap",
     "skip_bad", "data_path", "plugin",
@@ -97,8 +97,10 @@ def _rows(report: DataReport) -> list[tuple[str, list[str]]]:
     rows.append(("types", [_types(split) for split in splits]))
     if report.eval.references:
         counts = [", ".join(f"{n:,} x {count}" for count, n in split.references.items()) for split in splits]
-        rows.append(("answers a question", counts))
-        rows.append(("best possible score", ["", f"{100 * (report.eval.best_score or 0):.1f} %"]))
+        best = report.eval.best_score
+        rows.append(("texts an image" if best is None else "answers a question", counts))
+        if best is not None:
+            rows.append(("best possible score", ["", f"{100 * best:.1f} %"]))
     return rows
 
 

@@ -64,7 +64,7 @@ def _run(args: argparse.Namespace) -> None:
     from fedumm.generation.prompts import shapes_prompts
     from fedumm.metrics.geneval import read_prompts
     from fedumm.report.console import RunConsole
-    from fedumm.training.backbone import pick_device
+    from fedumm.training.device import pick_device
 
     if args.prompts == "shapes":
         prompts = shapes_prompts(args.num_prompts or _SHAPES_PROMPTS)

@@ -147,7 +147,7 @@ def with_absolute_paths(config: AnyConfig) -> AnyConfig:
 def check_model(config: RunConfig) -> None:
     """Find a mistyped backend or model folder before any long work."""
     check_backend_name(config.model_backend)
-    check_metric_name(config.answer_metric)
+    check_metric_name(config.metric)
     if config.answers:
         read_answers(config.answers)
     if not BACKENDS.is_shipped(config.model_backend):

@@ -47,7 +47,7 @@ def train(config: CentralConfig, command: str) -> CentralResult:
     from fedumm.adapters.folder import save_folder
     from fedumm.adapters.origin import Origin
     from fedumm.backends.registry import backend_plugins
-    from fedumm.formatting import score_text
+    from fedumm.formatting import others_text, score_text
     from fedumm.metrics.evaluation import summary
     from fedumm.model_card import central_card
     from fedumm.report.console import RunConsole
@@ -82,5 +82,8 @@ def train(config: CentralConfig, command: str) -> CentralResult:
         score = TASKS[name].score
         limit = f" of at most {data.eval.limit}" if name == VQA.name and data.eval.limit else ""
         console.line(f"{score}: untrained {score_text(before.get(name))}, trained {score_text(trained)}{limit}")
+    for when, scores in (("untrained", result.before), ("trained", result.after)):
+        if others := others_text(summary("test", scores), "test"):
+            console.line(f"{when}: {others}")
     console.line(f"Adapter: {output / 'adapter'}")
     return result

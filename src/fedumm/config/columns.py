@@ -5,8 +5,8 @@ from __future__ import annotations
 from fedumm.errors import FedummError
 
 COLUMN_NAMES = (
-    "image", "question", "answers", "answer", "multiple_choice_answer", "choices", "caption", "captions", "image_id",
-    "question_id", "question_type", "answer_type", "language", "split", "geneval",
+    "image", "question", "answers", "answer", "multiple_choice_answer", "choices", "caption", "captions", "text",
+    "texts", "image_id", "question_id", "question_type", "answer_type", "language", "split", "geneval",
 )  # fmt: skip
 """Names that a column may be given: what raw rows can have that a run reads."""
 

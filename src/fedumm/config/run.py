@@ -10,28 +10,49 @@ from fedumm.config.columns import column_names
 from fedumm.config.fields import DATA, EXECUTION, MODEL, TRAINING, Options, option
 from fedumm.config.per_client import ByClient
 from fedumm.plugins import plugin_files
-from fedumm.tasks import TASK_OPTIONS, VQA
+from fedumm.tasks import TASK_OPTIONS, TASKS, VQA
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Options):
     """What every run needs: a model, its adapter, the local training and the data."""
 
-    model_backend: str = option(MODEL, "blip_vqa, januspro, or a name that --plugin registers")
+    model_backend: str = option(
+        MODEL, "blip_vqa, januspro, hf_vlm (image-text models of transformers), or a name that --plugin registers"
+    )
     model_name_or_path: str = option(
         MODEL, "Hugging Face model id, a local folder, or 'tiny' (shipped); empty: the backend's default", ""
     )
     lora_targets: str = option(
         MODEL,
-        "Layers with LoRA: attention (query, key, value) | all (of januspro: the language model's others too and, "
-        "to draw, the generation head)",
+        "Layers with LoRA: attention (query, key, value) | all (linear layers of the language model and, for januspro "
+        "to draw, the generation head) | of hf_vlm also a regular expression for their whole names",
         "attention",
-        validators.one_of("attention", "all"),
+        validators.pattern,
+    )
+
+    dtype: str = option(
+        MODEL,
+        "Type of the frozen weights: auto (float32 on a CPU and for models of up to 1 B parameters, else bfloat16) | "
+        "float32 | bfloat16 | float16. LoRA's own are float32",
+        "auto",
+        validators.one_of("auto", "float32", "bfloat16", "float16"),
+    )
+    load_in_4bit: bool = option(
+        MODEL, "QLoRA: frozen linear layers of the language model in 4 bits (NF4; pip install 'fedumm[4bit]')", False
+    )
+    device_map: str = option(
+        MODEL,
+        "auto: spread one model over all GPUs (empty: a model for each host, on one device)",
+        "",
+        validators.one_of("", "auto"),
+        travels=False,
     )
 
     task: str = option(
         TRAINING,
-        "What to learn: vqa (answering) | t2i (drawing: text to image) | unified (both)",
+        "What to learn: vqa (answering) | i2t (captions and reports: image to text) | t2i (drawing: text to image) | "
+        "unified (vqa and t2i)",
         VQA.name,
         validators.one_of(*TASK_OPTIONS),
     )
@@ -50,20 +71,22 @@ class RunConfig(Options):
     max_a_len: int = option(TRAINING, "Longest answer, in tokens", 16, validators.positive)
     eval_batch_size: int = option(
         TRAINING,
-        "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features, but no more than fit 4 GB of keys "
-        "and values)",
+        "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features, but no more than have room for "
+        "their keys and values in half of the free memory, on a CPU in 4 GB)",
         0,
         validators.non_negative,
     )
     merge_batches: str = option(
         TRAINING,
-        "Run the --grad_accum batches of one step as one where the backend allows it: auto (on the CPU) | on | off",
+        "Run the --grad_accum batches of one step as one where the backend allows it: auto (of up to 64 samples, and "
+        "more on large GPUs) | on (of up to 64) | off",
         "auto",
         validators.one_of("auto", "on", "off"),
     )
     precision: str = option(
         TRAINING,
-        "Arithmetic: auto (bfloat16 on GPUs that have it) | float32 (weights, too) | bfloat16",
+        "Arithmetic: auto (bfloat16 on GPUs that have it, with other weights than float32 theirs) | float32 (weights, "
+        "too) | bfloat16",
         "auto",
         validators.one_of("auto", "float32", "bfloat16"),
     )
@@ -136,8 +159,16 @@ class RunConfig(Options):
 
     answer_metric: str = option(
         TRAINING,
-        "Score of an answer, 0 to 1, which reports call accuracy: vqa (VQA v2) | a name that --plugin registers",
-        "vqa",
+        "Score of an answer, 0 to 1, which reports call accuracy: vqa (VQA v2) | token_f1 | rouge_l | exact | a name "
+        "that --plugin registers (empty: vqa; of i2t rouge_l)",
+        "",
+    )
+    prompt: str = option(
+        TRAINING,
+        "Words around each question: a text that follows it on a new line, or one with {question} where it is to "
+        "stand; of i2t the whole instruction; none: no words (empty: what suits the model)",
+        "",
+        validators.prompt,
     )
     train_answers: str = option(
         TRAINING,
@@ -229,8 +260,13 @@ class RunConfig(Options):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What ``task`` asks for: ``vqa``, ``t2i`` or both."""
+        """What ``task`` asks for: ``vqa``, ``i2t``, ``t2i``, or ``vqa`` and ``t2i``."""
         return TASK_OPTIONS[self.task]
+
+    @property
+    def metric(self) -> str:
+        """The name of the score of an answer, or of a text."""
+        return self.answer_metric or TASKS[self.tasks[0]].metric or VQA.metric
 
     @property
     def mix(self) -> dict[str, int]:

@@ -99,10 +99,36 @@ def by_client(value: int | str) -> str | None:
     return None
 
 
+LONGEST_PROMPT = 4096
+"""Characters."""
+
+
+def prompt(value: str) -> str | None:
+    """Printable lines, with at most one place for the question."""
+    if value and not value.strip():
+        return "must not be blank: 'none' adds nothing to a question"
+    if value.count("{question}") > 1:
+        return "must name the place of {question} once"
+    if len(value) > LONGEST_PROMPT or not value.replace("\n", "").isprintable():
+        return f"must be a printable text of at most {LONGEST_PROMPT:,} characters"
+    return None
+
+
 def columns(value: str) -> str | None:
     """Pairs of names: ``image=jpg,caption=txt``."""
     try:
         column_names(value)
     except FedummError as error:
         return str(error)
+    return None
+
+
+def pattern(value: str) -> str | None:
+    """A regular expression of at most 500 characters."""
+    if not 0 < len(value) <= 500:
+        return "must have 1 to 500 characters"
+    try:
+        re.compile(value)
+    except re.error as error:
+        return f"is no regular expression: {error}"
     return None

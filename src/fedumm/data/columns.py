@@ -13,9 +13,11 @@
 ``question_id``             unique
 ``caption``                 text to draw the image from, one a row
                             (:mod:`fedumm.data.cell_texts`)
+``text``                    text to write of the image: the first of ``texts``
+``texts``                   all of an image's texts, a list of strings
 ``geneval``                 the caption as a prompt of GenEval (JSON), if known
 ``source_row``              number of the row in the data as they were given
-``task``                    what the row is for: ``vqa`` or ``t2i``
+``task``                    what the row is for: ``vqa``, ``i2t`` or ``t2i``
 ==========================  ==================================================
 
 A row is for one task; what it has nothing for is null. Rows are chosen and put into order by their numbers, and derived
@@ -37,12 +39,15 @@ from fedumm.data.identity import plain
 from fedumm.data.layouts.arrow import dataset
 from fedumm.data.names import could_be, listed
 from fedumm.errors import FedummError
-from fedumm.tasks import GENEVAL, T2I, VQA
+from fedumm.tasks import GENEVAL, I2T, T2I, VQA
 from fedumm.texts import one_line
 
 QUESTION_IDS = ("questionid", "idquestion", "qid")
 CAPTIONS = ("caption", "captions", "text", "prompt")
 """Names of the column with captions, the first that is there."""
+
+TEXTS = (("caption", "captions"), ("text", "texts"))
+"""Names of the columns with texts to write: those of the first pair of which one is there."""
 
 SOURCE_ROW = "source_row"
 _KEPT = ("question_type", "question_id")
@@ -143,7 +148,53 @@ def captions(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: str
     return made
 
 
-SAMPLES = {VQA.name: questions, T2I.name: captions}
+def texts(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: str) -> Selection:
+    """A sample for each row of ``chosen``, with its texts in order, equal ones once.
+
+    ``answer_type`` is that of the data, else the category of GenEval, or ``caption``.
+
+    Raises:
+        FedummError: a column of ``columns`` is missing, or a prompt of GenEval is none.
+    """
+    there = rows.column_names
+    found = _text_columns(there)
+    kept = [c for c in dict.fromkeys(columns) if c in there and c not in (*I2T.columns, *found)]
+    _check_columns([c for c in columns if c not in kept and not (found and c in I2T.columns)], rows, name)
+    read = [_Texts(rows, column, _CAPTION_FIELDS) for column in found]
+    prompts = list(values_of(rows, GENEVAL.column)) if GENEVAL.column in there else [None] * len(rows)
+    kinds = as_text(rows, "answer_type") if "answer_type" in there else [None] * len(rows)
+    made = Selection([], {"text": [], "texts": [], "answer_type": []}, [c for c in kept if c != "answer_type"])
+    made.notes = tuple(note for column in read for note in column.notes)
+    for n in chosen:
+        own = list(dict.fromkeys(text for column in read for text in column.texts[n]))
+        if problem := next((column.bad[n] for column in read if n in column.bad), "" if own else "has no text"):
+            made.bad[n] = problem
+            continue
+        made.numbers.append(n)
+        made.columns["text"].append(own[0])
+        made.columns["texts"].append(own)
+        made.columns["answer_type"].append(kinds[n] or _tag(prompts[n], n, name))
+    return made
+
+
+def one_an_image(made: Selection) -> int:
+    """Let the samples of ``made`` that show one image be one, with the texts of all; how many this leaves out."""
+    by_image: dict[str, int] = {}
+    owned = [by_image.setdefault(image, place) for place, image in enumerate(made.columns["image_id"])]
+    joined: dict[int, dict[str, None]] = {}
+    for place, first in enumerate(owned):
+        joined.setdefault(first, {}).update(dict.fromkeys(made.columns["texts"][place]))
+    made.columns["texts"] = [list(joined.get(place, ())) for place in range(len(owned))]
+    made.keep(sorted(joined))
+    return len(owned) - len(joined)
+
+
+def _text_columns(there: Sequence[str]) -> list[str]:
+    pairs = ([name for name in pair if name in there] for pair in TEXTS)
+    return next(filter(None, pairs), [])
+
+
+SAMPLES = {VQA.name: questions, I2T.name: texts, T2I.name: captions}
 """What makes samples of rows, by task."""
 
 
@@ -184,6 +235,8 @@ def _question_ids(rows: Any, column: str) -> list[Any]:
 
 def mark_of(columns: Sequence[str], mark: str) -> str:
     """Of ``columns``, the one with something in it for rows of the task that ``mark`` marks; empty: none."""
+    if mark == I2T.column:
+        return next(iter(_text_columns(columns)), "")
     names = CAPTIONS if mark == T2I.column else (mark,)
     return next((name for name in names if name in columns), "")
 
@@ -234,7 +287,7 @@ def _array(name: str, values: Sequence[Any], places: Any) -> Any:
 
     first = next((value for value in values if value is not None), "")
     kind = pa.int64() if isinstance(first, int) or name == SOURCE_ROW else pa.string()
-    kind = pa.list_(kind) if name in (ALL, CHOICES) else kind
+    kind = pa.list_(kind) if name in (ALL, CHOICES, "texts") else kind
     parts = (places[start : start + ROWS].tolist() for start in range(0, len(places), ROWS))
     made = [pa.array([None if place < 0 else values[place] for place in part], kind) for part in parts]
     return pa.chunked_array(made, kind)

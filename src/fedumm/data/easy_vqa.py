@@ -14,7 +14,7 @@ from typing import Any
 
 from fedumm.data.request import DataRequest, DataSplits
 from fedumm.data.shapes.compose import article
-from fedumm.tasks import GENEVAL, T2I, VQA
+from fedumm.tasks import GENEVAL, I2T, T2I, VQA
 
 Questions = tuple[list[str], list[str], list[int]]
 """Texts, answers and image numbers, one each."""
@@ -76,7 +76,7 @@ def _rows(split: str, questions: Questions, paths: dict[int, str], request: Data
     text = Value("string")
     if VQA.name not in request.mix:
         texts, answers, images = [], [], []
-    prompts = dict(islice(captions(questions).items(), end)) if T2I.name in request.mix else {}
+    prompts = dict(islice(captions(questions).items(), end)) if {T2I.name, I2T.name} & set(request.mix) else {}
     # The files are small: with their bytes in the table the rows do not depend on where they lie.
     files = {i: {"bytes": Path(paths[i]).read_bytes(), "path": None} for i in sorted({*images, *prompts})}
     columns = {

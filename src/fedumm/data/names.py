@@ -22,13 +22,18 @@ _OTHERS = {
     ),
     "question": ("query",),
     "caption": ("txt",),
+    "text": ("report", "reports", "finding", "findings", "impression", "description"),
     "language": ("lang", "q_lang"),
 }  # fmt: skip
 """Our name: theirs, as :func:`_plain` writes them."""
 
 
-_SAME = (ANSWER_COLUMNS, frozenset({"caption", "captions"}))
+_SAME = (ANSWER_COLUMNS, frozenset({"caption", "captions", "text", "texts"}))
 """Columns that say the same: the others do not count where ``--columns`` names some."""
+
+_UNLESS = {"text": frozenset({"caption", "captions", "texts"})}
+"""A name of ours is given to another column if none of these is there, and only if a backend reads it: a report beside
+questions is no text to write."""
 
 _LISTED = 30
 """Columns in a message."""
@@ -46,6 +51,8 @@ def understood(features: Mapping[str, Any], given: Mapping[str, str], read: Sequ
     free = [name for name in features if name not in {*COLUMN_NAMES, *given.values(), *read}]
     for ours in COLUMN_NAMES:
         if ours in found or ours in features:
+            continue
+        if ours in _UNLESS and (ours not in read or not _UNLESS[ours].isdisjoint({*features, *found})):
             continue
         if len(meant := could_be(ours, free, features)) == 1:
             found[ours] = meant[0]

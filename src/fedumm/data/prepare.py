@@ -8,14 +8,14 @@ from typing import Any
 
 from fedumm.data.bad_rows import LISTED
 from fedumm.data.column_values import values_of
-from fedumm.data.columns import SAMPLES, SOURCE_ROW, Selection, beside, mark_of
+from fedumm.data.columns import SAMPLES, SOURCE_ROW, Selection, beside, mark_of, one_an_image
 from fedumm.data.identity import identity_column, image_identities, plain
 from fedumm.data.image_digests import bad_images, image_digests
 from fedumm.data.pictures import with_pictures, without_media
 from fedumm.data.places import Places
 from fedumm.data.request import DataRequest, DataSplits, Progress, RowChoice, SplitReport
 from fedumm.errors import FedummError
-from fedumm.tasks import T2I, TASKS
+from fedumm.tasks import I2T, T2I, TASKS
 from fedumm.texts import one_line
 
 TRAINING, EVALUATION = "training", "evaluation"
@@ -171,12 +171,14 @@ class _Split:
         return beside(rows, made.kept, made.numbers, made.columns)
 
     def _name_images(self, rows: Any, made: Selection, task: str) -> None:
-        """Add ``image_id`` if images can be told apart. An image's caption counts once."""
+        """Add ``image_id`` if images can be told apart. An image's caption counts once; its texts are one sample."""
         column = identity_column(rows.column_names)
         if not column and "image" not in made.kept:
             return
         made.kept = [c for c in made.kept if c != "image_id"]
         made.columns["image_id"], self.identity = image_identities(rows, column, made.numbers)
+        if task == I2T.name:
+            self.left_out["rows with an image that has come before, whose texts count"] = one_an_image(made)
         if task != T2I.name:
             return
         pairs = zip(made.columns["image_id"], made.columns.get(T2I.column, made.numbers), strict=True)

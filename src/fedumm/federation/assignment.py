@@ -48,12 +48,12 @@ def natural(name: str) -> tuple[str, int, str]:
 
 
 def host_count(config: FederateConfig) -> int:
-    """Simulated host processes: ``--hosts``, or one per GPU, or on the CPU one.
+    """Simulated host processes: ``--hosts``, or one per GPU (of ``--device_map`` one for all), or on the CPU one.
 
     Models that fit one core (see :mod:`fedumm.training.threads`) get a host per core. Never more
     than clients.
     """
-    if config.hosts or config.in_process:
+    if config.hosts or config.in_process or config.device_map:
         return config.hosts or 1
     return max(1, min(_places(config), config.num_clients))
 

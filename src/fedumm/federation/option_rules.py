@@ -53,6 +53,11 @@ def _problems(config: FederateConfig) -> list[str]:
             "--answer_mode rank: a job takes no file of answers along, and sites choose from their own training "
             "answers: add --partition own."
         )
+    if config.load_in_4bit and method.updates_base_model:
+        problems.append(
+            f"--aggregator {config.aggregator} changes frozen weights, which --load_in_4bit rounds to four bits: "
+            "leave one out."
+        )
     if config.export_rank and not method.updates_base_model:
         problems.append(f"--export_rank means nothing to --aggregator {config.aggregator}, which keeps --lora_r.")
     return problems

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fedumm.tasks import GENEVAL, TASKS, Task, in_order, selects
@@ -14,13 +14,14 @@ class Evaluation:
     """A score in 0..1 (or the backend's own unit) on one task, and the number of samples it is a mean of.
 
     ``parts`` holds the same pair for named subsets, for example answer types; ``loss`` the mean loss in
-    nats, where the task has one.
+    nats, where the task has one; ``others`` the means of other scores by name.
     """
 
     score: float
     count: int
     parts: dict[str, tuple[float, int]]
     loss: float | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 Scores = dict[str, Evaluation]
@@ -50,7 +51,9 @@ def _combine(task: str, evaluations: Sequence[Evaluation]) -> Evaluation:
         # Every category counts the same.
         score = sum(share for share, _ in parts.values()) / len(parts)
     losses = [(e.loss, e.count) for e in evaluations if e.loss is not None]
-    return Evaluation(score, count, parts, _mean(losses)[0] if losses else None)
+    names = sorted({name for e in evaluations for name in e.others})
+    others = {name: _mean([(e.others[name], e.count) for e in evaluations if name in e.others])[0] for name in names}
+    return Evaluation(score, count, parts, _mean(losses)[0] if losses else None, others)
 
 
 def _mean(values: Sequence[tuple[float, int]]) -> tuple[float, int]:
@@ -65,10 +68,11 @@ def mean_score(scores: Scores) -> float | None:
 
 
 def summary(name: str, scores: Scores) -> dict[str, Any]:
-    """``name``: the :func:`mean_score`; ``name_tasks``: each task's score, count, loss and parts."""
+    """``name``: the :func:`mean_score`; ``name_tasks``: each task's score, count, loss, parts and others."""
     tasks = {
         task: {"score": e.score, "count": e.count, "parts": {part: score for part, (score, _) in e.parts.items()}}
         | ({} if e.loss is None else {"loss": e.loss})
+        | ({"others": dict(e.others)} if e.others else {})
         for task, e in scores.items()
     }
     return {name: mean_score(scores), f"{name}_tasks": tasks}

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fedumm import tasks
 from fedumm.errors import FedummError
 from fedumm.registry import Registry
 
 AnswerMetric = Callable[[str, Sequence[str]], float]
 """The score, from 0 to 1, of an answer against the human answers to its question."""
 
-VQA = "vqa"
-SHIPPED = {VQA: "fedumm.metrics.vqa"}
+VQA = tasks.VQA.metric
+SHIPPED = {
+    VQA: "fedumm.metrics.vqa",
+    "token_f1": "fedumm.metrics.text",
+    "rouge_l": "fedumm.metrics.text",
+    "exact": "fedumm.metrics.text",
+}
+_FUNCTIONS = {VQA: "vqa_score"}
+"""By name, where the function is called otherwise."""
+
 _HINT = " One of your own is loaded with --plugin FILE."
 
 
@@ -23,7 +32,7 @@ def _checked(name: str, item: Any) -> AnswerMetric:
 
 
 METRICS: Registry[AnswerMetric] = Registry(
-    "metric", "fedumm.metrics", SHIPPED, lambda module, _: module.vqa_score, _checked
+    "metric", "fedumm.metrics", SHIPPED, lambda module, name: getattr(module, _FUNCTIONS.get(name, name)), _checked
 )
 
 register_metric = METRICS.register

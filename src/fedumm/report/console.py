@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from fedumm.features.report import CacheReport
-from fedumm.formatting import epsilon_text, percent, score_text, scorers_text, scores_text
+from fedumm.formatting import epsilon_text, others_text, percent, score_text, scorers_text, scores_text
 from fedumm.shell import quoted
 from fedumm.tasks import GENEVAL, T2I, TASKS, in_order
 from fedumm.texts import one_line
@@ -136,6 +136,8 @@ class RunConsole:
             f"trainable: {r['trainable']:,} / {r['total']:,} ({share:.4f}%); "
             f"the adapter is {r['adapter_bytes'] / 1e6:.2f} MB on the wire"
         )
+        for line in r["findings"]:
+            self.line(line)
         for line in filter(None, (CacheReport(**report).describe() for report in r["features"])):
             self.line(line)
         if noise := r.get("noise"):
@@ -254,6 +256,10 @@ class RunConsole:
             note = f"\n  held-out: {own}" if not same and entry["heldout_clients"] else ""
             table.add_row(name + note, *(score_text(entry[f"{place}_tasks"].get(task)) for place, task in columns))
         self.console.print(table)
+        for name, entry in rows.items():
+            for place in ("heldout", "test"):
+                if others := others_text(entry, place):
+                    self.line(f"{name}, {_SCORES[place]}: {others}")
 
     def finished(
         self, folder: Path, summary: Mapping[str, Any] | None, tasks: Sequence[str] = (), own: bool = False

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedumm.files import replacing
 from fedumm.formatting import scorers_text
-from fedumm.tasks import GENEVAL, T2I, VQA
+from fedumm.tasks import GENEVAL, I2T, T2I, VQA, Task
 from fedumm.texts import one_line
 
 Series = Mapping[str, Sequence[tuple[int, float]]]
@@ -142,7 +143,9 @@ def save_rounds_figure(records: Sequence[Mapping[str, Any]], path: Path) -> dict
     """Scores and training loss by round, a panel for each task; round 0 is the untrained adapter."""
     series, names = rounds_table(records), scored_on(records)
     draws = any(name.endswith(f"/{T2I.name}") for name in series)
-    panels = [_draw_answers] * (not draws or f"train_loss/{VQA.name}" in series) + [_draw_images] * draws
+    writes = f"train_loss/{I2T.name}" in series
+    answers = f"train_loss/{VQA.name}" in series or not (draws or writes)
+    panels = [partial(_draw_scores, VQA)] * answers + [partial(_draw_scores, I2T)] * writes + [_draw_images] * draws
     figure, axes = _axes(7 * len(panels), 4, len(panels))
     for draw, own in zip(panels, axes, strict=True):
         draw(own, series, names)
@@ -168,13 +171,13 @@ def _legend(*axes: Any) -> None:
         )  # fmt: skip
 
 
-def _draw_answers(axes: Any, series: Series, names: Mapping[str, str]) -> None:
-    """Accuracy (left axis) and training loss (right axis)."""
+def _draw_scores(task: Task, axes: Any, series: Series, names: Mapping[str, str]) -> None:
+    """Scores in percent (left axis) and training loss (right axis)."""
     for name, color in _COLORS.items():
-        _plot(axes, series.get(f"{name}/{VQA.name}", ()), "o-", 100, color=color, label=names[name])
-    axes.set_ylabel(VQA.label)
+        _plot(axes, series.get(f"{name}/{task.name}", ()), "o-", 100, color=color, label=names[name])
+    axes.set_ylabel(task.label)
     right = axes.twinx()
-    _plot(right, series.get(f"train_loss/{VQA.name}", ()), "s--", color="tab:gray", label="training loss (right axis)")
+    _plot(right, series.get(f"train_loss/{task.name}", ()), "s--", color="tab:gray", label="training loss (right axis)")
     right.set_ylabel("training loss (nats)")
     right.set_ylim(bottom=0)
     _legend(axes, right)

@@ -27,7 +27,7 @@ class EventWriter:
     """Scalars by round: ``round/...`` for the run, ``client/<name>/...`` for each client.
 
     Of a run with several tasks also ``train_loss/<task>``, ``heldout/<task>`` and so on, and of image
-    tokens ``heldout/t2i_loss``.
+    tokens ``heldout/t2i_loss``; of texts ``heldout/i2t_cider`` and the others.
 
     ``heldout`` and ``test`` of step r score the adapter that round r started from: on as many clients' held-out data
     as ``heldout_clients`` says. ``heldout_before`` and ``heldout_after`` are the scores of those who trained.
@@ -67,6 +67,8 @@ class EventWriter:
                 if len(tasks) > 1 or "loss" in entry:
                     self._add(f"{prefix}/{name}/{tag(task)}", entry["score"], step)
                     self._add(f"{prefix}/{name}/{tag(task)}_loss", entry.get("loss"), step)
+                for other, value in entry.get("others", {}).items():
+                    self._add(f"{prefix}/{name}/{tag(task)}_{tag(other)}", value, step)
         losses = record.get("train_losses") or {}
         for task, loss in losses.items() if len(losses) > 1 else ():
             self._add(f"{prefix}/train_loss/{tag(task)}", loss, step)

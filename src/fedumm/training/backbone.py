@@ -16,11 +16,13 @@ from peft import PeftModel
 from fedumm.adapters import AdapterState
 from fedumm.adapters.factors import padded
 from fedumm.adapters.model import AdapterSlot
-from fedumm.backends.protocol import Backend
+from fedumm.backends.protocol import Backend, TellsFindings
 from fedumm.backends.registry import backend_for
+from fedumm.backends.weights import parameter_count
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
 from fedumm.seeds import derive
+from fedumm.training.device import autocast, moved, pick_dtype
 
 
 def _print(text: str) -> None:
@@ -32,7 +34,8 @@ class Backbone:
     """Backend, model with LoRA layers, processor and device.
 
     ``dtype`` is that of the arithmetic (``torch.autocast``); weights stay as they are. ``say`` is given lines for
-    the user; ``limits`` holds the most samples at a time, by kind of work, for which memory has not run out.
+    the user; ``limits`` holds the most samples at a time, by kind of work, for which memory has not run out, and
+    ``fitted`` the bytes of the largest batch that a training step took.
     """
 
     backend: Backend
@@ -43,6 +46,7 @@ class Backbone:
     compiled: bool = False
     say: Callable[[str], None] = _print
     limits: dict[str, int] = field(default_factory=dict)
+    fitted: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.slot = AdapterSlot(self.model)
@@ -52,12 +56,12 @@ class Backbone:
     def train_step(self, batch: Any) -> torch.Tensor:
         """The backend's loss of ``batch``, not yet differentiated."""
         with self.autocast():
-            loss: torch.Tensor = self._step(self.model, batch, self.device)
+            loss: torch.Tensor = self._step(self.model, moved(batch, self.device), self.device)
         return loss
 
     def autocast(self) -> torch.autocast:
         """Matrix products in ``dtype``."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+        return autocast(self.device, self.dtype)
 
     @property
     def trainable(self) -> int:
@@ -67,7 +71,7 @@ class Backbone:
     @property
     def total(self) -> int:
         """All parameters, the adapter's included; tied ones count once."""
-        return sum(p.numel() for p in self.model.parameters())
+        return sum(map(parameter_count, self.model.parameters()))
 
     def adapter(self) -> AdapterState:
         """A copy of the adapter."""
@@ -105,6 +109,10 @@ class Backbone:
         """A copy of what ``optimizer`` has moved of the adapter: of weights that got no gradient it has no state."""
         return self.slot.get(optimizer.state)
 
+    def findings(self) -> list[str]:
+        """What the backend found out about the model; empty if it does not tell."""
+        return self.backend.findings(self.processor) if isinstance(self.backend, TellsFindings) else []
+
     def adapter_config(self) -> dict[str, Any]:
         """PEFT's configuration of the adapter as JSON values; empty for a model without PEFT."""
         configs = getattr(self.model, "peft_config", None)
@@ -114,34 +122,6 @@ class Backbone:
         # Through JSON: enumerations become strings, sets (of target modules) lists.
         plain: dict[str, Any] = json.loads(json.dumps(config, default=sorted))
         return plain
-
-
-def pick_device(gpu: str, host: int = 0) -> torch.device:
-    """The device of host number ``host``: one of the GPUs in ``gpu`` in turn, or the CPU.
-
-    Raises:
-        FedummError: a GPU was asked for that is not there.
-    """
-    there = torch.cuda.device_count()
-    if gpu == "cpu" or (not gpu and not there):
-        return torch.device("cpu")
-    wanted = gpu.split(",") if gpu else [str(i) for i in range(there)]
-    if not all(w.strip().isdecimal() and int(w) < there for w in wanted):
-        raise FedummError(f"--gpu {gpu}: this machine has {there} usable GPU(s). Use --gpu cpu to run without.")
-    return torch.device("cuda", int(wanted[host % len(wanted)]))
-
-
-def pick_dtype(precision: str, device: torch.device, model: torch.nn.Module) -> torch.dtype:
-    """Type of the matrix products.
-
-    ``auto`` is float32 on the CPU, where bfloat16 can be far slower, and for models in another type
-    than float32: their authors will have had a reason.
-    """
-    if precision == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        plain = all(p.dtype == torch.float32 for p in model.parameters())
-        return torch.bfloat16 if fast and plain else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def checkpoint_gradients(model: torch.nn.Module, backend: str) -> None:
@@ -160,13 +140,19 @@ def checkpoint_gradients(model: torch.nn.Module, backend: str) -> None:
     base.disable_input_require_grads()
 
 
-def load_backbone(config: RunConfig, device: torch.device, candidates: Sequence[str] = ()) -> Backbone:
+def load_backbone(
+    config: RunConfig,
+    device: torch.device,
+    candidates: Sequence[str] = (),
+    references: Sequence[Sequence[str]] = (),
+) -> Backbone:
     """Load the model with a freshly initialised adapter; equal seeds give equal adapters.
 
     Args:
         candidates: answers to rank where ``config`` names no file of them.
+        references: see :func:`fedumm.training.data.references`.
     """
-    backend = backend_for(config, candidates)
+    backend = backend_for(config, candidates, references)
     torch.manual_seed(derive(config.seed, "adapter"))
     model, processor = backend.build_model_and_processor(
         config.model_name_or_path, config.rank, config.alpha, config.lora_dropout, device

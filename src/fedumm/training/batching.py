@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from fedumm.training.fitting import fitting
 
 _MERGED_SAMPLES = 64
 _MERGED_TOKENS = 8192
-"""Most samples and tokens in a batch that is merged of smaller ones."""
+"""Most samples and tokens in a batch that is merged of smaller ones, on a device of ordinary size."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,22 @@ def tasks_of(dataset: Any, config: RunConfig) -> Sequence[str]:
     return tasks
 
 
-def epoch_steps(dataset: Any, config: RunConfig, merge: bool, seed: int) -> list[list[Batch]]:
+def cut(batches: Iterable[Batch], limit: Callable[[Batch], int | None]) -> list[Batch]:
+    """``batches``, those with more than ``limit`` samples in several."""
+    parts = []
+    for batch in batches:
+        most = limit(batch) or len(batch.rows)
+        parts += [Batch(batch.task, batch.rows[i : i + most]) for i in range(0, len(batch.rows), most)]
+    return parts
+
+
+def epoch_steps(dataset: Any, config: RunConfig, merge: int, seed: int) -> list[list[Batch]]:
     """One epoch in random order, of as many samples as the data set has: optimiser steps, each a list of batches.
 
     A step takes ``batch_size * grad_accum`` samples, the last one what is left, of each task in the
-    proportions of ``--task_mix``. They are cut into batches of ``batch_size``, or, if ``merge``, of up
-    to 64. Where samples' lengths in tokens are known, those of about the same length come together,
-    and merged batches hold about as many tokens.
+    proportions of ``--task_mix``. They are cut into batches of ``batch_size``, or, if ``merge`` is not 0, of up
+    to 64 times that many. Where samples' lengths in tokens are known, those of about the same length come together,
+    and merged batches hold up to 8192 tokens times that many.
     """
     tasks, step = tasks_of(dataset, config), config.batch_size * config.grad_accum
     order = _order(tasks, config.mix, seed)
@@ -75,15 +84,15 @@ def _shuffled(rows: Sequence[int], seed: int) -> Iterator[int]:
 
 
 def _batches(
-    rows: Sequence[int], tasks: Sequence[str], lengths: Sequence[int] | None, size: int, merge: bool
+    rows: Sequence[int], tasks: Sequence[str], lengths: Sequence[int] | None, size: int, merge: int
 ) -> Iterator[Batch]:
-    most = max(size, _MERGED_SAMPLES) if merge else size
+    most = max(size, merge * _MERGED_SAMPLES)
     for task in dict.fromkeys(sorted(tasks[row] for row in rows)):
         own = [row for row in rows if tasks[row] == task]
         if lengths is not None:
             own.sort(key=lambda row: -lengths[row])
         while own:
-            fitting = most if lengths is None or not merge else max(size, _MERGED_TOKENS // lengths[own[0]])
+            fitting = most if lengths is None or not merge else max(size, merge * _MERGED_TOKENS // lengths[own[0]])
             count = min(most, fitting)
             yield Batch(task, own[:count])
             own = own[count:]

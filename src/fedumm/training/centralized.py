@@ -20,9 +20,10 @@ from fedumm.metrics.evaluation import Scores, describe
 from fedumm.output import check_folder
 from fedumm.seeds import derive
 from fedumm.tasks import GENEVAL
-from fedumm.training.backbone import Backbone, load_backbone, pick_device
+from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.candidates import training_answers
-from fedumm.training.data import load_splits
+from fedumm.training.data import load_splits, references
+from fedumm.training.device import pick_device
 from fedumm.training.evaluation import evaluate
 from fedumm.training.feature_cache import cache_features
 from fedumm.training.generation_eval import drawing_test
@@ -55,9 +56,11 @@ def train_centrally(
     device = pick_device(config.gpu)
     splits = load_splits(config)
     say(f"Train: {len(splits.train)}, Eval: {len(splits.eval)}")
-    backbone = load_backbone(config, device, training_answers(config, splits.train))
+    backbone = load_backbone(config, device, training_answers(config, splits.train), references(config, splits.eval))
     backbone.say = say
     say(f"trainable: {backbone.trainable:,} / {backbone.total:,} ({100 * backbone.trainable / backbone.total:.4f}%)")
+    for line in backbone.findings():
+        say(line)
     train, test = _data_sets(backbone, splits, config, say, progress)
     drawing = drawing_test(backbone, splits.eval, config)
 

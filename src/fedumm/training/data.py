@@ -9,11 +9,13 @@ from typing import Any
 
 from fedumm.backends.protocol import Progress
 from fedumm.backends.registry import backend_for
+from fedumm.backends.weights import WeightOptions, check_weights
 from fedumm.config import FederateConfig, RunConfig
 from fedumm.data import DataRequest, DataSplits, load_data
 from fedumm.data.partition import partitioner_for
 from fedumm.data.partition.split import RARE, Partition, split_rows
 from fedumm.errors import FedummError, did_you_mean
+from fedumm.tasks import I2T
 
 ANSWER = "multiple_choice_answer"
 
@@ -24,8 +26,15 @@ def load_splits(config: RunConfig, progress: Progress | None = None, open_images
     Args:
         progress: told of what takes long.
         open_images: see :class:`fedumm.data.DataRequest`.
+
+    Raises:
+        FedummError: the model can't be had as the options ask, or the data can't be had at all.
     """
     backend = backend_for(config)
+    if (weights := WeightOptions.of(config)).asked():
+        from fedumm.training.device import pick_device
+
+        check_weights(weights, pick_device(config.gpu))
     request = DataRequest(
         cache_dir=config.data_path,
         train_split=backend.hf_train_split(),
@@ -44,6 +53,14 @@ def load_splits(config: RunConfig, progress: Progress | None = None, open_images
         column_names=config.column_names,
     )
     return load_data(config.dataset or backend.hf_dataset_name(), request, progress)
+
+
+def references(config: RunConfig, rows: Any) -> list[list[str]]:
+    """The texts of each image of ``rows``, those that all hosts evaluate on; none where no texts are written.
+
+    CIDEr weighs words by them: the same wherever a part of the rows, or a client's own rows, are scored.
+    """
+    return list(rows["texts"][:]) if I2T.name in config.tasks else []
 
 
 def label_column(rows: Any, by: str, flag: str = "--partition_by") -> str:

@@ -23,7 +23,7 @@ from fedumm.data.request import SplitReport
 from fedumm.files import write_atomically
 from fedumm.metrics.registry import AnswerMetric, answer_metric
 from fedumm.metrics.vqa import normalises_to_nothing
-from fedumm.tasks import T2I
+from fedumm.tasks import I2T, T2I
 from fedumm.training.candidates import check_candidates
 from fedumm.training.data import load_splits
 from fedumm.training.reach import Reach
@@ -37,8 +37,16 @@ OPENED = 5_000
 Asked = tuple[tuple[str, ...], tuple[str, ...]]
 """A question's human answers, and what it can be answered with, where that is limited."""
 
-_LIMITS: dict[Kind, str] = {"question": "max_q_len", "answer": "max_a_len", "caption": "max_q_len"}
-_COLUMNS: dict[Kind, str] = {"question": "question", "answer": BEST, "caption": T2I.column}
+_LIMITS: dict[Kind, str] = {
+    "question": "max_q_len",
+    "answer": "max_a_len",
+    "caption": "max_q_len",
+    "text": "max_a_len",
+}
+_COLUMNS: dict[Kind, str] = {"question": "question", "answer": BEST, "caption": T2I.column, "text": I2T.column}
+_ALL_OF: dict[Kind, str] = {"answer": ALL, "text": "texts"}
+"""Where there are all answers of a question, all texts of an image."""
+
 _ALL = 0.99995
 """From here on a share is 100.00 %."""
 
@@ -49,6 +57,7 @@ class TextFacts:
 
     Attributes:
         cut: longer than the option that limits them says.
+        longest: tokens of the longest one.
         unknown: with characters or words that the tokenizer does not know.
     """
 
@@ -59,6 +68,7 @@ class TextFacts:
     cut_example: str
     unknown: int
     unknown_example: str
+    longest: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class SplitFacts:
         repeated: samples that have image, question, answer and caption of an earlier one.
         texts: how they fit the model; empty if it can't be asked.
         best_score: the mean of the best scores that answers within the limits can reach, 0 to 1; None without answers.
-        references: questions by their number of human answers.
+        references: questions by their number of human answers, or images by their number of texts.
         nothing: human answers that the VQA v2 rule normalises to nothing.
         alike: answers that the tokenizer can't tell apart, in groups.
         contents: images of different content.
@@ -195,6 +205,9 @@ def _split_facts(
         repeated=_repeated(rows),
         texts=tuple(_texts(rows, config, speller)) if speller else (),
     )
+    if "texts" in there:
+        sizes = Counter(len(own) for own in values_of(rows, "texts") if own)
+        return replace(facts, references=dict(sorted(sizes.items())))
     if ALL not in there:
         return facts
     choices = values_of(rows, CHOICES) if CHOICES in there and reach.candidates is not None else repeat(None)
@@ -207,7 +220,7 @@ def _split_facts(
         sizes[len(own)] += questions
     return replace(
         facts,
-        best_score=_best_score(asked, answer_metric(config.answer_metric), reach),
+        best_score=_best_score(asked, answer_metric(config.metric), reach),
         references=dict(sorted(sizes.items())),
         nothing=sum(number for answer, number in counts.items() if normalises_to_nothing(answer)),
         alike=tuple(map(tuple, speller.same_ids(list(counts)))) if speller else (),
@@ -234,8 +247,8 @@ def _texts(rows: Any, config: RunConfig, speller: Speller) -> Iterable[TextFacts
         if column not in rows.column_names:
             continue
         texts = values_of(rows, column)
-        if kind == "answer" and config.train_answers == ALL_ANSWERS:
-            texts = (text for own in values_of(rows, ALL) for text in dict.fromkeys(own or ()))
+        if kind in _ALL_OF and config.train_answers == ALL_ANSWERS:
+            texts = (text for own in values_of(rows, _ALL_OF[kind]) for text in dict.fromkeys(own or ()))
         counts = Counter(text for text in texts if text is not None)
         limit = int(getattr(config, _LIMITS[kind]))
         measured = dict(zip(counts, speller.measure(kind, list(counts)), strict=True))
@@ -245,6 +258,7 @@ def _texts(rows: Any, config: RunConfig, speller: Speller) -> Iterable[TextFacts
             kind, counts.total(), f"--{_LIMITS[kind]} {limit}",
             sum(counts[text] for text in cut), next(iter(cut), ""),
             sum(counts[text] for text in unknown), next(iter(unknown), ""),
+            max((tokens for tokens, _ in measured.values()), default=0),
         )  # fmt: skip
 
 

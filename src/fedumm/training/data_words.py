@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from fedumm.backends.answers import ALL
 from fedumm.config import RunConfig
 from fedumm.data.prepare import EVALUATION, TRAINING
 from fedumm.data.request import SplitReport
 from fedumm.metrics.registry import VQA
+from fedumm.tasks import I2T
 from fedumm.texts import one_line
 from fedumm.training import data_check
 from fedumm.training.data_check import DataReport, SplitFacts, TextFacts
 
 _EXAMPLES = 3
+
+_CUT = {
+    "answer": "a score of such an answer is 0",
+    "text": "what is learnt and written ends there, and --max_a_len {longest} would take all",
+}
+"""What becomes of texts that are too long."""
 
 
 def summary(report: DataReport) -> str:
@@ -33,6 +41,11 @@ def warnings(report: DataReport, config: RunConfig) -> list[str]:
         if facts.repeated:
             lines.append(f"{facts.repeated:,} {kind} samples repeat an earlier one, image and all")
         lines += [line for text in facts.texts for line in _text_lines(kind, text)]
+    several = sum(number for count, number in report.train.references.items() if count > 1)
+    if several and I2T.name in config.tasks and config.train_answers != ALL:
+        lines.append(
+            f"{several:,} training images have several texts: the first is learnt, --train_answers all takes each"
+        )
     lines += _score_lines(report.eval, config)
     if report.unsaid:
         lines.append(f"{report.unsaid:,} answers to rank can't be said within --max_a_len {config.max_a_len}: left out")
@@ -57,8 +70,8 @@ def row_lines(report: SplitReport) -> list[str]:
 
 
 def _text_lines(kind: str, facts: TextFacts) -> Iterable[str]:
-    end = "a score of such an answer is 0" if facts.kind == "answer" else "the model sees the beginning"
     if facts.cut:
+        end = _CUT.get(facts.kind, "the model sees the beginning").format(longest=f"{facts.longest:,}")
         yield (
             f"{facts.cut:,} of {facts.count:,} {kind} {facts.kind}s are longer than {facts.limit}: {end} "
             f"({_quoted(facts.cut_example)})"
@@ -75,11 +88,11 @@ def _score_lines(facts: SplitFacts, config: RunConfig) -> Iterable[str]:
     if facts.limit:
         yield f"the best score that any model can reach on these evaluation answers is {facts.limit}"
     few = {count: number for count, number in facts.references.items() if count in (2, 3)}
-    if few and config.answer_metric == VQA:
+    if few and config.metric == VQA:
         most = {2: "33.3 %", 3: "66.7 %"}
         parts = [f"{number:,} evaluation questions with {count} answers {most[count]}" for count, number in few.items()]
         yield f"by the VQA v2 rule the score is at most: of {', of '.join(parts)}; one answer each has no such limit"
-    if facts.nothing and config.answer_metric == VQA:
+    if facts.nothing and config.metric == VQA:
         yield (
             f"{facts.nothing:,} human answers are nothing by the VQA v2 rule, such as an article or a mark: "
             "where it normalises, an empty answer is right there"

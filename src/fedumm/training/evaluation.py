@@ -10,8 +10,9 @@ from fedumm.config import RunConfig
 from fedumm.errors import FedummError
 from fedumm.metrics.evaluation import Evaluation, Scores
 from fedumm.training.backbone import Backbone
-from fedumm.training.batching import Batch, evaluation_batches
-from fedumm.training.fitting import ends_when_full, halve, token_budget
+from fedumm.training.batching import Batch, cut, evaluation_batches
+from fedumm.training.device import ends_when_full, moved
+from fedumm.training.fitting import half, halve, token_budget
 from fedumm.training.loading import is_cached, loader
 
 OPTION = "--eval_batch_size"
@@ -39,11 +40,11 @@ def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Scores:
 
 def _within_limits(backbone: Backbone, batches: Sequence[Batch]) -> list[Batch]:
     """``batches`` cut to sizes that memory has not run out with."""
-    cut = []
-    for batch in batches:
-        most = backbone.limits.get(batch.task, len(batch.rows))
-        cut += [Batch(batch.task, batch.rows[i : i + most]) for i in range(0, len(batch.rows), most)]
-    return cut
+    return cut(batches, lambda batch: backbone.limits.get(batch.task))
+
+
+def _halve(backbone: Backbone, task: str, size: int) -> None:
+    halve(backbone, task, size, f"{OPTION} {half(size)}")
 
 
 def _score(backbone: Backbone, dataset: Any, batches: Sequence[Batch], config: RunConfig) -> float:
@@ -53,7 +54,7 @@ def _score(backbone: Backbone, dataset: Any, batches: Sequence[Batch], config: R
         with ends_when_full(), backbone.autocast():
             loaded = loader(backbone, dataset, batches, config)
             return float(backbone.backend.evaluate(backbone.model, loaded, backbone.processor, backbone.device))
-        halve(backbone, batches[0].task, max(len(batch.rows) for batch in batches), OPTION)
+        _halve(backbone, batches[0].task, max(len(batch.rows) for batch in batches))
 
 
 def _score_batches(
@@ -66,7 +67,7 @@ def _score_batches(
         scored += zip(waiting, done, strict=False)
         waiting = waiting[len(done) :]
         if waiting:
-            halve(backbone, waiting[0].task, len(waiting[0].rows), OPTION)
+            _halve(backbone, waiting[0].task, len(waiting[0].rows))
             waiting = _within_limits(backbone, waiting)
     for batch, scores in scored:
         if len(batch.rows) != len(scores):
@@ -79,7 +80,8 @@ def _score_until_full(backbone: Backbone, backend: ScoresSamples, loaded: Any) -
     done = list[list[SampleScore]]()
     with ends_when_full(), backbone.autocast():
         for batch in loaded:
-            done.append(backend.score_batch(backbone.model, batch, backbone.processor, backbone.device))
+            there = moved(batch, backbone.device)
+            done.append(backend.score_batch(backbone.model, there, backbone.processor, backbone.device))
     return done
 
 
@@ -90,4 +92,6 @@ def _evaluation(samples: Sequence[SampleScore]) -> Evaluation:
     parts = {name: (sum(own) / len(own), len(own)) for name, own in sorted(by_name.items()) if name}
     losses = [sample.loss for sample in samples if sample.loss is not None]
     loss = sum(losses) / len(losses) if losses else None
-    return Evaluation(sum(sample.score for sample in samples) / len(samples), len(samples), parts, loss)
+    names = sorted(samples[0].others)
+    others = {name: sum(sample.others[name] for sample in samples) / len(samples) for name in names}
+    return Evaluation(sum(sample.score for sample in samples) / len(samples), len(samples), parts, loss, others)

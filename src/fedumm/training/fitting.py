@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-import torch
+from collections.abc import Sequence
 
 from fedumm.backends.protocol import HasKeyValueCache
 from fedumm.errors import FedummError
 from fedumm.tasks import TASKS
 from fedumm.training.backbone import Backbone
+from fedumm.training.device import free_bytes, release
 
 CACHE_BYTES = 4_000_000_000
-"""Most bytes of keys and values in a batch that is scored or drawn."""
-
-_TEXTS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What the allocators of GPU and CPU say, and cuBLAS when nothing is left for its workspace."""
+"""Most bytes of keys and values in a batch on a CPU; half of the free memory, if that is less."""
 
 
 def token_budget(backbone: Backbone) -> int | None:
-    """Tokens, padding included, whose keys and values take :data:`CACHE_BYTES`; None if the backend does not tell."""
+    """Tokens, padding included, whose keys and values a batch may take; None if the backend does not tell.
+
+    They take at most half of the free memory, rounded down to a power of two (so that a little more or less
+    makes no other batches), and on a CPU at most :data:`CACHE_BYTES`.
+    """
     backend = backbone.backend
-    return CACHE_BYTES // backend.token_bytes(backbone.model) if isinstance(backend, HasKeyValueCache) else None
+    if not isinstance(backend, HasKeyValueCache):
+        return None
+    room = 1 << (max(2, free_bytes(backbone.device) // 2).bit_length() - 1)
+    most = min(room, CACHE_BYTES) if backbone.device.type == "cpu" else room
+    return most // backend.token_bytes(backbone.model)
 
 
 def fitting(tokens: Sequence[int], most: int, budget: int | None) -> int:
@@ -41,37 +43,30 @@ def fitting(tokens: Sequence[int], most: int, budget: int | None) -> int:
     return count
 
 
-@contextmanager
-def ends_when_full() -> Iterator[None]:
-    """The block ends, without an error, where memory runs out; what its calls held is free after it."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not (isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _TEXTS)):
-            raise
+def half(size: int) -> int:
+    """How many samples are tried after ``size`` were too many."""
+    return (size + 1) // 2
 
 
-def halve(backbone: Backbone, task: str, size: int, option: str) -> None:
+def halve(backbone: Backbone, work: str, size: int, advice: str) -> None:
     """After ``size`` samples at a time were too many: from now on half as many, and the user is told.
 
     Args:
-        task: its name; each task has a limit of its own.
-        option: sets the size from the start.
+        work: a task's name, or what else is done; each has a limit of its own.
+        advice: the option that sets the size from the start.
 
     Raises:
         FedummError: it was one sample.
     """
-    # The failed batch may hang on in cycles, and its blocks would stay with PyTorch.
-    gc.collect()
-    torch.cuda.empty_cache()
-    what = TASKS[task].activity if task in TASKS else task
+    release()
+    what = TASKS[work].activity if work in TASKS else work
     if size <= 1:
         raise FedummError(
             f"Out of memory on {backbone.device}: {what} does not fit, not even one at a time. Free memory there "
             "(other programs, or fewer --hosts that share it), or use a smaller model or --gpu cpu."
         )
-    backbone.limits[task] = half = (size + 1) // 2
+    backbone.limits[work] = fewer = half(size)
     backbone.say(
-        f"Out of memory on {backbone.device}, {what} {size} at a time: going on with {half} at a time. "
-        f"{option} {half} avoids the failed attempt."
+        f"Out of memory on {backbone.device}, {what} {size} at a time: going on with {fewer} at a time. "
+        f"{advice} avoids the failed attempt."
     )

@@ -16,8 +16,9 @@ from fedumm.seeds import derive
 from fedumm.tasks import GENEVAL, T2I
 from fedumm.texts import one_line
 from fedumm.training.backbone import Backbone
+from fedumm.training.device import ends_when_full
 from fedumm.training.evaluation import OPTION
-from fedumm.training.fitting import ends_when_full, fitting, halve, token_budget
+from fedumm.training.fitting import fitting, half, halve, token_budget
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,7 +66,7 @@ def drawn(
                 guidance=guidance, temperature=temperature,
             )  # fmt: skip
         if images is None:
-            halve(backbone, GENEVAL.name, stop - start, option)
+            halve(backbone, GENEVAL.name, stop - start, f"{option} {half(stop - start)}")
             continue
         yield from images
         start = stop

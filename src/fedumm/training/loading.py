@@ -11,6 +11,7 @@ from fedumm.backends.protocol import HasFrozenStages
 from fedumm.config import RunConfig
 from fedumm.training.backbone import Backbone
 from fedumm.training.batching import Batch
+from fedumm.training.device import pins
 from fedumm.training.prefetch import PrefetchLoader
 from fedumm.training.workers import WorkerLoader
 
@@ -30,7 +31,7 @@ def loader(backbone: Backbone, dataset: Any, batches: Iterable[Batch], config: R
         return PrefetchLoader(dataset, device=backbone.device, **options)
     workers = 0 if is_cached(backbone, dataset) else config.num_workers
     make = WorkerLoader if workers else DataLoader
-    return make(dataset, num_workers=workers, pin_memory=backbone.device.type == "cuda", **options)
+    return make(dataset, num_workers=workers, pin_memory=pins(backbone.device), **options)
 
 
 def _reads_ahead(backbone: Backbone, dataset: Any) -> bool:

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 
-from fedumm.backends.protocol import MergesBatches
 from fedumm.config import RunConfig
 from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone
 from fedumm.training.batching import Batch, epoch_steps, tasks_of
+from fedumm.training.device import gpu_bytes
 from fedumm.training.gradient_correction import GradientHook
 from fedumm.training.loading import loader
 from fedumm.training.results import TrainResult
+from fedumm.training.steps import Steps, sample_mean
 
 TrainProgress = Callable[[int, int, float], None]
 """Called after each optimiser step with samples done, samples in all, and the mean loss so far."""
 
+GPU_BYTES = 20_000_000_000
+"""A card of 24 GB takes one ordinary merged batch, one of 80 GB four times as many samples. What does not fit is halved
+(:class:`Steps`)."""
 
-def merges_batches(backbone: Backbone, config: RunConfig) -> bool:
-    """Whether the batches of one optimiser step may be run as one.
 
-    The gradient is the same to rounding, since the loss is a mean over samples; on a CPU, where
-    memory is not what limits the batch, it is several times faster.
+def merging(backbone: Backbone, config: RunConfig) -> int:
+    """How many ordinary merged batches (see :func:`epoch_steps`) the batches of one optimiser step may make; 0: none.
+
+    The gradient is the same to rounding, since the loss is a mean over samples, and few large batches are several
+    times faster than many small ones: on a GPU, too, whose launches take longer than a small batch. With ``auto`` a GPU
+    takes one for each :data:`GPU_BYTES` of its memory.
     """
-    if not (isinstance(backbone.backend, MergesBatches) and backbone.backend.loss_is_sample_mean):
-        return False
-    return config.merge_batches == "on" or (config.merge_batches == "auto" and backbone.device.type == "cpu")
+    if config.merge_batches == "off" or not sample_mean(backbone):
+        return 0
+    return max(1, gpu_bytes(backbone.device) // GPU_BYTES) if config.merge_batches == "auto" else 1
 
 
 def optimizer_for(backbone: Backbone, config: RunConfig) -> torch.optim.Optimizer:
@@ -63,15 +68,15 @@ def train_epochs(
     # Training that failed halfway, for another client, may have left gradients behind.
     optimizer.zero_grad(set_to_none=True)
     losses = _MeanLosses(tasks_of(dataset, config))
-    merge = merges_batches(backbone, config)
+    merge = merging(backbone, config)
+    work = Steps(backbone, optimizer, config, lambda batches: loader(backbone, dataset, batches, config), hooks)
     for epoch in range(epochs):
         torch.manual_seed(derive(seed, "dropout", epoch))
         plan = epoch_steps(dataset, config, merge, derive(seed, "order", epoch))
-        loaded = iter(loader(backbone, dataset, chain.from_iterable(plan), config))
         backbone.model.train()
         losses.begin_epoch()
-        for batches in plan:
-            losses.add(batches, _step(backbone, optimizer, loaded, batches, hooks))
+        for batches, found in work.epoch(plan):
+            losses.add(batches, found)
             steps += 1
             if progress:
                 progress(epoch * count + losses.epoch_samples, epochs * count, losses.mean)
@@ -120,23 +125,3 @@ class _MeanLosses:
     def by_task(self) -> dict[str, float]:
         """Of the tasks that had samples."""
         return {task: total / self._samples[task] for task, total in self._totals.items() if self._samples[task]}
-
-
-def _step(
-    backbone: Backbone, optimizer: torch.optim.Optimizer, loaded: Iterator[Any], batches: Sequence[Batch],
-    hooks: Sequence[GradientHook],
-) -> list[float]:  # fmt: skip
-    """One optimiser step over ``batches``; returns their mean losses.
-
-    A batch weighs as its share of the step's samples: a short last batch counts for what it holds.
-    """
-    size, losses = sum(len(batch.rows) for batch in batches), []
-    for batch in batches:
-        loss = backbone.train_step(next(loaded))
-        (loss * (len(batch.rows) / size)).backward()
-        losses.append(loss.detach())
-    for hook in hooks:
-        hook()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return torch.stack(losses).tolist()

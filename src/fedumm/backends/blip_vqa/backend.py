@@ -13,10 +13,11 @@ import torch
 from fedumm.backends.answers import PLAIN, AnswerOptions
 from fedumm.backends.blip_vqa import model as blip
 from fedumm.backends.blip_vqa.dataset import BlipVqaDataset, collate
-from fedumm.backends.protocol import FrozenStage, SampleScore
+from fedumm.backends.protocol import FrozenStage, SampleScore, scored
 from fedumm.backends.ranking import ballots_for, speak
 from fedumm.backends.spelling import Speller, speller_of
 from fedumm.backends.tensors import pad
+from fedumm.backends.weights import DEFAULT_WEIGHTS, WeightOptions, placed
 from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
 from fedumm.metrics.registry import AnswerMetric
@@ -33,10 +34,12 @@ class BlipVqaBackend:
     Args:
         metric: score of an answer.
         answers: what is trained on, and how an answer is chosen and written.
+        weights: how they are loaded.
     """
 
     metric: AnswerMetric = vqa_score
     answers: AnswerOptions = PLAIN
+    weights: WeightOptions = DEFAULT_WEIGHTS
 
     name = "blip_vqa"
     loss_is_sample_mean = True
@@ -50,6 +53,19 @@ class BlipVqaBackend:
         """The same with other answers to train on or to choose from."""
         return replace(self, answers=options)
 
+    def for_weights(self, options: WeightOptions) -> BlipVqaBackend:
+        """The same with weights loaded in another way.
+
+        Raises:
+            FedummError: over several GPUs.
+        """
+        if options.device_map:
+            raise FedummError(
+                f"--device_map {options.device_map}: the backend {self.name!r} does not support it. Its models fit any "
+                "GPU, and each host has one of its own."
+            )
+        return replace(self, weights=options)
+
     def load_processor(self, model_name_or_path: str) -> Any:
         """A ``BlipProcessor``."""
         return blip.load_processor(model_name_or_path)
@@ -62,9 +78,10 @@ class BlipVqaBackend:
     def build_model_and_processor(
         self, model_name_or_path: str, lora_r: int, lora_alpha: int, lora_dropout: float, device: torch.device
     ) -> tuple[torch.nn.Module, Any]:
-        """A PEFT model around ``BlipForQuestionAnswering`` (float32), and its ``BlipProcessor``."""
-        base, processor = blip.load_pretrained(model_name_or_path)
-        return blip.add_lora(base, lora_r, lora_alpha, lora_dropout).to(device), processor
+        """A PEFT model around ``BlipForQuestionAnswering``, and its ``BlipProcessor``."""
+        base, processor = blip.load_pretrained(model_name_or_path, device, self.weights)
+        model = blip.add_lora(base, lora_r, lora_alpha, lora_dropout)
+        return placed(model, device, self.weights), processor
 
     def build_dataset(self, hf_ds: Any, processor: Any, max_q_len: int, max_a_len: int) -> BlipVqaDataset:
         """Tokenise all questions and answers."""
@@ -77,7 +94,7 @@ class BlipVqaBackend:
     def _image_embeds(self, model: torch.nn.Module, batch: dict[str, Any], device: torch.device) -> torch.Tensor:
         if "image_embeds" in batch:
             embeds: torch.Tensor = batch["image_embeds"].to(device, non_blocking=True)
-            return embeds.float()
+            return embeds.to(blip.base_of(model).get_input_embeddings().weight.dtype)
         return blip.encode_images(model, batch["pixel_values"].to(device, non_blocking=True))
 
     def train_step(self, model: torch.nn.Module, batch: dict[str, Any], device: torch.device) -> torch.Tensor:
@@ -106,7 +123,7 @@ class BlipVqaBackend:
         """Score (0..1) of each answer, greedy or ranked, and its answer type."""
         answers = self._predict(model, batch, processor, batch["references"])
         types = batch.get("answer_type", [""] * len(answers))
-        return list(map(SampleScore, map(self.metric, answers, batch["references"]), types))
+        return list(map(partial(scored, self.metric), answers, batch["references"], types))
 
     def evaluate(self, model: torch.nn.Module, dataloader: Any, processor: Any, device: torch.device) -> float:
         """Mean score (0..1) of the answers."""

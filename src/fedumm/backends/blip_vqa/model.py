@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from peft import PeftModel
-from transformers import BlipForQuestionAnswering, BlipImageProcessorPil, BlipProcessor
+from transformers import BlipConfig, BlipForQuestionAnswering, BlipImageProcessorPil, BlipProcessor
 from transformers.utils import logging
 
 from fedumm.adapters.lora import with_lora
@@ -26,17 +26,23 @@ from fedumm.backends.blip_vqa.attention import attend_from_the_query_side, encod
 from fedumm.backends.ranking import likeliest
 from fedumm.backends.spelling import Ids
 from fedumm.backends.tensors import pad
+from fedumm.backends.weights import DEFAULT_WEIGHTS, WeightOptions, count_parameters, loading_arguments
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.data.hub_access import check_reachable, explain_hub_error
 from fedumm.errors import FedummError
 from fedumm.libraries import TESTED, likely_cause
 
 DEFAULT_MODEL = "Salesforce/blip-vqa-base"
+_CPU = torch.device("cpu")
+_NOT_IN_4BIT = ("vision_model", "text_decoder.cls")
+"""The frozen tower, whose features are computed once, and the head."""
 LORA_TARGETS = r".*\btext_(encoder|decoder)\..*\.(query|key|value)"
 
 
-def load_pretrained(model_name_or_path: str) -> tuple[BlipForQuestionAnswering, BlipProcessor]:
-    """Model (float32) and processor from ``tiny``, a folder or the Hub; the default is blip-vqa-base.
+def load_pretrained(
+    model_name_or_path: str, device: torch.device = _CPU, options: WeightOptions = DEFAULT_WEIGHTS
+) -> tuple[BlipForQuestionAnswering, BlipProcessor]:
+    """Model and processor from ``tiny``, a folder or the Hub; the default is blip-vqa-base.
 
     Raises:
         FedummError: no such folder, no such repository, the Hub is out of reach, or not a BLIP VQA model.
@@ -44,12 +50,20 @@ def load_pretrained(model_name_or_path: str) -> tuple[BlipForQuestionAnswering, 
     logging.disable_progress_bar()  # one for a file that loads in a second; downloads keep theirs
     processor = load_processor(model_name_or_path)
     with _explained(where := _place(model_name_or_path)):
-        model = BlipForQuestionAnswering.from_pretrained(where, dtype=torch.float32)
+        arguments = loading_arguments(options, device, lambda: _parameters(where), _NOT_IN_4BIT)
+        model = BlipForQuestionAnswering.from_pretrained(where, **arguments)
     # The tokenizer of the published checkpoint does not know the decoder's start token.
     processor.decoder_start_token_id = model.decoder_start_token_id
     mask_cross_attention(model)
-    attend_from_the_query_side(model)
+    if arguments.keys() == {"dtype"} and arguments["dtype"] == torch.float32:
+        # Its products take weights as they are, and LoRA's are float32.
+        attend_from_the_query_side(model)
     return model, processor
+
+
+def _parameters(where: str) -> int:
+    config = BlipConfig.from_pretrained(where)
+    return count_parameters(lambda: BlipForQuestionAnswering(config))
 
 
 def load_processor(model_name_or_path: str) -> BlipProcessor:
@@ -117,7 +131,8 @@ def _heeds_padding(model: BlipForQuestionAnswering) -> bool:
     with evaluating(model):
         alone = decoder_logits(model, start, state, mask[:, :1])
         padded = decoder_logits(model, start, torch.cat([state, 100 * state], 1), mask)
-    return torch.allclose(alone, padded, rtol=1e-3, atol=1e-3)
+    rounding = 1e-3 if alone.dtype == torch.float32 else 0.1
+    return torch.allclose(alone, padded, rtol=rounding, atol=rounding)
 
 
 def add_lora(model: BlipForQuestionAnswering, r: int, alpha: int, dropout: float) -> PeftModel:
@@ -140,7 +155,8 @@ def encode_images(model: torch.nn.Module, pixel_values: torch.Tensor) -> torch.T
     Always in evaluation mode: its output is a constant of the image.
     """
     tower = base_of(model).vision_model.eval()
-    features: torch.Tensor = tower(pixel_values=pixel_values).last_hidden_state
+    pixels = pixel_values.to(next(tower.parameters()).dtype)
+    features: torch.Tensor = tower(pixel_values=pixels).last_hidden_state
     return features
 
 

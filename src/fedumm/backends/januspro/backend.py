@@ -20,18 +20,22 @@ from fedumm.backends.januspro.generate import generate_answers, generate_codes, 
 from fedumm.backends.januspro.load import DEFAULT_MODEL, load_pretrained, load_processor
 from fedumm.backends.januspro.prompts import LEAD, Prompts
 from fedumm.backends.januspro.rank import rank_answers
-from fedumm.backends.protocol import FrozenStage, SampleScore
+from fedumm.backends.prompting import BARE, asked, checkpoint_prompt, default_prompt
+from fedumm.backends.protocol import FrozenStage, SampleScore, scored
 from fedumm.backends.ranking import ballots_for, speak
 from fedumm.backends.spelling import Speller, speller_of
+from fedumm.backends.weights import DEFAULT_WEIGHTS, WeightOptions, placed
 from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
 from fedumm.metrics.registry import AnswerMetric
-from fedumm.tasks import T2I, TASKS, VQA
+from fedumm.tasks import I2T, T2I, TASKS, VQA
 
 DROP_CAPTION = 0.1
 """Share of captions left out in training, so that guidance has something to push away from."""
 
-_MAX_ANSWER = 32
+_MAX_ANSWER, _MAX_TEXT = 32, 512
+"""Most tokens of an answer to a user's question, and of a text on a user's image."""
+
 _TENSORS = ("input_ids", "labels", "owner", "shares")
 Batch = dict[str, Any]
 
@@ -43,18 +47,20 @@ class JanusProBackend:
     Answers are scored by a metric, drawing by the cross-entropy of image tokens.
 
     Args:
-        tasks: what to learn: ``vqa``, ``t2i`` or both.
+        tasks: what to learn: ``vqa``, ``t2i``, both, or ``i2t``.
         lora_targets: ``attention`` or ``all``.
-        precision: ``float32`` takes the weights in it; otherwise they are of the checkpoint's type (on a CPU float32).
+        weights: how they are loaded.
         metric: score of an answer.
         answers: what is trained on, and how an answer is chosen and written.
+        prompt: words around a question, or what is asked of an image; empty: what suits the checkpoint and the tasks.
     """
 
     tasks: tuple[str, ...] = (VQA.name,)
     lora_targets: str = "attention"
-    precision: str = "auto"
+    weights: WeightOptions = DEFAULT_WEIGHTS
     metric: AnswerMetric = vqa_score
     answers: AnswerOptions = PLAIN
+    prompt: str = ""
 
     name = "januspro"
     loss_is_sample_mean = True
@@ -62,6 +68,8 @@ class JanusProBackend:
 
     def for_tasks(self, tasks: Sequence[str], lora_targets: str) -> JanusProBackend:
         """The same for other tasks or layers."""
+        if lora_targets not in ("attention", "all"):
+            raise FedummError(f"--lora_targets {lora_targets}: the backend 'januspro' takes attention or all.")
         return replace(self, tasks=tuple(tasks), lora_targets=lora_targets)
 
     def for_metric(self, metric: AnswerMetric) -> JanusProBackend:
@@ -72,6 +80,13 @@ class JanusProBackend:
         """The same with other answers to train on or to choose from."""
         return replace(self, answers=options)
 
+    def for_prompt(self, prompt: str) -> JanusProBackend:
+        """The same with other words around a question."""
+        return replace(self, prompt=prompt)
+
+    def _prompt(self, processor: Any) -> str:
+        return self.prompt or default_prompt(self.tasks, processor.own_prompt)
+
     def load_processor(self, model_name_or_path: str) -> Any:
         """A ``JanusProcessor``."""
         return load_processor(model_name_or_path)
@@ -81,23 +96,32 @@ class JanusProBackend:
         tokenizer = processor.tokenizer
         return speller_of(tokenizer, LEAD, tokenizer.eos_token_id, self.answers.known, False)
 
-    def for_precision(self, precision: str) -> JanusProBackend:
-        """The same with weights in another type."""
-        return replace(self, precision=precision)
+    def for_weights(self, options: WeightOptions) -> JanusProBackend:
+        """The same with weights loaded in another way."""
+        return replace(self, weights=options)
 
     def build_model_and_processor(
         self, model_name_or_path: str, lora_r: int, lora_alpha: int, lora_dropout: float, device: torch.device
     ) -> tuple[torch.nn.Module, Any]:
         """A PEFT model around ``JanusForConditionalGeneration``, and its ``JanusProcessor``."""
-        base, processor = load_pretrained(model_name_or_path, device, self.precision)
+        base, processor = load_pretrained(model_name_or_path, device, self.weights)
         processor.context = base.config.text_config.max_position_embeddings
+        processor.own_prompt = checkpoint_prompt(base.config)
         targets = janus.lora_targets(self.lora_targets == "all", T2I.name in self.tasks)
-        return with_lora(base, lora_r, lora_alpha, lora_dropout, targets).to(device), processor
+        model = with_lora(base, lora_r, lora_alpha, lora_dropout, targets)
+        return placed(model, device, self.weights), processor
 
     def build_dataset(self, hf_ds: Any, processor: Any, max_q_len: int, max_a_len: int) -> JanusDataset:
         """Tokenise all questions, answers and captions."""
         return JanusDataset(
-            hf_ds, processor, self.tasks, max_q_len, max_a_len, processor.context, train_all=self.answers.train_all
+            hf_ds,
+            processor,
+            self.tasks,
+            max_q_len,
+            max_a_len,
+            processor.context,
+            prompt=self._prompt(processor),
+            train_all=self.answers.train_all,
         )
 
     def collate_fn(self, batch: list[dict[str, Any]]) -> Batch:
@@ -106,24 +130,21 @@ class JanusProBackend:
 
     def _image(self, model: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
         """What the frozen stage of the batch's task makes of the images, made now if it is not there."""
-        encode = janus.encode_for_understanding if batch["task"] == VQA.name else janus.encode_for_generation
+        draws = batch["task"] == T2I.name
+        encode = janus.encode_for_generation if draws else janus.encode_for_understanding
         if "features" in batch:
             made: torch.Tensor = batch["features"].to(device, non_blocking=True)
         else:
             made = encode(model, batch["pixel_values"].to(device, non_blocking=True))
-        return (
-            made.to(janus.base_of(model).get_input_embeddings().weight.dtype)
-            if batch["task"] == VQA.name
-            else made.long()
-        )
+        return made.long() if draws else made.to(janus.base_of(model).get_input_embeddings().weight.dtype)
 
     def train_step(self, model: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
         """Mean over samples of the mean negative log-likelihood (nats) of an answer's or an image's tokens."""
         image = self._image(model, batch, device)
-        if batch["task"] == VQA.name:
+        if batch["task"] != T2I.name:
             text = {name: batch[name].to(device) for name in _TENSORS if name in batch}
             return janus.answer_loss(model, image_embeds=image, **text)
-        dropped = torch.rand(len(image)) < DROP_CAPTION
+        dropped = (torch.rand(len(image)) < DROP_CAPTION).to(batch["prompt_ids"].device)
         ids = torch.where(dropped[:, None], batch["without_ids"], batch["prompt_ids"])
         return janus.image_losses(model, ids.to(device), batch["prompt_mask"].to(device), image).mean()
 
@@ -131,12 +152,12 @@ class JanusProBackend:
     def score_batch(
         self, model: torch.nn.Module, batch: Batch, processor: Any, device: torch.device
     ) -> list[SampleScore]:
-        """Of an answer its score; of a caption its image's nats a token, and the part saved of guessing's."""
+        """Of an answer or a text its scores; of a caption its image's nats a token, and the part saved of a guess's."""
         ids, mask = batch["prompt_ids"].to(device), batch["prompt_mask"].to(device)
         image = self._image(model, batch, device)
-        if batch["task"] == VQA.name:
+        if batch["task"] != T2I.name:
             said = self._answers(model, batch, processor, image, batch["references"])
-            return list(map(SampleScore, map(self.metric, said, batch["references"]), batch["types"]))
+            return list(map(partial(scored, self.metric), said, batch["references"], batch["types"]))
         nats, codes = janus.image_losses(model, ids, mask, image).tolist(), janus.codebook_size(model)
         # Twice the surprise of a guess is as bad as any: the server takes no score below.
         shares = [max(-1.0, 1 - n / math.log(codes)) for n in nats]
@@ -171,26 +192,28 @@ class JanusProBackend:
             json.dumps(settings, sort_keys=True, default=str),
             torch.int32,
         )
-        return [stage for task, stage in ((VQA.name, seeing), (T2I.name, drawing)) if task in self.tasks]
+        return [seeing] * (self.tasks != (T2I.name,)) + [drawing] * (T2I.name in self.tasks)
 
     @torch.inference_mode()
     def answer(self, model: torch.nn.Module, processor: Any, image: Any, question: str, device: torch.device) -> str:
-        """The answer to one question.
+        """The answer to one question; where texts of images were learnt, an empty one asks for such a text.
 
         Raises:
             FedummError: with its image it is longer than the model reads.
         """
-        prompts = Prompts(processor)
-        prompt = prompts.with_image(prompts.question(question))
+        prompts, writes = Prompts(processor), I2T.name in self.tasks
+        words = asked(question, BARE if writes and question else self._prompt(processor))
+        prompt = prompts.with_image(prompts.question(words))
         if len(prompt) + _MAX_ANSWER > processor.context:
             raise FedummError(
                 f"The question, its image and an answer take {len(prompt) + _MAX_ANSWER:,} tokens, and the model reads "
                 f"{processor.context:,} at most."
             )
+        most = min(_MAX_TEXT, processor.context - len(prompt)) if writes else _MAX_ANSWER
         pixels = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt").pixel_values
         features = self._image(model, {"task": VQA.name, "pixel_values": pixels}, device)
         ids, mask = pad_left([prompt])
-        batch = {"prompt_ids": ids, "prompt_mask": mask, "max_a_len": _MAX_ANSWER}
+        batch = {"prompt_ids": ids, "prompt_mask": mask, "max_a_len": most}
         return self._answers(model, batch, processor, features, [[]])[0]
 
     def _answers(
@@ -258,7 +281,7 @@ class JanusProBackend:
 
     def hf_dataset_name(self) -> str:
         """VQA v2 (Goyal et al., 2017), which has no captions."""
-        if T2I.name in self.tasks:
+        if self.tasks != (VQA.name,):
             raise FedummError(
                 "Say which captioned images to learn from: --dataset shapes, easy_vqa, a folder or a Hub id."
             )

@@ -12,10 +12,11 @@ from torch.utils.data import Dataset
 
 from fedumm.backends.answers import answer_shares
 from fedumm.backends.januspro.prompts import Prompts, widen
+from fedumm.backends.prompting import BARE, asked
 from fedumm.backends.tensors import pad
 from fedumm.data import read_image
 from fedumm.errors import FedummError
-from fedumm.tasks import T2I, VQA
+from fedumm.tasks import I2T, T2I, VQA
 
 if TYPE_CHECKING:
     from fedumm.backends.feature_table import FeatureTable
@@ -27,10 +28,12 @@ Item = dict[str, Any]
 
 
 class Questions:
-    """Rows with ``question``, ``multiple_choice_answer`` and ``answers``.
+    """Rows with ``question``, ``multiple_choice_answer`` and ``answers``; or with ``text`` and ``texts``, which are
+    answers to what ``prompt`` asks.
 
     Args:
         max_q_len, max_a_len: most tokens of a question's own text, and of an answer with its end token.
+        prompt: words around each question.
         train_all: train on all answers of a question, not on the most common one.
 
     Attributes:
@@ -38,25 +41,27 @@ class Questions:
         copies: how many those are.
     """
 
-    task = VQA.name
-
     def __init__(
-        self, rows: Any, prompts: Prompts, images: Any, max_q_len: int, max_a_len: int, *, train_all: bool = False
-    ) -> None:
-        self.rows, self._images = rows, images
+        self, rows: Any, prompts: Prompts, images: Any, max_q_len: int, max_a_len: int, *, task: str = VQA.name,
+        prompt: str, train_all: bool = False,
+    ) -> None:  # fmt: skip
+        self.task, self.rows, self._images = task, rows, images
+        asks = task == VQA.name
+        best, everyone = ("multiple_choice_answer", "answers") if asks else I2T.columns
+        questions: list[str] = rows["question"][:] if asks else [""] * len(rows)
+        answers: list[str] = rows[best][:]
         self.features: FeatureTable | None = None
         self.max_a_len = max_a_len
         # With one placeholder for the image: hundreds of equal tokens for each question would fill the memory.
-        self.prompts = [prompts.question(prompts.cut(text, max_q_len)) for text in rows["question"][:]]
+        self.prompts = [prompts.question(asked(prompts.cut(text, max_q_len), prompt)) for text in questions]
         self._image_ids = prompts.image
-        self.answers = [prompts.answer(text, max_a_len) for text in rows["multiple_choice_answer"][:]]
-        self.references: list[list[str]] = rows["answers"][:]
+        self.answers = [prompts.answer(text, max_a_len) for text in answers]
+        self.references: list[list[str]] = rows[everyone][:]
         self.types: list[str] = _types(rows)
         self.choices = rows["choices"][:] if "choices" in rows.column_names else None
         self.shares = [{answer: 1.0} for answer in self.answers]
         if train_all:
-            best = rows["multiple_choice_answer"][:]
-            own = map(answer_shares, self.references, best)
+            own = map(answer_shares, self.references, answers)
             self.shares = [_joined(shares, prompts, max_a_len) for shares in own]
         self.copies = list(map(len, self.shares))
         # The answer's end token is said, but not read.
@@ -151,6 +156,7 @@ class JanusDataset(Dataset[Item]):
         hf_ds: canonical rows (:mod:`fedumm.data.columns`) with a column ``task``.
         tasks: what rows may be for.
         context: most tokens that the model can read.
+        prompt: words around each question.
         train_all: train on all answers of a question, not on the most common one.
 
     Raises:
@@ -159,7 +165,7 @@ class JanusDataset(Dataset[Item]):
 
     def __init__(
         self, hf_ds: Any, processor: Any, tasks: Sequence[str], max_q_len: int, max_a_len: int, context: int,
-        *, train_all: bool = False,
+        *, prompt: str = BARE, train_all: bool = False,
     ) -> None:  # fmt: skip
         prompts, images = Prompts(processor), processor.image_processor
         self.parts: list[Questions | Captions] = []
@@ -173,15 +179,17 @@ class JanusDataset(Dataset[Item]):
                 self.index[row] = (len(self.parts), place)
             rows = hf_ds if len(chosen) == len(hf_ds) else hf_ds.select(chosen)
             self.parts.append(
-                Questions(rows, prompts, images, max_q_len, max_a_len, train_all=train_all)
-                if task == VQA.name
-                else Captions(rows, prompts, images, max_q_len)
+                Captions(rows, prompts, images, max_q_len)
+                if task == T2I.name
+                else Questions(
+                    rows, prompts, images, max_q_len, max_a_len, task=task, prompt=prompt, train_all=train_all
+                )
             )
         longest = max(length for part in self.parts for length in part.lengths)
         if longest > context:
             raise FedummError(
                 f"A sample takes {longest} tokens, {prompts.image_tokens} of them for its image, and the model reads "
-                f"{context} at most: lower --max_q_len or --max_a_len."
+                f"{context} at most: lower --max_q_len or --max_a_len, or shorten --prompt."
             )
 
     def __len__(self) -> int:
@@ -204,8 +212,8 @@ class JanusDataset(Dataset[Item]):
 
     def part(self, stage: str) -> Questions | Captions | None:
         """The samples that take the output of ``stage``."""
-        task = {FEATURES: VQA.name, CODES: T2I.name}[stage]
-        return next((part for part in self.parts if part.task == task), None)
+        kind = {FEATURES: Questions, CODES: Captions}[stage]
+        return next((part for part in self.parts if isinstance(part, kind)), None)
 
     def subset(self, rows: Sequence[int]) -> JanusDataset:
         """Some of the samples, in this order; text and features are shared."""

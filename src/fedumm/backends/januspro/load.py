@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import logging as python_logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import JanusForConditionalGeneration, JanusImageProcessorPil, JanusProcessor
+from transformers import JanusConfig, JanusForConditionalGeneration, JanusImageProcessorPil, JanusProcessor
 from transformers.utils import logging
 
 from fedumm.backends.januspro.prompts import Prompts
+from fedumm.backends.weights import DEFAULT_WEIGHTS, WeightOptions, count_parameters, loading_arguments
 from fedumm.checkpoints import NATIVE, old_layout, resolve_checkpoint
 from fedumm.data.hub_access import check_reachable, explain_hub_error
 from fedumm.errors import FedummError
@@ -21,15 +22,20 @@ from fedumm.libraries import likely_cause
 
 DEFAULT_MODEL = "deepseek-community/Janus-Pro-1B"
 _HEAD = "lm_head.weight"
+_NOT_IN_4BIT = (
+    *(f"model.{part}" for part in ("vision_model", "aligner", "vqmodel")),
+    *(f"model.generation_{part}" for part in ("embeddings", "aligner", "head")),
+    _HEAD.removesuffix(".weight"),
+)
+"""All but the layers of the language model: small, or what rounding would tell on most."""
 
 
 def load_pretrained(
-    model_name_or_path: str, device: torch.device, precision: str = "auto"
+    model_name_or_path: str, device: torch.device, options: WeightOptions = DEFAULT_WEIGHTS
 ) -> tuple[JanusForConditionalGeneration, JanusProcessor]:
     """Model and processor from ``tiny``, a folder or the Hub; the default is Janus-Pro-1B.
 
-    The model is float32 if ``precision`` is, and on a CPU, where bfloat16 can be far slower; else of the checkpoint's
-    type. The VQ-VAE is always float32: in bfloat16 some tokens of an image would be others.
+    The VQ-VAE is float32, whatever ``options`` say: in bfloat16 some tokens of an image would be others.
 
     Raises:
         FedummError: no such folder or repository, the Hub is out of reach, not a Janus, in the layout of the
@@ -38,8 +44,9 @@ def load_pretrained(
     logging.disable_progress_bar()  # one for a file that loads in seconds; downloads keep theirs
     processor = load_processor(model_name_or_path)
     with _explained(where := _place(model_name_or_path)):
-        model = _load_model(where, torch.float32 if precision == "float32" or device.type == "cpu" else "auto")
-    model.model.vqmodel.float()
+        arguments = loading_arguments(options, device, lambda: _parameters(where), _NOT_IN_4BIT)
+        model = _load_model(where, arguments)
+        _widen_vqmodel(model, where)
     _set_padding(processor.tokenizer, model.generation_config, where)
     _check_fit(model.config, Prompts(processor), where)
     return model, processor
@@ -79,7 +86,22 @@ def _explained(where: str) -> Iterator[None]:
         raise explain_hub_error("model", where, error, "") from error
 
 
-def _load_model(where: str, dtype: torch.dtype | str) -> JanusForConditionalGeneration:
+def _parameters(where: str) -> int:
+    config = JanusConfig.from_pretrained(where)
+    return count_parameters(lambda: JanusForConditionalGeneration(config))
+
+
+def _widen_vqmodel(model: JanusForConditionalGeneration, where: str) -> None:
+    """The VQ-VAE in float32, from the checkpoint where it was rounded on the way."""
+    vq = model.model.vqmodel
+    stored, loaded = JanusConfig.from_pretrained(where).dtype or torch.float32, next(vq.parameters()).dtype
+    vq.float()
+    if loaded not in (torch.float32, stored):
+        exact = JanusForConditionalGeneration.from_pretrained(where, dtype=torch.float32)
+        vq.load_state_dict(exact.model.vqmodel.state_dict())
+
+
+def _load_model(where: str, arguments: Mapping[str, Any]) -> JanusForConditionalGeneration:
     """With a head of its own if the checkpoint has one.
 
     Janus's configuration says by default that there is none. The library, which then finds one, keeps it with a
@@ -88,7 +110,7 @@ def _load_model(where: str, dtype: torch.dtype | str) -> JanusForConditionalGene
 
     def load(tied: bool) -> tuple[JanusForConditionalGeneration, set[str]]:
         model, report = JanusForConditionalGeneration.from_pretrained(
-            where, dtype=dtype, tie_word_embeddings=tied, output_loading_info=True
+            where, **arguments, tie_word_embeddings=tied, output_loading_info=True
         )
         model.config.text_config.tie_word_embeddings = tied
         return model, set(report["missing_keys"])

@@ -11,7 +11,7 @@ from fedumm.data.request import DataRequest, DataSplits
 from fedumm.data.shapes.compose import caption, composed_at
 from fedumm.data.shapes.questions import ask
 from fedumm.data.shapes.scene import draw
-from fedumm.tasks import T2I, VQA
+from fedumm.tasks import I2T, T2I, VQA
 
 TRAIN_SCENES, EVAL_SCENES = 2000, 300
 QUESTIONS = 2
@@ -32,7 +32,7 @@ def load(request: DataRequest) -> DataSplits:
 
 
 def _scenes(limit: int, most: int, tasks: Collection[str]) -> int:
-    per_scene = 1 if T2I.name in tasks else QUESTIONS
+    per_scene = QUESTIONS if set(tasks) == {VQA.name} else 1
     return most if limit == -1 else min(most, -(-limit // per_scene))
 
 
@@ -53,7 +53,7 @@ def scene_rows(seed: int, scenes: int, part: str, tasks: Collection[str]) -> Any
         asked += [(image, q.text, q.answer, q.answer_type, q.category, None, None, image_id) for q in questions]
         about = (composed.category, metadata["prompt"], json.dumps(metadata))
         captions.append((image, None, None, None, *about, image_id))
-    rows = [*(asked if VQA.name in tasks else ()), *(captions if T2I.name in tasks else ())]
+    rows = [*(asked if VQA.name in tasks else ()), *(captions if {T2I.name, I2T.name} & set(tasks) else ())]
     features = Features({"image": Image(), **{name: Value("string") for name in names[1:]}})
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
     return Dataset.from_dict(dict(zip(names, map(list, columns), strict=True)), features=features)

@@ -38,10 +38,11 @@ from fedumm.federation.protocol.messages import (
     RoundTask,
 )
 from fedumm.libraries import installed_versions
-from fedumm.training.backbone import Backbone, load_backbone, pick_device
+from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.candidates import check_candidates, training_answers
-from fedumm.training.data import label_counts, load_splits, partition_for
+from fedumm.training.data import label_counts, load_splits, partition_for, references
 from fedumm.training.dataset_pool import DatasetPool
+from fedumm.training.device import pick_device
 from fedumm.training.feature_cache import cache_features
 from fedumm.training.generation_eval import drawing_test
 from fedumm.training.threads import thread_count
@@ -149,7 +150,7 @@ class Host:
             raise PublicError("a set-up was asked for before the survey")
         splits, partition = self.data.splits, self.data.partition
         device = pick_device(self.config.gpu, self._index)
-        backbone = self._load_backbone(device, self._training_answers(self.data))
+        backbone = self._load_backbone(device, self.data)
         model = GlobalModel(backbone, self.config, self._guard)
         for change in request.changes:
             model.fold(change)
@@ -176,6 +177,7 @@ class Host:
             cache=cached,
             device=str(device),
             versions=installed_versions(),
+            findings=backbone.findings(),
         )
 
     def _training_answers(self, data: LoadedData) -> tuple[str, ...]:
@@ -184,9 +186,10 @@ class Host:
         chosen = shares[self.name].train.tolist() if self.name in shares else []
         return training_answers(self.config, data.splits.train, chosen)
 
-    def _load_backbone(self, device: torch.device, candidates: Sequence[str]) -> Backbone:
+    def _load_backbone(self, device: torch.device, data: LoadedData) -> Backbone:
         self.progress("loading the model", 0, 1)
-        backbone = load_backbone(self.config, device, candidates)
+        candidates, texts = self._training_answers(data), references(self.config, data.splits.eval)
+        backbone = load_backbone(self.config, device, candidates, texts)
         if self._aggregator.updates_base_model:
             backbone.widen()
         backbone.say = self._notes.append

@@ -55,7 +55,8 @@ class InitReply:
 
     ``digest`` tells the first adapter, which every host derives from the seed, from others.
 
-    ``versions`` are those of the libraries that results depend on.
+    ``versions`` are those of the libraries that results depend on; ``findings`` what the backend found out about the
+    model (:class:`fedumm.backends.protocol.TellsFindings`).
     """
 
     spec: Spec
@@ -68,6 +69,7 @@ class InitReply:
     device: str
     versions: dict[str, str] = field(default_factory=dict)
     digest: str = ""
+    findings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from fedumm.metrics.evaluation import Evaluation
 from fedumm.texts import is_plain, one_line, plain_lines
 
 MOST_CLIENTS, MOST_LABELS, MOST_PARTS, MOST_TENSORS, MOST_NOTES = 100_000, 100_000, 1000, 1_000_000, 20
+MOST_OTHERS = 20
+"""Scores beside a task's own."""
 
 _DTYPES = frozenset({"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"})
 _KEPT = ("", "memory", "disk")
@@ -199,6 +201,7 @@ _EVALUATION = _record(
         "count": _whole(),
         "parts": _mapping(_name, _pair(_number, _whole()), MOST_PARTS),
         "loss": _optional(_number),
+        "others": _mapping(_name, _number, MOST_OTHERS),
     }
 )
 _SCORES = _mapping(_TASK, _evaluation, 100)
@@ -267,6 +270,7 @@ REPLIES: dict[str, Take] = {
             "device": _text,
             "versions": _mapping(_text, _text, MOST_NOTES, cut=True),
             "digest": _text,
+            "findings": _list(_text, MOST_NOTES, cut=True),
         }
     ),
     "RoundReply": _record(

@@ -55,7 +55,7 @@ def _task(value: Any) -> bool:
     """A task's scores, as :func:`fedumm.metrics.evaluation.summary` gives them."""
     checks = {"score": _number, "count": _count, "parts": _by_name(_number)}
     known = isinstance(value, dict) and _wrong(value, checks) is None
-    return known and _number(value.get("loss", 0.0))
+    return known and _number(value.get("loss", 0.0)) and _by_name(_number)(value.get("others", {}))
 
 
 _FACTS: dict[str, Check] = {

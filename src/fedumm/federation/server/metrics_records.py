@@ -47,6 +47,8 @@ def setup_record(
         "total": first.total,
         "adapter_bytes": len(first.adapter),
         "noise": noise,
+        # The same on all hosts, if they are of one kind.
+        "findings": list(dict.fromkeys(one_line(text) for r in replies.values() for text in r.findings)),
         "features": [asdict(join_caches(own, one_machine)) for own in caches],
     }
 

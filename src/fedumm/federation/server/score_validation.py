@@ -36,6 +36,13 @@ class Range:
             return (TASKS[task].lowest if task in TASKS else 0.0), 1.0
         return -_HIGHEST, _HIGHEST
 
+    def other(self, task: str, name: str) -> float:
+        """The highest of a score beside the task's own; -1: there is none of that name."""
+        if not self.unit:
+            return _HIGHEST
+        known = TASKS[task].others if task in TASKS else ()
+        return next((other.highest for other in known if other.name == name), -1.0)
+
     @property
     def loss(self) -> tuple[float, float]:
         """The lowest and the highest."""
@@ -54,6 +61,8 @@ def _problem(task: str, own: Evaluation, expected: Range) -> str | None:
         return f"its scores are no scores: those of {task} are from {low:g} to {high:g}"
     if own.loss is not None and not expected.loss[0] <= own.loss <= expected.loss[1]:
         return f"its scores are no scores: a loss of {task} is from {expected.loss[0]:g} to {expected.loss[1]:g}"
+    if strange := [name for name, value in own.others.items() if not 0 <= value <= expected.other(task, name)]:
+        return f"its scores are no scores: {strange[0]} of {task} is none, or out of bounds"
     counts = [count for _, count in own.parts.values()]
     if not 1 <= own.count <= MOST_SAMPLES or min(counts, default=1) < 1 or sum(counts) > own.count:
         return f"its scores are no scores: the parts of {task} have more samples than there are"

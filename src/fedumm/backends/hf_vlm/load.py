@@ -1,0 +1,179 @@
+"""Loading any image-text model of ``transformers``, and its processor without torchvision."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import (
+    PROCESSOR_MAPPING,
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    GenerationConfig,
+    ProcessorMixin,
+)
+from transformers.utils import logging
+
+from fedumm.backends.hf_vlm.prompts import Prompts
+from fedumm.checkpoints import resolve_checkpoint
+from fedumm.data.hub_access import check_reachable, explain_hub_error
+from fedumm.errors import FedummError
+from fedumm.libraries import likely_cause
+
+DEFAULT_MODEL = "HuggingFaceTB/SmolVLM-256M-Instruct"
+
+_UNSEEN = ("video_processor",)
+"""Parts of a processor that are left out: they need torchvision, and nobody shows a film here."""
+
+
+def load_model(model_name_or_path: str, **options: Any) -> Any:
+    """A model of ``AutoModelForImageTextToText``, from a folder or the Hub.
+
+    Args:
+        options: of ``from_pretrained``, for instance ``dtype``.
+
+    Raises:
+        FedummError: no such folder or repository, the Hub is out of reach, not such a model, or weights are missing.
+    """
+    logging.disable_progress_bar()  # one for a file that loads in seconds; downloads keep theirs
+    with explained(where := place(model_name_or_path)):
+        model, report = AutoModelForImageTextToText.from_pretrained(where, output_loading_info=True, **options)
+        if missing := sorted(report["missing_keys"]):
+            raise FedummError(f"{where} lacks {len(missing)} of the model's weights, among them {missing[0]}.")
+        if model.config.is_encoder_decoder:
+            raise FedummError(
+                f"{where} is a {type(model).__name__}, which has an encoder and a decoder: the backend hf_vlm takes "
+                "models that write on after their prompt (decoders only)."
+            )
+    return model
+
+
+def load_prompts(model_name_or_path: str) -> Prompts:
+    """The model's processor, with its image processor for PIL and without what is for videos.
+
+    Equal pixels on every machine, whether or not torchvision is there.
+
+    Raises:
+        FedummError: as :func:`load_model`, or there is no processor for images and text.
+    """
+    where = place(model_name_or_path)
+    if not Path(where).is_dir():
+        check_reachable("model", where)
+    with explained(where):
+        config = AutoConfig.from_pretrained(where)
+        settings, _ = ProcessorMixin.get_processor_dict(where)
+        family = _family(config, settings)
+        if family is None:
+            raise FedummError(f"{where}: transformers has no processor of images and text for {config.model_type!r}.")
+        processor = _built(family, settings, where)
+        return Prompts(processor, _image_id(config, processor, where))
+
+
+def _family(config: Any, settings: dict[str, Any]) -> type[ProcessorMixin] | None:
+    """The class that the checkpoint names, if ``transformers`` has it; else that of the model's type."""
+    named = getattr(transformers, str(settings.get("processor_class")), None)
+    if isinstance(named, type) and issubclass(named, ProcessorMixin):
+        return named
+    found: type[ProcessorMixin] | None = PROCESSOR_MAPPING.get(type(config), None)
+    return found
+
+
+def _image_id(config: Any, processor: Any, where: str) -> int:
+    """The token that stands for a part of an image."""
+    for owner, name in ((config, "image_token_id"), (config, "image_token_index"), (processor, "image_token_id")):
+        if isinstance(found := getattr(owner, name, None), int):
+            return found
+    token = str(getattr(processor, "image_token", ""))
+    number = processor.tokenizer.convert_tokens_to_ids(token) if token else None
+    if number is None or number == processor.tokenizer.unk_token_id:
+        raise FedummError(f"{where}: neither its configuration nor its processor names a token for images.")
+    return int(number)
+
+
+def place(model_name_or_path: str) -> str:
+    """The folder or Hub id that a name stands for."""
+    return resolve_checkpoint("hf_vlm", model_name_or_path or DEFAULT_MODEL)
+
+
+@contextmanager
+def explained(where: str) -> Iterator[None]:
+    """Whatever loading from ``where`` raises, as a :class:`FedummError`."""
+    try:
+        yield
+    except FedummError:
+        raise
+    except Exception as error:
+        if Path(where).is_dir():
+            raise FedummError(
+                f"{where} does not hold an image-text model that transformers can load: {error}{likely_cause()}"
+            ) from error
+        raise explain_hub_error("model", where, error, "") from error
+
+
+def _built(family: type[ProcessorMixin], settings: dict[str, Any], where: str) -> Any:
+    seeing = _without_video(family)
+    parts = {name: _part(name, where) for name in seeing.get_attributes()}
+    known = inspect.signature(family.__init__).parameters.keys() - parts.keys()
+    options = {name: value for name, value in settings.items() if name in known and name not in _UNSEEN}
+    template = _template(settings, parts.get("tokenizer"))
+    if "chat_template" in known:
+        options["chat_template"] = template
+    unseen = {name: None for name in _UNSEEN if name in inspect.signature(family.__init__).parameters}
+    processor = seeing(**parts, **unseen, **options)
+    # Some constructors swallow it.
+    processor.chat_template = template
+    return processor
+
+
+def _without_video(family: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """``family`` that does not ask for a video processor."""
+
+    class Seeing(family):  # type: ignore[misc]
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            return [name for name in super().get_attributes() if name not in _UNSEEN]
+
+    Seeing.__name__ = Seeing.__qualname__ = family.__name__
+    return Seeing
+
+
+def _part(name: str, where: str) -> Any:
+    if name.endswith("tokenizer"):
+        return AutoTokenizer.from_pretrained(where, **({} if name == "tokenizer" else {"subfolder": name}))
+    if name == "image_processor":
+        return AutoImageProcessor.from_pretrained(where, backend="pil")
+    return AutoFeatureExtractor.from_pretrained(where)
+
+
+def _template(settings: dict[str, Any], tokenizer: Any) -> str | None:
+    """The chat template of the processor's files, or of the tokenizer's; of several the one called default."""
+    for found in (settings.get("chat_template"), getattr(tokenizer, "chat_template", None)):
+        if isinstance(found, dict):
+            found = found.get("default")
+        if found:
+            return str(found)
+    return None
+
+
+def settle(model: Any, prompts: Prompts) -> list[int]:
+    """Let ``model`` generate greedily, whatever its checkpoint says of sampling, penalties and lengths.
+
+    Returns:
+        The tokens that end an answer: of the chat template, and those that the checkpoint names.
+    """
+    own = model.generation_config.eos_token_id
+    named = own if isinstance(own, list) else [] if own is None else [own]
+    ends = list(dict.fromkeys([prompts.end_id, *named]))
+    pad = prompts.tokenizer.pad_token_id
+    model.generation_config = GenerationConfig(
+        do_sample=False, num_beams=1, eos_token_id=ends, pad_token_id=ends[0] if pad is None else pad,
+        bos_token_id=prompts.tokenizer.bos_token_id,
+    )  # fmt: skip
+    return ends

@@ -1,0 +1,243 @@
+"""From a question and its image to the token ids that a model reads, and from an answer to those that it says.
+
+One path for training and generation. Each row goes through the model's own processor alone; what belongs together in
+a batch is padded by us (:mod:`fedumm.backends.hf_vlm.batch`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import BatchFeature
+
+from fedumm.errors import FedummError
+
+QUESTION, ANSWER = "What is this?", "Something"
+"""Stand in for any question and answer where only what surrounds them matters."""
+
+_PLAIN = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}@IMAGE@{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
+    "{% else %}@LEAD@{{ m['content'][0]['text'] }}@END@{% endif %}{% endfor %}"
+)
+"""Chat template of a model that has none: the image, the text, the answer."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a processor makes of one question and its image.
+
+    Attributes:
+        ids: all tokens, the image's included.
+        types: other integers for each token, by name.
+        image: all else that the processor made, as tensors with the processor's batch dimension.
+    """
+
+    ids: tuple[int, ...]
+    types: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    image: dict[str, Any] = field(default_factory=dict)
+
+
+class Prompts:
+    """The prompts of one processor.
+
+    Args:
+        processor: of ``transformers`` (:func:`fedumm.backends.hf_vlm.load.load_processor`).
+        image_id: the token whose embeddings the image's features replace.
+
+    Raises:
+        FedummError: it has no token that ends an answer.
+    """
+
+    def __init__(self, processor: Any, image_id: int) -> None:
+        self.processor, self.tokenizer, self.image_id = processor, processor.tokenizer, image_id
+        self.template = processor.chat_template or self._plain()
+        self.lead, self.end_id = self._around_answers()
+        self._replayed: _Replayed | None = None
+        self.question = cache(self._question)
+        self.cut = cache(self._cut)
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the checkpoint came with a chat template."""
+        return bool(self.processor.chat_template)
+
+    def _plain(self) -> str:
+        """A template for a model that has none: the image, the question, the answer."""
+        end = self.tokenizer.eos_token
+        if end is None:
+            raise FedummError("The tokenizer has neither a chat template nor an end-of-sentence token.")
+        token = getattr(self.processor, "image_token", "")
+        made = {}
+        for text in (str(getattr(token, "content", token)), ""):
+            self.template = _PLAIN.replace("@END@", end).replace("@IMAGE@", text).replace("@LEAD@", "")
+            made[text] = self.encode([blank()], QUESTION).ids
+        counts = {text: ids.count(self.image_id) for text, ids in made.items()}
+        # Some processors put the image before the text themselves, whether or not the text has one.
+        best = "" if 0 < counts[""] < max(counts.values()) else next(iter(made))
+        lead = "" if self.tokenizer.decode([made[best][-1]])[-1:].isspace() else " "
+        return _PLAIN.replace("@END@", end).replace("@IMAGE@", best).replace("@LEAD@", lead)
+
+    def _render(self, images: int, question: str, answer: str | None = None) -> str:
+        content: list[dict[str, str]] = [{"type": "image"}] * images + [{"type": "text", "text": question}]
+        turns = [{"role": "user", "content": content}]
+        if answer is not None:
+            turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        text: str = self.tokenizer.apply_chat_template(
+            turns, chat_template=self.template, tokenize=False, add_generation_prompt=answer is None
+        )
+        return text
+
+    def _around_answers(self) -> tuple[str, int]:
+        """What stands between a prompt and an answer, and the token that ends the answer's turn."""
+        prompt, whole = self._render(1, QUESTION), self._render(1, QUESTION, ANSWER)
+        at = whole.rfind(ANSWER)
+        if at < 0:
+            raise FedummError("The chat template leaves the assistant's answer out.")
+        # A generation prompt that says more than the turn of an answer does (a model that thinks first) comes as it is.
+        lead = whole[len(prompt) : at] if whole.startswith(prompt) else ""
+        after = self.tokenizer(whole[at + len(ANSWER) :], add_special_tokens=False).input_ids
+        special = {*self.tokenizer.all_special_ids, *self._added}
+        end = next((token for token in after if token in special), self.tokenizer.eos_token_id)
+        if end is None:
+            raise FedummError("The tokenizer has no token that ends an answer.")
+        return lead, int(end)
+
+    @cached_property
+    def _added(self) -> frozenset[int]:
+        """Tokens that a vocabulary got for a meaning of their own."""
+        return frozenset(i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
+
+    @cached_property
+    def _reserved(self) -> re.Pattern[str]:
+        """Texts that the tokenizer or the processor reads as something else than text."""
+        tokens = {*self.tokenizer.all_special_tokens, *map(str, map(self._text, self._added))}
+        for name, value in vars(self.processor).items():
+            if name.endswith("token") and isinstance(value, str):
+                tokens.add(value)
+        return re.compile("|".join(map(re.escape, sorted(filter(str.strip, tokens), key=len, reverse=True))) or r"(?!)")
+
+    def _text(self, token: int) -> str:
+        return str(self.tokenizer.added_tokens_decoder[token].content)
+
+    def encode(self, images: Sequence[Image.Image], question: str) -> Prompt:
+        """The prompt for ``question`` about ``images`` (RGB)."""
+        text = self._render(len(images), question)
+        bos = self.tokenizer.bos_token
+        options = {"add_special_tokens": False} if bos is not None and text.startswith(bos) else {}
+        made = dict(self.processor(text=[text], images=[list(images)], return_tensors="pt", **options))
+        made.pop("labels", None)
+        mask = made.pop("attention_mask", None)
+        ids = made.pop("input_ids")
+        if mask is not None and not bool(mask.all()):
+            raise FedummError("The processor pads a single prompt.")
+        per_token = {name: tuple(value[0].tolist()) for name, value in made.items() if _is_per_token(name, value, ids)}
+        image = {name: value for name, value in made.items() if name not in per_token}
+        return Prompt(tuple(ids[0].tolist()), per_token, image)
+
+    def check(self, text: str, what: str) -> str:
+        """``text``, which must not hold what the model takes for a token of another kind.
+
+        Raises:
+            FedummError: it does.
+        """
+        if found := self._reserved.search(text):
+            raise FedummError(
+                f"{what} must not contain {found[0]!r}, which is a special token of this model: {text[:200]!r}. "
+                "Take it out of the data."
+            )
+        return text
+
+    def _cut(self, text: str, most: int) -> str:
+        """``text``, or what its first ``most`` tokens say."""
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        return text if len(ids) <= most else str(self.tokenizer.decode(ids[:most]))
+
+    def _question(self, text: str) -> Prompt:
+        """What follows an image in the prompt for ``text``."""
+        with self._one_image():
+            made = self.encode([blank()], text)
+        at = self.head(made)
+        return Prompt(made.ids[at:], {name: own[at:] for name, own in made.types.items()})
+
+    @contextmanager
+    def _one_image(self) -> Iterator[None]:
+        """The image processor works once for all stand-in images: it is what takes time."""
+        real = self.processor.image_processor
+        if self._replayed is None:
+            self._replayed = _Replayed(real)
+        self.processor.image_processor = self._replayed
+        try:
+            yield
+        finally:
+            self.processor.image_processor = real
+
+    def answer(self, ids: Sequence[int], most: int) -> tuple[int, ...]:
+        """An answer's tokens with the one that ends it, at most ``most``."""
+        return (*ids[: most - 1], self.end_id)
+
+    def head(self, prompt: Prompt) -> int:
+        """How many of its tokens come before the question: up to the last one of the image."""
+        return len(prompt.ids) - prompt.ids[::-1].index(self.image_id) if self.image_id in prompt.ids else 0
+
+    def image_part(self, prompt: Prompt) -> Prompt:
+        """The tokens of ``prompt`` up to the last one of its image."""
+        at = self.head(prompt)
+        return Prompt(prompt.ids[:at], {name: own[:at] for name, own in prompt.types.items()}, prompt.image)
+
+
+def joined(image: Prompt, text: Prompt) -> Prompt:
+    """The image part of one prompt, and what follows it in another."""
+    types = {name: (*image.types[name], *own) for name, own in text.types.items()}
+    return Prompt((*image.ids, *text.ids), types, image.image)
+
+
+class _Replayed:
+    """An image processor that gives what it gave the first time."""
+
+    def __init__(self, real: Any) -> None:
+        self._real, self._made = real, dict[str, Any]()
+
+    def __call__(self, *images: Any, **options: Any) -> BatchFeature:
+        key = repr(sorted(options.items()))
+        if key not in self._made:
+            self._made[key] = self._real(*images, **options)
+        return BatchFeature(dict(self._made[key]))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def _is_per_token(name: str, value: Any, ids: torch.Tensor) -> bool:
+    same = isinstance(value, torch.Tensor) and value.shape == ids.shape and not value.is_floating_point()
+    return same and name.endswith("type_ids")
+
+
+def blank(width: int = 64, height: int = 48) -> Image.Image:
+    """A picture with nothing but a gradient on it."""
+    row = bytes(bytearray(value for x in range(width) for value in (255 * x // width, 128, 255 - 255 * x // width)))
+    return Image.frombytes("RGB", (width, height), row * height)
+
+
+def extras(prompt: Prompt, accepted: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Of what a processor made of an image, the small facts that the language model itself asks for (grids, sizes)."""
+    return {
+        name: value
+        for name, value in prompt.image.items()
+        if name in accepted
+        and not name.startswith("pixel")
+        and isinstance(value, torch.Tensor)
+        and not value.is_floating_point()
+        and value.numel() <= MOST_EXTRAS
+    }
+
+
+MOST_EXTRAS = 4096
+"""Numbers of one kind that go with an image's features."""
