@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -55,6 +54,14 @@ def named_id(tok: Any, token: str = IMAGE) -> int:
     return found
 
 
+class Absent:
+    """Stands for the part of a processor that was left out; all settings are None."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
 def seeing(family: Any, *parts: Any, image: str = IMAGE, **options: Any) -> Any:
     """A processor without its parts for videos, which need torchvision, and for sounds."""
     absent = ("video_processor", "feature_extractor")
@@ -62,7 +69,9 @@ def seeing(family: Any, *parts: Any, image: str = IMAGE, **options: Any) -> Any:
     class Partial(hf.ProcessorMixin):
         def __init__(self, *given: Any, **named: Any) -> None:
             named = {name: own for name, own in named.items() if name not in absent}
-            super().__init__(*(own for own in given if own is not None), **named)
+            super().__init__(*(own for own in given if own is not None and not isinstance(own, Absent)), **named)
+            for name in absent:
+                setattr(self, name, Absent())
 
     class Seeing(family, Partial):  # type: ignore[misc]
         @classmethod
@@ -124,9 +133,7 @@ def _idefics(family: Any, config: Any, images: Any, extra: Sequence[str]) -> Any
 
 
 def smolvlm() -> Any:
-    config, processor = _idefics(hf.SmolVLMProcessor, hf.SmolVLMConfig, hf.SmolVLMImageProcessorPil, ["<video>"])
-    processor.video_processor = SimpleNamespace(num_frames=1, fps=1)
-    return config, processor
+    return _idefics(hf.SmolVLMProcessor, hf.SmolVLMConfig, hf.SmolVLMImageProcessorPil, ["<video>"])
 
 
 def idefics3() -> Any:
@@ -294,6 +301,7 @@ def save(name: str, folder: Path) -> Path:
     """A family's checkpoint in ``folder``."""
     model, processor = build(name)
     model.save_pretrained(folder)
-    vars(processor).pop("video_processor", None)  # a stand-in, which can't be saved
+    for part in ("video_processor", "feature_extractor"):
+        vars(processor).pop(part, None)  # a stand-in, which can't be saved
     processor.save_pretrained(folder)
     return folder
