@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 from importlib.metadata import PackageNotFoundError, version
+
+from fedumm.texts import one_line
 
 TESTED = {
     "torch": "2.13.0",
@@ -32,11 +36,27 @@ def newer_than_tested() -> str:
 
 def likely_cause() -> str:
     """What to add to an error that may come from inside a library: `` (Likely cause: ...)``, or nothing."""
+    if unfit := _unfit_torchvision():
+        return f"\nLikely cause: {unfit}"
     newer = newer_than_tested()
     if not newer:
         return ""
     wanted = " ".join(f"'{name}<={TESTED[name]}'" for name in TESTED if f" {name} " in newer)
     return f"\nLikely cause: a library changed. {newer} Try: pip install {wanted}"
+
+
+def _unfit_torchvision() -> str:
+    """What is wrong with a torchvision that is installed, which ``transformers`` then insists on; empty if nothing."""
+    if importlib.util.find_spec("torchvision") is None:
+        return ""
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:
+        return (
+            f"the installed torchvision does not fit this torch ({one_line(error)}). It is not needed here: "
+            "pip uninstall torchvision"
+        )
+    return ""
 
 
 def _installed(name: str) -> str:

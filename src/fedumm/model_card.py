@@ -11,7 +11,7 @@ from typing import Any
 from fedumm.config import CentralConfig, FederateConfig, RunConfig
 from fedumm.formatting import epsilon_text, others_text, score_text, scorers_text
 from fedumm.shell import quoted
-from fedumm.tasks import TASKS, VQA
+from fedumm.tasks import I2T, TASKS, VQA
 from fedumm.texts import one_line as shown
 
 Rows = list[tuple[str, str]]
@@ -56,8 +56,8 @@ def federated_card(
         ("Aggregation", aggregation_text(config)),
         *_fact_rows(config, facts),
         # Epsilon does not cover what clients' own data say of the adapter.
-        *([] if facts.epsilon is not None else _score_rows(scores, "heldout", _heldout_of(config, scores))),
-        *_score_rows(scores, "test", "the common test set"),
+        *([] if facts.epsilon is not None else _score_rows(config, scores, "heldout", _heldout_of(config, scores))),
+        *_score_rows(config, scores, "test", "the common test set"),
     ]
     travelled = "noisy updates" if config.dp == "local" else "adapters, losses, scores"
     text = (
@@ -120,15 +120,16 @@ def central_card(config: CentralConfig, scores: Mapping[str, Any], plugins: Sequ
     """Card of a centrally trained adapter."""
     rows = [
         ("Epochs", f"{config.num_epochs}, seed {config.seed}"),
-        *_score_rows(scores, "test", "the evaluation data"),
+        *_score_rows(config, scores, "test", "the evaluation data"),
     ]
     return _card(config, "Centrally trained adapter", "The centralised baseline of FedUMM.", rows, [], plugins)
 
 
-def _score_rows(scores: Mapping[str, Any], name: str, where: str) -> Rows:
+def _score_rows(config: RunConfig, scores: Mapping[str, Any], name: str, where: str) -> Rows:
     """A row for each task."""
     tasks = scores.get(f"{name}_tasks") or {VQA.name: None}
     names = {task: TASKS[task].score for task in tasks}
+    names |= {I2T.name: f"{I2T.score} ({config.metric})"} if I2T.name in names else {}
     rows = [(f"{names[task][0].upper()}{names[task][1:]} on {where}", score_text(tasks[task])) for task in tasks]
     return rows + ([(f"Beside it on {where}", others)] if (others := others_text(scores, name)) else [])
 

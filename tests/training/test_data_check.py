@@ -18,6 +18,8 @@ from fedumm.training import data_check
 from fedumm.training.data_check import DataReport, check_data, data_to_check
 from fedumm.training.data_words import summary, warnings
 
+PARTS = ("training", "evaluation")
+
 
 def picture(number: int) -> Image.Image:
     return Image.fromarray(np.full((6, 8, 3), number * 9 % 256, np.uint8))
@@ -171,6 +173,22 @@ def test_captions_are_measured_as_questions_are(tmp_path: Path) -> None:
     parts = rows(**captions), rows(100, **captions)
     lines = said(tmp_path, *parts, model_backend="januspro", task="t2i", max_q_len=3)
     assert lines[0].startswith("1 of 4 training captions are longer than --max_q_len 3: the model sees the beginning")
+
+
+def test_texts_that_are_cut_are_told_with_the_limit_that_takes_all(tmp_path: Path) -> None:
+    texts = {"question": [], "answer": [], "captions": [["a red circle", "a blue circle on the left side"], ["a"]] * 2}
+    parts = rows(**texts), rows(100, **texts)
+    options: dict[str, Any] = {"model_backend": "januspro", "task": "i2t"}
+    lines = said(tmp_path, *parts, **options, max_a_len=3)
+    cut = "of 4 {} texts are longer than --max_a_len 3: what is learnt and written ends there, and --max_a_len 4 would"
+    assert lines[0].startswith(f"2 {cut.format('training')} take all")
+    assert lines[1].startswith(f"2 {cut.format('evaluation')} take all")
+    assert lines[2] == "2 training images have several texts: the first is learnt, --train_answers all takes each"
+    lines = said(tmp_path / "all", *parts, **options, max_a_len=4, train_answers="all")
+    assert [line.split(" longer")[0] for line in lines] == [f"2 of 6 {kind} texts are" for kind in PARTS]
+    assert said(tmp_path / "fits", *parts, **options, max_a_len=8, train_answers="all") == []
+    report = look(tmp_path / "facts", *parts, **options)
+    assert (report.eval.best_score, dict(report.eval.references)) == (None, {1: 2, 2: 2})
 
 
 def test_an_image_that_can_not_be_read_is_found_before_a_run(tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ class RunConfig(Options):
     max_a_len: int = option(TRAINING, "Longest answer, in tokens", 16, validators.positive)
     eval_batch_size: int = option(
         TRAINING,
-        "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features, but no more than the keys and "
-        "values that fit half of the free memory, on a CPU 4 GB)",
+        "Batch size of evaluation (0: 8 x --batch_size, 32 x with cached features, but no more than have room for "
+        "their keys and values in half of the free memory, on a CPU in 4 GB)",
         0,
         validators.non_negative,
     )

@@ -33,7 +33,7 @@ UPDATE = ClientUpdate(
     train_loss=0.5,
     train_losses={"t2i": 0.5},
     before={"vqa": Evaluation(0.5, 2, {"x": (0.5, 2)})},
-    after={},
+    after={"i2t": Evaluation(0.5, 2, {"x": (0.5, 2)}, None, {"cider": 1.5})},
 )
 REPLY = RoundReply([UPDATE], {"t2i": Evaluation(0.1, 9, {}, 5.5)}, 1.0, ["Out of memory"], 1e-7)
 OWN = to_wire(REPLY)["updates"][0]

@@ -21,7 +21,8 @@ from fedumm.report.run_folder import read_records
 from support.toy import Driven, toy_config
 
 VQA, IMAGES = Evaluation(0.5, 4, {"yes/no": (1.0, 1), "other": (1 / 3, 3)}), {"colors": (0.5, 2), "counting": (1.0, 2)}
-GOOD = {"vqa": VQA, "t2i": Evaluation(-0.2, 3, {}, 11.0), "geneval": Evaluation(0.75, 4, IMAGES)}
+TEXTS = Evaluation(0.5, 2, {"caption": (0.5, 2)}, None, {"rouge_l": 0.5, "token_f1": 1.0, "exact": 0.0, "cider": 9.5})
+GOOD = {"vqa": VQA, "i2t": TEXTS, "t2i": Evaluation(-0.2, 3, {}, 11.0), "geneval": Evaluation(0.75, 4, IMAGES)}
 BAD: dict[str, tuple[str, Evaluation]] = {
     "above 1": ("vqa", Evaluation(1.001, 4, {})),
     "below 0": ("vqa", Evaluation(-1e-3, 4, {})),
@@ -37,15 +38,21 @@ BAD: dict[str, tuple[str, Evaluation]] = {
     "images without categories": ("geneval", Evaluation(0.75, 4, {})),
     "categories of fewer images": ("geneval", Evaluation(0.75, 5, IMAGES)),
     "images below 0": ("geneval", Evaluation(0.0, 4, {"colors": (-1.0, 2), "counting": (1.0, 2)})),
+    "a text score above 1": ("i2t", replace(TEXTS, others={"rouge_l": 1.01})),
+    "a text score that is NaN": ("i2t", replace(TEXTS, others={"cider": math.nan})),
+    "a CIDEr above 10": ("i2t", replace(TEXTS, others={"cider": 10.5})),
+    "a score of another name": ("i2t", replace(TEXTS, others={"bleu": 0.5})),
+    "a text score of answers": ("vqa", replace(VQA, others={"rouge_l": 0.5})),
     "a billion rows and one": ("vqa", Evaluation(0.5, 10**9 + 1, {})),
 }
 
 
 def test_what_can_be_is_believed() -> None:
     assert score_problem(GOOD, unit=True) is None
-    assert common_test_problem(GOOD, ("vqa", "t2i"), 7, 4, True) is None
+    assert common_test_problem(GOOD, ("vqa", "i2t", "t2i"), 9, 4, True) is None
     assert common_test_problem({}, ("vqa",), 7, 4, True) is None, "a method without an adapter for all"
-    assert score_problem({"vqa": Evaluation(-250.0, 4, {})}, unit=False) is None, "a backend's own unit"
+    own = Evaluation(-250.0, 4, {}, None, {"mine": 12.0})
+    assert score_problem({"vqa": own}, unit=False) is None, "a backend's own unit and names"
 
 
 @pytest.mark.parametrize("case", BAD)
