@@ -375,7 +375,7 @@ def kosmos2() -> Any:
     images = hf.CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size=SMALL)
     processor = hf.Kosmos2Processor(images, tok, num_patch_index_tokens=4)
     config = hf.Kosmos2Config(
-        text_config={"vocab_size": len(tok), "max_position_embeddings": 2048, "embed_dim": 64, "layers": 2,
+        text_config={"vocab_size": len(tok) + 80, "max_position_embeddings": 2048, "embed_dim": 64, "layers": 2,
                      "ffn_dim": 128, "attention_heads": 4, "dropout": 0.0, "attention_dropout": 0.0,
                      **{k: v for k, v in text_of(tok).items() if k.endswith("token_id")}},
         vision_config=SEEING, latent_query_num=64,
@@ -464,7 +464,8 @@ def gemma3n() -> Any:
                             vocab_size_per_layer_input=len(tok), activation_sparsity_pattern=[0.0, 0.0]),
         vision_config={"architecture": "mobilenetv3_small_050", "hidden_size": 288, "vocab_size": 8},
         audio_config={"hidden_size": 32, "conf_num_hidden_layers": 1, "conf_num_attention_heads": 2, "vocab_size": 8},
-        vision_soft_tokens_per_image=64,
+        vision_soft_tokens_per_image=64, boi_token_id=tok.boi_token_id, eoi_token_id=tok.eoi_token_id,
+        image_token_id=tok.image_token_id, audio_token_id=tok.audio_token_id,
     )  # fmt: skip
     return config, seeing(hf.Gemma3nProcessor, None, images, tok, image="<|image|>", image_seq_length=64)
 

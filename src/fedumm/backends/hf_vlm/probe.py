@@ -91,7 +91,7 @@ def probe(model: Any, prompts: Prompts, ends: Sequence[int]) -> Facts:
     # In many models a large picture comes in pieces, with other tokens around them.
     composed = _composes(prompts, [*pictures, blank(*_LARGE)])
     if not composed:
-        notes.append("Image features are not kept: where the picture stands in a prompt depends on the question.")
+        notes.append("Image features are not kept: a prompt can't be joined from a picture's part and a question's.")
     names = tuple(sorted(extras(rows[0], reader.accepted)))
     return Facts(reader, names, composed, tokens, tuple(notes))
 

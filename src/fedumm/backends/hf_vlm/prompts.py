@@ -19,6 +19,7 @@ from PIL import Image
 from transformers import BatchFeature
 
 from fedumm.errors import FedummError
+from fedumm.texts import one_line
 
 QUESTION, ANSWER = "What is this?", "Something"
 """Stand in for any question and answer where only what surrounds them matters."""
@@ -77,16 +78,17 @@ class Prompts:
         if end is None:
             raise FedummError("The tokenizer has neither a chat template nor an end-of-sentence token.")
         token = getattr(self.processor, "image_token", "")
-        made, refused = {}, None
+        made, refused = {}, dict[str, str]()
         for text in (str(getattr(token, "content", token)), ""):
             self.template = _PLAIN.replace("@END@", end).replace("@IMAGE@", text).replace("@LEAD@", "")
             try:
                 made[text] = self.encode([blank()], QUESTION).ids
             except Exception as error:
                 # Many processors count the image tokens of a text.
-                refused = refused or error
-        if refused is not None and not made:
-            raise refused
+                refused[text] = one_line(error)
+        if not made:
+            reasons = "; ".join(f"with {text!r} before the question: {reason}" for text, reason in refused.items())
+            raise FedummError(f"The processor makes no prompt with an image. {reasons}.")
         counts = {text: ids.count(self.image_id) for text, ids in made.items()}
         # Some processors put the image before the text themselves, whether or not the text has one.
         best = "" if 0 < counts.get("", 0) < max(counts.values()) else next(iter(made))
