@@ -18,7 +18,8 @@ from typing import Any
 from common import RESULTS, ROOT
 
 NAMES = (
-    "startup", "overhead", "connection", "memory", "cache", "images", "attention", "wire", "scale", "threads",
+    "startup", "overhead", "connection", "memory", "cache", "cache_types", "images", "attention", "wire", "scale",
+    "threads",
     "profile_step", "answers", "tiny_janus", "unified", "aggregation", "attacks", "rounding", "janus_pro_1b",
     "loading",
 )  # fmt: skip

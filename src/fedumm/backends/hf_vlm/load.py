@@ -12,7 +12,6 @@ import transformers
 from transformers import (
     PROCESSOR_MAPPING,
     AutoConfig,
-    AutoFeatureExtractor,
     AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoTokenizer,
@@ -29,8 +28,8 @@ from fedumm.libraries import likely_cause
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolVLM-256M-Instruct"
 
-_UNSEEN = ("video_processor",)
-"""Parts of a processor that are left out: they need torchvision, and nobody shows a film here."""
+_UNSEEN = ("video_processor", "feature_extractor")
+"""Parts of a processor that are left out: those for films, which need torchvision, and for sounds."""
 
 
 def load_model(model_name_or_path: str, **options: Any) -> Any:
@@ -47,12 +46,16 @@ def load_model(model_name_or_path: str, **options: Any) -> Any:
         model, report = AutoModelForImageTextToText.from_pretrained(where, output_loading_info=True, **options)
         if missing := sorted(report["missing_keys"]):
             raise FedummError(f"{where} lacks {len(missing)} of the model's weights, among them {missing[0]}.")
-        if model.config.is_encoder_decoder:
-            raise FedummError(
-                f"{where} is a {type(model).__name__}, which has an encoder and a decoder: the backend hf_vlm takes "
-                "models that write on after their prompt (decoders only)."
-            )
+        _check_writes_on(model.config, where)
     return model
+
+
+def _check_writes_on(config: Any, where: str) -> None:
+    if config.is_encoder_decoder or config.get_text_config().is_encoder_decoder:
+        raise FedummError(
+            f"{where} holds a {config.model_type!r} model with an encoder and a decoder: the backend hf_vlm takes "
+            "models that write on after their prompt (decoders only)."
+        )
 
 
 def load_prompts(model_name_or_path: str) -> Prompts:
@@ -68,12 +71,13 @@ def load_prompts(model_name_or_path: str) -> Prompts:
         check_reachable("model", where)
     with explained(where):
         config = AutoConfig.from_pretrained(where)
+        _check_writes_on(config, where)
         settings, _ = ProcessorMixin.get_processor_dict(where)
         family = _family(config, settings)
         if family is None:
             raise FedummError(f"{where}: transformers has no processor of images and text for {config.model_type!r}.")
         processor = _built(family, settings, where)
-        return Prompts(processor, _image_id(config, processor, where))
+        return Prompts(processor, _image_id(config, processor))
 
 
 def _family(config: Any, settings: dict[str, Any]) -> type[ProcessorMixin] | None:
@@ -85,16 +89,14 @@ def _family(config: Any, settings: dict[str, Any]) -> type[ProcessorMixin] | Non
     return found
 
 
-def _image_id(config: Any, processor: Any, where: str) -> int:
-    """The token that stands for a part of an image."""
+def _image_id(config: Any, processor: Any) -> int:
+    """The token that stands for a part of an image; -1: the model sees images in another way."""
     for owner, name in ((config, "image_token_id"), (config, "image_token_index"), (processor, "image_token_id")):
         if isinstance(found := getattr(owner, name, None), int):
             return found
     token = str(getattr(processor, "image_token", ""))
     number = processor.tokenizer.convert_tokens_to_ids(token) if token else None
-    if number is None or number == processor.tokenizer.unk_token_id:
-        raise FedummError(f"{where}: neither its configuration nor its processor names a token for images.")
-    return int(number)
+    return -1 if number is None or number == processor.tokenizer.unk_token_id else int(number)
 
 
 def place(model_name_or_path: str) -> str:
@@ -118,24 +120,44 @@ def explained(where: str) -> Iterator[None]:
 
 
 def _built(family: type[ProcessorMixin], settings: dict[str, Any], where: str) -> Any:
-    seeing = _without_video(family)
+    seeing = _seeing(family)
     parts = {name: _part(name, where) for name in seeing.get_attributes()}
     known = inspect.signature(family.__init__).parameters.keys() - parts.keys()
     options = {name: value for name, value in settings.items() if name in known and name not in _UNSEEN}
     template = _template(settings, parts.get("tokenizer"))
     if "chat_template" in known:
         options["chat_template"] = template
-    unseen = {name: None for name in _UNSEEN if name in inspect.signature(family.__init__).parameters}
+    unseen = {name: _Absent() for name in _UNSEEN if name in inspect.signature(family.__init__).parameters}
     processor = seeing(**parts, **unseen, **options)
     # Some constructors swallow it.
     processor.chat_template = template
     return processor
 
 
-def _without_video(family: type[ProcessorMixin]) -> type[ProcessorMixin]:
-    """``family`` that does not ask for a video processor."""
+class _Absent:
+    """Stands for a part that was left out: few constructors ask it for a setting, which is None."""
 
-    class Seeing(family):  # type: ignore[misc]
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+class _Partial(ProcessorMixin):
+    """A processor that is content without what is in ``_UNSEEN``."""
+
+    def __init__(self, *parts: Any, **named: Any) -> None:
+        super().__init__(
+            *(own for own in parts if not isinstance(own, _Absent)),
+            **{name: own for name, own in named.items() if not isinstance(own, _Absent)},
+        )
+        for name in _UNSEEN:
+            setattr(self, name, _Absent())
+
+
+def _seeing(family: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """``family`` that does not ask for what is in ``_UNSEEN``."""
+
+    class Seeing(family, _Partial):  # type: ignore[misc]
         @classmethod
         def get_attributes(cls) -> list[str]:
             return [name for name in super().get_attributes() if name not in _UNSEEN]
@@ -147,9 +169,7 @@ def _without_video(family: type[ProcessorMixin]) -> type[ProcessorMixin]:
 def _part(name: str, where: str) -> Any:
     if name.endswith("tokenizer"):
         return AutoTokenizer.from_pretrained(where, **({} if name == "tokenizer" else {"subfolder": name}))
-    if name == "image_processor":
-        return AutoImageProcessor.from_pretrained(where, backend="pil")
-    return AutoFeatureExtractor.from_pretrained(where)
+    return AutoImageProcessor.from_pretrained(where, backend="pil")
 
 
 def _template(settings: dict[str, Any], tokenizer: Any) -> str | None:

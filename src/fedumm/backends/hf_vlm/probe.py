@@ -14,11 +14,12 @@ from functools import partial
 from typing import Any
 
 import torch
+import transformers
 from PIL import Image
 
 from fedumm.backends.hf_vlm.anatomy import kinds_of
 from fedumm.backends.hf_vlm.batch import Texts, texts, training_texts
-from fedumm.backends.hf_vlm.prompts import QUESTION, Prompt, Prompts, extras, joined
+from fedumm.backends.hf_vlm.prompts import QUESTION, Prompt, Prompts, blank, extras, joined
 from fedumm.backends.hf_vlm.reader import Reader
 from fedumm.backends.hf_vlm.vision import Vision
 from fedumm.errors import FedummError
@@ -26,6 +27,7 @@ from fedumm.texts import one_line
 
 QUESTIONS = (QUESTION, "Is it red, or is it rather blue?")
 _SIZES = ((96, 64), (48, 112))
+_LARGE = (1400, 1000)
 _ANSWERS = ((0, 1, 2), (3,))
 """Positions in the vocabulary, well apart from special tokens: see :func:`_answers`."""
 
@@ -72,7 +74,8 @@ def probe(model: Any, prompts: Prompts, ends: Sequence[int]) -> Facts:
     """
     pictures = [picture(seed, *size) for seed, size in enumerate(_SIZES)]
     rows = _checked(prompts, pictures)
-    pixels = Reader(model, None, ends, {})
+    growing = _per_token(rows)
+    pixels = Reader(model, None, ends, {}, growing)
     truth = [_attempt("reading a picture", partial(_logits, pixels, [row])) for row in rows]
     notes = _effects(prompts, pixels, pictures, truth[0])
     types = _answer_types(pixels, rows)
@@ -81,13 +84,14 @@ def probe(model: Any, prompts: Prompts, ends: Sequence[int]) -> Facts:
         reader = _fast(model, prompts, rows, truth, ends, types)
     except UnfitError as why:
         notes.append(f"Rows are read one by one, and image features are not kept: {why}.")
-        reader = Reader(model, None, ends, types)
-        _check_loss(reader, rows[0])
+        reader = Reader(model, None, ends, types, growing)
+        _check_loss(reader, rows[0], growing)
         return Facts(reader, tokens=tokens, notes=tuple(notes))
-    _check_loss(reader, rows[0])
-    composed = _composes(prompts, pictures)
+    _check_loss(reader, rows[0], growing)
+    # In many models a large picture comes in pieces, with other tokens around them.
+    composed = _composes(prompts, [*pictures, blank(*_LARGE)])
     if not composed:
-        notes.append("Image features are not kept: where the picture stands in a prompt depends on the question.")
+        notes.append("Image features are not kept: a prompt can't be joined from a picture's part and a question's.")
     names = tuple(sorted(extras(rows[0], reader.accepted)))
     return Facts(reader, names, composed, tokens, tuple(notes))
 
@@ -98,12 +102,28 @@ def _attempt(what: str, call: Callable[[], Any]) -> Any:
     except FedummError:
         raise
     except Exception as error:
-        raise FedummError(f"This model fails at {what}: {one_line(error)}") from error
+        version = transformers.__version__
+        raise FedummError(f"This model fails at {what} with transformers {version}: {one_line(error)}") from error
 
 
 def _checked(prompts: Prompts, pictures: Sequence[Image.Image]) -> list[Prompt]:
     pairs = list(zip(pictures, QUESTIONS, strict=True))
     return [_attempt("making a prompt", partial(prompts.encode, [image], question)) for image, question in pairs]
+
+
+def _per_token(rows: Sequence[Prompt]) -> frozenset[str]:
+    """Of what goes with images, the names of what has an entry for each token of the prompt."""
+    if len({len(row.ids) for row in rows}) == 1:
+        return frozenset()
+
+    def follows(name: str) -> bool:
+        values = [row.image.get(name) for row in rows]
+        return all(
+            isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[:2] == (1, len(row.ids))
+            for value, row in zip(values, rows, strict=True)
+        )
+
+    return frozenset(filter(follows, rows[0].image))
 
 
 def _one(reader: Reader, row: Prompt) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -172,7 +192,7 @@ def _fast(
         reader = Reader(model, Vision(model), ends, types)
         if "mm_encoder_outputs" not in reader.accepted:
             raise UnfitError(f"{type(model).__name__} takes no image features (mm_encoder_outputs)")
-        encoded = [reader.vision.encode(row.image) for row in rows]  # type: ignore[union-attr]
+        encoded = reader.vision.learn([row.image for row in rows])  # type: ignore[union-attr]
         for row, features in zip(rows, encoded, strict=True):
             if row.ids.count(prompts.image_id) != len(features):
                 raise UnfitError(f"a picture has {len(features)} features and {row.ids.count(prompts.image_id)} tokens")
@@ -181,7 +201,7 @@ def _fast(
                 raise UnfitError("with image features it says something else than with pixels")
         if not all(_same(model, own[None], wanted) for own, wanted in zip(_logits(reader, rows), truth, strict=True)):
             raise UnfitError("in a batch it says something else than alone")
-        _check_generation(reader, rows, ends, types)
+        _check_generation(reader, prompts.image_id, rows, ends, types)
     except UnfitError:
         raise
     except Exception as error:
@@ -189,13 +209,16 @@ def _fast(
     return reader
 
 
-def _check_generation(reader: Reader, rows: Sequence[Prompt], ends: Sequence[int], types: dict[str, int]) -> None:
+def _check_generation(
+    reader: Reader, image_id: int, rows: Sequence[Prompt], ends: Sequence[int], types: dict[str, int]
+) -> None:
     """Whether tokens that are generated together, with a cache, are those of the whole text read again each time."""
     images, facts = zip(*(_one(reader, row) for row in rows), strict=True)
     said = reader.generate(_texts(rows), reader.features(images), facts, 3)
     for row, tokens in zip(rows, said, strict=True):
         for count in range(3):
-            if count > len(tokens):
+            # A token for an image that a model says (an untrained one may) has no image to go with it.
+            if count > len(tokens) or image_id in tokens[:count]:
                 break
             logits = _logits(reader, [_with_answer(row, tokens[:count], types)])[0, 0]
             chosen = tokens[count] if count < len(tokens) else max(ends, key=lambda end: float(logits[end]))
@@ -207,9 +230,11 @@ def _check_generation(reader: Reader, rows: Sequence[Prompt], ends: Sequence[int
 def _composes(prompts: Prompts, pictures: Sequence[Image.Image]) -> bool:
     for image in pictures:
         seen = prompts.image_part(prompts.encode([image], QUESTION))
+        if seen is None or not seen.ids:
+            return False
         for question in QUESTIONS:
             whole, made = prompts.encode([image], question), joined(seen, prompts.question(question))
-            if not seen.ids or (made.ids, made.types) != (whole.ids, whole.types):
+            if (made.ids, made.types) != (whole.ids, whole.types):
                 return False
             tensors = ((name, own) for name, own in whole.image.items() if isinstance(own, torch.Tensor))
             if not all(torch.equal(own, made.image[name]) for name, own in tensors):
@@ -217,14 +242,14 @@ def _composes(prompts: Prompts, pictures: Sequence[Image.Image]) -> bool:
     return True
 
 
-def _check_loss(reader: Reader, row: Prompt) -> None:
+def _check_loss(reader: Reader, row: Prompt, growing: frozenset[str]) -> None:
     """Compare our loss of an answer with the one that the model computes itself.
 
     Raises:
         FedummError: they differ.
     """
     answer = _answers(reader.model.get_input_embeddings().weight.shape[0])[0]
-    theirs = _own_loss(reader, _with_answer(row, answer, reader.answer_types), len(answer))
+    theirs = _own_loss(reader, _with_answer(row, answer, reader.answer_types), len(answer), growing)
     if theirs is None:
         return
     inputs, labels = training_texts([{"ids": row.ids, "types": row.types, "answers": [answer]}], reader.answer_types)
@@ -237,11 +262,12 @@ def _check_loss(reader: Reader, row: Prompt) -> None:
         )
 
 
-def _own_loss(reader: Reader, row: Prompt, said: int) -> float | None:
+def _own_loss(reader: Reader, row: Prompt, said: int, growing: frozenset[str]) -> float | None:
     """The loss that the model gives for labels, with pixels; None if it gives none."""
     if "labels" not in reader.accepted:
         return None
-    inputs = Reader(reader.model, None, (), reader.answer_types).inputs(_texts([row]), [row.image], [{}])
+    pixels = Reader(reader.model, None, (), reader.answer_types, growing)
+    inputs = pixels.inputs(_texts([row]), [row.image], [{}])
     labels = inputs["input_ids"].clone()
     labels[:, :-said] = -100
     loss = reader.model(**inputs, labels=labels, use_cache=False).loss

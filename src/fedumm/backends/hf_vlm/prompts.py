@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from PIL import Image
 from transformers import BatchFeature
 
 from fedumm.errors import FedummError
+from fedumm.texts import one_line
 
 QUESTION, ANSWER = "What is this?", "Something"
 """Stand in for any question and answer where only what surrounds them matters."""
@@ -50,7 +52,7 @@ class Prompts:
 
     Args:
         processor: of ``transformers`` (:func:`fedumm.backends.hf_vlm.load.load_processor`).
-        image_id: the token whose embeddings the image's features replace.
+        image_id: the token whose embeddings the image's features replace; -1: there is none.
 
     Raises:
         FedummError: it has no token that ends an answer.
@@ -58,6 +60,7 @@ class Prompts:
 
     def __init__(self, processor: Any, image_id: int) -> None:
         self.processor, self.tokenizer, self.image_id = processor, processor.tokenizer, image_id
+        self._nested: bool | None = None
         self.template = processor.chat_template or self._plain()
         self.lead, self.end_id = self._around_answers()
         self._replayed: _Replayed | None = None
@@ -75,13 +78,20 @@ class Prompts:
         if end is None:
             raise FedummError("The tokenizer has neither a chat template nor an end-of-sentence token.")
         token = getattr(self.processor, "image_token", "")
-        made = {}
+        made, refused = {}, dict[str, str]()
         for text in (str(getattr(token, "content", token)), ""):
             self.template = _PLAIN.replace("@END@", end).replace("@IMAGE@", text).replace("@LEAD@", "")
-            made[text] = self.encode([blank()], QUESTION).ids
+            try:
+                made[text] = self.encode([blank()], QUESTION).ids
+            except Exception as error:
+                # Many processors count the image tokens of a text.
+                refused[text] = one_line(error)
+        if not made:
+            reasons = "; ".join(f"with {text!r} before the question: {reason}" for text, reason in refused.items())
+            raise FedummError(f"The processor makes no prompt with an image. {reasons}.")
         counts = {text: ids.count(self.image_id) for text, ids in made.items()}
         # Some processors put the image before the text themselves, whether or not the text has one.
-        best = "" if 0 < counts[""] < max(counts.values()) else next(iter(made))
+        best = "" if 0 < counts.get("", 0) < max(counts.values()) else next(iter(made))
         lead = "" if self.tokenizer.decode([made[best][-1]])[-1:].isspace() else " "
         return _PLAIN.replace("@END@", end).replace("@IMAGE@", best).replace("@LEAD@", lead)
 
@@ -104,8 +114,7 @@ class Prompts:
         # A generation prompt that says more than the turn of an answer does (a model that thinks first) comes as it is.
         lead = whole[len(prompt) : at] if whole.startswith(prompt) else ""
         after = self.tokenizer(whole[at + len(ANSWER) :], add_special_tokens=False).input_ids
-        special = {*self.tokenizer.all_special_ids, *self._added}
-        end = next((token for token in after if token in special), self.tokenizer.eos_token_id)
+        end = next((token for token in after if token in self._special), self.tokenizer.eos_token_id)
         if end is None:
             raise FedummError("The tokenizer has no token that ends an answer.")
         return lead, int(end)
@@ -114,6 +123,10 @@ class Prompts:
     def _added(self) -> frozenset[int]:
         """Tokens that a vocabulary got for a meaning of their own."""
         return frozenset(i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        return self._added | {*self.tokenizer.all_special_ids}
 
     @cached_property
     def _reserved(self) -> re.Pattern[str]:
@@ -132,7 +145,7 @@ class Prompts:
         text = self._render(len(images), question)
         bos = self.tokenizer.bos_token
         options = {"add_special_tokens": False} if bos is not None and text.startswith(bos) else {}
-        made = dict(self.processor(text=[text], images=[list(images)], return_tensors="pt", **options))
+        made = self._processed(text, list(images), options)
         made.pop("labels", None)
         mask = made.pop("attention_mask", None)
         ids = made.pop("input_ids")
@@ -141,6 +154,24 @@ class Prompts:
         per_token = {name: tuple(value[0].tolist()) for name, value in made.items() if _is_per_token(name, value, ids)}
         image = {name: value for name, value in made.items() if name not in per_token}
         return Prompt(tuple(ids[0].tolist()), per_token, image)
+
+    def _processed(self, text: str, images: list[Image.Image], options: dict[str, Any]) -> dict[str, Any]:
+        """What the processor makes of a text and its images, for it in a list of their own: few processors take none."""
+
+        def made(nested: bool) -> dict[str, Any]:
+            given = [images] if nested else images
+            return dict(self.processor(text=[text], images=given, return_tensors="pt", **options))
+
+        if self._nested is not None:
+            return made(self._nested)
+        try:
+            found, self._nested = made(True), True
+        except Exception as error:
+            try:
+                found, self._nested = made(False), False
+            except Exception:
+                raise error from None
+        return found
 
     def check(self, text: str, what: str) -> str:
         """``text``, which must not hold what the model takes for a token of another kind.
@@ -160,11 +191,20 @@ class Prompts:
         ids = self.tokenizer(text, add_special_tokens=False).input_ids
         return text if len(ids) <= most else str(self.tokenizer.decode(ids[:most]))
 
+    def _stand_in(self, text: str) -> Prompt:
+        with self._one_image():
+            return self.encode([blank()], text)
+
+    @cached_property
+    def _start(self) -> int:
+        """Where the part of a question begins: behind the last token for the image, and what special tokens close it."""
+        made = self._stand_in(QUESTION)
+        closing = takewhile(self._special.__contains__, made.ids[self.head(made) :])
+        return self.head(made) + len(list(closing))
+
     def _question(self, text: str) -> Prompt:
         """What follows an image in the prompt for ``text``."""
-        with self._one_image():
-            made = self.encode([blank()], text)
-        at = self.head(made)
+        made, at = self._stand_in(text), self._start
         return Prompt(made.ids[at:], {name: own[at:] for name, own in made.types.items()})
 
     @contextmanager
@@ -187,9 +227,16 @@ class Prompts:
         """How many of its tokens come before the question: up to the last one of the image."""
         return len(prompt.ids) - prompt.ids[::-1].index(self.image_id) if self.image_id in prompt.ids else 0
 
-    def image_part(self, prompt: Prompt) -> Prompt:
-        """The tokens of ``prompt`` up to the last one of its image."""
-        at = self.head(prompt)
+    def image_part(self, prompt: Prompt) -> Prompt | None:
+        """Of a prompt for ``QUESTION``, the tokens before the question's part (:meth:`question`).
+
+        Returns:
+            None if what follows this image is something else: no question's part can then be joined to it.
+        """
+        after = self.question(QUESTION).ids
+        at = len(prompt.ids) - len(after)
+        if at < self.head(prompt) or prompt.ids[at:] != after:
+            return None
         return Prompt(prompt.ids[:at], {name: own[:at] for name, own in prompt.types.items()}, prompt.image)
 
 
