@@ -77,7 +77,13 @@ def load_prompts(model_name_or_path: str) -> Prompts:
         if family is None:
             raise FedummError(f"{where}: transformers has no processor of images and text for {config.model_type!r}.")
         processor = _built(family, settings, where)
-        return Prompts(processor, _image_id(config, processor))
+        try:
+            return Prompts(processor, _image_id(config, processor))
+        except FedummError as error:
+            if not Path(where).is_dir() or (Path(where) / "processor_config.json").is_file():
+                raise
+            hint = f"{where} has no processor_config.json: a newer copy of the model may have one."
+            raise FedummError(f"{error} {hint}") from error
 
 
 def _family(config: Any, settings: dict[str, Any]) -> type[ProcessorMixin] | None:
@@ -142,7 +148,7 @@ class _Absent:
             raise AttributeError(name)
 
 
-class _Partial(ProcessorMixin):
+class _Partial(ProcessorMixin):  # type: ignore[misc]
     """A processor that is content without what is in ``_UNSEEN``."""
 
     def __init__(self, *parts: Any, **named: Any) -> None:
@@ -168,7 +174,11 @@ def _seeing(family: type[ProcessorMixin]) -> type[ProcessorMixin]:
 
 def _part(name: str, where: str) -> Any:
     if name.endswith("tokenizer"):
-        return AutoTokenizer.from_pretrained(where, **({} if name == "tokenizer" else {"subfolder": name}))
+        made = AutoTokenizer.from_pretrained(where, **({} if name == "tokenizer" else {"subfolder": name}))
+        if made.pad_token is None:
+            # Few processors pad even a single text, which does nothing.
+            made.pad_token = made.eos_token
+        return made
     return AutoImageProcessor.from_pretrained(where, backend="pil")
 
 
