@@ -11,13 +11,15 @@ import torch
 import transformers as hf
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from fedumm.backends.hf_vlm.backend import HfVlmBackend
-from fedumm.backends.hf_vlm.load import load_model, load_prompts, settle
+from fedumm.backends.hf_vlm.anatomy import Anatomy, kinds_of
+from fedumm.backends.hf_vlm.backend import HfVlmBackend, VlmProcessor
+from fedumm.backends.hf_vlm.load import explained, load_model, load_prompts, settle
 from fedumm.backends.hf_vlm.probe import picture, probe
 from fedumm.backends.hf_vlm.prompts import QUESTION, Prompts, joined
 from fedumm.errors import FedummError
 from support.vlm_families import TEMPLATE, build, save
 from support.vlm_families import tokenizer as byte_tokenizer
+from support.vlm_more_families import build as build_more
 from support.vlm_more_families import save as save_more
 
 pytestmark = [
@@ -55,14 +57,8 @@ def said(prompts: Prompts, question: str = "Which?") -> str:
 
 def answered(prompts: Prompts, answer: str = "two dogs") -> str:
     backend = HfVlmBackend()
-    (ids,) = backend.speller(_processor(prompts)).encode([answer])
+    (ids,) = backend.speller(VlmProcessor(prompts)).encode([answer])
     return str(prompts.tokenizer.decode(prompts.answer(ids, 99)))
-
-
-def _processor(prompts: Prompts) -> Any:
-    from fedumm.backends.hf_vlm.backend import VlmProcessor
-
-    return VlmProcessor(prompts)
 
 
 _TURNS = "{% for m in messages %}{{ '<s>' if loop.first }}{{ m['role'] }}: "
@@ -198,7 +194,7 @@ def test_answers_are_tokens_of_the_conversation_in_sentencepiece_too(
     (where / "chat_template.jinja").write_text(template)
     prompts = load_prompts(str(where))
     backend = HfVlmBackend()
-    (ids,) = backend.speller(_processor(prompts)).encode(["two dogs"])
+    (ids,) = backend.speller(VlmProcessor(prompts)).encode(["two dogs"])
     ours = [*prompts.encode([IMAGE], "Which?").ids, *prompts.answer(ids, 99)]
     turns = [
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which?"}]},
@@ -261,3 +257,28 @@ def test_a_vocabulary_in_a_text_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
     with pytest.raises(FedummError, match="neither a chat template nor an end-of-sentence token"):
         load_prompts(str(tmp_path))
+
+
+def test_attention_that_is_linear_gets_lora_too() -> None:
+    anatomy = Anatomy(build_more("qwen3_5")[0])
+    kinds = ", ".join(kinds_of(anatomy.chosen("attention")))
+    assert "linear_attn.{in_proj_a,in_proj_b,in_proj_qkv,in_proj_z}" in kinds
+    assert "self_attn.{k_proj,q_proj,v_proj}" in kinds
+    assert "out_proj" not in kinds
+    assert "mlp" not in kinds
+
+
+@pytest.mark.parametrize(
+    ("message", "package"),
+    [
+        (
+            "\nPixtralProcessor requires the Torchvision library but it was not found in your environment.",
+            "torchvision",
+        ),
+        ("None could be imported. Missing optional dependencies: torchvision. Please install", "torchvision"),
+        ("\nTimmWrapperModel requires the timm library but it was not found in your environment.", "timm"),
+    ],
+)
+def test_a_package_that_a_family_needs_is_named(tmp_path: Path, message: str, package: str) -> None:
+    with pytest.raises(FedummError, match=f"need the package {package}, which is not installed"), explained("a/b"):
+        raise ImportError(message)

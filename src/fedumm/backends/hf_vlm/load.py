@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,11 +119,23 @@ def explained(where: str) -> Iterator[None]:
     except FedummError:
         raise
     except Exception as error:
+        if package := _missing_package(error):
+            fitting = " (of the build that fits torch)" if package == "torchvision" else ""
+            raise FedummError(
+                f"{where} is of a family whose classes in transformers need the package {package}, which is not "
+                f"installed: install {package}{fitting} on each host, or choose another model."
+            ) from error
         if Path(where).is_dir():
             raise FedummError(
                 f"{where} does not hold an image-text model that transformers can load: {error}{likely_cause()}"
             ) from error
         raise explain_hub_error("model", where, error, "") from error
+
+
+def _missing_package(error: BaseException) -> str:
+    """The package for want of which transformers gave up; empty: it was something else."""
+    found = re.search(r"requires the (\S+) library|Missing optional dependencies: ([\w-]+)", str(error))
+    return next(filter(None, found.groups())).lower() if found else ""
 
 
 def _built(family: type[ProcessorMixin], settings: dict[str, Any], where: str) -> Any:

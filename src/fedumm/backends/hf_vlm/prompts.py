@@ -98,7 +98,7 @@ class Prompts:
                 refused[text] = one_line(error)
         if not made:
             reasons = "; ".join(f"with {text!r} before the question: {reason}" for text, reason in refused.items())
-            raise FedummError(f"The processor makes no prompt with an image. {reasons}.")
+            raise FedummError(f"The processor makes no prompt with an image: {reasons}.")
         counts = {text: ids.count(self.image_id) for text, ids in made.items()}
         # Some processors put the image before the text themselves, whether or not the text has one.
         best = "" if 0 < counts.get("", 0) < max(counts.values()) else next(iter(made))
