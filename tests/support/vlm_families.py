@@ -49,7 +49,7 @@ def text_of(tok: Any, **more: Any) -> dict[str, Any]:
     return {**TEXT, "vocab_size": len(tok), **ids, **more}
 
 
-def named_id(tok: Any, token: str = IMAGE) -> int:
+def id_of(tok: Any, token: str = IMAGE) -> int:
     found: int = tok.convert_tokens_to_ids(token)
     return found
 
@@ -92,7 +92,13 @@ QWEN = {
 
 
 def qwen(
-    patch: int, family: Any, config: Any, rope: dict[str, Any], vision: dict[str, Any], drop: Sequence[str] = (), **text: Any
+    patch: int,
+    family: Any,
+    config: Any,
+    rope: dict[str, Any],
+    vision: dict[str, Any],
+    drop: Sequence[str] = (),
+    **text: Any,
 ) -> Any:
     tok = tokenizer(list(QWEN.values()))
     size = {"shortest_edge": 4 * patch * patch, "longest_edge": 64 * patch * patch}
@@ -103,7 +109,7 @@ def qwen(
         del seen[name]
     made = config(
         text_config=text_of(tok, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, **rope}, **text),
-        vision_config=seen, **{name: named_id(tok, token) for name, token in QWEN.items()},
+        vision_config=seen, **{name: id_of(tok, token) for name, token in QWEN.items()},
     )  # fmt: skip
     return made, seeing(family, images, tok, None, image="<|vision_start|><|image_pad|><|vision_end|>")
 
@@ -124,7 +130,7 @@ def _idefics(family: Any, config: Any, images: Any, extra: Sequence[str]) -> Any
     tok = tokenizer([IMAGE, "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", *extra, *tiles])
     vision = {**SEEING, "image_size": 32, "patch_size": 8}
     made = config(
-        text_config=text_of(tok, model_type="llama"), vision_config=vision, scale_factor=2, image_token_id=named_id(tok),
+        text_config=text_of(tok, model_type="llama"), vision_config=vision, scale_factor=2, image_token_id=id_of(tok),
         pad_token_id=tok.pad_token_id,
     )  # fmt: skip
     seen = images(size={"longest_edge": 64}, max_image_size={"longest_edge": 32}, do_image_splitting=True)
@@ -148,7 +154,7 @@ def paligemma(kind: str = "gemma") -> Any:
     processor = seeing(hf.PaliGemmaProcessor, images, tok)
     vision = {**SEEING, "model_type": "siglip_vision_model", "projection_dim": 64, "vision_use_head": False}
     config = hf.PaliGemmaConfig(
-        text_config=text_of(tok, model_type=kind, head_dim=16), vision_config=vision, image_token_id=named_id(tok),
+        text_config=text_of(tok, model_type=kind, head_dim=16), vision_config=vision, image_token_id=id_of(tok),
         projection_dim=64, hidden_size=64,
     )  # fmt: skip
     return config, processor
@@ -161,7 +167,7 @@ def paligemma2() -> Any:
 def gemma3() -> Any:
     named = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
     tok = tokenizer(named=named)
-    ids = {f"{name}_id": named_id(tok, token) for name, token in named.items()}
+    ids = {f"{name}_id": id_of(tok, token) for name, token in named.items()}
     config = hf.Gemma3Config(
         text_config=text_of(tok, head_dim=16, query_pre_attn_scalar=16, sliding_window=16,
                           layer_types=["sliding_attention", "full_attention"]),
@@ -178,7 +184,7 @@ def internvl() -> Any:
     tok = tokenizer(named=named)
     vision = {**SEEING, "image_size": [28, 28], "patch_size": [14, 14], "use_absolute_position_embeddings": True}
     config = hf.InternVLConfig(
-        text_config=text_of(tok, model_type="qwen2"), vision_config=vision, image_token_id=named_id(tok, "<IMG_CONTEXT>"),
+        text_config=text_of(tok, model_type="qwen2"), vision_config=vision, image_token_id=id_of(tok, "<IMG_CONTEXT>"),
         image_seq_length=1, downsample_ratio=0.5,
     )  # fmt: skip
     images = hf.GotOcr2ImageProcessorPil(
@@ -191,8 +197,8 @@ def llava_onevision() -> Any:
     tok, grid = tokenizer([IMAGE, "<video>"]), [[28, 28], [28, 56], [56, 28], [56, 56]]
     vision = {**SEEING, "model_type": "siglip_vision_model", "vision_use_head": False}
     config = hf.LlavaOnevisionConfig(
-        text_config=text_of(tok, model_type="qwen2"), vision_config=vision, image_token_index=named_id(tok),
-        image_token_id=named_id(tok), video_token_index=named_id(tok, "<video>"), video_token_id=named_id(tok, "<video>"),
+        text_config=text_of(tok, model_type="qwen2"), vision_config=vision, image_token_index=id_of(tok),
+        image_token_id=id_of(tok), video_token_index=id_of(tok, "<video>"), video_token_id=id_of(tok, "<video>"),
         image_grid_pinpoints=grid, vision_feature_layer=-1, vision_feature_select_strategy="full",
     )  # fmt: skip
     images = hf.LlavaOnevisionImageProcessorPil(size={"height": 28, "width": 28}, image_grid_pinpoints=grid)
@@ -204,8 +210,8 @@ def _llava(family: Any, config: Any, images: Any, kind: str, **grid: Any) -> Any
     tok = tokenizer([IMAGE])
     made = config(
         text_config=text_of(tok, model_type=kind),
-        vision_config={**SEEING, "model_type": "clip_vision_model", "projection_dim": 32}, image_token_index=named_id(tok),
-        image_token_id=named_id(tok), image_seq_length=4, **grid,
+        vision_config={**SEEING, "model_type": "clip_vision_model", "projection_dim": 32}, image_token_index=id_of(tok),
+        image_token_id=id_of(tok), image_seq_length=4, **grid,
     )  # fmt: skip
     seen = images(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}, **grid)
     options = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
@@ -229,7 +235,7 @@ _QFORMER = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_
 def _blip(config: Any, tok: Any, text: dict[str, Any], vocabulary: int = 300) -> Any:
     return config(
         vision_config={**SEEING, "initializer_range": 0.02}, qformer_config={**_QFORMER, "vocab_size": vocabulary},
-        num_query_tokens=4, image_token_id=named_id(tok), image_token_index=named_id(tok), text_config=text,
+        num_query_tokens=4, image_token_id=id_of(tok), image_token_index=id_of(tok), text_config=text,
     )  # fmt: skip
 
 
@@ -262,8 +268,8 @@ def emu3() -> Any:
              "channel_multiplier": [1, 1, 1, 1], "num_res_blocks": 1, "attn_resolutions": [3], "hidden_size": 32,
              "num_attention_heads": 1, "temporal_downsample_factor": 1}  # fmt: skip
     config = hf.Emu3Config(
-        vq_config=codes, text_config=text_of(tok, attention_dropout=0.0), image_token_id=named_id(tok),
-        vocabulary_map={token: named_id(tok, token) for token in (*visual, IMAGE, "<|extra_200|>")},
+        vq_config=codes, text_config=text_of(tok, attention_dropout=0.0), image_token_id=id_of(tok),
+        vocabulary_map={token: id_of(tok, token) for token in (*visual, IMAGE, "<|extra_200|>")},
     )  # fmt: skip
     return config, seeing(hf.Emu3Processor, images, tok)
 
