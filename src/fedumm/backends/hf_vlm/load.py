@@ -12,7 +12,6 @@ import transformers
 from transformers import (
     PROCESSOR_MAPPING,
     AutoConfig,
-    AutoFeatureExtractor,
     AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoTokenizer,
@@ -29,8 +28,8 @@ from fedumm.libraries import likely_cause
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolVLM-256M-Instruct"
 
-_UNSEEN = ("video_processor",)
-"""Parts of a processor that are left out: they need torchvision, and nobody shows a film here."""
+_UNSEEN = ("video_processor", "feature_extractor")
+"""Parts of a processor that are left out: those for films, which need torchvision, and for sounds."""
 
 
 def load_model(model_name_or_path: str, **options: Any) -> Any:
@@ -118,24 +117,44 @@ def explained(where: str) -> Iterator[None]:
 
 
 def _built(family: type[ProcessorMixin], settings: dict[str, Any], where: str) -> Any:
-    seeing = _without_video(family)
+    seeing = _seeing(family)
     parts = {name: _part(name, where) for name in seeing.get_attributes()}
     known = inspect.signature(family.__init__).parameters.keys() - parts.keys()
     options = {name: value for name, value in settings.items() if name in known and name not in _UNSEEN}
     template = _template(settings, parts.get("tokenizer"))
     if "chat_template" in known:
         options["chat_template"] = template
-    unseen = {name: None for name in _UNSEEN if name in inspect.signature(family.__init__).parameters}
+    unseen = {name: _Absent() for name in _UNSEEN if name in inspect.signature(family.__init__).parameters}
     processor = seeing(**parts, **unseen, **options)
     # Some constructors swallow it.
     processor.chat_template = template
     return processor
 
 
-def _without_video(family: type[ProcessorMixin]) -> type[ProcessorMixin]:
-    """``family`` that does not ask for a video processor."""
+class _Absent:
+    """Stands for a part that was left out: few constructors ask it for a setting, which is None."""
 
-    class Seeing(family):  # type: ignore[misc]
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+class _Partial(ProcessorMixin):
+    """A processor that is content without what is in ``_UNSEEN``."""
+
+    def __init__(self, *parts: Any, **named: Any) -> None:
+        super().__init__(
+            *(own for own in parts if not isinstance(own, _Absent)),
+            **{name: own for name, own in named.items() if not isinstance(own, _Absent)},
+        )
+        for name in _UNSEEN:
+            setattr(self, name, _Absent())
+
+
+def _seeing(family: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """``family`` that does not ask for what is in ``_UNSEEN``."""
+
+    class Seeing(family, _Partial):  # type: ignore[misc]
         @classmethod
         def get_attributes(cls) -> list[str]:
             return [name for name in super().get_attributes() if name not in _UNSEEN]
@@ -147,9 +166,7 @@ def _without_video(family: type[ProcessorMixin]) -> type[ProcessorMixin]:
 def _part(name: str, where: str) -> Any:
     if name.endswith("tokenizer"):
         return AutoTokenizer.from_pretrained(where, **({} if name == "tokenizer" else {"subfolder": name}))
-    if name == "image_processor":
-        return AutoImageProcessor.from_pretrained(where, backend="pil")
-    return AutoFeatureExtractor.from_pretrained(where)
+    return AutoImageProcessor.from_pretrained(where, backend="pil")
 
 
 def _template(settings: dict[str, Any], tokenizer: Any) -> str | None:

@@ -72,7 +72,8 @@ def probe(model: Any, prompts: Prompts, ends: Sequence[int]) -> Facts:
     """
     pictures = [picture(seed, *size) for seed, size in enumerate(_SIZES)]
     rows = _checked(prompts, pictures)
-    pixels = Reader(model, None, ends, {})
+    growing = _per_token(rows)
+    pixels = Reader(model, None, ends, {}, growing)
     truth = [_attempt("reading a picture", partial(_logits, pixels, [row])) for row in rows]
     notes = _effects(prompts, pixels, pictures, truth[0])
     types = _answer_types(pixels, rows)
@@ -81,10 +82,10 @@ def probe(model: Any, prompts: Prompts, ends: Sequence[int]) -> Facts:
         reader = _fast(model, prompts, rows, truth, ends, types)
     except UnfitError as why:
         notes.append(f"Rows are read one by one, and image features are not kept: {why}.")
-        reader = Reader(model, None, ends, types)
-        _check_loss(reader, rows[0])
+        reader = Reader(model, None, ends, types, growing)
+        _check_loss(reader, rows[0], growing)
         return Facts(reader, tokens=tokens, notes=tuple(notes))
-    _check_loss(reader, rows[0])
+    _check_loss(reader, rows[0], growing)
     composed = _composes(prompts, pictures)
     if not composed:
         notes.append("Image features are not kept: where the picture stands in a prompt depends on the question.")
@@ -104,6 +105,21 @@ def _attempt(what: str, call: Callable[[], Any]) -> Any:
 def _checked(prompts: Prompts, pictures: Sequence[Image.Image]) -> list[Prompt]:
     pairs = list(zip(pictures, QUESTIONS, strict=True))
     return [_attempt("making a prompt", partial(prompts.encode, [image], question)) for image, question in pairs]
+
+
+def _per_token(rows: Sequence[Prompt]) -> frozenset[str]:
+    """Of what goes with images, the names of what has an entry for each token of the prompt."""
+    if len({len(row.ids) for row in rows}) == 1:
+        return frozenset()
+
+    def follows(name: str) -> bool:
+        values = [row.image.get(name) for row in rows]
+        return all(
+            isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[:2] == (1, len(row.ids))
+            for value, row in zip(values, rows, strict=True)
+        )
+
+    return frozenset(filter(follows, rows[0].image))
 
 
 def _one(reader: Reader, row: Prompt) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -172,7 +188,7 @@ def _fast(
         reader = Reader(model, Vision(model), ends, types)
         if "mm_encoder_outputs" not in reader.accepted:
             raise UnfitError(f"{type(model).__name__} takes no image features (mm_encoder_outputs)")
-        encoded = [reader.vision.encode(row.image) for row in rows]  # type: ignore[union-attr]
+        encoded = reader.vision.learn([row.image for row in rows])  # type: ignore[union-attr]
         for row, features in zip(rows, encoded, strict=True):
             if row.ids.count(prompts.image_id) != len(features):
                 raise UnfitError(f"a picture has {len(features)} features and {row.ids.count(prompts.image_id)} tokens")
@@ -181,7 +197,7 @@ def _fast(
                 raise UnfitError("with image features it says something else than with pixels")
         if not all(_same(model, own[None], wanted) for own, wanted in zip(_logits(reader, rows), truth, strict=True)):
             raise UnfitError("in a batch it says something else than alone")
-        _check_generation(reader, rows, ends, types)
+        _check_generation(reader, prompts.image_id, rows, ends, types)
     except UnfitError:
         raise
     except Exception as error:
@@ -189,13 +205,16 @@ def _fast(
     return reader
 
 
-def _check_generation(reader: Reader, rows: Sequence[Prompt], ends: Sequence[int], types: dict[str, int]) -> None:
+def _check_generation(
+    reader: Reader, image_id: int, rows: Sequence[Prompt], ends: Sequence[int], types: dict[str, int]
+) -> None:
     """Whether tokens that are generated together, with a cache, are those of the whole text read again each time."""
     images, facts = zip(*(_one(reader, row) for row in rows), strict=True)
     said = reader.generate(_texts(rows), reader.features(images), facts, 3)
     for row, tokens in zip(rows, said, strict=True):
         for count in range(3):
-            if count > len(tokens):
+            # A token for an image that a model says (an untrained one may) has no image to go with it.
+            if count > len(tokens) or image_id in tokens[:count]:
                 break
             logits = _logits(reader, [_with_answer(row, tokens[:count], types)])[0, 0]
             chosen = tokens[count] if count < len(tokens) else max(ends, key=lambda end: float(logits[end]))
@@ -217,14 +236,14 @@ def _composes(prompts: Prompts, pictures: Sequence[Image.Image]) -> bool:
     return True
 
 
-def _check_loss(reader: Reader, row: Prompt) -> None:
+def _check_loss(reader: Reader, row: Prompt, growing: frozenset[str]) -> None:
     """Compare our loss of an answer with the one that the model computes itself.
 
     Raises:
         FedummError: they differ.
     """
     answer = _answers(reader.model.get_input_embeddings().weight.shape[0])[0]
-    theirs = _own_loss(reader, _with_answer(row, answer, reader.answer_types), len(answer))
+    theirs = _own_loss(reader, _with_answer(row, answer, reader.answer_types), len(answer), growing)
     if theirs is None:
         return
     inputs, labels = training_texts([{"ids": row.ids, "types": row.types, "answers": [answer]}], reader.answer_types)
@@ -237,11 +256,12 @@ def _check_loss(reader: Reader, row: Prompt) -> None:
         )
 
 
-def _own_loss(reader: Reader, row: Prompt, said: int) -> float | None:
+def _own_loss(reader: Reader, row: Prompt, said: int, growing: frozenset[str]) -> float | None:
     """The loss that the model gives for labels, with pixels; None if it gives none."""
     if "labels" not in reader.accepted:
         return None
-    inputs = Reader(reader.model, None, (), reader.answer_types).inputs(_texts([row]), [row.image], [{}])
+    pixels = Reader(reader.model, None, (), reader.answer_types, growing)
+    inputs = pixels.inputs(_texts([row]), [row.image], [{}])
     labels = inputs["input_ids"].clone()
     labels[:, :-said] = -100
     loss = reader.model(**inputs, labels=labels, use_cache=False).loss

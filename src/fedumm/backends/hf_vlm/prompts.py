@@ -58,6 +58,7 @@ class Prompts:
 
     def __init__(self, processor: Any, image_id: int) -> None:
         self.processor, self.tokenizer, self.image_id = processor, processor.tokenizer, image_id
+        self._nested: bool | None = None
         self.template = processor.chat_template or self._plain()
         self.lead, self.end_id = self._around_answers()
         self._replayed: _Replayed | None = None
@@ -132,7 +133,7 @@ class Prompts:
         text = self._render(len(images), question)
         bos = self.tokenizer.bos_token
         options = {"add_special_tokens": False} if bos is not None and text.startswith(bos) else {}
-        made = dict(self.processor(text=[text], images=[list(images)], return_tensors="pt", **options))
+        made = self._processed(text, list(images), options)
         made.pop("labels", None)
         mask = made.pop("attention_mask", None)
         ids = made.pop("input_ids")
@@ -141,6 +142,24 @@ class Prompts:
         per_token = {name: tuple(value[0].tolist()) for name, value in made.items() if _is_per_token(name, value, ids)}
         image = {name: value for name, value in made.items() if name not in per_token}
         return Prompt(tuple(ids[0].tolist()), per_token, image)
+
+    def _processed(self, text: str, images: list[Image.Image], options: dict[str, Any]) -> dict[str, Any]:
+        """What the processor makes of a text and its images, for it in a list of their own: few processors take none."""
+
+        def made(nested: bool) -> dict[str, Any]:
+            given = [images] if nested else images
+            return dict(self.processor(text=[text], images=given, return_tensors="pt", **options))
+
+        if self._nested is not None:
+            return made(self._nested)
+        try:
+            found, self._nested = made(True), True
+        except Exception as error:
+            try:
+                found, self._nested = made(False), False
+            except Exception:
+                raise error from None
+        return found
 
     def check(self, text: str, what: str) -> str:
         """``text``, which must not hold what the model takes for a token of another kind.

@@ -33,10 +33,15 @@ class Reader:
         vision: how features are made; None: they can't be handed over.
         ends: tokens that end an answer.
         answer_types: what other integers a token of an answer has, by name.
+        growing: names of what else there is for each token of a prompt ``(1, tokens, ...)``; an answer's tokens have
+            what the prompt's last one has.
     """
 
-    def __init__(self, model: Any, vision: Vision | None, ends: Sequence[int], answer_types: Mapping[str, int]) -> None:
-        self.model, self.vision = model, vision
+    def __init__(
+        self, model: Any, vision: Vision | None, ends: Sequence[int], answer_types: Mapping[str, int],
+        growing: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
+        self.model, self.vision, self.growing = model, vision, growing
         self.ends, self.answer_types = frozenset(ends), answer_types
         inner = model.base_model.forward
         self.accepted = {**inspect.signature(model.forward).parameters, **inspect.signature(inner).parameters}
@@ -93,9 +98,9 @@ class Reader:
             assert isinstance(image, Mapping)
             dtype = self.model.get_input_embeddings().weight.dtype
             for name, value in image.items():
-                if isinstance(value, torch.Tensor):
-                    value = value.to(self.device, dtype if value.is_floating_point() else None)
-                own[name] = value
+                own[name] = _placed(value, self.device, dtype)
+                if name in self.growing:
+                    own[name] = _grown(own[name], some.ids.shape[1])
         return {"input_ids": some.ids, "attention_mask": some.mask, **own}
 
     def logits(
@@ -175,6 +180,19 @@ def _together(
         ids.append([*own.ids[0].tolist(), *said])
         types.append({n: [*t[0].tolist(), *[answer_types[n]] * len(said)] for n, t in own.types.items()})
     return texts(ids, types), [image for _, image, _ in rows], [facts for _, _, facts in rows]
+
+
+def _placed(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Tensors, alone or in lists, where the model is, numbers with fractions in its type."""
+    if isinstance(value, list):
+        return [_placed(own, device, dtype) for own in value]
+    return value.to(device, dtype if value.is_floating_point() else None) if isinstance(value, torch.Tensor) else value
+
+
+def _grown(value: torch.Tensor, length: int) -> torch.Tensor:
+    """``(1, tokens, ...)`` as ``(1, length, ...)``, with the last token's part for those that follow."""
+    more = length - value.shape[1]
+    return torch.cat([value, value[:, -1:].expand(-1, more, *value.shape[2:])], 1) if more > 0 else value
 
 
 def _until(row: Sequence[int], ends: frozenset[int]) -> list[int]:

@@ -29,12 +29,14 @@ class Form:
         tokens: how many tokens a tile has if all tiles come as one tensor ``(tiles, tokens, width)``; 0: a tuple with
             ``(tokens, width)`` for each image.
         deep: other fields of the output, each with how many levels of ``(tokens, width)`` it has.
+        fixed: other fields that are tensors and the same for all images.
     """
 
     kind: type[Any]
     width: int
     tokens: int
     deep: tuple[tuple[str, int], ...] = ()
+    fixed: tuple[tuple[str, torch.Tensor], ...] = ()
 
 
 class Vision:
@@ -56,6 +58,18 @@ class Vision:
         self._accepted = inspect.signature(self._call).parameters
         self._model = model
         self.form: Form | None = None
+        self._fixed: set[str] | None = None
+
+    def learn(self, images: Sequence[Mapping[str, Any]]) -> list[torch.Tensor]:
+        """Each image's features (:meth:`encode`); from then on it is known which parts of the output are always alike."""
+        features, forms = [], []
+        for image in images:
+            features.append(self.encode(image))
+            forms.append(self.form)
+        first, *others = (dict(form.fixed) for form in forms if form is not None)
+        self._fixed = {name for name, own in first.items() if all(_equal(own, other.get(name)) for other in others)}
+        self.encode(images[0])
+        return features
 
     def encode(self, image: Mapping[str, Any]) -> torch.Tensor:
         """One image's features, ``(tokens, (1 + deep levels) * width)`` in the model's type.
@@ -77,6 +91,9 @@ class Vision:
         self.form = Form(
             type(output), flat.shape[-1], pooled.shape[-2] if isinstance(pooled, torch.Tensor) else 0,
             tuple((name, len(levels)) for name, levels in deep.items()),
+            tuple((f.name, own) for f in fields(output)
+                  if f.name not in _NOT_CARRIED and (self._fixed is None or f.name in self._fixed)
+                  and isinstance(own := getattr(output, f.name), torch.Tensor)),
         )  # fmt: skip
         return torch.cat([flat, *(level for levels in deep.values() for level in levels)], -1)
 
@@ -88,11 +105,15 @@ class Vision:
         pooled: Any = tuple(own[0] for own in parts)
         if form.tokens:
             pooled = torch.cat(pooled).view(-1, form.tokens, form.width)
-        made, level = {"pooler_output": pooled}, 1
+        made, level = {"pooler_output": pooled, **dict(form.fixed)}, 1
         for name, count in form.deep:
             made[name] = [tuple(own[level + k] for own in parts) for k in range(count)]
             level += count
         return form.kind(**made)
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor | None) -> bool:
+    return other is not None and one.shape == other.shape and torch.equal(one, other)
 
 
 def _flat(pooled: Any) -> torch.Tensor:
