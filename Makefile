@@ -6,6 +6,7 @@
 # make test-newest   all tests with whatever is newest today: by hand, and before a release
 # make test-pythons  the tests marked compat, with every Python from 3.10 on that is installed
 # make fuzz          five minutes of mutated messages, payloads and files (SECONDS=30 SEED=7 for others)
+# make gpu-check     on a machine with a GPU: the tests marked gpu, then speed and memory on it
 # make benchmarks    measure again what docs/benchmarks.md says (an hour on a quiet machine)
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,7 +15,7 @@ NEWEST := .venv-newest/bin
 # Files of tests shared out to processes, one for each core up to four.
 SHARED := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-slow test-lowest test-newest test-pythons fuzz benchmarks clean
+.PHONY: demo test gpu-check test-slow test-lowest test-newest test-pythons fuzz benchmarks clean
 
 demo: .venv/.run
 	$(BIN)/python job.py --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa \
@@ -43,6 +44,10 @@ test-pythons:
 
 fuzz: .venv/.dev
 	$(BIN)/python scripts/fuzz.py --seconds $(or $(SECONDS),300) $(if $(SEED),--seed $(SEED))
+
+gpu-check: .venv/.dev
+	$(BIN)/python benchmarks/gpu_check.py
+	$(BIN)/python benchmarks/report.py none
 
 benchmarks: .venv/.dev
 	$(BIN)/python benchmarks/report.py

@@ -11,14 +11,13 @@ Seconds per epoch of training on easy-VQA questions (eight to an image), all cor
 - first: computing the features, then training on them;
 - later: training on them.
 
-The second table: what keeping features in float16 changes, against float32, after an epoch from the same seed.
+What keeping features in other types changes: `benchmarks/cache_types.py`.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,32 +87,12 @@ def measure_size(size: str, folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def float16_effect(size: str, folder: Path) -> list[str]:
-    states = []
-    for dtype in ("float32", "float16"):
-        config = replace(config_of(size, folder), feature_dtype=dtype)
-        backbone = load_backbone(config, CPU)
-        data = backbone.backend.build_dataset(load_splits(config).train, backbone.processor, 64, 16)
-        cache_features(backbone, [data], config, lambda *_: None)
-        features = torch.stack([data[row]["image_embeds"].float() for row in range(0, len(data), 8)])
-        states.append((features, train_epochs(backbone, data, config, 1, 0).loss))
-    (exact, loss), (half, half_loss) = states
-    error = ((half - exact).norm() / exact.norm()).item()
-    return [size, f"{error:.1e}", f"{abs(half_loss - loss) / loss:.1e}"]
-
-
 def run() -> list[Table]:
     with tempfile.TemporaryDirectory() as name:
         rows = [measure_size(size, Path(name) / size) for size in SAMPLES]
-        effect = [float16_effect(size, Path(name) / size) for size in ("tiny", "mid")]
     columns = ["model", "questions on images", "plain s", "no cache s", "first s", "later s", "no cache / later",
                "plain / later", "bytes per image"]  # fmt: skip
-    return [
-        Table("Seconds per epoch", columns, rows),
-        Table(
-            "Features in float16", ["model", "relative error of features", "relative change of the mean loss"], effect
-        ),
-    ]
+    return [Table("Seconds per epoch", columns, rows)]
 
 
 if __name__ == "__main__":

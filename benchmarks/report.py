@@ -18,10 +18,13 @@ from typing import Any
 from common import RESULTS, ROOT
 
 NAMES = (
-    "startup", "overhead", "connection", "memory", "cache", "images", "attention", "wire", "scale", "threads",
+    "startup", "overhead", "connection", "memory", "cache", "cache_types", "images", "attention", "wire", "scale",
+    "threads",
     "profile_step", "answers", "tiny_janus", "unified", "aggregation", "attacks", "rounding", "janus_pro_1b",
     "loading",
 )  # fmt: skip
+ON_GPUS = ("gpu_check",)
+"""Those that need a GPU: run when they are named (or by ``make gpu-check``), and shown where they were."""
 PAGE = ROOT / "docs" / "benchmarks.md"
 OTHERS = (ROOT / "docs" / "aggregation.md", ROOT / "docs" / "unified.md")
 """Pages with the tables of a benchmark between ``<!-- NAME.json -->`` and ``<!-- end -->``."""
@@ -68,11 +71,11 @@ def with_tables(page: str) -> str:
 
 
 def main(chosen: list[str]) -> None:
-    for name in NAMES:
-        if not chosen or name in chosen:
+    for name in (*NAMES, *ON_GPUS):
+        if name in (chosen or NAMES):
             print(f"--- {name}", flush=True)
             subprocess.run([sys.executable, str(Path(__file__).parent / f"{name}.py")], check=True, cwd=ROOT)
-    found = {name: RESULTS / f"{name}.json" for name in NAMES}
+    found = {name: RESULTS / f"{name}.json" for name in (*NAMES, *ON_GPUS)}
     sections = [section(name, json.loads(path.read_text())) for name, path in found.items() if path.exists()]
     PAGE.write_text("\n\n".join([HEAD.strip(), *sections]) + "\n")
     for page in OTHERS:

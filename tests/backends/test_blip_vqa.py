@@ -71,6 +71,18 @@ def test_blip_base_trains_exactly_its_attention_adapters() -> None:
     assert not [n for n in trainable if "vision" in n]
 
 
+def test_the_input_is_that_of_the_library_and_not_of_blips_own_code(rows: Any) -> None:
+    """docs/models.md lists what differs."""
+    backbone = backbone_of(config())
+    tokenizer, dataset = backbone.processor.tokenizer, dataset_of(backbone, rows)
+    text = rows["question"][0]
+    assert dataset.questions[0] == backbone.processor(text=text).input_ids
+    assert dataset.questions[0][0] == tokenizer.cls_token_id
+    assert BlipConfig().text_config.label_smoothing == 0
+    pixels = backbone.processor(images=rows[0]["image"].convert("RGB"), return_tensors="pt").pixel_values
+    assert torch.equal(dataset.pixels([0]), pixels), "whole, at the size of the checkpoint's image processor"
+
+
 def test_of_a_growing_answer_only_the_last_position_is_given_logits(rows: Any) -> None:
     backbone = backbone_of(config(), randomise=True)
     batch = batch_of(dataset_of(backbone, rows), backbone, [0, 1, 2])

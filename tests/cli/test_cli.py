@@ -200,7 +200,7 @@ MISTAKES = {
     f"federate {JANUS} --model_name_or_path deepseek-ai/Janus-Pro-1B --simulator": "deepseek-ai/Janus-Pro-1B is in the "
     "layout of the 'janus' package, which transformers can't read. The same weights in the native layout are "
     "deepseek-community/Janus-Pro-1B.",
-    f"federate {JANUS} --task both --simulator": "--task must be one of vqa, t2i, unified, not 'both'.",
+    f"federate {JANUS} --task both --simulator": "--task must be one of vqa, i2t, t2i, unified, not 'both'.",
     f"federate {JANUS} --task_mix 5-4 --simulator": "--task_mix must be two positive numbers, such as 5:4, not '5-4'.",
     f"federate {JANUS} --partition task:0 --task unified --simulator": "--partition must be empty, own, task:SHARE",
     f"federate {JANUS} --partition dirichlt --simulator": "Unknown partitioner 'dirichlt'. Available: dirichlet, iid,",
@@ -227,7 +227,7 @@ MISTAKES = {
     "partition --dataset shapes --figure nowhere/split.png": "--figure nowhere/split.png: no such folder.",
     "partition --dataset shapes --figure split.xyz": "--figure split.xyz: the name must end in .png, .pdf, .svg.",
     "ask nowhere.png 'what shape?'": "Image not found: nowhere.png",
-    "ask nowhere.png": "the following arguments are required: question",
+    "ask nowhere.png": "Image not found: nowhere.png",
 }
 
 

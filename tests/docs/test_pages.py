@@ -55,6 +55,7 @@ def test_each_command_has_good_options(
     page: Path, program: str, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
     if "trusted_mean.py" in options:
         write("aggregator", "trusted_mean", tmp_path)
         load_plugins(["trusted_mean.py"])

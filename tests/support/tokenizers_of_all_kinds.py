@@ -9,6 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, JanusProcessor, PreTrainedTokenizerFast
 
+from fedumm.backends.prompting import BARE
 from fedumm.checkpoints import resolve_checkpoint
 from support.answers import ANSWERS
 from tiny_janus_model import BOI, BOS, CHAT_TEMPLATE, EOI, EOS, IMAGE, PAD, SPECIAL
@@ -101,5 +102,5 @@ def janus_processors() -> dict[str, Any]:
         fast.add_special_tokens({"additional_special_tokens": ["<|User|>", "<|Assistant|>"]})
         processors[name] = JanusProcessor(tiny.image_processor, fast, chat_template=CHAT_TEMPLATE, num_image_tokens=4)
     for processor in processors.values():
-        processor.context = 10**6
+        processor.context, processor.own_prompt = 10**6, BARE
     return processors

@@ -26,7 +26,7 @@ COLUMNS = ("image", "question", "multiple_choice_answer", "answers")
 
 
 def backbone_of(**options: Any) -> Backbone:
-    return load_backbone(CentralConfig(model_backend="blip_vqa", **{"model_name_or_path": "tiny", **options}), CPU)
+    return load_backbone(CentralConfig(**{"model_backend": "blip_vqa", "model_name_or_path": "tiny", **options}), CPU)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,35 @@ def test_gradient_checkpointing_changes_nothing(rows: Any) -> None:
     assert losses(saving, rows, config) == losses(plain, rows, config)
     for name, tensor in plain.adapter().items():
         assert torch.equal(saving.adapter()[name], tensor)
+
+
+@pytest.mark.parametrize("task", ["vqa", "t2i"])
+def test_gradient_checkpointing_of_janus_changes_nothing(task: str) -> None:
+    request = DataRequest(columns=(*COLUMNS, "caption"), mix={task: 1}, max_train_samples=8, max_eval_samples=4)
+    own = load_data("shapes", request).train
+    config = CentralConfig(model_backend="januspro", task=task, batch_size=4, grad_accum=1, lr=1e-3)
+    plain, saving = (
+        backbone_of(model_backend="januspro", task=task, gradient_checkpointing=saved) for saved in (False, True)
+    )
+    assert losses(saving, own, config) == losses(plain, own, config)
+    for name, tensor in plain.adapter().items():
+        assert torch.equal(saving.adapter()[name], tensor)
+
+
+def test_janus_attends_by_the_fused_function(rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each layer of tower and language model: on GPUs that is what keeps the memory of attention small."""
+    real, calls = torch.nn.functional.scaled_dot_product_attention, []
+
+    def attend(*args: Any, **options: Any) -> torch.Tensor:
+        calls.append(1)
+        return real(*args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+    backbone = backbone_of(model_backend="januspro")
+    data = backbone.backend.build_dataset(rows, backbone.processor, 64, 16)
+    backbone.train_step(backbone.backend.collate_fn([data[0], data[1]]))
+    base = backbone.model.get_base_model().config
+    assert len(calls) == base.text_config.num_hidden_layers + base.vision_config.num_hidden_layers
 
 
 def test_gradient_checkpointing_of_a_model_that_cannot_is_an_error() -> None:

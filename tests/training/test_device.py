@@ -17,7 +17,7 @@ from fedumm.data import DataRequest, load_data
 from fedumm.training import device as devices
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.device import ends_when_full, free_bytes, keeps_within, moved, random_state, set_random_state
-from fedumm.training.trainer import cache_features
+from fedumm.training.feature_cache import cache_features
 from support.stand_in_gpu import GPU, MixedDevices, StandInGpu, mark, put, there
 
 CPU, META = torch.device("cpu"), torch.device("meta")

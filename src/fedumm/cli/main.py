@@ -30,6 +30,7 @@ COMMANDS = {
     "new": "Start a backend, aggregator, partitioner or source of your own: a commented file and its test",
     "ask": "Ask a question about an image, with an adapter",
     "draw": "Draw images from captions, with an adapter",
+    "cache": "List, verify or remove the stored features of images",
     "schema": "Print the JSON schema of config.yaml, for editors",
     "geneval": "Draw many captions and judge the images by GenEval's rule",
 }

@@ -39,6 +39,12 @@ class Layout:
     one_by_one: bool = False
     scaled: bool = False
 
+    @classmethod
+    def of(cls, tensors: Mapping[str, torch.Tensor]) -> Layout:
+        """That of a file which holds ``tensors``, if it is sound."""
+        features = tensors.get("features", torch.zeros(0))
+        return cls(tuple(features.shape[1:]), features.dtype, "lengths" in tensors, "scales" in tensors)
+
     def block(self, tensors: Mapping[str, torch.Tensor], images: int) -> Block | None:
         """The block that ``tensors`` are; None if they are not the features of so many images."""
         expected = (_RAGGED if self.one_by_one else {"features"}) | ({"scales"} if self.scaled else set())

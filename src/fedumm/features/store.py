@@ -90,11 +90,20 @@ class ShardStore:
 
     def shape(self) -> tuple[int, ...] | None:
         """That of one image's features, if :meth:`create` was told (``shape``)."""
-        shape = self.facts(_DESCRIPTION).get("shape")
+        shape = self.description().get("shape")
         try:
             return tuple(map(int, shape)) if isinstance(shape, list) else None
         except (TypeError, ValueError):
             return None
+
+    def description(self) -> dict[str, Any]:
+        """What :meth:`create` was told; nothing where that is not to be had."""
+        return self.facts(_DESCRIPTION)
+
+    def used(self) -> float:
+        """When the features were used last, in seconds since 1970."""
+        path = self.folder / _DESCRIPTION
+        return (path if path.exists() else self.folder).lstat().st_mtime
 
     def facts(self, name: str) -> dict[str, Any]:
         """What a small JSON file in the folder says; nothing if it is not one of ours."""
@@ -123,9 +132,9 @@ class ShardStore:
         """
         self.rights.check(self.top, self.folder)
         places: dict[str, tuple[Path, int]] = {}
-        for path in sorted(self.folder.glob("*.safetensors")):
+        for path in self.files():
             try:
-                keys = self._keys(path)
+                keys = self.keys(path)
             except FileNotFoundError:
                 continue
             except DamagedError:
@@ -135,8 +144,17 @@ class ShardStore:
                 places.setdefault(key, (path, position))
         return places
 
-    def _keys(self, path: Path) -> list[str]:
-        """The images of one file, whose name follows from them."""
+    def files(self) -> list[Path]:
+        """All files of features."""
+        return sorted(self.folder.glob("*.safetensors"))
+
+    def keys(self, path: Path) -> list[str]:
+        """The images of one file, whose name follows from them; its head alone is read.
+
+        Raises:
+            DamagedError: it does not fit.
+            OSError: it can't be read.
+        """
         if not self.rights.fits(path):
             raise DamagedError(f"{path}: not a file of this cache's owner")
         try:
@@ -153,21 +171,24 @@ class ShardStore:
         path.unlink(missing_ok=True)
         self.removed += 1
 
-    def open(self, path: Path, layout: Layout) -> StoredFile:
+    def open(self, path: Path, layout: Layout | None = None) -> StoredFile:
         """What is in ``path``, mapped: processes share the memory, and the system may drop and reread it.
+
+        Args:
+            layout: what it has to hold; None: whatever it says.
 
         Raises:
             DamagedError: it does not hold what it should, or is gone. Its numbers are not looked at yet.
             OSError: it can't be read.
         """
         try:
-            keys = self._keys(path)
+            keys = self.keys(path)
             with safe_open(path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 sums = (file.metadata() or {})["crc32"].split()
         except (SafetensorError, FileNotFoundError, KeyError) as error:
             raise DamagedError(f"{path}: {error}") from error
-        block = layout.block(tensors, len(keys))
+        block = (layout or Layout.of(tensors)).block(tensors, len(keys))
         if block is None or len(sums) != len(keys):
             raise DamagedError(f"{path}: shape or type")
         return StoredFile(path, block, sums)
@@ -248,7 +269,7 @@ def in_use(folder: Path, rights: Rights) -> bool:
         lock = FileLock(path, mode=rights.file_mode)
         try:
             lock.acquire(blocking=False)
-        except Timeout:
+        except (OSError, NotImplementedError):  # another process has it, or nobody can tell
             return True
         path.unlink(missing_ok=True)
         lock.release()

@@ -63,7 +63,9 @@ class Anatomy:
     def _sees(self, name: str) -> bool:
         """Whether a layer of the tower belongs to what looks at the image (few models keep that in there)."""
         inside = [own for own in self._ancestors(name) if own.startswith(f"{self.tower}.")]
-        return any(word in self._classes[own] for own in inside for word in ("vision", "perceiver", "resampler"))
+        # A word that the whole family is called by tells nothing.
+        words = [word for word in ("vision", "perceiver", "resampler") if word not in self._classes[self.tower]]
+        return any(word in self._classes[own] for own in inside for word in words)
 
     def _attends(self, name: str) -> bool:
         inside = [own for own in self._ancestors(name) if own.startswith(f"{self.tower}.")]

@@ -124,11 +124,12 @@ class VlmDataset(Dataset[Item]):
             image, given = unpacked(self.features.beside(row), self.facts)
             return joined(image, self.texts[row]), self.features.of(row), given
         made = self.pixels([row])
-        return (
-            joined(self.prompts.image_part(made), self.texts[row]),
-            made.image,
-            extras(made, self.facts.reader.accepted),
-        )
+        part = self.prompts.image_part(made)
+        if part is None:
+            whole = self.prompts.encode([read_image(self.rows, row)], self.questions[row])
+        else:
+            whole = joined(part, self.texts[row])
+        return whole, made.image, extras(made, self.facts.reader.accepted)
 
     def __getitem__(self, position: int) -> Item:
         row = self.index[position]
@@ -158,6 +159,11 @@ class VlmDataset(Dataset[Item]):
 def packed(prompts: Prompts, facts: Facts, made: Prompt) -> torch.Tensor:
     """All numbers that go with an image's features, ``(count,)`` int64: its tokens, their types, its extras."""
     image, given = prompts.image_part(made), extras(made, facts.reader.accepted)
+    if image is None:
+        raise FedummError(
+            "What follows an image in a prompt of this model differs from image to image, so that features can't be "
+            "kept: set --feature_cache off."
+        )
     numbers = [len(image.ids), *image.ids]
     for name in facts.reader.answer_types:
         numbers += image.types[name]

@@ -46,12 +46,16 @@ def load_model(model_name_or_path: str, **options: Any) -> Any:
         model, report = AutoModelForImageTextToText.from_pretrained(where, output_loading_info=True, **options)
         if missing := sorted(report["missing_keys"]):
             raise FedummError(f"{where} lacks {len(missing)} of the model's weights, among them {missing[0]}.")
-        if model.config.is_encoder_decoder:
-            raise FedummError(
-                f"{where} is a {type(model).__name__}, which has an encoder and a decoder: the backend hf_vlm takes "
-                "models that write on after their prompt (decoders only)."
-            )
+        _check_writes_on(model.config, where)
     return model
+
+
+def _check_writes_on(config: Any, where: str) -> None:
+    if config.is_encoder_decoder or config.get_text_config().is_encoder_decoder:
+        raise FedummError(
+            f"{where} holds a {config.model_type!r} model with an encoder and a decoder: the backend hf_vlm takes "
+            "models that write on after their prompt (decoders only)."
+        )
 
 
 def load_prompts(model_name_or_path: str) -> Prompts:
@@ -67,12 +71,13 @@ def load_prompts(model_name_or_path: str) -> Prompts:
         check_reachable("model", where)
     with explained(where):
         config = AutoConfig.from_pretrained(where)
+        _check_writes_on(config, where)
         settings, _ = ProcessorMixin.get_processor_dict(where)
         family = _family(config, settings)
         if family is None:
             raise FedummError(f"{where}: transformers has no processor of images and text for {config.model_type!r}.")
         processor = _built(family, settings, where)
-        return Prompts(processor, _image_id(config, processor, where))
+        return Prompts(processor, _image_id(config, processor))
 
 
 def _family(config: Any, settings: dict[str, Any]) -> type[ProcessorMixin] | None:
@@ -84,16 +89,14 @@ def _family(config: Any, settings: dict[str, Any]) -> type[ProcessorMixin] | Non
     return found
 
 
-def _image_id(config: Any, processor: Any, where: str) -> int:
-    """The token that stands for a part of an image."""
+def _image_id(config: Any, processor: Any) -> int:
+    """The token that stands for a part of an image; -1: the model sees images in another way."""
     for owner, name in ((config, "image_token_id"), (config, "image_token_index"), (processor, "image_token_id")):
         if isinstance(found := getattr(owner, name, None), int):
             return found
     token = str(getattr(processor, "image_token", ""))
     number = processor.tokenizer.convert_tokens_to_ids(token) if token else None
-    if number is None or number == processor.tokenizer.unk_token_id:
-        raise FedummError(f"{where}: neither its configuration nor its processor names a token for images.")
-    return int(number)
+    return -1 if number is None or number == processor.tokenizer.unk_token_id else int(number)
 
 
 def place(model_name_or_path: str) -> str:

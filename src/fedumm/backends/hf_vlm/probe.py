@@ -14,11 +14,12 @@ from functools import partial
 from typing import Any
 
 import torch
+import transformers
 from PIL import Image
 
 from fedumm.backends.hf_vlm.anatomy import kinds_of
 from fedumm.backends.hf_vlm.batch import Texts, texts, training_texts
-from fedumm.backends.hf_vlm.prompts import QUESTION, Prompt, Prompts, extras, joined
+from fedumm.backends.hf_vlm.prompts import QUESTION, Prompt, Prompts, blank, extras, joined
 from fedumm.backends.hf_vlm.reader import Reader
 from fedumm.backends.hf_vlm.vision import Vision
 from fedumm.errors import FedummError
@@ -26,6 +27,7 @@ from fedumm.texts import one_line
 
 QUESTIONS = (QUESTION, "Is it red, or is it rather blue?")
 _SIZES = ((96, 64), (48, 112))
+_LARGE = (1400, 1000)
 _ANSWERS = ((0, 1, 2), (3,))
 """Positions in the vocabulary, well apart from special tokens: see :func:`_answers`."""
 
@@ -86,9 +88,10 @@ def probe(model: Any, prompts: Prompts, ends: Sequence[int]) -> Facts:
         _check_loss(reader, rows[0], growing)
         return Facts(reader, tokens=tokens, notes=tuple(notes))
     _check_loss(reader, rows[0], growing)
-    composed = _composes(prompts, pictures)
+    # In many models a large picture comes in pieces, with other tokens around them.
+    composed = _composes(prompts, [*pictures, blank(*_LARGE)])
     if not composed:
-        notes.append("Image features are not kept: where the picture stands in a prompt depends on the question.")
+        notes.append("Image features are not kept: a prompt can't be joined from a picture's part and a question's.")
     names = tuple(sorted(extras(rows[0], reader.accepted)))
     return Facts(reader, names, composed, tokens, tuple(notes))
 
@@ -99,7 +102,8 @@ def _attempt(what: str, call: Callable[[], Any]) -> Any:
     except FedummError:
         raise
     except Exception as error:
-        raise FedummError(f"This model fails at {what}: {one_line(error)}") from error
+        version = transformers.__version__
+        raise FedummError(f"This model fails at {what} with transformers {version}: {one_line(error)}") from error
 
 
 def _checked(prompts: Prompts, pictures: Sequence[Image.Image]) -> list[Prompt]:
@@ -226,9 +230,11 @@ def _check_generation(
 def _composes(prompts: Prompts, pictures: Sequence[Image.Image]) -> bool:
     for image in pictures:
         seen = prompts.image_part(prompts.encode([image], QUESTION))
+        if seen is None or not seen.ids:
+            return False
         for question in QUESTIONS:
             whole, made = prompts.encode([image], question), joined(seen, prompts.question(question))
-            if not seen.ids or (made.ids, made.types) != (whole.ids, whole.types):
+            if (made.ids, made.types) != (whole.ids, whole.types):
                 return False
             tensors = ((name, own) for name, own in whole.image.items() if isinstance(own, torch.Tensor))
             if not all(torch.equal(own, made.image[name]) for name, own in tensors):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from PIL import Image
 from transformers import BatchFeature
 
 from fedumm.errors import FedummError
+from fedumm.texts import one_line
 
 QUESTION, ANSWER = "What is this?", "Something"
 """Stand in for any question and answer where only what surrounds them matters."""
@@ -50,7 +52,7 @@ class Prompts:
 
     Args:
         processor: of ``transformers`` (:func:`fedumm.backends.hf_vlm.load.load_processor`).
-        image_id: the token whose embeddings the image's features replace.
+        image_id: the token whose embeddings the image's features replace; -1: there is none.
 
     Raises:
         FedummError: it has no token that ends an answer.
@@ -76,13 +78,20 @@ class Prompts:
         if end is None:
             raise FedummError("The tokenizer has neither a chat template nor an end-of-sentence token.")
         token = getattr(self.processor, "image_token", "")
-        made = {}
+        made, refused = {}, dict[str, str]()
         for text in (str(getattr(token, "content", token)), ""):
             self.template = _PLAIN.replace("@END@", end).replace("@IMAGE@", text).replace("@LEAD@", "")
-            made[text] = self.encode([blank()], QUESTION).ids
+            try:
+                made[text] = self.encode([blank()], QUESTION).ids
+            except Exception as error:
+                # Many processors count the image tokens of a text.
+                refused[text] = one_line(error)
+        if not made:
+            reasons = "; ".join(f"with {text!r} before the question: {reason}" for text, reason in refused.items())
+            raise FedummError(f"The processor makes no prompt with an image. {reasons}.")
         counts = {text: ids.count(self.image_id) for text, ids in made.items()}
         # Some processors put the image before the text themselves, whether or not the text has one.
-        best = "" if 0 < counts[""] < max(counts.values()) else next(iter(made))
+        best = "" if 0 < counts.get("", 0) < max(counts.values()) else next(iter(made))
         lead = "" if self.tokenizer.decode([made[best][-1]])[-1:].isspace() else " "
         return _PLAIN.replace("@END@", end).replace("@IMAGE@", best).replace("@LEAD@", lead)
 
@@ -105,8 +114,7 @@ class Prompts:
         # A generation prompt that says more than the turn of an answer does (a model that thinks first) comes as it is.
         lead = whole[len(prompt) : at] if whole.startswith(prompt) else ""
         after = self.tokenizer(whole[at + len(ANSWER) :], add_special_tokens=False).input_ids
-        special = {*self.tokenizer.all_special_ids, *self._added}
-        end = next((token for token in after if token in special), self.tokenizer.eos_token_id)
+        end = next((token for token in after if token in self._special), self.tokenizer.eos_token_id)
         if end is None:
             raise FedummError("The tokenizer has no token that ends an answer.")
         return lead, int(end)
@@ -115,6 +123,10 @@ class Prompts:
     def _added(self) -> frozenset[int]:
         """Tokens that a vocabulary got for a meaning of their own."""
         return frozenset(i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        return self._added | {*self.tokenizer.all_special_ids}
 
     @cached_property
     def _reserved(self) -> re.Pattern[str]:
@@ -179,11 +191,20 @@ class Prompts:
         ids = self.tokenizer(text, add_special_tokens=False).input_ids
         return text if len(ids) <= most else str(self.tokenizer.decode(ids[:most]))
 
+    def _stand_in(self, text: str) -> Prompt:
+        with self._one_image():
+            return self.encode([blank()], text)
+
+    @cached_property
+    def _start(self) -> int:
+        """Where the part of a question begins: behind the last token for the image, and what special tokens close it."""
+        made = self._stand_in(QUESTION)
+        closing = takewhile(self._special.__contains__, made.ids[self.head(made) :])
+        return self.head(made) + len(list(closing))
+
     def _question(self, text: str) -> Prompt:
         """What follows an image in the prompt for ``text``."""
-        with self._one_image():
-            made = self.encode([blank()], text)
-        at = self.head(made)
+        made, at = self._stand_in(text), self._start
         return Prompt(made.ids[at:], {name: own[at:] for name, own in made.types.items()})
 
     @contextmanager
@@ -206,9 +227,16 @@ class Prompts:
         """How many of its tokens come before the question: up to the last one of the image."""
         return len(prompt.ids) - prompt.ids[::-1].index(self.image_id) if self.image_id in prompt.ids else 0
 
-    def image_part(self, prompt: Prompt) -> Prompt:
-        """The tokens of ``prompt`` up to the last one of its image."""
-        at = self.head(prompt)
+    def image_part(self, prompt: Prompt) -> Prompt | None:
+        """Of a prompt for ``QUESTION``, the tokens before the question's part (:meth:`question`).
+
+        Returns:
+            None if what follows this image is something else: no question's part can then be joined to it.
+        """
+        after = self.question(QUESTION).ids
+        at = len(prompt.ids) - len(after)
+        if at < self.head(prompt) or prompt.ids[at:] != after:
+            return None
         return Prompt(prompt.ids[:at], {name: own[:at] for name, own in prompt.types.items()}, prompt.image)
 
 
