@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fedumm.config import RunConfig
 from fedumm.formatting import scores_text
-from fedumm.metrics.evaluation import Evaluation, describe, mean_score
+from fedumm.metrics.evaluation import Evaluation, Scores, combine, describe, mean_score, summary
 from fedumm.tasks import GENEVAL, T2I, TASK_OPTIONS, TASKS, VQA, in_order, selects
 
 
@@ -37,6 +39,18 @@ def test_images_drawn_do_not_select() -> None:
     assert describe(scores) == "acc=0.7500  image=3.000 nats  geneval=1.0000"
     record = {"test_tasks": {"geneval": {"score": 1.0}, "t2i": {"score": 0.25, "loss": 3.0}, "vqa": {"score": 0.75}}}
     assert scores_text(record, "test") == "75.00 %  3.000 nats"
+
+
+def test_scores_of_parts_are_means_over_all_samples_also_of_those_beside() -> None:
+    parts: list[Scores] = [
+        {"i2t": Evaluation(0.2, 1, {}, None, {"cider": 4.0, "exact": 1.0}), VQA.name: Evaluation(1.0, 5, {})},
+        {"i2t": Evaluation(0.6, 3, {}, None, {"cider": 0.0, "exact": 0.0})},
+    ]
+    whole = combine(parts)
+    assert (whole["i2t"].score, whole["i2t"].others) == (pytest.approx(0.5), {"cider": 1.0, "exact": 0.25})
+    assert summary("test", whole)["test_tasks"]["i2t"]["others"] == {"cider": 1.0, "exact": 0.25}
+    assert summary("test", whole)["test_tasks"]["vqa"].keys() == {"score", "count", "parts"}
+    assert mean_score(whole) == pytest.approx(0.75), "what stands beside a score selects nothing"
 
 
 def test_rows_of_a_task_are_those_with_something_in_its_column() -> None:

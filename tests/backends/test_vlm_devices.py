@@ -42,10 +42,12 @@ def table() -> Any:
     return datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in FAMILIES if name not in UNSEEN],
-)
+NAMES = [
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in FAMILIES if name not in UNSEEN
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_left_on_the_cpu(name: str, tmp_path: Path) -> None:
     """Pixels and features, one answer and several, generated and ranked; with the numbers of the CPU."""
     backend = HfVlmBackend(prompt="none").for_tasks(["vqa"], "attention")

@@ -166,6 +166,21 @@ def test_another_users_folder_is_not_used(
         fill(cache, Pictures(COLOURS), named=how == "mode")
 
 
+def test_a_cache_that_can_only_be_read_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that root filled for all."""
+    fill(tmp_path, Pictures(COLOURS))
+
+    def no(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", no)
+    monkeypatch.setattr(os, "utime", no)
+    data = Pictures(COLOURS)
+    report = fill(tmp_path, data, mode="auto")
+    assert (report.kept, report.computed, report.note) == ("disk", 0, "")
+    check(data)
+
+
 def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "cache").mkdir()

@@ -101,7 +101,7 @@ def test_what_was_measured_holds_for_hosts_that_start_together(tmp_path: Path, m
     calls = []
     monkeypatch.setattr(weigh, "measure", lambda *_: calls.append(1) or Speed(1.0, 0.1, 0.1))
     for _ in range(3):
-        weighed(tmp_path, Pictures([1, 2]), passes=[10])
+        weighed(tmp_path, Pictures([1, 2]), passes=[0.1])
     assert len(calls) == 1
     (file,) = tmp_path.rglob("speed.json")
     good = json.loads(file.read_text())
@@ -109,10 +109,13 @@ def test_what_was_measured_holds_for_hosts_that_start_together(tmp_path: Path, m
     for changed in [*others, {"time": good["time"] + 4000}]:
         file.write_text(json.dumps(good | changed))
         before = len(calls)
-        weighed(tmp_path, Pictures([1, 2]), passes=[10])
+        weighed(tmp_path, Pictures([1, 2]), passes=[0.1])
         assert len(calls) == before + 1, changed
     file.write_text("[1")
     assert weighed(tmp_path, Pictures([1, 2]), passes=[10]).kept == "disk"
+    file.unlink()
+    assert weighed(tmp_path, Pictures([1, 2]), passes=[0.1]).kept == "disk"
+    assert not file.exists(), "nothing is missing, and nothing weighed"
 
 
 def test_measuring_counts_nothing_and_leaves_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import random
 import re
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedumm.metrics import cider as cider_module
 from fedumm.metrics.cider import Cider
 from fedumm.metrics.registry import answer_metric
 from fedumm.metrics.text import exact, rouge_l, squad_words, token_f1, words
@@ -122,6 +124,17 @@ def test_a_texts_cider_depends_neither_on_the_order_of_the_corpus_nor_on_what_el
     assert [whole(*pair) for pair in reversed(PAIRS)] == expected[::-1]
     assert Cider(corpus)(*PAIRS[5]) == expected[5], "scored alone"
     assert Cider(corpus[:4])(*PAIRS[5]) != expected[5], "the corpus matters"
+
+
+def test_the_metric_of_texts_goes_to_data_loaders_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where processes are started afresh, a backend and its metric are pickled; and what is kept is bounded."""
+    corpus = [references for _, references in PAIRS]
+    metric = TextMetric(answer_metric("rouge_l"), corpus)
+    copy = pickle.loads(pickle.dumps(metric))
+    expected = [metric.others(*pair) for pair in PAIRS]
+    monkeypatch.setattr(cider_module, "_REMEMBERED", 3)
+    assert [copy.others(*pair) for pair in PAIRS] == expected
+    assert len(copy._cider._made) <= 3
 
 
 def test_a_corpus_of_one_image_or_none_tells_nothing() -> None:

@@ -97,10 +97,14 @@ class Encoder:
         """
         return self._encoded(images, self._count)
 
+    def encode_again(self, images: Sequence[Image]) -> Block:
+        """The same, in the middle of a run: it is no progress."""
+        return self._encoded(images, lambda _: None)
+
     def seconds(self, images: Sequence[Image]) -> tuple[Block, float]:
         """The features of ``images``, and how long they took; not counted as computed."""
         start = time.perf_counter()
-        block = self._encoded(images, lambda _: None)
+        block = self.encode_again(images)
         return block, time.perf_counter() - start
 
     def _encoded(self, images: Sequence[Image], told: Callable[[int], None]) -> Block:

@@ -65,8 +65,8 @@ class DiskCache:
         """Write what is missing, and map all.
 
         Room is there if ``auto`` takes at most half of what is free, ``disk`` at most all, and both no more than
-        ``disk_bytes`` together with what is in the cache already. ``auto`` then weighs, if there is much
-        (:mod:`fedumm.features.weigh`). Where writing fails, what this call wrote is removed.
+        ``disk_bytes`` together with what is in the cache already. ``auto`` then weighs, if there is much and
+        something is missing (:mod:`fedumm.features.weigh`). Where writing fails, what this call wrote is removed.
 
         Args:
             needed: how often the features of any image are needed; 0: not known.
@@ -83,7 +83,8 @@ class DiskCache:
         self._check_room(encoder.distinct.fewest - len(known))
         missing = sum(image.key not in known for image in encoder.images)
         self._check_room(missing)
-        if self.options.mode == "auto" and needed and len(encoder.images) * encoder.image_bytes() > WEIGHED:
+        large = missing and len(encoder.images) * encoder.image_bytes() > WEIGHED
+        if self.options.mode == "auto" and needed and large:
             self._create()
             note = weighed(encoder, self.store, missing, needed)
         try:
@@ -151,7 +152,7 @@ class DiskCache:
         self.store.remove(file.path)
         images = list(own.values())
         keys = [image.key for image in images]
-        block = self.encoder.encode(images)
+        block = self.encoder.encode_again(images)
         places = {place: position for position, place in enumerate(own)}
         path = self.store.path_of(keys)
         try:

@@ -243,17 +243,24 @@ class ShardStore:
             lock.release()
 
     def hold(self) -> None:
-        """Let other processes see that the folder is in use (:func:`in_use`), as long as this object is there."""
-        with contextlib.suppress(OSError):  # of another user of a group's cache
+        """Let other processes see that the folder is in use (:func:`in_use`), as long as this object is there.
+
+        Where nothing can be written, as in a cache that root fills for all, nothing is: it can't be pruned from here.
+        """
+        with contextlib.suppress(OSError, NotImplementedError):
+            in_use(self.folder, self.rights)  # takes away what processes left that ended
             os.utime(self.folder / _DESCRIPTION)
-        in_use(self.folder, self.rights)  # takes away what processes left that ended
         while self._lease is None:
             lock = self._lock(self.folder / f"{uuid.uuid4().hex}{_IN_USE}")
-            with contextlib.suppress(Timeout):
+            try:
                 lock.acquire(blocking=False)
-                # Another process may have taken it for one that was left behind, before it was locked.
-                if os.path.exists(lock.lock_file):
-                    self._lease = lock
+            except Timeout:
+                continue  # as below
+            except (OSError, NotImplementedError):
+                return
+            # Another process may have taken it for one that was left behind, before it was locked.
+            if os.path.exists(lock.lock_file):
+                self._lease = lock
 
     def _lock(self, place: Path) -> FileLock:
         if place.is_symlink():  # taking the lock would empty what it leads to

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 from fedumm.metrics.text import words
 
@@ -50,13 +49,21 @@ class Cider:
         # An n-gram of one image is as rare as one of none.
         self._frequent = {gram: count for gram, count in counts.items() if count > 1}
         self._log_images = math.log(images) if images else 0.0
-        self._vectors = lru_cache(_REMEMBERED)(self._make_vectors)
+        self._made: dict[str, Vectors] = {}
 
     def __call__(self, prediction: str, references: Sequence[str]) -> float:
         """The mean over ``references``, of which there is at least one."""
         said = self._vectors(prediction)
         scores = [_similarity(said, self._vectors(text)) for text in references]
         return min(HIGHEST, HIGHEST * math.fsum(scores) / len(scores))
+
+    def _vectors(self, text: str) -> Vectors:
+        """References come again and again: what was made of them is kept."""
+        if text not in self._made:
+            if len(self._made) >= _REMEMBERED:
+                self._made.clear()
+            self._made[text] = self._make_vectors(text)
+        return self._made[text]
 
     def _make_vectors(self, text: str) -> Vectors:
         counts = Counter(ngrams(words(text)))

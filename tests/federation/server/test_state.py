@@ -46,6 +46,20 @@ def test_a_state_survives_being_saved() -> None:
     assert again.scoreboard.enter(4, PANEL, scored(1.0, 0.75), {})
 
 
+def test_scores_beside_a_tasks_own_survive_and_are_numbers() -> None:
+    state, others = some_state(), {"rouge_l": 0.5, "cider": 1.25}
+    texts: dict[str, Scores] = {client: {"i2t": Evaluation(0.5, 4, {}, None, others)} for client in PANEL}
+    state.scoreboard.enter(0, PANEL, texts, texts["site-1"])
+    facts = json.loads(json.dumps(state.facts()))
+    again = some_state()
+    again.load(checked(facts))
+    assert again.scoreboard[0]["test_tasks"]["i2t"]["others"] == others
+    for wrong in ([1.0], {"cider": "high"}, None):
+        facts["scores"]["0"]["test_tasks"]["i2t"]["others"] = wrong
+        with pytest.raises(ValueError, match="'scores'"):
+            checked(facts)
+
+
 def test_a_run_goes_on_with_the_same_data_only() -> None:
     facts = some_state("one").facts()
     with pytest.raises(FedummError, match="data are not those"):
