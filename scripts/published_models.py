@@ -34,12 +34,14 @@ class Published:
         build: makes its configuration and processor.
         backend: which takes it.
         total: parameters, tied ones once, as its model card or file says; 0: unknown here.
+        keeps_features: whether its backend keeps what its frozen part says of an image.
     """
 
     hub: str
     build: Callable[[], Made]
     backend: str = "hf_vlm"
     total: int = 0
+    keeps_features: bool = True
 
 
 _SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
@@ -222,7 +224,7 @@ PUBLISHED = {
     "llava-1.5-7b": Published("llava-hf/llava-1.5-7b-hf", _llava, total=7_063_427_072),
     "llava-next-mistral-7b": Published("llava-hf/llava-v1.6-mistral-7b-hf", _llava_next, total=7_566_747_648),
     "llava-onevision-0.5b": Published("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", _llava_onevision),
-    "blip2-opt-2.7b": Published("Salesforce/blip2-opt-2.7b", _blip2, total=3_744_761_856),
+    "blip2-opt-2.7b": Published("Salesforce/blip2-opt-2.7b", _blip2, total=3_744_761_856, keeps_features=False),
 }
 """By the name that ``make_random_checkpoint.py`` takes."""
 

@@ -15,7 +15,9 @@ import make_random_checkpoint
 import vlm_builders
 from fedumm.backends.hf_vlm.backend import HfVlmBackend
 from fedumm.backends.hf_vlm.load import load_model
+from fedumm.backends.hf_vlm.vision import Vision
 from fedumm.errors import FedummError
+from models import feature_width
 from published_models import PUBLISHED, Published, adapted, on_meta
 from random_weights import INDEX, random_weights, write_weights
 from support.vlm_families import FAMILIES
@@ -70,6 +72,7 @@ def small(name: str) -> Any:
 
 @pytest.mark.parametrize("name", vlm_builders.FAMILIES)
 def test_an_image_has_an_effect_and_no_weight_is_missing(name: str, tmp_path: Path) -> None:
+    """And its features are as many numbers as ``benchmarks/models.py`` says."""
     config, processor = FAMILIES[name]()
     vlm_builders.save_processor(processor, tmp_path)
     config.save_pretrained(tmp_path)
@@ -78,8 +81,11 @@ def test_an_image_has_an_effect_and_no_weight_is_missing(name: str, tmp_path: Pa
     made = [dict(_asked(FAMILIES[name]()[1], shade)) for shade in (0, 255)]
     with torch.no_grad():
         black, white = (model(**own).logits[0, -1] for own in made)
+        features = Vision(model).encode(made[0]) if name != "instructblip" else None
     assert float(black.std()) > 0.1
     assert float((black - white).abs().max()) > 0.02 * float(black.std())
+    if features is not None:
+        assert features.shape == (int((made[0]["input_ids"] == config.image_token_id).sum()), feature_width(config))
 
 
 def _asked(processor: Any, shade: int) -> Any:
