@@ -179,22 +179,19 @@ def blip_vqa(image: int = 384, layers: int = 12, width: int = 768, heads: int = 
     return config, processor
 
 
-def janus_pro(tokenizer: Any, **text: Any) -> Any:
-    """Janus-Pro-1B's configuration, with the ids of ``tokenizer``'s special tokens."""
-    shape = {"model_type": "llama", "max_position_embeddings": 16384, **text_of(102400, 2048, 5632, 24, 16, 16), **text}
-    return hf.JanusConfig(
-        text_config=vlm_builders.with_ids(tokenizer, shape),
-        vision_config=_vision(1024, 4096, 24, 384, 16, projection_dim=2048, num_image_tokens=576),
-        vq_config={"projection_dim": 2048, "image_token_embed_dim": 2048},
-        image_token_id=tokenizer.convert_tokens_to_ids(tokenizer.image_token), tie_word_embeddings=False,
-    )  # fmt: skip
-
-
 def _janus_pro() -> Made:
     processor = build_processor()
     processor.num_image_tokens = 576
     processor.image_processor = hf.JanusImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    return janus_pro(processor.tokenizer), processor
+    tokenizer = processor.tokenizer
+    text = text_of(102400, 2048, 5632, 24, 16, 16, model_type="llama", max_position_embeddings=16384)
+    config = hf.JanusConfig(
+        text_config=vlm_builders.with_ids(tokenizer, text),
+        vision_config=_vision(1024, 4096, 24, 384, 16, projection_dim=2048, num_image_tokens=576),
+        vq_config={"projection_dim": 2048, "image_token_embed_dim": 2048},
+        image_token_id=tokenizer.convert_tokens_to_ids(tokenizer.image_token), tie_word_embeddings=False,
+    )  # fmt: skip
+    return config, processor
 
 
 PUBLISHED = {
