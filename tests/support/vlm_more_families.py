@@ -344,6 +344,11 @@ LOUDER = {
         "image_to_text_projection.latent_query": 0.01,
         "image_to_text_projection.x_attn.out_proj.weight": 10.0,
     },
+    "kosmos2_5": {
+        "image_to_text_projection.dense.weight": 10.0,
+        "image_to_text_projection.latent_query": 0.01,
+        "image_to_text_projection.x_attn.out_proj.weight": 10.0,
+    },
     "idefics2": {"model.connector.perceiver_resampler.latents": 0.05},
 }
 """Weights that let the image have more of an effect."""
