@@ -288,7 +288,8 @@ def test_a_package_that_a_family_needs_is_named(tmp_path: Path, message: str, pa
 def test_facts_about_an_image_have_the_same_names_for_each_size() -> None:
     def facts(patches: int) -> set[str]:
         image = {
-            "pixel_values": torch.zeros(1, patches, 3), "pixel_attention_mask": torch.ones(1, patches, dtype=torch.int64),
+            "pixel_values": torch.zeros(1, patches, 3),
+            "pixel_attention_mask": torch.ones(1, patches, dtype=torch.int64),
             "image_position_ids": torch.zeros(1, patches, 2, dtype=torch.int64),
         }  # fmt: skip
         return {*extras(Prompt((1,), {}, image), dict.fromkeys(image))}
