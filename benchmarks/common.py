@@ -162,7 +162,7 @@ def spread(values: Sequence[float], factor: float = 100.0, digits: int = 1) -> s
     return f"{factor * mean(values):.{digits}f} ± {factor * stdev(values):.{digits}f}"
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[str, dict[str, int]] = {
     "mid": {"image": 192, "layers": 6, "width": 384, "heads": 6, "vocabulary": 1000},
     "base": {"image": 384, "layers": 12, "width": 768, "heads": 12, "vocabulary": 30524},
 }
@@ -177,29 +177,21 @@ def model_folder(size: str) -> str:
         return size
     from fedumm.features.options import default_folder
 
-    folder = default_folder() / "benchmarks" / size
-    if not (folder / "model.safetensors").exists():
+    folder = default_folder() / "benchmarks" / f"{size}-random"
+    if not (folder / "model.safetensors.index.json").exists():
         _make_model(folder, **SIZES[size])
     return str(folder)
 
 
-def _make_model(folder: Path, image: int, layers: int, width: int, heads: int, vocabulary: int) -> None:
+def _make_model(folder: Path, **sizes: int) -> None:
     import torch
-    from transformers import BlipConfig, BlipForQuestionAnswering, BlipProcessor
 
-    from fedumm.checkpoints import resolve_checkpoint
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from published_models import blip_vqa, on_meta
+    from random_weights import write_weights
 
-    processor = BlipProcessor.from_pretrained(resolve_checkpoint("blip_vqa", "tiny"))
-    processor.image_processor.size = {"height": image, "width": image}
-    tokenizer = processor.tokenizer
-    common = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers,
-              "num_attention_heads": heads, "initializer_range": 0.02}  # fmt: skip
-    special = {"bos_token_id": tokenizer.convert_tokens_to_ids("[DEC]"), "eos_token_id": tokenizer.sep_token_id,
-               "sep_token_id": tokenizer.sep_token_id, "pad_token_id": tokenizer.pad_token_id}  # fmt: skip
-    layout = BlipConfig(
-        text_config={**common, **special, "vocab_size": vocabulary},
-        vision_config={**common, "image_size": image, "patch_size": 16},
-    )
-    torch.manual_seed(0)
-    BlipForQuestionAnswering(layout).save_pretrained(folder)
+    config, processor = blip_vqa(**sizes)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(folder)
     processor.save_pretrained(folder)
+    write_weights(on_meta(config, "blip_vqa"), folder, torch.float32, 0)

@@ -33,7 +33,9 @@ from fedumm.training.device import pick_device, release, synchronize
 from fedumm.training.feature_cache import cache_features
 from fedumm.training.loading import loader
 from fedumm.training.trainer import merging, train_epochs
-from janus_pro_1b import write_checkpoint
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from make_random_checkpoint import make
 
 SIDE = 8192
 """Of the matrices whose product is timed."""
@@ -174,7 +176,7 @@ def _central(device: torch.device, config: CentralConfig) -> float:
 def run(samples: int = 1024) -> list[Table]:
     device = pick_device("0")
     with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(Path(folder))
+        make("janus-pro-1b", Path(folder), torch.bfloat16, 0)
         tables = speed(device, model_folder("base"), folder, samples)
     return [*tables, federation(device, model_folder("base"), samples)]
 

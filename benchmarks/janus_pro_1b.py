@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import JanusConfig, JanusForConditionalGeneration, JanusImageProcessorPil
 
 from common import ROOT, Table, main
 from fedumm.config import CentralConfig
@@ -33,48 +32,9 @@ from fedumm.training.device import pick_device
 from fedumm.training.trainer import train_epochs
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from tiny_janus_model import build_processor
+from make_random_checkpoint import make
 
 SAMPLES = 2
-
-
-def real_config(tokenizer: Any) -> JanusConfig:
-    """Janus-Pro-1B's, with the ids of another tokenizer's special tokens."""
-    ids = tokenizer.convert_tokens_to_ids
-    return JanusConfig(
-        text_config={
-            "model_type": "llama", "vocab_size": 102400, "hidden_size": 2048, "intermediate_size": 5632,
-            "num_hidden_layers": 24, "num_attention_heads": 16, "num_key_value_heads": 16,
-            "max_position_embeddings": 16384, "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
-        },
-        vision_config={
-            "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 384,
-            "patch_size": 16, "projection_dim": 2048, "num_image_tokens": 576,
-        },
-        vq_config={"projection_dim": 2048, "image_token_embed_dim": 2048},
-        image_token_id=ids(tokenizer.image_token),
-        tie_word_embeddings=False,
-    )  # fmt: skip
-
-
-def write_checkpoint(folder: Path) -> None:
-    """Random weights of a sensible size; norms are left at one."""
-    processor = build_processor()
-    processor.num_image_tokens = 576
-    processor.image_processor = JanusImageProcessorPil(image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    with torch.device("meta"):
-        model = JanusForConditionalGeneration(real_config(processor.tokenizer)).to(torch.bfloat16)
-    model.to_empty(device="cpu")
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim == 1:
-                parameter.fill_(float("norm" in name and name.endswith("weight")))
-            else:
-                parameter.normal_(0, 0.02)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
 
 
 class Watch:
@@ -99,7 +59,7 @@ class Watch:
 def run() -> list[Table]:
     watch = Watch()
     with tempfile.TemporaryDirectory() as name:
-        write_checkpoint(Path(name))
+        make("janus-pro-1b", Path(name), torch.bfloat16, 0)
         config = CentralConfig(
             model_backend="januspro", model_name_or_path=name, dataset="shapes", task="unified", task_mix="1:1",
             max_train_samples=2 * SAMPLES, max_eval_samples=2, batch_size=SAMPLES, grad_accum=1, feature_cache="off",

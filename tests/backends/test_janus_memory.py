@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import DynamicCache, JanusForConditionalGeneration
+from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
 from fedumm.backends.januspro import logits
@@ -25,8 +25,7 @@ from fedumm.training.batching import evaluation_batches
 from fedumm.training.evaluation import evaluate
 from fedumm.training.fitting import CACHE_BYTES, fitting, token_budget
 from fedumm.training.generation_eval import MOST_IMAGES, drawn
-from janus_pro_1b import real_config
-from tiny_janus_model import build_processor
+from published_models import PUBLISHED, on_meta
 
 CPU = torch.device("cpu")
 COLUMNS = ("image", "question", "multiple_choice_answer", "answers", "caption")
@@ -68,10 +67,8 @@ class Answers:
 @pytest.fixture(scope="module")
 def large() -> Backbone:
     """Janus-Pro-1B without weights, bfloat16 as on a GPU."""
-    processor = build_processor()
-    processor.num_image_tokens = 576
-    with torch.device("meta"):
-        model = JanusForConditionalGeneration(real_config(processor.tokenizer)).to(torch.bfloat16)
+    config, processor = PUBLISHED["janus-pro-1b"].build()
+    model = on_meta(config, "januspro").to(torch.bfloat16)
     return Backbone(JanusProBackend(("vqa", "t2i")), model, processor, CPU)
 
 
