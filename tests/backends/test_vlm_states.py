@@ -17,10 +17,11 @@ from fedumm.backends.hf_vlm.load import explained, load_model, load_prompts, set
 from fedumm.backends.hf_vlm.probe import picture, probe
 from fedumm.backends.hf_vlm.prompts import QUESTION, Prompt, Prompts, extras, joined
 from fedumm.errors import FedummError
-from support.vlm_families import TEMPLATE, build, save
+from support.vlm_families import build, save
 from support.vlm_families import tokenizer as byte_tokenizer
 from support.vlm_more_families import build as build_more
 from support.vlm_more_families import save as save_more
+from vlm_builders import TEMPLATE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
