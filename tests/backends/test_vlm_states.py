@@ -296,3 +296,9 @@ def test_facts_about_an_image_have_the_same_names_for_each_size() -> None:
         return {*extras(Prompt((1,), {}, image), dict.fromkeys(image))}
 
     assert facts(4) == facts(40_000) == {"image_position_ids"}
+
+
+def test_what_projects_the_picture_is_no_layer_of_the_language_model() -> None:
+    kinds = ", ".join(kinds_of(Anatomy(build_more("git")[0]).chosen("all")))
+    assert "attention.self.{key,query,value}" in kinds
+    assert "visual" not in kinds
