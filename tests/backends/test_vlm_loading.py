@@ -107,7 +107,7 @@ def test_generation_is_greedy_whatever_the_checkpoint_says(tmp_path: Path) -> No
 
 
 def test_what_does_not_fit_is_refused_in_a_line(tmp_path: Path) -> None:
-    with pytest.raises(FedummError, match=r"Blip2ForConditionalGeneration, which has an encoder and a decoder"):
+    with pytest.raises(FedummError, match=r"'blip-2' model with an encoder and a decoder"):
         load_model(str(save("blip2_t5", tmp_path / "t5")), dtype=torch.float32)
     (tmp_path / "none").mkdir()
     with pytest.raises(FedummError, match="does not hold an image-text model that transformers can load"):

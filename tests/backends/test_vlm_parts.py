@@ -18,7 +18,7 @@ from fedumm.backends.hf_vlm.backend import HfVlmBackend
 from fedumm.backends.hf_vlm.batch import pad_left, texts, training_texts
 from fedumm.backends.hf_vlm.load import load_prompts, settle
 from fedumm.backends.hf_vlm.probe import Facts, picture, probe
-from fedumm.backends.hf_vlm.prompts import Prompts, joined
+from fedumm.backends.hf_vlm.prompts import QUESTION, Prompts, joined
 from fedumm.backends.prompting import SHORT_ANSWER
 from fedumm.errors import FedummError
 from support.vlm_families import FAMILIES, build, save
@@ -50,7 +50,8 @@ def test_an_image_and_a_question_made_apart_are_joined_to_the_same(
     prompts = prompts_of(name)
     for seed, size in enumerate([(50, 50), (200, 40), (30, 90)]):
         image = picture(seed, *size)
-        part = prompts.image_part(prompts.encode([image], "something else"))
+        part = prompts.image_part(prompts.encode([image], QUESTION))
+        assert part is not None
         for question in ("Why?", "Is this\nin two lines?", "¿Qué es? 什么", ""):
             whole, made = prompts.encode([image], question), joined(part, prompts.question(question))
             assert (made.ids, made.types) == (whole.ids, whole.types)

@@ -50,6 +50,16 @@ def test_the_same_folder_is_federated_with_one_command(folder: Path, capsys: pyt
     assert json.loads(Path("runs/first/data.json").read_text())["train"]["images"] == 36
 
 
+def test_findings_are_shown_with_a_model_that_can_write_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "questions.csv").write_text("image,findings\n0.png,no nodule\n0.png,clear\n1.png,a large nodule\n")
+    assert run("check", [str(folder), "--task", "i2t"], "fedumm check") == 0
+    out = capsys.readouterr().out
+    assert "texts an image" in out
+    assert "text is read from the column findings" in out
+    assert "best possible score" not in out
+    assert out.count("--model_backend januspro --model_name_or_path tiny") == 2, "to look more closely, and to train"
+
+
 def test_json_is_all_that_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("check", [str(folder), "--json"], "fedumm check") == 0
     report = json.loads(capsys.readouterr().out)

@@ -153,6 +153,22 @@ def test_scores_keep_their_bounds_whatever_the_order_of_references(text: str, re
     assert exact(text, references) <= token_f1(text, references)
 
 
+def longest_common(first: tuple[str, ...], second: tuple[str, ...]) -> int:
+    """By the table that everybody knows."""
+    table = np.zeros((len(first) + 1, len(second) + 1), int)
+    for i, word in enumerate(first, start=1):
+        for j, other in enumerate(second, start=1):
+            table[i, j] = table[i - 1, j - 1] + 1 if word == other else max(table[i - 1, j], table[i, j - 1])
+    return int(table[-1, -1])
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=80), st.lists(st.sampled_from("abcd"), min_size=1, max_size=80))
+def test_rouge_l_is_the_f1_of_the_longest_common_subsequence(first: list[str], second: list[str]) -> None:
+    common = longest_common(tuple(first), tuple(second))
+    f1 = 2 * common / (len(first) + len(second))
+    assert rouge_l(" ".join(first), [" ".join(second)]) == pytest.approx(f1, rel=1e-12)
+
+
 @given(TEXTS)
 def test_a_text_is_its_own_best_reference(text: str) -> None:
     assert (exact(text, [text]), token_f1(text, [text])) == (1, 1)

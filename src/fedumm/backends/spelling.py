@@ -29,12 +29,15 @@ class Speller:
         end_id: the token that ends an answer.
         known: the user's known answers; of those with the same ids the first counts.
         whole_question: whether ``--max_q_len`` counts a question's special tokens too.
+        after: the end of what stands before each answer; of many tokenizers the first word's tokens depend on it.
     """
 
     def __init__(
-        self, tokenizer: Any, lead: str, end_id: int, known: Sequence[str] = (), *, whole_question: bool = False
-    ) -> None:
+        self, tokenizer: Any, lead: str, end_id: int, known: Sequence[str] = (), *, whole_question: bool = False,
+        after: str = "",
+    ) -> None:  # fmt: skip
         self._tokenizer, self._lead, self.end_id, self._whole = tokenizer, lead, end_id, whole_question
+        self._after = after
         self._decode = text_of(tokenizer)
         self._ids: dict[str, Ids] = {}
         self.unknown_id = _unknown_id(tokenizer)
@@ -47,9 +50,20 @@ class Speller:
         if len(self._ids) + len(missing) > MOST_KEPT:
             self._ids, missing = {}, list(dict.fromkeys(texts))
         if missing:
-            found = _ids(self._tokenizer, [self._lead + text for text in missing], add_special_tokens=False)
+            found = self._in_place([self._lead + text for text in missing])
             self._ids.update(zip(missing, map(tuple, found), strict=True))
         return [self._ids[text] for text in texts]
+
+    def _in_place(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text where it stands; where a token would reach over its start, those of the text alone."""
+        alone = _ids(self._tokenizer, texts, add_special_tokens=False)
+        if not self._after:
+            return alone
+        before, *whole = _ids(
+            self._tokenizer, [self._after, *(self._after + text for text in texts)], add_special_tokens=False
+        )
+        at = len(before)
+        return [own[at:] if own[:at] == before else other for own, other in zip(whole, alone, strict=True)]
 
     def say(self, ids: Sequence[int], references: Sequence[str] = ()) -> str:
         """The text of generated ``ids`` (:meth:`spoken`).
@@ -112,9 +126,11 @@ def text_of(tokenizer: Any) -> Callable[[Sequence[int]], str]:
 
 
 @lru_cache(maxsize=4)
-def speller_of(tokenizer: Any, lead: str, end_id: int, known: tuple[str, ...], whole_question: bool) -> Speller:
+def speller_of(
+    tokenizer: Any, lead: str, end_id: int, known: tuple[str, ...], whole_question: bool, after: str = ""
+) -> Speller:
     """The :class:`Speller` of these arguments, made once."""
-    return Speller(tokenizer, lead, end_id, known, whole_question=whole_question)
+    return Speller(tokenizer, lead, end_id, known, whole_question=whole_question, after=after)
 
 
 def _unknown_id(tokenizer: Any) -> int | None:

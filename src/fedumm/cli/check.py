@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fedumm.cli.options import Parser, add_option, check_caches, check_model, with_absolute_paths
 from fedumm.config import FederateConfig, option_fields
 from fedumm.run_options import from_mapping
+from fedumm.tasks import VQA
 from fedumm.texts import one_line
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ def main(argv: list[str], prog: str) -> int:
     for line in warnings(report, config):
         screen.print(f"! {line}", style="yellow", soft_wrap=True)
     if not asked:
-        screen.print("Name a model to see how texts fit it: --model_backend blip_vqa --model_name_or_path tiny")
-    screen.print(f"Train on it: {_command(given)}", soft_wrap=True)
+        model = f"--model_backend {_able(config)} --model_name_or_path tiny"
+        screen.print(f"Name a model to see how texts fit it: {model}", soft_wrap=True)
+    screen.print(f"Train on it: {_command(given, _able(config))}", soft_wrap=True)
     return 0
 
 
@@ -110,9 +112,14 @@ def _types(split: SplitFacts) -> str:
     return ", ".join([f"{name} {count:,}" for name, count in found[:_MOST_TYPES]] + more)
 
 
-def _command(given: dict[str, Any]) -> str:
+def _able(config: FederateConfig) -> str:
+    """A backend with a small model for the task."""
+    return "blip_vqa" if config.tasks == (VQA.name,) else _ANY
+
+
+def _command(given: dict[str, Any], backend: str) -> str:
     """What trains on the data, with the options of this command."""
-    model = {"model_backend": "blip_vqa", "model_name_or_path": "tiny"}
+    model = {"model_backend": backend, "model_name_or_path": "tiny"}
     words = ["fedumm", "federate"]
     for name, value in {**model, **given}.items():
         words += [f"--{name}"] if value is True else [f"--{name}", str(value)]

@@ -46,9 +46,9 @@ class Cider:
         for references in corpus:
             counts.update({gram for text in references for gram in ngrams(words(text))})
             images += 1
+        self._rarest = math.log(images) if images else 0.0
         # An n-gram of one image is as rare as one of none.
-        self._frequent = {gram: count for gram, count in counts.items() if count > 1}
-        self._log_images = math.log(images) if images else 0.0
+        self._rarity = {gram: self._rarest - math.log(count) for gram, count in counts.items() if count > 1}
         self._made: dict[str, Vectors] = {}
 
     def __call__(self, prediction: str, references: Sequence[str]) -> float:
@@ -69,8 +69,7 @@ class Cider:
         counts = Counter(ngrams(words(text)))
         vectors: tuple[dict[Ngram, float], ...] = tuple({} for _ in range(LONGEST))
         for gram, count in counts.items():
-            rare = self._log_images - math.log(self._frequent.get(gram, 1))
-            vectors[len(gram) - 1][gram] = count * rare
+            vectors[len(gram) - 1][gram] = count * self._rarity.get(gram, self._rarest)
         norms = tuple(math.sqrt(math.fsum(weight * weight for weight in vector.values())) for vector in vectors)
         return vectors, norms, sum(count for gram, count in counts.items() if len(gram) == 2)
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from fedumm.training.device import pins
+
 _PATIENCE = 0.2
 """Seconds after which the thread looks whether anybody still waits for its batches."""
 
@@ -26,7 +28,7 @@ class PrefetchLoader(DataLoader[Any]):
     """
 
     def __init__(self, dataset: Any, *, device: torch.device, **options: Any) -> None:
-        super().__init__(dataset, num_workers=0, pin_memory=device.type == "cuda", **options)
+        super().__init__(dataset, num_workers=0, pin_memory=pins(device), **options)
         self._device = device
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
@@ -63,7 +65,7 @@ def _make(
     stopped: threading.Event,
 ) -> None:
     try:
-        if device.type == "cuda":
+        if device.type == "cuda" and device.index is not None:
             # A new thread has the first GPU, where pinning would take memory.
             torch.cuda.set_device(device)
         while _may_go_on(room, stopped):

@@ -69,7 +69,9 @@ class Anatomy:
 
     def _attends(self, name: str) -> bool:
         inside = [own for own in self._ancestors(name) if own.startswith(f"{self.tower}.")]
-        return name.rsplit(".", 1)[-1] not in _OUTPUTS and any(_is_attention(self._classes[own]) for own in inside)
+        # Attention that is linear in the length has classes with names of their own (GatedDeltaNet).
+        attention = any(_is_attention(self._classes[own]) or _is_attn(own.rsplit(".", 1)[-1]) for own in inside)
+        return attention and name.rsplit(".", 1)[-1] not in _OUTPUTS
 
     def chosen(self, targets: str) -> list[str]:
         """The layers that ``--lora_targets`` means.
@@ -112,6 +114,11 @@ class Anatomy:
 def _is_attention(kind: str) -> bool:
     """Whether a class is one of attention, by its name, and not one of a whole layer with attention in it."""
     return "attention" in kind and "layer" not in kind and "block" not in kind
+
+
+def _is_attn(name: str) -> bool:
+    """Whether a part of a layer is its attention by the name that the layer has for it."""
+    return name.endswith(("attn", "attention"))
 
 
 def _pattern(targets: str) -> re.Pattern[str]:

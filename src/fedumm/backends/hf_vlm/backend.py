@@ -120,7 +120,7 @@ class HfVlmBackend:
     def speller(self, processor: VlmProcessor) -> Speller:
         """An answer is what the chat template puts into the assistant's turn; of questions only their text counts."""
         prompts = processor.prompts
-        return speller_of(prompts.tokenizer, prompts.lead, prompts.end_id, self.answers.known, False)
+        return speller_of(prompts.tokenizer, prompts.lead, prompts.end_id, self.answers.known, False, prompts.ending)
 
     def build_model_and_processor(
         self, model_name_or_path: str, lora_r: int, lora_alpha: int, lora_dropout: float, device: torch.device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,7 +78,13 @@ def load_prompts(model_name_or_path: str) -> Prompts:
         if family is None:
             raise FedummError(f"{where}: transformers has no processor of images and text for {config.model_type!r}.")
         processor = _built(family, settings, where)
-        return Prompts(processor, _image_id(config, processor))
+        try:
+            return Prompts(processor, _image_id(config, processor))
+        except FedummError as error:
+            if not Path(where).is_dir() or (Path(where) / "processor_config.json").is_file():
+                raise
+            hint = f"{where} has no processor_config.json: a newer copy of the model may have one."
+            raise FedummError(f"{error} {hint}") from error
 
 
 def _family(config: Any, settings: dict[str, Any]) -> type[ProcessorMixin] | None:
@@ -112,11 +119,23 @@ def explained(where: str) -> Iterator[None]:
     except FedummError:
         raise
     except Exception as error:
+        if package := _missing_package(error):
+            fitting = " (of the build that fits torch)" if package == "torchvision" else ""
+            raise FedummError(
+                f"{where} is of a family whose classes in transformers need the package {package}, which is not "
+                f"installed: install {package}{fitting} on each host, or choose another model."
+            ) from error
         if Path(where).is_dir():
             raise FedummError(
                 f"{where} does not hold an image-text model that transformers can load: {error}{likely_cause()}"
             ) from error
         raise explain_hub_error("model", where, error, "") from error
+
+
+def _missing_package(error: BaseException) -> str:
+    """The package for want of which transformers gave up; empty: it was something else."""
+    found = re.search(r"requires the (\S+) library|Missing optional dependencies: ([\w-]+)", str(error))
+    return next(filter(None, found.groups())).lower() if found else ""
 
 
 def _built(family: type[ProcessorMixin], settings: dict[str, Any], where: str) -> Any:
@@ -142,7 +161,7 @@ class _Absent:
             raise AttributeError(name)
 
 
-class _Partial(ProcessorMixin):
+class _Partial(ProcessorMixin):  # type: ignore[misc]
     """A processor that is content without what is in ``_UNSEEN``."""
 
     def __init__(self, *parts: Any, **named: Any) -> None:
@@ -168,7 +187,11 @@ def _seeing(family: type[ProcessorMixin]) -> type[ProcessorMixin]:
 
 def _part(name: str, where: str) -> Any:
     if name.endswith("tokenizer"):
-        return AutoTokenizer.from_pretrained(where, **({} if name == "tokenizer" else {"subfolder": name}))
+        made = AutoTokenizer.from_pretrained(where, **({} if name == "tokenizer" else {"subfolder": name}))
+        if made.pad_token is None:
+            # Few processors pad even a single text, which does nothing.
+            made.pad_token = made.eos_token
+        return made
     return AutoImageProcessor.from_pretrained(where, backend="pil")
 
 

@@ -47,6 +47,10 @@ class Prompt:
     image: dict[str, Any] = field(default_factory=dict)
 
 
+_NO_THOUGHTS = {"enable_thinking": False, "thinking": False}
+"""What chat templates call it when a model is to answer at once."""
+
+
 class Prompts:
     """The prompts of one processor.
 
@@ -61,8 +65,14 @@ class Prompts:
     def __init__(self, processor: Any, image_id: int) -> None:
         self.processor, self.tokenizer, self.image_id = processor, processor.tokenizer, image_id
         self._nested: bool | None = None
+        self._mark: str | None = None
+        self._before = ""
         self.template = processor.chat_template or self._plain()
+        if processor.chat_template:
+            self._mark = self._mark_of_images()
         self.lead, self.end_id = self._around_answers()
+        self.ending = "".join(re.findall(r"\S+\s*$", self._render(1, QUESTION)))
+        """The last word of each prompt, with the white space that follows it."""
         self._replayed: _Replayed | None = None
         self.question = cache(self._question)
         self.cut = cache(self._cut)
@@ -88,36 +98,80 @@ class Prompts:
                 refused[text] = one_line(error)
         if not made:
             reasons = "; ".join(f"with {text!r} before the question: {reason}" for text, reason in refused.items())
-            raise FedummError(f"The processor makes no prompt with an image. {reasons}.")
+            raise FedummError(f"The processor makes no prompt with an image: {reasons}.")
         counts = {text: ids.count(self.image_id) for text, ids in made.items()}
         # Some processors put the image before the text themselves, whether or not the text has one.
         best = "" if 0 < counts.get("", 0) < max(counts.values()) else next(iter(made))
         lead = "" if self.tokenizer.decode([made[best][-1]])[-1:].isspace() else " "
         return _PLAIN.replace("@END@", end).replace("@IMAGE@", best).replace("@LEAD@", lead)
 
-    def _render(self, images: int, question: str, answer: str | None = None) -> str:
-        content: list[dict[str, str]] = [{"type": "image"}] * images + [{"type": "text", "text": question}]
-        turns = [{"role": "user", "content": content}]
+    def _mark_of_images(self) -> str | None:
+        """How the chat template learns where the image is: None, by a part of its own in what the user says.
+
+        Otherwise the content has to be a text, with the returned mark and an end of line before the question.
+
+        Raises:
+            FedummError: neither works.
+        """
+        token = getattr(self.processor, "image_token", "")
+        reasons = dict[str | None, str]()
+        for self._mark in dict.fromkeys([None, str(getattr(token, "content", token)), ""]):
+            try:
+                if "'type'" in self._render(1, QUESTION):
+                    raise ValueError("it takes no lists")
+                if self.image_id in (ids := self.encode([blank()], QUESTION).ids) or self.image_id < 0 < len(ids):
+                    return self._mark
+                reasons[self._mark] = "there is no image in the prompt"
+            except Exception as error:
+                reasons[self._mark] = one_line(error)
+        how = {None: "as a list of parts", "": "as the question alone"}
+        told = (f"{how.get(mark, f'as {mark!r} and the question')}: {reason}" for mark, reason in reasons.items())
+        raise FedummError(f"The chat template takes no image. What the user says was given {'; '.join(told)}.")
+
+    def _render(self, images: int, question: str, answer: Any = None) -> str:
+        said: Any = [{"type": "image"}] * images + [{"type": "text", "text": question}]
+        if self._mark is not None:
+            said = (f"{self._mark}\n" * images if self._mark else "") + question
+        turns = [{"role": "user", "content": said}]
         if answer is not None:
-            turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+            turns.append({"role": "assistant", "content": answer})
         text: str = self.tokenizer.apply_chat_template(
-            turns, chat_template=self.template, tokenize=False, add_generation_prompt=answer is None
+            turns, chat_template=self.template, tokenize=False, add_generation_prompt=answer is None, **_NO_THOUGHTS
         )
-        return text
+        return text if answer is not None else text + self._before
 
     def _around_answers(self) -> tuple[str, int]:
         """What stands between a prompt and an answer, and the token that ends the answer's turn."""
-        prompt, whole = self._render(1, QUESTION), self._render(1, QUESTION, ANSWER)
+        prompt, whole = self._render(1, QUESTION), self._answered()
         at = whole.rfind(ANSWER)
-        if at < 0:
-            raise FedummError("The chat template leaves the assistant's answer out.")
-        # A generation prompt that says more than the turn of an answer does (a model that thinks first) comes as it is.
+        if prompt.rfind("<think>") > prompt.rfind("</think>"):
+            # It would think first: its thought is closed, so that what follows is the answer.
+            self._before = ("\n" if prompt.endswith("\n") else "\n\n") + "</think>\n\n"
+            prompt += self._before
+        # A generation prompt that says more than the turn of an answer does comes as it is.
         lead = whole[len(prompt) : at] if whole.startswith(prompt) else ""
+        if lead.strip():
+            # What stands before each answer need not be learnt.
+            fixed = lead.rstrip()
+            self._before, lead = self._before + fixed, lead[len(fixed) :]
         after = self.tokenizer(whole[at + len(ANSWER) :], add_special_tokens=False).input_ids
         end = next((token for token in after if token in self._special), self.tokenizer.eos_token_id)
         if end is None:
             raise FedummError("The tokenizer has no token that ends an answer.")
         return lead, int(end)
+
+    def _answered(self) -> str:
+        """A question and its answer in the chat template, which takes the answer as a list of parts or as a text."""
+        reason = "it leaves the answer out"
+        for answer in ([{"type": "text", "text": ANSWER}], ANSWER):
+            try:
+                whole = self._render(1, QUESTION, answer)
+            except Exception as error:
+                reason = one_line(error)
+                continue
+            if ANSWER in whole and "'type'" not in whole:
+                return whole
+        raise FedummError(f"The chat template has no place for the assistant's answer: {reason}.")
 
     @cached_property
     def _added(self) -> frozenset[int]:
@@ -156,7 +210,7 @@ class Prompts:
         return Prompt(tuple(ids[0].tolist()), per_token, image)
 
     def _processed(self, text: str, images: list[Image.Image], options: dict[str, Any]) -> dict[str, Any]:
-        """What the processor makes of a text and its images, for it in a list of their own: few processors take none."""
+        """What the processor makes of a text and its images, which few processors want without a list around them."""
 
         def made(nested: bool) -> dict[str, Any]:
             given = [images] if nested else images
@@ -197,7 +251,7 @@ class Prompts:
 
     @cached_property
     def _start(self) -> int:
-        """Where the part of a question begins: behind the last token for the image, and what special tokens close it."""
+        """Where the part of a question begins: after the image's last token and the special ones that close it."""
         made = self._stand_in(QUESTION)
         closing = takewhile(self._special.__contains__, made.ids[self.head(made) :])
         return self.head(made) + len(list(closing))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ class Vision:
         self._fixed: set[str] | None = None
 
     def learn(self, images: Sequence[Mapping[str, Any]]) -> list[torch.Tensor]:
-        """Each image's features (:meth:`encode`); from then on it is known which parts of the output are always alike."""
+        """Each image's features (:meth:`encode`); from then on it is known what of the output is always alike."""
         features, forms = [], []
         for image in images:
             features.append(self.encode(image))
@@ -109,7 +109,8 @@ class Vision:
         for name, count in form.deep:
             made[name] = [tuple(own[level + k] for own in parts) for k in range(count)]
             level += count
-        return form.kind(**made)
+        required = {f.name: None for f in fields(form.kind) if f.default is MISSING}
+        return form.kind(**{**required, **made})
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor | None) -> bool:
