@@ -135,8 +135,8 @@ def start(top: Path) -> list[str]:
         assert cache.cache_features(stage, [data], options, CPU, lambda *_: None).kept == "disk"
         return data
 
-    run()
     time.sleep(3)  # what has just been written is not trusted
+    run()
     (folder / FILE).unlink()
     watch = Watch()
     run()
@@ -179,11 +179,11 @@ def ahead(folder: Path) -> list[str]:
 def run() -> list[Table]:
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
-        changed = [row for size in QUESTIONS for row in effect(size, top / size)]
-        speeds = [weighed(size, top / f"{size}-speed") for size in ("tiny", "mid", "base")]
         (top / "start").mkdir()
         started = start(top / "start")
         epochs = ahead(top / "ahead")
+        changed = [row for size in QUESTIONS for row in effect(size, top / size)]
+        speeds = [weighed(size, top / f"{size}-speed") for size in ("tiny", "mid", "base")]
     columns = ["model", "type", "bytes per image", "relative error of features", "relative change of the mean loss"]
     return [
         Table("Features in other types", columns, changed),

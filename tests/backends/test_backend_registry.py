@@ -100,7 +100,7 @@ def test_a_later_registration_replaces_an_earlier_one() -> None:
     register_backend("mine", first)
     register_backend("mine", second)
     assert get_backend("mine") is second
-    assert available_backends() == ["blip_vqa", "januspro", "mine"]
+    assert available_backends() == ["blip_vqa", "hf_vlm", "januspro", "mine"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_an_unknown_name_lists_what_is_there_and_the_nearest(name: str, nearest:
     with pytest.raises(FedummError) as refusal:
         get_backend(name)
     message = str(refusal.value)
-    assert message.startswith(f"Unknown backend {name!r}. Available: blip_vqa, januspro, my_model.")
+    assert message.startswith(f"Unknown backend {name!r}. Available: blip_vqa, hf_vlm, januspro, my_model.")
     assert ("Did you mean" in message) == bool(nearest)
     assert not nearest or f"Did you mean {nearest!r}?" in message
     assert "--plugin" in message
@@ -122,7 +122,7 @@ class TestEntryPoint:
         self, installed: Callable[[str, str], None]
     ) -> None:
         installed(BACKEND_CLASS, "acme = acme_backend:Mine")
-        assert available_backends() == ["acme", "blip_vqa", "januspro"]
+        assert available_backends() == ["acme", "blip_vqa", "hf_vlm", "januspro"]
         check_backend_name("acme")
         assert "acme_backend" not in sys.modules
         assert get_backend("acme").hf_train_split() == "hf_train_split"

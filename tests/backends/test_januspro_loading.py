@@ -26,7 +26,8 @@ from fedumm.backends.weights import WeightOptions
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.config import CentralConfig
 from fedumm.errors import FedummError
-from fedumm.features.encode import stage_key
+from fedumm.features.encode import Encoder, stage_key
+from fedumm.features.images import DistinctImages
 from tiny_janus_model import PAD as PAD_TOKEN
 from tiny_janus_model import SPECIAL, build_model, build_processor
 
@@ -259,9 +260,10 @@ def test_codes_made_in_bfloat16_are_never_taken_from_the_cache(whole: Path) -> N
     model, processor = load_pretrained(str(whole), ELSEWHERE, WeightOptions("bfloat16"))
     (stage,) = backend.frozen_stages(model, processor)
     assert json.loads(stage.settings)["in"] == "float32"
-    now = stage_key(stage, torch.int32, CPU)
+    encoder = Encoder(stage, torch.int32, CPU, DistinctImages([], lambda *_: None), lambda *_: None)
+    now = stage_key(encoder)
     stage.module.bfloat16()
-    assert stage_key(stage, torch.int32, CPU) != now
+    assert stage_key(encoder) != now
 
 
 def test_blips_pixels_are_pillows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,7 @@ def teacher_forced(
         start = torch.full_like(labels[:, :1], processor.decoder_start_token_id)
         said: Any = torch.cat([start, labels.clamp(min=0)], 1)
         monkeypatch.setattr("fedumm.backends.blip_vqa.model.generate_answers", lambda *_: said)
+        monkeypatch.setattr(BlipVqaBackend, "_image_embeds", lambda *_: torch.zeros(1))
     else:
         said = [[token for token in row.tolist() if token != -100][:-1] for row in labels]
         monkeypatch.setattr("fedumm.backends.januspro.backend.generate_answers", lambda *_: said)

@@ -244,7 +244,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "text for the rank": (of_origin(lora_r="3"), "lora_r is no number"),
     "true for the rank": (of_origin(lora_r=True), "lora_r is no number"),
     "a rank of zero": (lambda f: (of_origin(lora_r=0)(f), content(PEFT, b"{}")(f))[0], "lora_r must be a positive"),
-    "unknown layers": (of_origin(lora_targets="some"), "lora_targets must be one of attention, all"),
+    "unknown layers": (of_origin(lora_targets="some("), "lora_targets is no regular expression"),
     "an unknown task": (of_origin(task="fly", lora_targets="all"), "task must be one of vqa, i2t, t2i, unified"),
     "an unknown entry": (of_origin(model_bakend="x"), "'model_bakend' is unknown. Did you mean 'model_backend'"),
     "an unknown backend": (of_origin(model_backend="nope"), "Unknown backend 'nope'"),

@@ -133,7 +133,7 @@ class TestHelp:
         (
             JOB,
             ["--model_backend", "nope", "--simulator"],
-            "job.py: Unknown backend 'nope'. Available: blip_vqa, januspro.",
+            "job.py: Unknown backend 'nope'. Available: blip_vqa, hf_vlm, januspro.",
         ),
         (CENTRAL, ["--model_backend", "blip_vqa", "--lr", "0"], "local_train.py: --lr must be positive, not 0.0."),
         (MODULE, ["fedreate"], "fedumm: unknown command 'fedreate'. Did you mean 'federate'?"),
@@ -210,7 +210,7 @@ MISTAKES = {
     f"train {BLIP} --task unified": "--task unified: the backend 'blip_vqa' can only answer (--task vqa).",
     f"federate {BLIP} --lora_targets all --simulator": "--lora_targets all: the backend 'blip_vqa' does not support",
     f"train {JANUS} --geneval_prompts -1": "--geneval_prompts must be 0 or more, not -1.",
-    "federate --simulator": "--model_backend is required (blip_vqa, januspro, or a name",
+    "federate --simulator": "--model_backend is required (blip_vqa, januspro, hf_vlm",
     f"federate {BLIP}": "Say how to run: --simulator, --in_process or --export_dir. For example:",
     f"federate {BLIP} --simulator --in_process": "--simulator and --in_process can't be combined: choose one.",
     f"federate {BLIP} --simulator --export_dir jobs": "--simulator and --export_dir can't be combined: choose one.",
@@ -218,8 +218,9 @@ MISTAKES = {
     f"federate {BLIP} --in_process --hosts 3": "--hosts 3 is more than --num_clients 2.",
     f"federate {BLIP} --in_process --clients_per_round 3": "--clients_per_round 3 is more than --num_clients 2.",
     # resources that are not there
-    "federate --model_backend blip --simulator": "Unknown backend 'blip'. Available: blip_vqa, januspro. Did you mean",
-    "train --model_backend janus": "Unknown backend 'janus'. Available: blip_vqa, januspro.",
+    "federate --model_backend blip --simulator": "Unknown backend 'blip'. Available: blip_vqa, hf_vlm, "
+    "januspro. Did you mean",
+    "train --model_backend janus": "Unknown backend 'janus'. Available: blip_vqa, hf_vlm, januspro.",
     f"train {BLIP} --plugin nowhere.py": "--plugin nowhere.py: no such file.",
     f"federate {BLIP} --in_process --plugin nowhere.py": "--plugin nowhere.py: no such file.",
     f"federate {BLIP} --simulator --plugin nowhere.py": "--plugin nowhere.py: no such file.",
@@ -275,7 +276,7 @@ def test_a_model_folder_that_is_not_there_is_named(
         ("shape.png what", "Say which model to use: --adapter FOLDER of a run, or --model_backend."),
         ("shape.png what --adapter nowhere", "Adapter folder not found: nowhere"),
         ("shape.png what --adapter empty", "empty does not hold an adapter (adapter_model.safetensors, "),
-        ("shape.png what --model_backend blip", "Unknown backend 'blip'. Available: blip_vqa, januspro."),
+        ("shape.png what --model_backend blip", "Unknown backend 'blip'. Available: blip_vqa, hf_vlm, januspro."),
         ("shape.png what --model_backend x --plugin bad.py", "--plugin bad.py registered nothing"),
         (f"shape.png what {BLIP} --gpu 99", "--gpu 99: this machine has "),
     ],

@@ -58,6 +58,7 @@ SETUP: dict[str, Any] = {
     "trainable": 3_538_944,
     "total": 364_769_084,
     "adapter_bytes": 14_170_000,
+    "findings": [],
     "features": [{"name": "vision features", "kept": "", "bytes": 0, "images": 0, "computed": 0, "note": ""}],
     "seconds": 0.0,
 }

@@ -106,7 +106,7 @@ def mllama() -> Any:
     return config, seeing(hf.MllamaProcessor, images, tok, image="<|image|>")
 
 
-def _glm(config: Any, images: Any, family: Any) -> Any:
+def _glm(config: Any, images: Any, family: Any, kind: str = "glm4v", **text: Any) -> Any:
     names = {"image": "<|image|>", "video": "<|video|>", "image_start": "<|begin_of_image|>",
              "image_end": "<|end_of_image|>", "video_start": "<|begin_of_video|>",
              "video_end": "<|end_of_video|>"}  # fmt: skip
@@ -116,8 +116,11 @@ def _glm(config: Any, images: Any, family: Any) -> Any:
         temporal_patch_size=2,
     )  # fmt: skip
     made = config(
-        text_config=text_of(tok, model_type="glm4v_text", rope_parameters={**ROPE, "mrope_section": [2, 3, 3]}),
-        vision_config={"model_type": "glm4v_vision", "depth": 2, "hidden_size": 32, "intermediate_size": 64,
+        text_config=text_of(
+            tok, model_type=f"{kind}_text", **text,
+            rope_parameters={**ROPE, "mrope_section": [2, 3, 3], "partial_rotary_factor": 1.0},
+        ),
+        vision_config={"model_type": f"{kind}_vision", "depth": 2, "hidden_size": 32, "intermediate_size": 64,
                        "num_heads": 2, "out_hidden_size": 64, "patch_size": 14, "image_size": 56},
         **{f"{name}_token_id": id_of(tok, token) for name, token in names.items()},
     )  # fmt: skip
@@ -130,6 +133,38 @@ def glm4v() -> Any:
 
 def glm46v() -> Any:
     return _glm(hf.Glm46VConfig, hf.Glm46VImageProcessorPil, hf.Glm46VProcessor)
+
+
+def glm_ocr() -> Any:
+    return _glm(hf.GlmOcrConfig, hf.Glm46VImageProcessorPil, hf.Glm46VProcessor, "glm_ocr", head_dim=16)
+
+
+def glm4v_moe() -> Any:
+    experts = {"moe_intermediate_size": 32, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1,
+               "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "head_dim": 16}  # fmt: skip
+    return _glm(hf.Glm4vMoeConfig, hf.Glm4vImageProcessorPil, hf.Glm4vProcessor, "glm4v_moe", **experts)
+
+
+def exaone4_5() -> Any:
+    vision = {"window_size": 56, "fullatt_block_indexes": [1], "num_key_value_heads": 1}
+    text = {"model_type": "exaone4", "head_dim": 16, "layer_types": ["sliding_attention", "full_attention"]}
+    return qwen(14, hf.Exaone4_5_Processor, hf.Exaone4_5_Config, {}, vision, sliding_window=16, **text)
+
+
+def ernie4_5_vl() -> Any:
+    kinds = ("image", "image_start", "image_end", "video", "video_start", "video_end")
+    tok = tokenizer(named={f"{kind}_token": f"<|{kind}|>" for kind in kinds})
+    images = hf.Ernie4_5_VLMoeImageProcessorPil(
+        size={"shortest_edge": 4 * 196, "longest_edge": 64 * 196}, patch_size=14, merge_size=2
+    )
+    config = hf.Ernie4_5_VLMoeConfig(
+        text_config=text_of(tok, moe_intermediate_size=[32, 32], moe_k=2, moe_num_experts=4, moe_num_shared_experts=1,
+                            mlp_layer_types=["dense", "sparse"], rope_parameters={**ROPE, "mrope_section": [3, 3, 2]}),
+        vision_config={"depth": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64},
+        **{f"{kind}_token_id": id_of(tok, f"<|{kind}|>") for kind in kinds},
+    )  # fmt: skip
+    mark = "<|image_start|><|image|><|image_end|>"
+    return config, seeing(hf.Ernie4_5_VLMoeProcessor, images, tok, None, image=mark)
 
 
 def idefics2() -> Any:
@@ -277,8 +312,8 @@ def video_llama_3() -> Any:
 MORE: dict[str, Callable[[], Any]] = {
     made.__name__: made
     for made in (
-        qwen2_vl, qwen3_vl_moe, qwen3_5, qwen3_5_moe, mistral3, pixtral, gemma4, gemma4_both_ways, mllama, glm4v,
-        glm46v, idefics2, ovis2, lfm2_vl, aya_vision, deepseek_vl, paddleocr_vl, lighton_ocr, got_ocr2, vipllava, aria,
+        glm_ocr, glm4v_moe, exaone4_5, ernie4_5_vl, qwen2_vl, qwen3_vl_moe, qwen3_5, qwen3_5_moe, mistral3, pixtral,
+        gemma4, gemma4_both_ways, mllama, glm4v, glm46v, idefics2, ovis2, lfm2_vl, aya_vision, deepseek_vl, paddleocr_vl, lighton_ocr, got_ocr2, vipllava, aria,
         video_llama_3, further.llama4, further.cohere2_vision, further.molmo2, further.granite_docling,
         further.granite4_vision, further.kosmos2, further.kosmos2_5, further.fuyu, further.chameleon, further.minicpm,
         further.git, further.idefics, further.gemma3n, further.florence2, further.internvl_qwen3,
@@ -333,5 +368,5 @@ def save(name: str, folder: Path) -> Path:
     model.save_pretrained(folder)
     for part in ("video_processor", "feature_extractor"):
         vars(processor).pop(part, None)  # a stand-in, which can't be saved
-    processor.save_pretrained(folder)
+    hf.ProcessorMixin.save_pretrained(processor, folder)  # few want to save what belongs to their videos
     return folder

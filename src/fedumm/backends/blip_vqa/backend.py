@@ -24,7 +24,8 @@ from fedumm.metrics.registry import AnswerMetric
 from fedumm.tasks import VQA
 
 _TENSORS = ("input_ids", "attention_mask", "decoder_input_ids", "labels", "owner", "shares")
-_MAX_ANSWER = 16
+_MAX_ANSWER = 64
+"""Most tokens of an answer to a user's question."""
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from fedumm.tasks import I2T, T2I, TASKS, VQA
 DROP_CAPTION = 0.1
 """Share of captions left out in training, so that guidance has something to push away from."""
 
-_MAX_ANSWER, _MAX_TEXT = 32, 512
-"""Most tokens of an answer to a user's question, and of a text on a user's image."""
+_ROOM, _LONGEST = 32, 512
+"""Tokens that an answer to a user's question must have room for, and most that it may have."""
 
 _TENSORS = ("input_ids", "labels", "owner", "shares")
 Batch = dict[str, Any]
@@ -204,12 +204,12 @@ class JanusProBackend:
         prompts, writes = Prompts(processor), I2T.name in self.tasks
         words = asked(question, BARE if writes and question else self._prompt(processor))
         prompt = prompts.with_image(prompts.question(words))
-        if len(prompt) + _MAX_ANSWER > processor.context:
+        if len(prompt) + _ROOM > processor.context:
             raise FedummError(
-                f"The question, its image and an answer take {len(prompt) + _MAX_ANSWER:,} tokens, and the model reads "
+                f"The question, its image and an answer take {len(prompt) + _ROOM:,} tokens, and the model reads "
                 f"{processor.context:,} at most."
             )
-        most = min(_MAX_TEXT, processor.context - len(prompt)) if writes else _MAX_ANSWER
+        most = min(_LONGEST, processor.context - len(prompt))
         pixels = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt").pixel_values
         features = self._image(model, {"task": VQA.name, "pixel_values": pixels}, device)
         ids, mask = pad_left([prompt])
