@@ -78,7 +78,7 @@ def with_ids(tok: Any, text: dict[str, Any]) -> dict[str, Any]:
     return {"vocab_size": len(tok), **ids, **text}
 
 
-def named_id(tok: Any, token: str = IMAGE) -> int:
+def id_of(tok: Any, token: str = IMAGE) -> int:
     """The id of a token."""
     found: int = tok.convert_tokens_to_ids(token)
     return found
@@ -134,7 +134,7 @@ def qwen(family: Any, config: Any, sizes: Sizes) -> Made:
     images = hf.Qwen2VLImageProcessorPil(patch_size=patch, merge_size=2, temporal_patch_size=2, **sizes.images)
     made = config(
         text_config=with_ids(tok, sizes.text), vision_config=sizes.vision,
-        **{name: named_id(tok, token) for name, token in QWEN.items()}, **sizes.config,
+        **{name: id_of(tok, token) for name, token in QWEN.items()}, **sizes.config,
     )  # fmt: skip
     return made, seeing(family, images, tok, None, image="<|vision_start|><|image_pad|><|vision_end|>")
 
@@ -178,7 +178,7 @@ def _idefics(family: Any, config: Any, images: Any, extra: Sequence[str], sizes:
     tok = tokenizer([IMAGE, "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", *extra, *tiles])
     made = config(
         text_config=with_ids(tok, {"model_type": "llama", **sizes.text}), vision_config=sizes.vision,
-        image_token_id=named_id(tok), pad_token_id=tok.pad_token_id, **sizes.config,
+        image_token_id=id_of(tok), pad_token_id=tok.pad_token_id, **sizes.config,
     )  # fmt: skip
     parts = (images(**sizes.images), tok, None) if extra else (images(**sizes.images), tok)
     return made, seeing(family, *parts, **sizes.processor)
@@ -207,7 +207,7 @@ def paligemma(sizes: Sizes = _PALIGEMMA, kind: str = "gemma") -> Made:
     processor = seeing(hf.PaliGemmaProcessor, images, tok)
     config = hf.PaliGemmaConfig(
         text_config=with_ids(tok, {"model_type": kind, **sizes.text}),
-        vision_config={"model_type": "siglip_vision_model", **sizes.vision}, image_token_id=named_id(tok),
+        vision_config={"model_type": "siglip_vision_model", **sizes.vision}, image_token_id=id_of(tok),
         **sizes.config,
     )  # fmt: skip
     return config, processor
@@ -227,7 +227,7 @@ _GEMMA3 = Sizes(
 def gemma3(sizes: Sizes = _GEMMA3) -> Made:
     named = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
     tok = tokenizer(named=named)
-    ids = {f"{name}_id": named_id(tok, token) for name, token in named.items()}
+    ids = {f"{name}_id": id_of(tok, token) for name, token in named.items()}
     config = hf.Gemma3Config(
         text_config=with_ids(tok, sizes.text), vision_config=sizes.vision, **ids,
         **{name.replace("_id", "_index"): number for name, number in ids.items()}, **sizes.config,
@@ -249,7 +249,7 @@ def internvl(sizes: Sizes = _INTERNVL) -> Made:
     tok = tokenizer(named=named)
     config = hf.InternVLConfig(
         text_config=with_ids(tok, {"model_type": "qwen2", **sizes.text}), vision_config=sizes.vision,
-        image_token_id=named_id(tok, "<IMG_CONTEXT>"), **sizes.config,
+        image_token_id=id_of(tok, "<IMG_CONTEXT>"), **sizes.config,
     )  # fmt: skip
     images = hf.GotOcr2ImageProcessorPil(**sizes.images)
     return config, seeing(hf.InternVLProcessor, images, tok, None, image="<IMG_CONTEXT>", **sizes.processor)
@@ -265,9 +265,9 @@ def llava_onevision(sizes: Sizes = _ONEVISION) -> Made:
     tok, grid = tokenizer([IMAGE, "<video>"]), sizes.images["image_grid_pinpoints"]
     config = hf.LlavaOnevisionConfig(
         text_config=with_ids(tok, {"model_type": "qwen2", **sizes.text}),
-        vision_config={"model_type": "siglip_vision_model", **sizes.vision}, image_token_index=named_id(tok),
-        image_token_id=named_id(tok), video_token_index=named_id(tok, "<video>"),
-        video_token_id=named_id(tok, "<video>"), image_grid_pinpoints=grid, vision_feature_layer=-1,
+        vision_config={"model_type": "siglip_vision_model", **sizes.vision}, image_token_index=id_of(tok),
+        image_token_id=id_of(tok), video_token_index=id_of(tok, "<video>"),
+        video_token_id=id_of(tok, "<video>"), image_grid_pinpoints=grid, vision_feature_layer=-1,
         vision_feature_select_strategy="full", **sizes.config,
     )  # fmt: skip
     images = hf.LlavaOnevisionImageProcessorPil(**sizes.images)
@@ -287,15 +287,11 @@ def _llava(family: Any, config: Any, images: Any, kind: str, sizes: Sizes) -> Ma
     grid = {name: own for name, own in sizes.images.items() if name == "image_grid_pinpoints"}
     made = config(
         text_config=with_ids(tok, {"model_type": kind, **sizes.text}),
-        vision_config={"model_type": "clip_vision_model", **sizes.vision}, image_token_index=named_id(tok),
-        image_token_id=named_id(tok), **grid, **sizes.config,
+        vision_config={"model_type": "clip_vision_model", **sizes.vision}, image_token_index=id_of(tok),
+        image_token_id=id_of(tok), **grid, **sizes.config,
     )  # fmt: skip
-    options: dict[str, Any] = {
-        "patch_size": 14,
-        "vision_feature_select_strategy": "default",
-        "num_additional_image_tokens": 1,
-    }
-    return made, seeing(family, images(**sizes.images), tok, **options)
+    options: dict[str, Any] = {"patch_size": 14, "vision_feature_select_strategy": "default"}
+    return made, seeing(family, images(**sizes.images), tok, num_additional_image_tokens=1, **options)
 
 
 def llava(sizes: Sizes = _LLAVA) -> Made:
@@ -317,7 +313,7 @@ _BLIP = Sizes(
 
 def _blip(config: Any, tok: Any, text: dict[str, Any], sizes: Sizes) -> Any:
     return config(
-        vision_config=sizes.vision, image_token_id=named_id(tok), image_token_index=named_id(tok),
+        vision_config=sizes.vision, image_token_id=id_of(tok), image_token_index=id_of(tok),
         text_config=with_ids(tok, text), **sizes.config,
     )  # fmt: skip
 

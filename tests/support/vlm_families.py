@@ -21,14 +21,14 @@ from vlm_builders import (
     TEXT,
     Absent,
     Sizes,
-    named_id,
+    id_of,
     save_processor,
     seeing,
     tokenizer,
     with_ids,
 )
 
-__all__ = ["IMAGE", "QWEN", "SEEING", "Absent", "named_id", "seeing", "tokenizer"]
+__all__ = ["IMAGE", "QWEN", "SEEING", "Absent", "id_of", "seeing", "tokenizer"]
 
 
 def text_of(tok: Any, **more: Any) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def emu3() -> Any:
              "channel_multiplier": [1, 1, 1, 1], "num_res_blocks": 1, "attn_resolutions": [3], "hidden_size": 32,
              "num_attention_heads": 1, "temporal_downsample_factor": 1}  # fmt: skip
     config = hf.Emu3Config(
-        vq_config=codes, text_config=text_of(tok, attention_dropout=0.0), image_token_id=named_id(tok),
-        vocabulary_map={token: named_id(tok, token) for token in (*visual, IMAGE, "<|extra_200|>")},
+        vq_config=codes, text_config=text_of(tok, attention_dropout=0.0), image_token_id=id_of(tok),
+        vocabulary_map={token: id_of(tok, token) for token in (*visual, IMAGE, "<|extra_200|>")},
     )  # fmt: skip
     return config, seeing(hf.Emu3Processor, images, tok)
 
