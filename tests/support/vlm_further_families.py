@@ -6,8 +6,7 @@ from typing import Any
 
 import transformers as hf
 
-from support.vlm_families import IMAGE, SEEING, Absent, seeing, text_of, tokenizer
-from support.vlm_families import named_id as id_of
+from support.vlm_families import IMAGE, SEEING, Absent, id_of, seeing, text_of, tokenizer
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 SMALL = {"height": 28, "width": 28}

@@ -10,8 +10,7 @@ import torch
 import transformers as hf
 
 from support import vlm_further_families as further
-from support.vlm_families import IMAGE, QWEN, SEEING, awake, qwen, seeing, text_of, tokenizer
-from support.vlm_families import named_id as id_of
+from support.vlm_families import IMAGE, QWEN, SEEING, awake, id_of, qwen, seeing, text_of, tokenizer
 from support.vlm_further_families import LINEAR, ROPE, SMALL
 
 
