@@ -222,3 +222,22 @@ def test_a_special_token_in_the_prompt_is_refused(tmp_path: Path) -> None:
     _, processor = backend.build_model_and_processor(str(save("llava", tmp_path)), 4, 8, 0.0, torch.device("cpu"))
     with pytest.raises(FedummError, match="--prompt must not contain '<image>'"):
         backend.build_dataset(_rows(), processor, 64, 8)
+
+
+@pytest.mark.timeout(30)
+def test_an_expression_that_never_ends_is_refused(model_of: Callable[[str], Any]) -> None:
+    with pytest.raises(FedummError, match=r"--lora_targets .*: (no layer|it takes too long)"):
+        Anatomy(model_of("llava")).chosen(r"(.*)*(.*)*(.*)*(.*)*zz")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (40, 1), (4, 4)])
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava", "emu3"])
+def test_a_picture_of_a_few_pixels_is_read_with_its_sides_in_order(
+    prompts_of: Callable[[str], Prompts], name: str, size: tuple[int, int]
+) -> None:
+    prompts, (width, height) = prompts_of(name), size
+    image = picture(3, width, height)
+    large = image.resize((max(width, 5), max(height, 5)), 0)
+    made, wanted = (prompts.encode([own], "What?").image["pixel_values"] for own in (image, large))
+    assert torch.equal(made, wanted)
+    assert made.shape == wanted.shape

@@ -6,6 +6,7 @@ score compares texts. So tokens are read as one of the answers that they may sta
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -30,14 +31,15 @@ class Speller:
         known: the user's known answers; of those with the same ids the first counts.
         whole_question: whether ``--max_q_len`` counts a question's special tokens too.
         after: the end of what stands before each answer; of many tokenizers the first word's tokens depend on it.
+        reserved: what a text must not hold, since it would be read as something else than text; None: nothing.
     """
 
     def __init__(
         self, tokenizer: Any, lead: str, end_id: int, known: Sequence[str] = (), *, whole_question: bool = False,
-        after: str = "",
+        after: str = "", reserved: re.Pattern[str] | None = None,
     ) -> None:  # fmt: skip
         self._tokenizer, self._lead, self.end_id, self._whole = tokenizer, lead, end_id, whole_question
-        self._after = after
+        self._after, self.reserved = after, reserved
         self._decode = text_of(tokenizer)
         self._ids: dict[str, Ids] = {}
         self.unknown_id = _unknown_id(tokenizer)
@@ -127,10 +129,11 @@ def text_of(tokenizer: Any) -> Callable[[Sequence[int]], str]:
 
 @lru_cache(maxsize=4)
 def speller_of(
-    tokenizer: Any, lead: str, end_id: int, known: tuple[str, ...], whole_question: bool, after: str = ""
-) -> Speller:
+    tokenizer: Any, lead: str, end_id: int, known: tuple[str, ...], whole_question: bool, after: str = "",
+    reserved: re.Pattern[str] | None = None,
+) -> Speller:  # fmt: skip
     """The :class:`Speller` of these arguments, made once."""
-    return Speller(tokenizer, lead, end_id, known, whole_question=whole_question, after=after)
+    return Speller(tokenizer, lead, end_id, known, whole_question=whole_question, after=after, reserved=reserved)
 
 
 def _unknown_id(tokenizer: Any) -> int | None:

@@ -55,9 +55,9 @@ def load_adapted(given: argparse.Namespace) -> Backbone:
     default = getattr(get_backend(config.model_backend), "default_model", "")
     if not given.model_name_or_path and config.model_name_or_path != default:
         _check_named(config.model_name_or_path)
-    if given.adapter and not (given.model_backend and given.model_name_or_path):
-        model = config.model_name_or_path or default or "the default"
-        print(f"Model: {one_line(model)} (backend {config.model_backend}), as the adapter says", file=sys.stderr)
+    line = _said(given, config, default) if given.adapter else ""
+    if line:
+        print(line, file=sys.stderr)
     backbone = load_backbone(config, device)
     if given.adapter:
         try:
@@ -67,6 +67,23 @@ def load_adapted(given: argparse.Namespace) -> Backbone:
                 f"{given.adapter} does not fit the model {config.model_name_or_path or 'default'!r}: {one_line(error)}"
             ) from error
     return backbone
+
+
+def _said(given: argparse.Namespace, config: RunConfig, default: str) -> str:
+    """Which model it is, where the adapter says so, or says another one; else nothing."""
+    from fedumm.adapters.origin import read_origin
+
+    model = config.model_name_or_path
+    line = f"Model: {one_line(model or default or 'the default')} (backend {config.model_backend})"
+    if not given.model_name_or_path:
+        return f"{line}, as the adapter says"
+    origin = read_origin(Path(given.adapter))
+    trained = origin.model_name_or_path if origin else ""
+    # Of a folder that is not here, the named one may be a copy.
+    moved = os.path.isabs(trained) and not os.path.isdir(trained)
+    if not trained or moved or os.path.realpath(os.path.expanduser(model)) == os.path.realpath(trained):
+        return ""
+    return f"{line}. The adapter was trained on {one_line(trained)}: of another model, its answers mean nothing."
 
 
 def adapted_config(given: argparse.Namespace) -> tuple[RunConfig, AdapterState]:

@@ -17,13 +17,16 @@ from fedumm.backends.spelling import Kind, Speller
 from fedumm.config import RunConfig
 from fedumm.data import DataSplits
 from fedumm.data.answers import ALL, BEST, CHOICES
+from fedumm.data.bad_rows import LISTED
 from fedumm.data.column_values import values_of
 from fedumm.data.image_digests import image_digests, image_kinds
 from fedumm.data.request import SplitReport
+from fedumm.errors import FedummError
 from fedumm.files import write_atomically
 from fedumm.metrics.registry import AnswerMetric, answer_metric
 from fedumm.metrics.vqa import normalises_to_nothing
 from fedumm.tasks import I2T, T2I
+from fedumm.texts import one_line
 from fedumm.training.candidates import check_candidates
 from fedumm.training.data import load_splits
 from fedumm.training.reach import Reach
@@ -177,6 +180,7 @@ def check_data(
     speller = None
     if ask_model and isinstance(backend, SpellsAnswers):
         speller = backend.speller(backend.load_processor(config.model_name_or_path))
+        _check_reserved(zip(both, splits.reports, strict=True), config, speller)
     reach = Reach.of(config, splits.train, speller)
     facts = [
         _split_facts(rows, report, config, speller, reach) for rows, report in zip(both, splits.reports, strict=True)
@@ -192,6 +196,29 @@ def check_data(
     opened = _opens_all(config, closely) or all(report.samples <= OPENED for report in splits.reports)
     name = config.dataset or backend.hf_dataset_name()
     return DataReport(name, splits.columns, facts[0], facts[1], shared, opened, reach.unsaid)
+
+
+def _check_reserved(both: Iterable[tuple[Any, SplitReport]], config: RunConfig, speller: Speller) -> None:
+    """Raise :class:`FedummError` if texts hold special tokens of the model, which names all rows that do."""
+    bad, every = list[str](), _ALL_OF.values() if config.train_answers == ALL_ANSWERS else ()
+    reserved = speller.reserved
+    if reserved is None:
+        return
+    for rows, report in both:
+        for column in (*_COLUMNS.values(), *every):
+            if column not in rows.column_names:
+                continue
+            for row, entry in enumerate(values_of(rows, column)):
+                texts = entry if isinstance(entry, list) else [entry]
+                found = next((hit for text in texts if text and (hit := reserved.search(text))), None)
+                if found:
+                    bad.append(f"{report.kind} sample {row} ({column}): {found[0]!r} in {one_line(found.string, 80)!r}")
+    if bad:
+        more = f", and {len(bad) - LISTED:,} more" if len(bad) > LISTED else ""
+        raise FedummError(
+            f"{len(bad):,} texts hold special tokens of this model, which it would not read as text. Take them out of "
+            f"the data: {'; '.join(bad[:LISTED])}{more}."
+        )
 
 
 def _split_facts(

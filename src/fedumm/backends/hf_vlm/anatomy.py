@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import regex
 import torch
 from transformers.pytorch_utils import Conv1D
 
@@ -89,7 +90,7 @@ class Anatomy:
         elif targets == ALL:
             found = self.in_tower
         else:
-            found = [name for name in self.layers if _pattern(targets).fullmatch(name)]
+            found = [name for name in self.layers if _fits(targets, name)]
         if not found:
             kinds = kinds_of(self.layers)
             more = f" and {len(kinds) - _SHOWN} more kinds" if len(kinds) > _SHOWN else ""
@@ -122,13 +123,16 @@ def _is_attn(name: str) -> bool:
     return name.endswith(("attn", "attention"))
 
 
-def _pattern(targets: str) -> re.Pattern[str]:
+def _fits(targets: str, name: str) -> bool:
+    """Whether a whole name fits an expression, which may come from another: it gets a second."""
     try:
-        return re.compile(targets)
-    except re.error as error:
+        return regex.fullmatch(targets, name, timeout=1.0) is not None
+    except regex.error as error:
         raise FedummError(
             f"--lora_targets {targets}: neither attention nor all, and no regular expression: {error}."
         ) from error
+    except TimeoutError:
+        raise FedummError(f"--lora_targets {targets}: it takes too long to match; write it more simply.") from None
 
 
 def _expressions(names: Iterable[str]) -> list[str]:

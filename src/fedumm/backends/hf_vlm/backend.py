@@ -120,7 +120,9 @@ class HfVlmBackend:
     def speller(self, processor: VlmProcessor) -> Speller:
         """An answer is what the chat template puts into the assistant's turn; of questions only their text counts."""
         prompts = processor.prompts
-        return speller_of(prompts.tokenizer, prompts.lead, prompts.end_id, self.answers.known, False, prompts.ending)
+        return speller_of(
+            prompts.tokenizer, prompts.lead, prompts.end_id, self.answers.known, False, prompts.ending, prompts.reserved
+        )
 
     def build_model_and_processor(
         self, model_name_or_path: str, lora_r: int, lora_alpha: int, lora_dropout: float, device: torch.device
@@ -142,7 +144,12 @@ class HfVlmBackend:
         model = with_lora(base, lora_r, lora_alpha, lora_dropout, anatomy.expression(chosen))
         model = placed(model, device, self.weights).eval()
         outside = anatomy.outside(chosen)
-        notes = [*facts.notes, f"LoRA on {len(chosen)} layers: {', '.join(kinds_of(chosen))}."]
+        plain = f"No chat template: a question is asked as {self.prompt or PLAIN_PROMPT!r}, after its picture."
+        notes = [
+            *facts.notes,
+            *([] if prompts.has_template else [plain]),
+            f"LoRA on {len(chosen)} layers: {', '.join(kinds_of(chosen))}.",
+        ]
         notes += check_gradients(facts, prompts, model)
         if outside:
             notes.append("Image features are not kept: there is LoRA outside of the language model.")

@@ -79,7 +79,7 @@ def probe(model: Any, prompts: Prompts, ends: Sequence[int]) -> Facts:
     truth = [_attempt("reading a picture", partial(_logits, pixels, [row])) for row in rows]
     notes = _effects(prompts, pixels, pictures, truth[0])
     types = _answer_types(pixels, rows)
-    tokens = max(prompts.head(row) for row in rows)
+    tokens = max(prompts.head(row) for row in (*rows, prompts.encode([blank(*_LARGE)], QUESTION)))
     try:
         reader = _fast(model, prompts, rows, truth, ends, types)
     except UnfitError as why:

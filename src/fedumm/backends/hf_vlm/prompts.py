@@ -47,6 +47,9 @@ class Prompt:
     image: dict[str, Any] = field(default_factory=dict)
 
 
+_COLOURS = 4
+"""Image processors take a side of up to so many pixels for the colours."""
+
 _NO_THOUGHTS = {"enable_thinking": False, "thinking": False}
 """What chat templates call it when a model is to answer at once."""
 
@@ -183,7 +186,7 @@ class Prompts:
         return self._added | {*self.tokenizer.all_special_ids}
 
     @cached_property
-    def _reserved(self) -> re.Pattern[str]:
+    def reserved(self) -> re.Pattern[str]:
         """Texts that the tokenizer or the processor reads as something else than text."""
         tokens = {*self.tokenizer.all_special_tokens, *map(str, map(self._text, self._added))}
         for name, value in vars(self.processor).items():
@@ -196,6 +199,7 @@ class Prompts:
 
     def encode(self, images: Sequence[Image.Image], question: str) -> Prompt:
         """The prompt for ``question`` about ``images`` (RGB)."""
+        images = [image if min(image.size) > _COLOURS else _larger(image) for image in images]
         text = self._render(len(images), question)
         bos = self.tokenizer.bos_token
         options = {"add_special_tokens": False} if bos is not None and text.startswith(bos) else {}
@@ -233,7 +237,7 @@ class Prompts:
         Raises:
             FedummError: it does.
         """
-        if found := self._reserved.search(text):
+        if found := self.reserved.search(text):
             raise FedummError(
                 f"{what} must not contain {found[0]!r}, which is a special token of this model: {text[:200]!r}. "
                 "Take it out of the data."
@@ -319,6 +323,10 @@ class _Replayed:
 def _is_per_token(name: str, value: Any, ids: torch.Tensor) -> bool:
     same = isinstance(value, torch.Tensor) and value.shape == ids.shape and not value.is_floating_point()
     return same and name.endswith("type_ids")
+
+
+def _larger(image: Image.Image) -> Image.Image:
+    return image.resize((max(image.width, _COLOURS + 1), max(image.height, _COLOURS + 1)), Image.Resampling.NEAREST)
 
 
 def blank(width: int = 64, height: int = 48) -> Image.Image:
