@@ -37,6 +37,6 @@ def test_a_model_of_the_hub_is_federated_from_the_cache(name: str, tmp_path: Pat
     assert "LoRA on 6 layers" in done.stdout
     done = fedumm(
         tmp_path, "ask", str(Path(__file__).parents[2] / "docs" / "unified.png"), "What is it?", "--adapter",
-        "run/adapter/last", HF_ENDPOINT=closed_port(),
+        "runs/run/adapter/last", HF_ENDPOINT=closed_port(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -15,12 +15,13 @@ from fedumm.backends.hf_vlm.anatomy import Anatomy, kinds_of
 from fedumm.backends.hf_vlm.backend import HfVlmBackend, VlmProcessor
 from fedumm.backends.hf_vlm.load import explained, load_model, load_prompts, settle
 from fedumm.backends.hf_vlm.probe import picture, probe
-from fedumm.backends.hf_vlm.prompts import QUESTION, Prompts, joined
+from fedumm.backends.hf_vlm.prompts import QUESTION, Prompt, Prompts, extras, joined
 from fedumm.errors import FedummError
-from support.vlm_families import TEMPLATE, build, save
+from support.vlm_families import build, save
 from support.vlm_families import tokenizer as byte_tokenizer
 from support.vlm_more_families import build as build_more
 from support.vlm_more_families import save as save_more
+from vlm_builders import TEMPLATE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
@@ -255,8 +256,9 @@ def test_a_vocabulary_in_a_text_file_is_read(tmp_path: Path) -> None:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "which", "?", "two", "dogs"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
-    with pytest.raises(FedummError, match="neither a chat template nor an end-of-sentence token"):
-        load_prompts(str(tmp_path))
+    prompts = load_prompts(str(tmp_path))
+    assert said(prompts, "which ?") == "[CLS] which? [SEP]"
+    assert answered(prompts) == "two dogs [SEP]"
 
 
 def test_attention_that_is_linear_gets_lora_too() -> None:
@@ -282,3 +284,21 @@ def test_attention_that_is_linear_gets_lora_too() -> None:
 def test_a_package_that_a_family_needs_is_named(tmp_path: Path, message: str, package: str) -> None:
     with pytest.raises(FedummError, match=f"need the package {package}, which is not installed"), explained("a/b"):
         raise ImportError(message)
+
+
+def test_facts_about_an_image_have_the_same_names_for_each_size() -> None:
+    def facts(patches: int) -> set[str]:
+        image = {
+            "pixel_values": torch.zeros(1, patches, 3),
+            "pixel_attention_mask": torch.ones(1, patches, dtype=torch.int64),
+            "image_position_ids": torch.zeros(1, patches, 2, dtype=torch.int64),
+        }  # fmt: skip
+        return {*extras(Prompt((1,), {}, image), dict.fromkeys(image))}
+
+    assert facts(4) == facts(40_000) == {"image_position_ids"}
+
+
+def test_what_projects_the_picture_is_no_layer_of_the_language_model() -> None:
+    kinds = ", ".join(kinds_of(Anatomy(build_more("git")[0]).chosen("all")))
+    assert "attention.self.{key,query,value}" in kinds
+    assert "visual" not in kinds

@@ -211,6 +211,8 @@ def test_nothing_is_removed_through_links_or_outside(cache: Path, capsys: pytest
         (mine / name).write_text("years of work")
     first, second = sorted((cache / "features").iterdir())
     (first / "b.safetensors").symlink_to(mine / "a.safetensors")
+    (first / "d.lock").symlink_to(mine)
+    (first / "e.lock").symlink_to(mine / "nowhere")
     (first / "notes.txt").write_text("mine, too")
     (second / "c.json").mkdir()
     (cache / "features" / ("0" * 32)).symlink_to(mine)

@@ -30,6 +30,7 @@ from fedumm.training.generation_eval import drawn
 from fedumm.training.loading import loader
 from fedumm.training.trainer import merging, train_epochs
 from support.toy import toy_config
+from support.vlm_families import save
 
 pytestmark = [
     pytest.mark.gpu,
@@ -119,6 +120,25 @@ def test_shorter_types_are_close(name: str, task: str, others: dict[str, Any]) -
     assert all(p.dtype == torch.float32 for p in backbone.slot.parameters.values())
     assert short == pytest.approx(loss, rel=0.05)
     assert torch.cosine_similarity(gradient, its_gradient, 0) > 0.97
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "smolvlm", "paligemma", "gemma3", "internvl", "llava"])
+def test_image_text_models_compute_what_they_do_on_the_cpu(family: str, tmp_path: Path) -> None:
+    """In float32, and in bfloat16 about that."""
+    folder = str(save(family, tmp_path))
+    found = {}
+    for device, dtype in ((CPU, "float32"), (GPU, "float32"), (GPU, "bfloat16")):
+        config = options(
+            "hf_vlm", "vqa", model_name_or_path=folder, dtype=dtype, precision="auto" if dtype != "float32" else dtype
+        )
+        backbone, data, _ = made(config, device, 6)
+        found[device.type, dtype] = gradients(backbone, data, 6)
+    loss, gradient = found["cpu", "float32"]
+    on_gpu, its_gradient = found["cuda", "float32"]
+    assert on_gpu == pytest.approx(loss, rel=1e-4)
+    torch.testing.assert_close(its_gradient, gradient, rtol=1e-2, atol=1e-3 * float(gradient.abs().max()))
+    assert found["cuda", "bfloat16"][0] == pytest.approx(loss, rel=0.05)
 
 
 @pytest.mark.parametrize("backend", ["blip_vqa", "januspro"])

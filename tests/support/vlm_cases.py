@@ -28,6 +28,9 @@ SLOW_PATH = {"blip2", "instructblip"}
 MARKS = {"chameleon": "<image>"}
 """What stands for the image in the texts of families without a chat template."""
 
+FLAT = {"got_ocr2"}
+"""Families that want images without lists around them."""
+
 NESTED = {"idefics"}
 """Families without a chat template that want a list of images for each text."""
 
@@ -119,6 +122,8 @@ def reference(case: Case, row: int, answer: str | None) -> dict[str, Any]:
         turns = [turn]
         if answer is not None:
             turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        if case.name in FLAT:
+            return _joined(case, row, answer, [turn])
         options = {"tokenize": True, "return_dict": True, "return_tensors": "pt"}
         prompt = processor.apply_chat_template([turn], add_generation_prompt=True, **options)
         before = prompt["input_ids"].shape[1]
@@ -140,10 +145,22 @@ def _untold(case: Case, row: int, answer: str | None) -> dict[str, Any]:
     processor, mark = case.plain_processor, MARKS.get(case.name, "")
     images = [[image(row, SIZES[row])]] if case.name in NESTED else [image(row, SIZES[row])]
     made = dict(processor(images=images, text=[mark + QUESTIONS[row]], return_tensors="pt"))
-    if answer is None:
-        return made
+    return made if answer is None else _with_answer(processor, made, f" {answer}")
+
+
+def _joined(case: Case, row: int, answer: str | None, turns: Any) -> dict[str, Any]:
+    """As :func:`reference`, of a processor whose own ``apply_chat_template`` fails with an image."""
+    processor = case.plain_processor
+    text = processor.tokenizer.apply_chat_template(
+        turns, chat_template=processor.chat_template, tokenize=False, add_generation_prompt=True
+    )
+    made = dict(processor(images=[image(row, SIZES[row])], text=[text], return_tensors="pt"))
+    return made if answer is None else _with_answer(processor, made, answer)
+
+
+def _with_answer(processor: Any, made: dict[str, Any], answer: str) -> dict[str, Any]:
     tokens = processor.tokenizer
-    said = torch.tensor([[*tokens(f" {answer}", add_special_tokens=False).input_ids, tokens.eos_token_id]])
+    said = torch.tensor([[*tokens(answer, add_special_tokens=False).input_ids, tokens.eos_token_id]])
     length = made["input_ids"].shape[1]
     for name, own in made.items():
         if own.shape[:2] == (1, length):

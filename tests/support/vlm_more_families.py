@@ -313,14 +313,15 @@ MORE: dict[str, Callable[[], Any]] = {
     made.__name__: made
     for made in (
         glm_ocr, glm4v_moe, exaone4_5, ernie4_5_vl, qwen2_vl, qwen3_vl_moe, qwen3_5, qwen3_5_moe, mistral3, pixtral,
-        gemma4, gemma4_both_ways, mllama, glm4v, glm46v, idefics2, ovis2, lfm2_vl, aya_vision, deepseek_vl, paddleocr_vl, lighton_ocr, got_ocr2, vipllava, aria,
-        video_llama_3, further.llama4, further.cohere2_vision, further.molmo2, further.granite_docling,
-        further.granite4_vision, further.kosmos2, further.kosmos2_5, further.fuyu, further.chameleon, further.minicpm,
-        further.git, further.idefics, further.gemma3n, further.florence2, further.internvl_qwen3,
+        gemma4, gemma4_both_ways, mllama, glm4v, glm46v, idefics2, ovis2, lfm2_vl, aya_vision, deepseek_vl,
+        paddleocr_vl, lighton_ocr, got_ocr2, vipllava, aria, video_llama_3, further.llama4, further.cohere2_vision,
+        further.molmo2, further.granite_docling, further.granite4_vision, further.kosmos2, further.kosmos2_5,
+        further.fuyu, further.chameleon, further.minicpm, further.git, further.idefics, further.gemma3n,
+        further.florence2, further.internvl_qwen3,
     )
 }  # fmt: skip
 
-ONE_BY_ONE = {"mllama", "kosmos2", "kosmos2_5", "git", "idefics", "gemma3n", "granite4_vision"}
+ONE_BY_ONE = {"mllama", "kosmos2", "kosmos2_5", "git", "idefics"}
 """Families whose rows are read one by one."""
 
 REFUSED = {
@@ -339,6 +340,11 @@ QUICK = {"qwen3_5", "gemma4", "mllama", "ovis2", "florence2"}
 
 LOUDER = {
     "kosmos2": {
+        "image_to_text_projection.dense.weight": 10.0,
+        "image_to_text_projection.latent_query": 0.01,
+        "image_to_text_projection.x_attn.out_proj.weight": 10.0,
+    },
+    "kosmos2_5": {
         "image_to_text_projection.dense.weight": 10.0,
         "image_to_text_projection.latent_query": 0.01,
         "image_to_text_projection.x_attn.out_proj.weight": 10.0,

@@ -46,9 +46,10 @@ class Rows:
             raise OSError("the disk is gone")
         return torch.full((500,), float(row))
 
-    def wait_for(self, count: int) -> None:
+    def comes_to(self, count: int, seconds: float = 30.0) -> bool:
+        """Whether so many are asked for before long."""
         with self.asked:
-            assert self.asked.wait_for(lambda: len(self.made) >= count, timeout=30)
+            return self.asked.wait_for(lambda: len(self.made) >= count, timeout=seconds)
 
 
 def ahead(rows: Rows) -> PrefetchLoader:
@@ -76,10 +77,12 @@ def test_one_batch_is_made_ahead_and_no_more() -> None:
     rows = Rows()
     batches = iter(ahead(rows))
     next(batches)
-    rows.wait_for(5)
+    assert rows.comes_to(5)
+    assert not rows.comes_to(6, 0.3)
     assert rows.made == [0, 1, 2, 9, 3]
     next(batches)
-    rows.wait_for(6)
+    assert rows.comes_to(6)
+    assert not rows.comes_to(7, 0.3)
     assert rows.made == [0, 1, 2, 9, 3, 4]
 
 

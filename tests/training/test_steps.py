@@ -216,7 +216,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, free: Callable[..., int], **options
 def test_on_a_cpu_batches_keep_to_a_budget(
     options: dict[str, Any], memory: int, works: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the kernel ends the process: half of the free memory may be kept for the backward pass."""
+    """Before the kernel ends the process: a third of the free memory may be kept for the backward pass."""
     free, silent = trained(monkeypatch, lambda _: 2**40, **options)
     assert silent == []
     tight, said = trained(monkeypatch, lambda _: memory, **options)

@@ -98,7 +98,7 @@ class RunConfig(Options):
     feature_cache: str = option(
         TRAINING,
         "Where the frozen vision tower's outputs are kept, computed once per image: "
-        "auto (disk if there is room, else memory) | memory | disk | off",
+        "auto (disk if there is room and it saves time, else memory) | memory | disk | off",
         "auto",
         validators.one_of("auto", "memory", "disk", "off"),
     )

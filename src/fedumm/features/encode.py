@@ -121,8 +121,7 @@ class Encoder:
     def _at_work(self) -> Iterator[None]:
         training = [module for module in self.stage.module.modules() if module.training]
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.arithmetic == torch.bfloat16)
-        # What is kept must be fit for training, whoever asks for it first.
-        with torch.inference_mode(False), torch.no_grad(), autocast:
+        with torch.no_grad(), autocast:
             for module in training:
                 module.training = False
             try:

@@ -108,13 +108,13 @@ class Steps:
     def _watched(self, work: str, size: int) -> AbstractContextManager[None]:
         """On a CPU, whose memory does not run out with an error, a batch larger than any before is watched.
 
-        Half of the free memory is for what the backward pass needs of the forward pass; gradients and what comes and
-        goes in between take about as much again.
+        A third of the free memory is for what the backward pass needs of the forward pass: gradients and what comes and
+        goes in between take about as much again, and with some models a little more.
         """
         backbone = self._backbone
         if backbone.device.type != "cpu" or backbone.compiled or size <= backbone.fitted.get(work, -1):
             return nullcontext()
-        return keeps_within(free_bytes(backbone.device) // 2, backbone.model)
+        return keeps_within(free_bytes(backbone.device) // 3, backbone.model)
 
     def _make_smaller(self, failed: Batch) -> None:
         self._optimizer.zero_grad(set_to_none=True)  # of the step's earlier batches, and part of the failed one's

@@ -65,7 +65,8 @@ class Anatomy:
         inside = [own for own in self._ancestors(name) if own.startswith(f"{self.tower}.")]
         # A word that the whole family is called by tells nothing.
         words = [word for word in ("vision", "perceiver", "resampler") if word not in self._classes[self.tower]]
-        return any(word in self._classes[own] for own in inside for word in words)
+        named = any(own.rsplit(".", 1)[-1].startswith(("vision", "visual")) for own in inside)
+        return named or any(word in self._classes[own] for own in inside for word in words)
 
     def _attends(self, name: str) -> bool:
         inside = [own for own in self._ancestors(name) if own.startswith(f"{self.tower}.")]

@@ -33,8 +33,8 @@ from fedumm.tasks import I2T, T2I, TASKS, VQA
 PLAIN_PROMPT = "Question: {question} Short answer:"
 """What a model without a chat template is asked (Dai et al., 2023, https://arxiv.org/abs/2305.06500)."""
 
-_MAX_ANSWER = 32
-_MAX_TEXT = 512
+_MAX_ANSWER = 512
+"""Most tokens of an answer to a single question."""
 Batch = dict[str, Any]
 
 
@@ -253,19 +253,17 @@ class HfVlmBackend:
         prompt = BARE if writes and question else self._prompt(processor)
         text = asked(prompts.check(question, "A question"), prompt)
         made = prompts.encode([image.convert("RGB")], text)
-        if processor.context is not None and len(made.ids) + _MAX_ANSWER > processor.context:
+        room = _MAX_ANSWER if processor.context is None else processor.context - len(made.ids)
+        if room < 1:
             raise FedummError(
-                f"The question, its image and an answer take {len(made.ids) + _MAX_ANSWER:,} tokens, and the model "
-                f"reads {processor.context:,} at most."
+                f"The question and its image take {len(made.ids):,} tokens, and the model reads {processor.context:,} "
+                "at most, with the answer."
             )
-        most = _MAX_TEXT if writes else _MAX_ANSWER
-        if processor.context is not None:
-            most = min(most, processor.context - len(made.ids))
         batch = {
             "prompts": texts([made.ids], [made.types]),
             "images": [made.image],
             "extras": [extras(made, processor.known.reader.accepted)],
-            "max_a_len": most,
+            "max_a_len": min(room, _MAX_ANSWER),
         }
         return self._answers(model, batch, processor, [[]])[0]
 

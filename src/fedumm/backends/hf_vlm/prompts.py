@@ -84,7 +84,7 @@ class Prompts:
 
     def _plain(self) -> str:
         """A template for a model that has none: the image, the question, the answer."""
-        end = self.tokenizer.eos_token
+        end = self.tokenizer.eos_token or self.tokenizer.sep_token
         if end is None:
             raise FedummError("The tokenizer has neither a chat template nor an end-of-sentence token.")
         token = getattr(self.processor, "image_token", "")
@@ -328,7 +328,10 @@ def blank(width: int = 64, height: int = 48) -> Image.Image:
 
 
 def extras(prompt: Prompt, accepted: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Of what a processor made of an image, the small facts that the language model itself asks for (grids, sizes)."""
+    """Of what a processor made of an image, the facts that the language model itself asks for: grids, sizes, places.
+
+    The same names for each image, however large: rows of a batch go together.
+    """
     return {
         name: value
         for name, value in prompt.image.items()
@@ -336,9 +339,4 @@ def extras(prompt: Prompt, accepted: Mapping[str, Any]) -> dict[str, torch.Tenso
         and not name.startswith("pixel")
         and isinstance(value, torch.Tensor)
         and not value.is_floating_point()
-        and value.numel() <= MOST_EXTRAS
     }
-
-
-MOST_EXTRAS = 4096
-"""Numbers of one kind that go with an image's features."""

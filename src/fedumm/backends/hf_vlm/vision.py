@@ -8,7 +8,7 @@ Qwen's models then lose their positions or their deeper features without an erro
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
@@ -28,14 +28,17 @@ class Form:
         width: of one token's features.
         tokens: how many tokens a tile has if all tiles come as one tensor ``(tiles, tokens, width)``; 0: a tuple with
             ``(tokens, width)`` for each image.
-        deep: other fields of the output, each with how many levels of ``(tokens, width)`` it has.
+        pooled: whether the features themselves are in the output, and not only deeper ones.
+        deep: other fields of the output, each with its levels ``(tokens, width)``: the number that a level comes with
+            (of a layer of the language model), or None.
         fixed: other fields that are tensors and the same for all images.
     """
 
     kind: type[Any]
     width: int
     tokens: int
-    deep: tuple[tuple[str, int], ...] = ()
+    pooled: bool = True
+    deep: tuple[tuple[str, tuple[int | None, ...]], ...] = ()
     fixed: tuple[tuple[str, torch.Tensor], ...] = ()
 
 
@@ -85,30 +88,33 @@ class Vision:
         }
         output = self._call(**given, return_dict=True)
         pooled = output.pooler_output
-        flat = _flat(pooled)
+        parts = [] if pooled is None else [_flat(pooled)]
         deep = {f.name: levels for f in fields(output) if f.name not in _NOT_CARRIED
-                and (levels := _levels(getattr(output, f.name), flat.shape))}  # fmt: skip
+                and (levels := _levels(getattr(output, f.name), parts[0].shape if parts else None))}  # fmt: skip
+        parts += [own for levels in deep.values() for _, own in levels]
+        if not parts:
+            raise FedummError("get_image_features returns nothing that is known")
         self.form = Form(
-            type(output), flat.shape[-1], pooled.shape[-2] if isinstance(pooled, torch.Tensor) else 0,
-            tuple((name, len(levels)) for name, levels in deep.items()),
+            type(output), parts[0].shape[-1], pooled.shape[-2] if isinstance(pooled, torch.Tensor) else 0,
+            pooled is not None, tuple((name, tuple(number for number, _ in levels)) for name, levels in deep.items()),
             tuple((f.name, own) for f in fields(output)
                   if f.name not in _NOT_CARRIED and (self._fixed is None or f.name in self._fixed)
                   and isinstance(own := getattr(output, f.name), torch.Tensor)),
         )  # fmt: skip
-        return torch.cat([flat, *(level for levels in deep.values() for level in levels)], -1)
+        return torch.cat(parts, -1)
 
     def outputs(self, features: Sequence[torch.Tensor]) -> Any:
         """The features of a batch's images, in order, as ``get_image_features`` would return them."""
         form = self.form
         assert form is not None, "nothing was encoded yet"
         parts = [own.split(form.width, -1) for own in features]
-        pooled: Any = tuple(own[0] for own in parts)
+        levels: Iterator[Any] = iter(zip(*parts, strict=True))
+        pooled: Any = next(levels) if form.pooled else None
         if form.tokens:
             pooled = torch.cat(pooled).view(-1, form.tokens, form.width)
-        made, level = {"pooler_output": pooled, **dict(form.fixed)}, 1
-        for name, count in form.deep:
-            made[name] = [tuple(own[level + k] for own in parts) for k in range(count)]
-            level += count
+        made = {"pooler_output": pooled, **dict(form.fixed)}
+        for name, numbers in form.deep:
+            made[name] = [next(levels) if number is None else (number, next(levels)) for number in numbers]
         required = {f.name: None for f in fields(form.kind) if f.default is MISSING}
         return form.kind(**{**required, **made})
 
@@ -123,9 +129,17 @@ def _flat(pooled: Any) -> torch.Tensor:
     return torch.cat([own.reshape(-1, own.shape[-1]) for own in pooled])
 
 
-def _levels(value: Any, shape: torch.Size) -> list[torch.Tensor]:
-    """The levels of deeper features, each of the ``shape`` that the features themselves have."""
+def _levels(value: Any, shape: torch.Size | None) -> list[tuple[int | None, torch.Tensor]]:
+    """The levels of deeper features, each with the number that it comes with and of the ``shape`` of the features
+    themselves, or all of one if there are none."""
     if not isinstance(value, list | tuple) or not value:
         return []
-    flat = [_flat(own) for own in value if isinstance(own, torch.Tensor | list | tuple)]
-    return flat if len(flat) == len(value) and all(own.shape == shape for own in flat) else []
+    flat = []
+    for own in value:
+        numbered = isinstance(own, tuple) and len(own) == 2 and isinstance(own[0], int)
+        number, level = own if numbered else (None, own)
+        if not isinstance(level, torch.Tensor | list | tuple):
+            return []
+        flat.append((number, _flat(level)))
+    shape = flat[0][1].shape if shape is None else shape
+    return flat if all(own.shape == shape for _, own in flat) else []
