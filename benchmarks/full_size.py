@@ -4,12 +4,12 @@
     python benchmarks/full_size.py blip-vqa-base smolvlm-256m
 
 Writes each model's checkpoint (`scripts/make_random_checkpoint.py`, bfloat16, no download) to a temporary folder and
-runs `fedumm federate` on it: 2 clients, 1 round, a few questions of `shapes` on pictures of 64 x 64 pixels, batches of
-one, `--lora_r 16`. On a CPU the weights become float32 and products are float32. Tokenizers are small ones: a text has
-a token a byte. SmolVLM's pictures are not split into tiles (`do_image_splitting` in its `processor_config.json`): it would
-make 13 of each, whatever its size. Memory is the peak of the proportional set size over all processes; "start" is loading the model,
-trying what it can do, and encoding each image once; a step is a question there and back. Results of models that are
-not named stay as they were.
+runs `fedumm federate` on it: 2 clients, 1 round, 4 questions of `shapes` on pictures of 64 x 64 pixels, batches of one,
+`--lora_r 16`. On a CPU the weights become float32 and products are float32. Tokenizers are small ones: a text has a
+token a byte. SmolVLM's pictures are not split into tiles (`do_image_splitting` in its `processor_config.json`): it
+would make 13 of each, whatever its size. Memory is the peak of the proportional set size over all processes; "start" is
+loading the model, trying what it can do, and encoding each image once; a step is a question there and back. Results of
+models that are not named stay as they were. The machine had other work meanwhile: seconds are upper bounds.
 """
 
 from __future__ import annotations
