@@ -215,3 +215,10 @@ def test_labels_stand_where_they_are_said() -> None:
     assert made.ids.tolist() == [[1, 2, 3, 7, 8], [0, 0, 1, 2, 3], [0, 0, 0, 1, 6]]
     assert made.types["kind"].tolist() == [[5, 5, 5, 1, 1], [0, 0, 5, 5, 5], [0, 0, 0, 5, 1]]
     assert labels.tolist() == [[7, 8, 9], [-100, -100, 4], [-100, 6, 9]]
+
+
+def test_a_special_token_in_the_prompt_is_refused(tmp_path: Path) -> None:
+    backend = HfVlmBackend().for_prompt("<image> {question}")
+    _, processor = backend.build_model_and_processor(str(save("llava", tmp_path)), 4, 8, 0.0, torch.device("cpu"))
+    with pytest.raises(FedummError, match="--prompt must not contain '<image>'"):
+        backend.build_dataset(_rows(), processor, 64, 8)

@@ -155,7 +155,7 @@ class HfVlmBackend:
 
     def _prompt(self, processor: VlmProcessor) -> str:
         own = processor.prompt if processor.prompt or processor.prompts.has_template else PLAIN_PROMPT
-        return self.prompt or default_prompt(self.tasks, own)
+        return processor.prompts.check(self.prompt or default_prompt(self.tasks, own), "--prompt")
 
     def findings(self, processor: VlmProcessor) -> list[str]:
         """Which layers have LoRA, and what the model can't do."""

@@ -91,7 +91,7 @@ class VlmDataset(Dataset[Item]):
 
     def _length(self, row: int) -> int:
         text = len(self.texts[row].ids) if self.texts is not None else len(self.questions[row])
-        image = self.facts.tokens if self.features is None else len(self.features.of(row))
+        image = self.facts.tokens if self.features is None else self.features.length(row)
         answers = self.shares[row]
         return (image + text + max(map(len, answers)) - 1) * len(answers)
 
