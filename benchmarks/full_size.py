@@ -4,7 +4,7 @@
     python benchmarks/full_size.py blip-vqa-base smolvlm-256m
 
 Writes each model's checkpoint (`scripts/make_random_checkpoint.py`, bfloat16, no download) to a temporary folder and
-runs `fedumm federate` on it: 2 clients, 1 round, 4 questions of `shapes` on pictures of 64 x 64 pixels, batches of one,
+runs `fedumm federate` on it: 2 clients, 1 round, 8 questions of `shapes` on pictures of 64 x 64 pixels, batches of one,
 `--lora_r 16`. On a CPU the weights become float32 and products are float32. Tokenizers are small ones: a text has a
 token a byte. SmolVLM's pictures are not split into tiles (`do_image_splitting` in its `processor_config.json`): it
 would make 13 of each, whatever its size. Memory is the peak of the proportional set size over all processes; "start" is
@@ -35,7 +35,7 @@ COLUMNS = [
     "start, s", "training steps", "seconds a step", "command, s",
 ]  # fmt: skip
 OPTIONS: dict[str, Any] = {
-    "dataset": "shapes", "num_clients": 2, "num_rounds": 1, "local_epochs": 1, "max_train_samples": 4,
+    "dataset": "shapes", "num_clients": 2, "num_rounds": 1, "local_epochs": 1, "max_train_samples": 8,
     "max_eval_samples": 2, "batch_size": 1, "grad_accum": 1, "lora_r": 16, "in_process": True, "hosts": 1,
     "feature_cache": "memory",
 }  # fmt: skip
