@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Models at full size with random weights, federated: memory, bytes and seconds.
 
-    python benchmarks/full_size.py blip-vqa-base smolvlm-256m
+    python benchmarks/full_size.py
 
 Writes each model's checkpoint (`scripts/make_random_checkpoint.py`, bfloat16, no download) to a temporary folder and
 runs `fedumm federate` on it: 2 clients, 1 round, 8 questions of `shapes` on pictures of 64 x 64 pixels, batches of one,
