@@ -323,3 +323,14 @@ def test_a_local_model_is_kept_by_its_full_name(tmp_path: Path, monkeypatch: pyt
 def test_a_cached_model_needs_no_second_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "/cache/config.json")
     adapted._check_named("somebody/model")
+
+
+def test_another_model_than_the_adapters_is_told(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(copied / ORIGIN, model_name_or_path="someone/another")
+    assert ask("--model_backend", "blip_vqa", "--model_name_or_path", "tiny") == 0
+    assert "The adapter was trained on someone/another" in one_line_of(capsys.readouterr().err)
+
+
+def one_line_of(text: str) -> str:
+    (line,) = text.splitlines()
+    return line
