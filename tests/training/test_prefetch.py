@@ -107,8 +107,10 @@ def test_whoever_stops_early_leaves_no_thread() -> None:
 
 
 PROGRAM = """
-import sys, time, torch
+import signal, sys, time, torch
 from fedumm.training.prefetch import PrefetchLoader
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
 
 class Rows:
     def __getitem__(self, row):
