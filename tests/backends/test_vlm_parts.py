@@ -20,6 +20,7 @@ from fedumm.backends.hf_vlm.load import load_prompts, settle
 from fedumm.backends.hf_vlm.probe import Facts, picture, probe
 from fedumm.backends.hf_vlm.prompts import QUESTION, Prompts, joined
 from fedumm.backends.prompting import SHORT_ANSWER
+from fedumm.backends.ranking import ballot
 from fedumm.errors import FedummError
 from support.vlm_families import FAMILIES, build, save
 
@@ -241,3 +242,18 @@ def test_a_picture_of_a_few_pixels_is_read_with_its_sides_in_order(
     made, wanted = (prompts.encode([own], "What?").image["pixel_values"] for own in (image, large))
     assert torch.equal(made, wanted)
     assert made.shape == wanted.shape
+
+
+def test_an_answer_longer_than_the_model_reads_is_refused_before_images_are_encoded(tmp_path: Path) -> None:
+    _, processor = HfVlmBackend().build_model_and_processor(
+        str(save("llava", tmp_path)), 4, 8, 0.0, torch.device("cpu")
+    )
+    with pytest.raises(FedummError, match=r"without their image, and the model reads 2,048 at most"):
+        HfVlmBackend().build_dataset(_rows(), processor, 64, 4000)
+
+
+def test_a_special_token_is_no_answer_to_choose(prompts_of: Callable[[str], Prompts]) -> None:
+    backend = HfVlmBackend()
+    speller = backend.speller(backend.load_processor(prompts_of("llava").tokenizer.name_or_path))
+    assert ballot(speller, ["a dog", "<image>", "x </s>"], 16).texts == ["a dog"]
+    assert [known for _, known in speller.measure("answer", ["a dog", "<image>"])] == [True, False]

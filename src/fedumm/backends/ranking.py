@@ -40,7 +40,7 @@ def ballot(speller: Speller, texts: Sequence[str], most: int) -> Ballot:
     """Those of ``texts`` that can be said in ``most`` tokens; of those with the same tokens the first counts."""
     distinct: dict[Ids, str] = {}
     for text, ids in zip(texts, speller.encode(texts), strict=True):
-        if speller.says(ids) and len(ids) < most:
+        if speller.can_say(text, ids) and len(ids) < most:
             distinct.setdefault((*ids, speller.end_id), text)
     return Ballot(list(distinct), list(distinct.values()))
 

@@ -95,7 +95,8 @@ class Speller:
         answer or a text to write, with its end token), and whether the tokenizer can say it: it has tokens, and none
         is unknown."""
         if kind in ("answer", "text"):
-            return [(len(ids) + 1, self.says(ids)) for ids in self.encode(texts)]
+            pairs = zip(texts, self.encode(texts), strict=True)
+            return [(len(ids) + 1, self.can_say(text, ids)) for text, ids in pairs]
         found = _ids(self._tokenizer, texts, add_special_tokens=self._whole)
         return [(len(ids), bool(ids) and self.unknown_id not in ids) for ids in found]
 
@@ -106,6 +107,10 @@ class Speller:
         for answer, ids in zip(distinct, self.encode(distinct), strict=True):
             groups.setdefault(ids, []).append(answer)
         return [group for group in groups.values() if len(group) > 1]
+
+    def can_say(self, text: str, ids: Ids) -> bool:
+        """Whether an answer can be said that has these ids: :meth:`says`, and it holds nothing ``reserved``."""
+        return self.says(ids) and not (self.reserved and self.reserved.search(text))
 
     def says(self, ids: Ids) -> bool:
         """Whether an answer of these ids can be said: there are some, none is unknown, and none ends it."""

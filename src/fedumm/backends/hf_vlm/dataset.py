@@ -62,6 +62,12 @@ class VlmDataset(Dataset[Item]):
         self.references: list[list[str]] = hf_ds[everyone][:]
         own = map(answer_shares, self.references, best) if train_all else ({text: 1.0} for text in best)
         self.shares = [self._tokens(speller, shares) for shares in own]
+        longest = max((len(own.ids) for own in self.texts or ()), default=0)
+        if context is not None and longest + max_a_len >= context:
+            raise FedummError(
+                f"A question and an answer take up to {longest + max_a_len:,} tokens without their image, and the "
+                f"model reads {context:,} at most: lower --max_q_len or --max_a_len."
+            )
         columns = hf_ds.column_names
         self.types: list[str] = hf_ds["answer_type"][:] if "answer_type" in columns else [""] * len(best)
         self.choices = hf_ds["choices"][:] if "choices" in columns else [None] * len(best)

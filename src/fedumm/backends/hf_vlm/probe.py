@@ -134,9 +134,12 @@ def _texts(rows: Sequence[Prompt]) -> Texts:
     return texts([row.ids for row in rows], [row.types for row in rows])
 
 
-def _logits(reader: Reader, rows: Sequence[Prompt], last: int = 1) -> torch.Tensor:
+def _logits(
+    reader: Reader, rows: Sequence[Prompt], last: int = 1, features: Sequence[torch.Tensor] = ()
+) -> torch.Tensor:
+    """What follows the last tokens of ``rows``, whose images are encoded now where their ``features`` are not given."""
     images, facts = zip(*(_one(reader, row) for row in rows), strict=True)
-    return reader.logits(_texts(rows), reader.features(images), facts, last)
+    return reader.logits(_texts(rows), reader.features(features or images), facts, last)
 
 
 def _apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -196,12 +199,13 @@ def _fast(
         for row, features in zip(rows, encoded, strict=True):
             if row.ids.count(prompts.image_id) != len(features):
                 raise UnfitError(f"a picture has {len(features)} features and {row.ids.count(prompts.image_id)} tokens")
-        for row, wanted in zip(rows, truth, strict=True):
-            if not _same(model, _logits(reader, [row]), wanted):
+        for row, wanted, features in zip(rows, truth, encoded, strict=True):
+            if not _same(model, _logits(reader, [row], features=[features]), wanted):
                 raise UnfitError("with image features it says something else than with pixels")
-        if not all(_same(model, own[None], wanted) for own, wanted in zip(_logits(reader, rows), truth, strict=True)):
+        together = _logits(reader, rows, features=encoded)
+        if not all(_same(model, own[None], wanted) for own, wanted in zip(together, truth, strict=True)):
             raise UnfitError("in a batch it says something else than alone")
-        _check_generation(reader, prompts.image_id, rows, ends, types)
+        _check_generation(reader, prompts.image_id, rows, encoded, ends, types)
     except UnfitError:
         raise
     except Exception as error:
@@ -210,17 +214,18 @@ def _fast(
 
 
 def _check_generation(
-    reader: Reader, image_id: int, rows: Sequence[Prompt], ends: Sequence[int], types: dict[str, int]
-) -> None:
+    reader: Reader, image_id: int, rows: Sequence[Prompt], encoded: Sequence[torch.Tensor], ends: Sequence[int],
+    types: dict[str, int],
+) -> None:  # fmt: skip
     """Whether tokens that are generated together, with a cache, are those of the whole text read again each time."""
-    images, facts = zip(*(_one(reader, row) for row in rows), strict=True)
-    said = reader.generate(_texts(rows), reader.features(images), facts, 3)
-    for row, tokens in zip(rows, said, strict=True):
+    facts = [extras(row, reader.accepted) for row in rows]
+    said = reader.generate(_texts(rows), reader.features(encoded), facts, 3)
+    for row, features, tokens in zip(rows, encoded, said, strict=True):
         for count in range(3):
             # A token for an image that a model says (an untrained one may) has no image to go with it.
             if count > len(tokens) or image_id in tokens[:count]:
                 break
-            logits = _logits(reader, [_with_answer(row, tokens[:count], types)])[0, 0]
+            logits = _logits(reader, [_with_answer(row, tokens[:count], types)], features=[features])[0, 0]
             chosen = tokens[count] if count < len(tokens) else max(ends, key=lambda end: float(logits[end]))
             # Two tokens as likely as each other, to rounding, may come out either way.
             if float(logits.max() - logits[chosen]) > 0.05 * float(logits.std()):
