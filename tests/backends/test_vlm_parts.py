@@ -12,6 +12,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from fedumm.backends.hf_vlm.anatomy import Anatomy, Rest, kinds_of
 from fedumm.backends.hf_vlm.backend import HfVlmBackend
@@ -257,3 +259,17 @@ def test_a_special_token_is_no_answer_to_choose(prompts_of: Callable[[str], Prom
     speller = backend.speller(backend.load_processor(prompts_of("llava").tokenizer.name_or_path))
     assert ballot(speller, ["a dog", "<image>", "x </s>"], 16).texts == ["a dog"]
     assert [known for _, known in speller.measure("answer", ["a dog", "<image>"])] == [True, False]
+
+
+def test_an_end_that_a_tokenizer_adds_to_every_text_is_no_part_of_a_prompt(tmp_path: Path) -> None:
+    folder = save("llava", tmp_path)
+    whole = load_prompts(str(folder)).encode([picture(0, 40, 40)], "Which?").ids
+    fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    fast.post_processor = TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", fast.token_to_id("</s>"))]
+    )  # fmt: skip
+    fast.save(str(folder / "tokenizer.json"))
+    prompts = load_prompts(str(folder))
+    assert prompts.tokenizer("a").input_ids[-1] == prompts.end_id
+    assert prompts.encode([picture(0, 40, 40)], "Which?").ids == whole
+    assert prompts.question("Which?").ids[-1] != prompts.end_id

@@ -257,7 +257,7 @@ def test_a_vocabulary_in_a_text_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
     prompts = load_prompts(str(tmp_path))
-    assert said(prompts, "which ?") == "[CLS] which? [SEP]"
+    assert said(prompts, "which ?") == "[CLS] which?"
     assert answered(prompts) == "two dogs [SEP]"
 
 

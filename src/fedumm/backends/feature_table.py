@@ -23,10 +23,6 @@ class FeatureBlock(Protocol):
         """The whole numbers that go with them: int64, ``(m,)``; of most stages there are none."""
         ...
 
-    def length(self, position: int) -> int:
-        """The first dimension of one image's features, without reading them."""
-        ...
-
     def image_bytes(self, position: int) -> int:
         """What both take where they are kept."""
         ...
@@ -74,10 +70,6 @@ class Block:
         scales = [] if self.scales is None else [self.scales[position]]
         return [self._stored(position), *scales, self.beside(position)]
 
-    def length(self, position: int) -> int:
-        """The first dimension of one image's features, without reading them."""
-        return len(self._stored(position))
-
     def image_bytes(self, position: int) -> int:
         """What is kept of one image."""
         return sum(part.nbytes for part in self.parts(position))
@@ -116,11 +108,6 @@ class FeatureTable:
         """The features of the image of ``row``: ``(...)``, or ``(n, width)`` where images differ in length."""
         block, position = self._places[row]
         return self._blocks[block].of(position)
-
-    def length(self, row: int) -> int:
-        """How many tokens the image of ``row`` has, without reading its features."""
-        block, position = self._places[row]
-        return self._blocks[block].length(position)
 
     def beside(self, row: int) -> torch.Tensor:
         """The whole numbers that go with the features of ``row``, exactly as the stage gave them: int64, ``(m,)``."""

@@ -40,10 +40,6 @@ class StoredBlock:
         block, place = self._sound(position)
         return block.beside(place)
 
-    def length(self, position: int) -> int:
-        """The first dimension of one image's features, from the file's own account."""
-        return self._file.block.length(position)
-
     def image_bytes(self, position: int) -> int:
         """What is kept of one image; nothing is read."""
         return self._file.block.image_bytes(position)

@@ -30,6 +30,9 @@ from fedumm.metrics import vqa_score
 from fedumm.metrics.registry import AnswerMetric
 from fedumm.tasks import I2T, T2I, TASKS, VQA
 
+_VERSION = 2
+"""Of what is made of a picture and kept: raised when that changes."""
+
 PLAIN_PROMPT = "Question: {question} Short answer:"
 """What a model without a chat template is asked (Dai et al., 2023, https://arxiv.org/abs/2305.06500)."""
 
@@ -144,21 +147,21 @@ class HfVlmBackend:
         model = with_lora(base, lora_r, lora_alpha, lora_dropout, anatomy.expression(chosen))
         model = placed(model, device, self.weights).eval()
         outside = anatomy.outside(chosen)
-        plain = f"No chat template: a question is asked as {self.prompt or PLAIN_PROMPT!r}, after its picture."
-        notes = [
-            *facts.notes,
-            *([] if prompts.has_template else [plain]),
-            f"LoRA on {len(chosen)} layers: {', '.join(kinds_of(chosen))}.",
-        ]
+        notes = [*facts.notes, f"LoRA on {len(chosen)} layers: {', '.join(kinds_of(chosen))}."]
         notes += check_gradients(facts, prompts, model)
         if outside:
             notes.append("Image features are not kept: there is LoRA outside of the language model.")
         model.fedumm_reader = facts.reader
         text = base.config.get_text_config()
-        return model, VlmProcessor(
+        processor = VlmProcessor(
             prompts, base, facts, checkpoint_prompt(base.config), getattr(text, "max_position_embeddings", None),
-            not outside, tuple(notes),
+            not outside,
         )  # fmt: skip
+        if not prompts.has_template:
+            whole = asked("QUESTION", self._prompt(processor))
+            notes.append(f"No chat template in the model's files: after its picture, it reads {whole!r}.")
+        processor.notes = tuple(notes)
+        return model, processor
 
     def _prompt(self, processor: VlmProcessor) -> str:
         own = processor.prompt if processor.prompt or processor.prompts.has_template else PLAIN_PROMPT
@@ -234,6 +237,7 @@ class HfVlmBackend:
             return []
         config, embeddings = processor.model.config, processor.model.get_input_embeddings().weight
         settings = {
+            "version": _VERSION,
             "processor": type(prompts.processor).__name__,
             "images": prompts.processor.image_processor.to_dict(),
             "config": {name: own for name, own in config.to_dict().items() if name != "text_config"},

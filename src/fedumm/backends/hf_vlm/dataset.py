@@ -92,14 +92,16 @@ class VlmDataset(Dataset[Item]):
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each sample with those of its image, so far as they are known; of several answers all."""
+        """Tokens of each sample, with those of a picture of ordinary size; of several answers all.
+
+        Not those of its own picture, which are known only where features are kept: batches would be others there.
+        """
         return [self._length(row) for row in self.index]
 
     def _length(self, row: int) -> int:
         text = len(self.texts[row].ids) if self.texts is not None else len(self.questions[row])
-        image = self.facts.tokens if self.features is None else self.features.length(row)
         answers = self.shares[row]
-        return (image + text + max(map(len, answers)) - 1) * len(answers)
+        return (self.facts.tokens + text + max(map(len, answers)) - 1) * len(answers)
 
     @property
     def cached(self) -> bool:

@@ -27,7 +27,7 @@ from fedumm.texts import one_line
 
 QUESTIONS = (QUESTION, "Is it red, or is it rather blue?")
 _SIZES = ((96, 64), (48, 112))
-_LARGE = (1400, 1000)
+_ORDINARY, _LARGE = (640, 480), (1400, 1000)
 _ANSWERS = ((0, 1, 2), (3,))
 """Positions in the vocabulary, well apart from special tokens: see :func:`_answers`."""
 
@@ -44,7 +44,7 @@ class Facts:
         reader: how it is called.
         extras: names of the small facts about an image that go in beside its features.
         composed: whether an image's part of a prompt and a question's may be made apart and joined.
-        tokens: most tokens that a picture took.
+        tokens: what a picture of ordinary size (640 x 480) takes.
         notes: what there is to tell the user.
     """
 
@@ -79,7 +79,7 @@ def probe(model: Any, prompts: Prompts, ends: Sequence[int]) -> Facts:
     truth = [_attempt("reading a picture", partial(_logits, pixels, [row])) for row in rows]
     notes = _effects(prompts, pixels, pictures, truth[0])
     types = _answer_types(pixels, rows)
-    tokens = max(prompts.head(row) for row in (*rows, prompts.encode([blank(*_LARGE)], QUESTION)))
+    tokens = prompts.head(prompts.encode([blank(*_ORDINARY)], QUESTION))
     try:
         reader = _fast(model, prompts, rows, truth, ends, types)
     except UnfitError as why:

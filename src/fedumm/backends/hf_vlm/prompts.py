@@ -68,12 +68,14 @@ class Prompts:
     def __init__(self, processor: Any, image_id: int) -> None:
         self.processor, self.tokenizer, self.image_id = processor, processor.tokenizer, image_id
         self._nested: bool | None = None
+        self.end_id, self._end_text = -1, ""
         self._mark: str | None = None
         self._before = ""
         self.template = processor.chat_template or self._plain()
         if processor.chat_template:
             self._mark = self._mark_of_images()
         self.lead, self.end_id = self._around_answers()
+        self._end_text = str(self.tokenizer.convert_ids_to_tokens(self.end_id))
         self.ending = "".join(re.findall(r"\S+\s*$", self._render(1, QUESTION)))
         """The last word of each prompt, with the white space that follows it."""
         self._replayed: _Replayed | None = None
@@ -207,6 +209,10 @@ class Prompts:
         made.pop("labels", None)
         mask = made.pop("attention_mask", None)
         ids = made.pop("input_ids")
+        while int(ids[0, -1]) == self.end_id and not text.rstrip().endswith(self._end_text):
+            # Some tokenizers end every text; the answer is still to come.
+            made = {name: own[:, :-1] if _is_per_token(name, own, ids) else own for name, own in made.items()}
+            ids, mask = ids[:, :-1], None if mask is None else mask[:, :-1]
         if mask is not None and not bool(mask.all()):
             raise FedummError("The processor pads a single prompt.")
         per_token = {name: tuple(value[0].tolist()) for name, value in made.items() if _is_per_token(name, value, ids)}
@@ -240,7 +246,7 @@ class Prompts:
         if found := self.reserved.search(text):
             raise FedummError(
                 f"{what} must not contain {found[0]!r}, which is a special token of this model: {text[:200]!r}. "
-                "Take it out of the data."
+                "Take it out."
             )
         return text
 
