@@ -13,9 +13,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from fedumm.backends.hf_vlm.anatomy import Anatomy, kinds_of
 from fedumm.backends.hf_vlm.backend import HfVlmBackend, VlmProcessor
-from fedumm.backends.hf_vlm.load import explained, load_model, load_prompts, settle
+from fedumm.backends.hf_vlm.load import load_model, load_prompts, settle
 from fedumm.backends.hf_vlm.probe import picture, probe
 from fedumm.backends.hf_vlm.prompts import QUESTION, Prompt, Prompts, extras, joined
+from fedumm.backends.loading import explained
 from fedumm.errors import FedummError
 from support.vlm_families import build, save
 from support.vlm_families import tokenizer as byte_tokenizer
@@ -282,7 +283,7 @@ def test_attention_that_is_linear_gets_lora_too() -> None:
     ],
 )
 def test_a_package_that_a_family_needs_is_named(tmp_path: Path, message: str, package: str) -> None:
-    with pytest.raises(FedummError, match=f"need the package {package}, which is not installed"), explained("a/b"):
+    with pytest.raises(FedummError, match=f"need the package {package}, which is not installed"), explained("a/b", "x"):
         raise ImportError(message)
 
 

@@ -9,8 +9,7 @@ output be computed ahead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,18 @@ from transformers.utils import logging
 
 from fedumm.adapters.lora import with_lora
 from fedumm.backends.blip_vqa.attention import attend_from_the_query_side, encode_one_token, evaluating
+from fedumm.backends.loading import explained
 from fedumm.backends.ranking import likeliest
 from fedumm.backends.spelling import Ids
 from fedumm.backends.tensors import pad
 from fedumm.backends.weights import DEFAULT_WEIGHTS, WeightOptions, count_parameters, loading_arguments
 from fedumm.checkpoints import resolve_checkpoint
-from fedumm.data.hub_access import check_reachable, explain_hub_error
+from fedumm.data.hub_access import check_reachable
 from fedumm.errors import FedummError
-from fedumm.libraries import TESTED, likely_cause
+from fedumm.libraries import TESTED
 
 DEFAULT_MODEL = "Salesforce/blip-vqa-base"
+_WHAT = "a BLIP VQA model"
 _CPU = torch.device("cpu")
 _NOT_IN_4BIT = ("vision_model", "text_decoder.cls")
 """The frozen tower, whose features are computed once, and the head."""
@@ -49,7 +50,7 @@ def load_pretrained(
     """
     logging.disable_progress_bar()  # one for a file that loads in a second; downloads keep theirs
     processor = load_processor(model_name_or_path)
-    with _explained(where := _place(model_name_or_path)):
+    with explained(where := _place(model_name_or_path), _WHAT):
         arguments = loading_arguments(options, device, lambda: _parameters(where), _NOT_IN_4BIT)
         model = BlipForQuestionAnswering.from_pretrained(where, **arguments)
     # The tokenizer of the published checkpoint does not know the decoder's start token.
@@ -75,7 +76,7 @@ def load_processor(model_name_or_path: str) -> BlipProcessor:
     where = _place(model_name_or_path)
     if not Path(where).is_dir():
         check_reachable("model", where)
-    with _explained(where):
+    with explained(where, _WHAT):
         processor = BlipProcessor.from_pretrained(where)
         # The same pixels on every machine, whether or not torchvision is there.
         processor.image_processor = BlipImageProcessorPil.from_pretrained(where)
@@ -84,17 +85,6 @@ def load_processor(model_name_or_path: str) -> BlipProcessor:
 
 def _place(model_name_or_path: str) -> str:
     return resolve_checkpoint("blip_vqa", model_name_or_path or DEFAULT_MODEL)
-
-
-@contextmanager
-def _explained(where: str) -> Iterator[None]:
-    """Whatever loading from ``where`` raises, as a :class:`FedummError`."""
-    try:
-        yield
-    except Exception as error:
-        if Path(where).is_dir():
-            raise FedummError(f"{where} does not hold a BLIP VQA model: {error}{likely_cause()}") from error
-        raise explain_hub_error("model", where, error, "") from error
 
 
 def mask_cross_attention(model: BlipForQuestionAnswering) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +19,13 @@ from transformers import (
 from transformers.utils import logging
 
 from fedumm.backends.hf_vlm.prompts import Prompts
+from fedumm.backends.loading import explained
 from fedumm.checkpoints import resolve_checkpoint
-from fedumm.data.hub_access import check_reachable, explain_hub_error
+from fedumm.data.hub_access import check_reachable
 from fedumm.errors import FedummError
-from fedumm.libraries import likely_cause
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolVLM-256M-Instruct"
+_WHAT = "an image-text model that transformers can load"
 
 _UNSEEN = ("video_processor", "feature_extractor")
 """Parts of a processor that are left out: those for films, which need torchvision, and for sounds."""
@@ -43,7 +41,7 @@ def load_model(model_name_or_path: str, **options: Any) -> Any:
         FedummError: no such folder or repository, the Hub is out of reach, not such a model, or weights are missing.
     """
     logging.disable_progress_bar()  # one for a file that loads in seconds; downloads keep theirs
-    with explained(where := place(model_name_or_path)):
+    with explained(where := place(model_name_or_path), _WHAT):
         model, report = AutoModelForImageTextToText.from_pretrained(where, output_loading_info=True, **options)
         if missing := sorted(report["missing_keys"]):
             raise FedummError(f"{where} lacks {len(missing)} of the model's weights, among them {missing[0]}.")
@@ -70,7 +68,7 @@ def load_prompts(model_name_or_path: str) -> Prompts:
     where = place(model_name_or_path)
     if not Path(where).is_dir():
         check_reachable("model", where)
-    with explained(where):
+    with explained(where, _WHAT):
         config = AutoConfig.from_pretrained(where)
         _check_writes_on(config, where)
         settings, _ = ProcessorMixin.get_processor_dict(where)
@@ -109,33 +107,6 @@ def _image_id(config: Any, processor: Any) -> int:
 def place(model_name_or_path: str) -> str:
     """The folder or Hub id that a name stands for."""
     return resolve_checkpoint("hf_vlm", model_name_or_path or DEFAULT_MODEL)
-
-
-@contextmanager
-def explained(where: str) -> Iterator[None]:
-    """Whatever loading from ``where`` raises, as a :class:`FedummError`."""
-    try:
-        yield
-    except FedummError:
-        raise
-    except Exception as error:
-        if package := _missing_package(error):
-            fitting = " (of the build that fits torch)" if package == "torchvision" else ""
-            raise FedummError(
-                f"{where} is of a family whose classes in transformers need the package {package}, which is not "
-                f"installed: install {package}{fitting} on each host, or choose another model."
-            ) from error
-        if Path(where).is_dir():
-            raise FedummError(
-                f"{where} does not hold an image-text model that transformers can load: {error}{likely_cause()}"
-            ) from error
-        raise explain_hub_error("model", where, error, "") from error
-
-
-def _missing_package(error: BaseException) -> str:
-    """The package for want of which transformers gave up; empty: it was something else."""
-    found = re.search(r"requires the (\S+) library|Missing optional dependencies: ([\w-]+)", str(error))
-    return next(filter(None, found.groups())).lower() if found else ""
 
 
 def _built(family: type[ProcessorMixin], settings: dict[str, Any], where: str) -> Any:

@@ -14,13 +14,14 @@ from transformers import JanusConfig, JanusForConditionalGeneration, JanusImageP
 from transformers.utils import logging
 
 from fedumm.backends.januspro.prompts import Prompts
+from fedumm.backends.loading import explained
 from fedumm.backends.weights import DEFAULT_WEIGHTS, WeightOptions, count_parameters, loading_arguments
 from fedumm.checkpoints import NATIVE, old_layout, resolve_checkpoint
-from fedumm.data.hub_access import check_reachable, explain_hub_error
+from fedumm.data.hub_access import check_reachable
 from fedumm.errors import FedummError
-from fedumm.libraries import likely_cause
 
 DEFAULT_MODEL = "deepseek-community/Janus-Pro-1B"
+_WHAT = "a Janus in the layout of transformers"
 _HEAD = "lm_head.weight"
 _NOT_IN_4BIT = (
     *(f"model.{part}" for part in ("vision_model", "aligner", "vqmodel")),
@@ -43,7 +44,7 @@ def load_pretrained(
     """
     logging.disable_progress_bar()  # one for a file that loads in seconds; downloads keep theirs
     processor = load_processor(model_name_or_path)
-    with _explained(where := _place(model_name_or_path)):
+    with explained(where := _place(model_name_or_path), _WHAT):
         arguments = loading_arguments(options, device, lambda: _parameters(where), _NOT_IN_4BIT)
         model = _load_model(where, arguments)
         _widen_vqmodel(model, where)
@@ -63,27 +64,12 @@ def load_processor(model_name_or_path: str) -> JanusProcessor:
         _check_layout(Path(where))
     else:
         check_reachable("model", where)
-    with _explained(where):
+    with explained(where, _WHAT):
         return _load_processor(where)
 
 
 def _place(model_name_or_path: str) -> str:
     return resolve_checkpoint("januspro", model_name_or_path or DEFAULT_MODEL)
-
-
-@contextmanager
-def _explained(where: str) -> Iterator[None]:
-    """Whatever loading from ``where`` raises, as a :class:`FedummError`."""
-    try:
-        yield
-    except FedummError:
-        raise
-    except Exception as error:
-        if Path(where).is_dir():
-            raise FedummError(
-                f"{where} does not hold a Janus in the layout of transformers: {error}{likely_cause()}"
-            ) from error
-        raise explain_hub_error("model", where, error, "") from error
 
 
 def _parameters(where: str) -> int:
