@@ -124,3 +124,21 @@ def test_what_does_not_fit_is_refused_in_a_line(tmp_path: Path) -> None:
     )
     with pytest.raises(FedummError, match="lacks 1 of the model's weights"):
         load_model(str(folder), dtype=torch.float32)
+
+
+def test_code_that_comes_with_a_checkpoint_is_never_run(tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    config = {"model_type": "a-model-of-its-own", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for load in (load_prompts, load_model):
+        with pytest.raises(FedummError, match="does not hold an image-text model"):
+            load(str(tmp_path))
+    folder = save("llava", tmp_path / "llava")
+    for name in ("config.json", "processor_config.json", "tokenizer_config.json"):
+        own = json.loads((folder / name).read_text())
+        own["auto_map"] = dict.fromkeys(("AutoConfig", "AutoProcessor", "AutoModelForImageTextToText"), "evil.Thing")
+        (folder / name).write_text(json.dumps(own))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    load_prompts(str(folder))
+    load_model(str(folder), dtype=torch.float32)
+    assert not (tmp_path / "ran").exists()

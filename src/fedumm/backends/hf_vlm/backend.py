@@ -132,7 +132,7 @@ class HfVlmBackend:
     ) -> tuple[torch.nn.Module, VlmProcessor]:
         """A PEFT model around the model, and what goes with it, some of which is found out by trying."""
         prompts, where = load_prompts(model_name_or_path), place(model_name_or_path)
-        config = AutoConfig.from_pretrained(where)
+        config = AutoConfig.from_pretrained(where, trust_remote_code=False)
         arguments = loading_arguments(
             self.weights, device, lambda: count_parameters(lambda: AutoModelForImageTextToText.from_config(config)),
             _not_in_4bit(config) if self.weights.load_in_4bit else (),

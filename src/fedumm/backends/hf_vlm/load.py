@@ -25,6 +25,9 @@ from fedumm.data.hub_access import check_reachable
 from fedumm.errors import FedummError
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolVLM-256M-Instruct"
+_NO_CODE = {"trust_remote_code": False}
+"""Code that comes with a checkpoint is never run: left out, the library would ask at the terminal."""
+
 _WHAT = "an image-text model that transformers can load"
 
 _UNSEEN = ("video_processor", "feature_extractor")
@@ -42,7 +45,9 @@ def load_model(model_name_or_path: str, **options: Any) -> Any:
     """
     logging.disable_progress_bar()  # one for a file that loads in seconds; downloads keep theirs
     with explained(where := place(model_name_or_path), _WHAT):
-        model, report = AutoModelForImageTextToText.from_pretrained(where, output_loading_info=True, **options)
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            where, output_loading_info=True, **_NO_CODE, **options
+        )
         if missing := sorted(report["missing_keys"]):
             raise FedummError(f"{where} lacks {len(missing)} of the model's weights, among them {missing[0]}.")
         _check_writes_on(model.config, where)
@@ -69,7 +74,7 @@ def load_prompts(model_name_or_path: str) -> Prompts:
     if not Path(where).is_dir():
         check_reachable("model", where)
     with explained(where, _WHAT):
-        config = AutoConfig.from_pretrained(where)
+        config = AutoConfig.from_pretrained(where, **_NO_CODE)
         _check_writes_on(config, where)
         settings, _ = ProcessorMixin.get_processor_dict(where)
         family = _family(config, settings)
@@ -158,12 +163,12 @@ def _seeing(family: type[ProcessorMixin]) -> type[ProcessorMixin]:
 
 def _part(name: str, where: str) -> Any:
     if name.endswith("tokenizer"):
-        made = AutoTokenizer.from_pretrained(where, **({} if name == "tokenizer" else {"subfolder": name}))
+        made = AutoTokenizer.from_pretrained(where, **_NO_CODE, **({} if name == "tokenizer" else {"subfolder": name}))
         if made.pad_token is None:
             # Few processors pad even a single text, which does nothing.
             made.pad_token = made.eos_token
         return made
-    return AutoImageProcessor.from_pretrained(where, backend="pil")
+    return AutoImageProcessor.from_pretrained(where, backend="pil", **_NO_CODE)
 
 
 def _template(settings: dict[str, Any], tokenizer: Any) -> str | None:
