@@ -62,8 +62,9 @@ def test_eight_samples_are_learnt_by_heart(backend: str, model: str, task: str, 
     before = evaluate(backbone, data, config)[task].score
     train_epochs(backbone, data, config, 200, 0, after_epoch=lambda _, loss: losses.append(loss))
     after = evaluate(backbone, data, config)[task].score
-    # Every tenth caption is left out in training: images to draw are learnt with and without.
-    assert after > before + 0.1 if task == "t2i" else after == 1.0
+    # Every tenth caption is left out in training: images to draw are learnt with and without. Texts of images are
+    # sentences, scored by ROUGE-L.
+    assert after >= {"vqa": 1.0, "i2t": 0.9, "t2i": before + 0.1}[task]
     assert losses[-1] < 0.75 * losses[0]
 
 
