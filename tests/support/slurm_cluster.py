@@ -150,4 +150,6 @@ class SlurmCluster:
     def start_now(self, number: str) -> None:
         """Without the two minutes that a job waits after it was queued again."""
         self.until(lambda: self.job(number)["JobState"] == "PENDING", 180)
+        # A job that starts again in the second in which it ended is taken for the one that was killed, and never runs.
+        time.sleep(2.5)
         self.command("scontrol", "update", f"jobid={number}", "StartTime=now")
