@@ -217,7 +217,6 @@ MISTAKES = {
     f"federate {BLIP} --in_process --export_dir jobs": "--in_process and --export_dir can't be combined: choose one.",
     f"federate {BLIP} --in_process --hosts 3": "--hosts 3 is more than --num_clients 2.",
     f"federate {BLIP} --in_process --clients_per_round 3": "--clients_per_round 3 is more than --num_clients 2.",
-    # resources that are not there
     "federate --model_backend blip --simulator": "Unknown backend 'blip'. Available: blip_vqa, hf_vlm, "
     "januspro. Did you mean",
     "train --model_backend janus": "Unknown backend 'janus'. Available: blip_vqa, hf_vlm, januspro.",

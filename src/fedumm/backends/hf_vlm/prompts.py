@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import BatchFeature
 
+from fedumm.backends.hf_vlm.replay import Replayed
 from fedumm.errors import FedummError
 from fedumm.texts import one_line
 
@@ -78,7 +78,7 @@ class Prompts:
         self._end_text = str(self.tokenizer.convert_ids_to_tokens(self.end_id))
         self.ending = "".join(re.findall(r"\S+\s*$", self._render(1, QUESTION)))
         """The last word of each prompt, with the white space that follows it."""
-        self._replayed: _Replayed | None = None
+        self._replayed: Replayed | None = None
         self.question = cache(self._question)
         self.cut = cache(self._cut)
 
@@ -276,7 +276,7 @@ class Prompts:
         """The image processor works once for all stand-in images: it is what takes time."""
         real = self.processor.image_processor
         if self._replayed is None:
-            self._replayed = _Replayed(real)
+            self._replayed = Replayed(real)
         self.processor.image_processor = self._replayed
         try:
             yield
@@ -308,22 +308,6 @@ def joined(image: Prompt, text: Prompt) -> Prompt:
     """The image part of one prompt, and what follows it in another."""
     types = {name: (*image.types[name], *own) for name, own in text.types.items()}
     return Prompt((*image.ids, *text.ids), types, image.image)
-
-
-class _Replayed:
-    """An image processor that gives what it gave the first time."""
-
-    def __init__(self, real: Any) -> None:
-        self._real, self._made = real, dict[str, Any]()
-
-    def __call__(self, *images: Any, **options: Any) -> BatchFeature:
-        key = repr(sorted(options.items()))
-        if key not in self._made:
-            self._made[key] = self._real(*images, **options)
-        return BatchFeature(dict(self._made[key]))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
 
 
 def _is_per_token(name: str, value: Any, ids: torch.Tensor) -> bool:
