@@ -251,6 +251,16 @@ class MergesBatches(Protocol):
     loss_is_sample_mean: bool
 
 
+@runtime_checkable
+class ReadsSeveralImages(Protocol):
+    """A backend that reads all images of a row: ``image``, and what is not null of ``image_2`` and so on.
+
+    :func:`fedumm.data.each_picture` gives them as rows with one image each, as a :class:`FeatureDataset` has them.
+    """
+
+    reads_several_images: bool
+
+
 class SampleScore(NamedTuple):
     """How one sample fared: its score (0..1), the subset that it belongs to, its loss in nats where there is one, and
     other scores by name (:attr:`fedumm.tasks.Task.others`), which all samples of a task have alike.
@@ -299,10 +309,11 @@ class HasKeyValueCache(Protocol):
 class AnswersQuestions(Protocol):
     """A backend that ``fedumm ask`` can use."""
 
-    def answer(
-        self, model: torch.nn.Module, processor: Any, image: Image.Image, question: str, device: torch.device
-    ) -> str:
-        """The model's answer to ``question`` about ``image``."""
+    def answer(self, model: torch.nn.Module, processor: Any, image: Any, question: str, device: torch.device) -> str:
+        """The model's answer to ``question`` about ``image``, a ``PIL.Image``.
+
+        A backend that :class:`ReadsSeveralImages` may be given a list of them.
+        """
         ...
 
 

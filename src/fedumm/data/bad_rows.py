@@ -7,6 +7,9 @@ from typing import Any
 
 from fedumm.texts import one_line
 
+OF_ROW = "of_row"
+"""Column with the row of the data that a picture is of, where the numbers are those of pictures."""
+
 LISTED = 20
 """Rows that are told one by one; of the others, only how many there are."""
 
@@ -30,7 +33,9 @@ def describe(bad: Mapping[str, tuple[Any, Mapping[int, str]]]) -> str:
 
 
 def identity(rows: Any, row: int) -> str:
-    """`` (image_id 7)``, if the rows have such a column."""
-    if "image_id" not in rows.column_names:
-        return ""
-    return f" (image_id {one_line(rows.select_columns('image_id').with_format(None)[row]['image_id'], 80)})"
+    """`` (image_id 7)``, if the rows have such a column; `` (row 3 of the data, image_id 7)`` of a picture."""
+    names = {OF_ROW: "row {} of the data", "image_id": "image_id {}"}
+    there = [name for name in names if name in rows.column_names]
+    values = rows.select_columns(there).with_format(None)[row] if there else {}
+    told = ", ".join(names[name].format(one_line(values[name], 80)) for name in there)
+    return f" ({told})" if told else ""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+SOURCE_ROW = "source_row"
+"""Column of samples with the number of their row in the data as they were given."""
+
 ROWS = 10_000
 """Rows that are Python's objects at a time."""
 

@@ -2,6 +2,7 @@
 
 ==========================  ==================================================
 ``image``                   picture (:class:`fedumm.data.picture.Picture`)
+``image_2`` ...             the row's further pictures, null where there is none
 ``question``                text; numbers are read as texts
 ``multiple_choice_answer``  the answer to train on (:mod:`fedumm.data.answers`)
 ``answers``                 all human answers, a list of strings
@@ -34,7 +35,7 @@ from typing import Any
 from fedumm.config.columns import COLUMN_NAMES
 from fedumm.data.answers import ALL, BEST, CHOICES, has_answers, read_answers
 from fedumm.data.cell_texts import TextColumn, TextError
-from fedumm.data.column_values import ROWS, values_of
+from fedumm.data.column_values import ROWS, SOURCE_ROW, values_of
 from fedumm.data.identity import plain
 from fedumm.data.layouts.arrow import dataset
 from fedumm.data.names import could_be, listed
@@ -49,7 +50,6 @@ CAPTIONS = ("caption", "captions", "text", "prompt")
 TEXTS = (("caption", "captions"), ("text", "texts"))
 """Names of the columns with texts to write: those of the first pair of which one is there."""
 
-SOURCE_ROW = "source_row"
 _KEPT = ("question_type", "question_id")
 _CAPTION_FIELDS = ("raw", "caption", "text")
 
@@ -177,10 +177,14 @@ def texts(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: str) -
     return made
 
 
-def one_an_image(made: Selection) -> int:
-    """Let the samples of ``made`` that show one image be one, with the texts of all; how many this leaves out."""
+def one_an_image(made: Selection, images: Sequence[str]) -> int:
+    """Let the samples of ``made`` that show one image be one, with the texts of all; how many this leaves out.
+
+    Args:
+        images: of each sample; all of them together, where it has several.
+    """
     by_image: dict[str, int] = {}
-    owned = [by_image.setdefault(image, place) for place, image in enumerate(made.columns["image_id"])]
+    owned = [by_image.setdefault(image, place) for place, image in enumerate(images)]
     joined: dict[int, dict[str, None]] = {}
     for place, first in enumerate(owned):
         joined.setdefault(first, {}).update(dict.fromkeys(made.columns["texts"][place]))

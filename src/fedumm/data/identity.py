@@ -1,4 +1,4 @@
-"""Which rows show the same image.
+"""Which rows show the same image, or one of several.
 
 By the first column of the data that is named like one of :data:`NAMES`; where there is none, or it is null, NaN or
 blank, by the image's file; where the image is in the data themselves, by the SHA-256 of its content. A row without a
@@ -7,12 +7,16 @@ name has that of the first named row with the same file or content.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from fedumm.config.columns import further_images
 from fedumm.data.column_values import values_of
+from fedumm.data.each_picture import each_picture
 from fedumm.data.image_digests import image_digests
 from fedumm.data.pictures import image_paths
 from fedumm.data.places import is_address
@@ -32,13 +36,58 @@ def identity_column(columns: Iterable[str]) -> str:
     return next((by_name[name] for name in NAMES if name in by_name), "")
 
 
-def image_identities(rows: Any, column: str, numbers: Sequence[int]) -> tuple[list[str], str]:
-    """A name for the image of each row of ``numbers``, equal for equal images, and how they were told apart, in words.
+@dataclass(frozen=True)
+class Identities:
+    """What the images of some rows are called.
+
+    Attributes:
+        names: equal for rows that show the same image, or one of several, be it by way of other rows.
+        exact: equal for rows that show the same images, in order.
+        how: images were told apart, in words.
+    """
+
+    names: list[str]
+    exact: list[str]
+    how: str
+
+
+def image_identities(rows: Any, column: str, numbers: Sequence[int]) -> Identities:
+    """How to call the images of each row of ``numbers``.
 
     Args:
         rows: with ``column`` or pictures (:class:`fedumm.data.picture.Picture`) in a column ``image``, or both.
-        column: of :func:`identity_column`; may be empty.
+        column: of :func:`identity_column`; may be empty. What it says holds for all images of a row together.
     """
+    names, how = _first_images(rows, column, numbers)
+    further = [] if column else further_images(rows.column_names)
+    if not further:
+        return Identities(names, names, how)
+    pictures = each_picture(rows.select_columns(["image", *further]))
+    own, how = _first_images(pictures.rows, "", range(len(pictures.rows)))
+    by_row = [[own[picture] for picture in of_row] for of_row in pictures.of_rows()]
+    chosen = [by_row[number] for number in numbers]
+    return Identities(_joint(chosen), [json.dumps(images) for images in chosen], how)
+
+
+def _joint(rows: Sequence[Sequence[str]]) -> list[str]:
+    """One name for each of ``rows`` of names, the same for those that share one, be it by way of others."""
+    above: dict[str, str] = {}
+
+    def first(name: str) -> str:
+        while (higher := above.setdefault(name, name)) != name:
+            above[name] = above[higher]
+            name = higher
+        return name
+
+    for names in rows:
+        for other in names[1:]:
+            one, two = first(names[0]), first(other)
+            above[two] = one
+    return [first(names[0]) for names in rows]
+
+
+def _first_images(rows: Any, column: str, numbers: Sequence[int]) -> tuple[list[str], str]:
+    """A name for the first image of each row of ``numbers``, and how they were told apart, in words."""
     values = list(map(_name, values_of(rows, column))) if column else [""] * len(rows)
     unnamed = [number for number in dict.fromkeys(numbers) if not values[number]]
     if not unnamed or "image" not in rows.column_names:

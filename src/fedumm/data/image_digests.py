@@ -125,9 +125,9 @@ def _parts(rows: Any, numbers: Sequence[int] | None) -> Iterator[list[Content | 
     for start, stop in _bounds(sizes):
         columns = [chunk.flatten() for chunk in table[start:stop]["image"].chunks]
         yield [
-            _content(data.as_buffer(), text.as_py(), places)
+            _content(data.as_buffer(), text.as_py(), places, taken.as_py())
             for column in columns
-            for data, text in zip(*column, strict=True)
+            for data, text, taken in zip(*column, strict=True)
         ]
 
 
@@ -144,9 +144,9 @@ def _bounds(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
         yield start, len(sizes)
 
 
-def _content(data: Any, text: str | None, places: str | None) -> Content | ImageError:
+def _content(data: Any, text: str | None, places: str | None, taken: int | None) -> Content | ImageError:
     try:
-        return content(None if data is None else memoryview(data), text, places)
+        return content(None if data is None else memoryview(data), text, places, taken)
     except ImageError as error:
         return error
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fedumm.config.columns import COLUMN_NAMES
+from fedumm.config.columns import COLUMN_NAMES, further_images
 from fedumm.data.answers import ANSWER_COLUMNS
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.texts import one_line
@@ -18,7 +18,7 @@ from fedumm.texts import one_line
 _OTHERS = {
     "image": (
         "file_name", "filename", "image_path", "image_file", "image_name", "img", "img_path", "img_file", "img_name",
-        "picture", "photo", "jpg", "jpeg", "png", "webp",
+        "picture", "photo", "images", "image_1", "jpg", "jpeg", "png", "webp",
     ),
     "question": ("query",),
     "caption": ("txt",),
@@ -48,7 +48,8 @@ def understood(features: Mapping[str, Any], given: Mapping[str, str], read: Sequ
         read: names that the backend reads as they are: they mean nothing else.
     """
     found = dict(given)
-    free = [name for name in features if name not in {*COLUMN_NAMES, *given.values(), *read}]
+    taken = {*COLUMN_NAMES, *further_images(features), *given.values(), *read}
+    free = [name for name in features if name not in taken]
     for ours in COLUMN_NAMES:
         if ours in found or ours in features:
             continue

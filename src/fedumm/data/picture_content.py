@@ -19,11 +19,12 @@ Content = bytes | memoryview | str
 _BLOCK = 2**20
 
 
-def content(data: bytes | memoryview | None, text: str | None, places: str | None) -> Content:
+def content(data: bytes | memoryview | None, text: str | None, places: str | None, taken: int | None = None) -> Content:
     """What a row holds.
 
     Args:
         data: an embedded image.
+        taken: how many of its bytes count; None: all.
         text: a name, or an image in characters; only looked at if there are no ``data``.
         places: :meth:`fedumm.data.places.Places.as_json`; None: files may lie anywhere.
 
@@ -31,7 +32,7 @@ def content(data: bytes | memoryview | None, text: str | None, places: str | Non
         ImageError: there is none, or it may not be read.
     """
     if data is not None:
-        return data
+        return data if taken is None else data[:taken]
     if not text:
         raise ImageError("there is none")
     try:

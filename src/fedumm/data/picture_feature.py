@@ -40,7 +40,7 @@ class Picture(datasets.Image):  # type: ignore[misc]
         """
         if not isinstance(value, dict):
             return value
-        image = opened(content(value["bytes"], value["path"], self.places))
+        image = opened(content(value["bytes"], value["path"], self.places, value.get("taken")))
         return image.convert(self.mode) if self.mode else image
 
     def cast_storage(self, storage: pa.Array) -> pa.StructArray:
@@ -77,13 +77,41 @@ class PictureFacts:
     def cast_storage(self, storage: pa.Array) -> pa.StructArray:
         """What is known of each row of a column of pictures."""
         part = stored(storage)
-        data, text = part.pictures.flatten()
+        data, text, taken = part.pictures.flatten()
         length = pc.binary_length(text)
         short = pc.if_else(pc.less_equal(length, LONGEST_NAME), text, None)
         # A slice of a long text begins with what no name is as long as.
         text = pc.coalesce(short, pc.utf8_slice_codeunits(text, 0, HEAD))
-        parts = [pc.binary_length(data), text, pc.fill_null(length, 0), pa.array(part.counts)]
+        parts = [
+            pc.min_element_wise(pc.binary_length(data), taken),
+            text,
+            pc.fill_null(length, 0),
+            pa.array(part.counts),
+        ]
         return pa.StructArray.from_arrays(parts, fields=list(self.pa_type))
+
+
+@dataclass
+class PictureEntry:
+    """One entry of each list of pictures, by its number from 0; null where a list has fewer."""
+
+    number: int = 0
+    id: str | None = field(default=None, repr=False)
+    dtype: ClassVar[str] = "dict"
+    pa_type: ClassVar[Any] = STORAGE
+    _type: str = field(default="PictureEntry", init=False, repr=False)
+
+    def __call__(self) -> Any:
+        """The type in which Arrow keeps it."""
+        return self.pa_type
+
+    def decode_example(self, value: Any, token_per_repo_id: Any = None) -> Any:
+        """The value as it is."""
+        return value
+
+    def cast_storage(self, storage: pa.Array) -> pa.StructArray:
+        """Those of a column of lists; no image is copied."""
+        return stored(storage, self.number).pictures
 
 
 def is_pictures(feature: Any, kind: pa.DataType) -> bool:
@@ -98,3 +126,4 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that it is experimental
     register_feature(Picture, "Picture")
     register_feature(PictureFacts, "PictureFacts")
+    register_feature(PictureEntry, "PictureEntry")

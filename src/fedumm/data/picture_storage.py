@@ -11,9 +11,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-STORAGE = pa.struct({"bytes": pa.large_binary(), "path": pa.large_string()})
-"""Content, or else a text: a name, or an image in characters. Large, since a part may have more than 2 GiB."""
+STORAGE = pa.struct({"bytes": pa.large_binary(), "path": pa.large_string(), "taken": pa.int64()})
+"""Content, or else a text: a name, or an image in characters. Large, since a part may have more than 2 GiB.
+
+Only the first ``taken`` bytes are the image (null: all are): of lists of several, what lies behind an entry in the
+buffer up to the next row's comes with it.
+"""
 
 FIELDS = ("bytes", "path")
 _BINARY = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
@@ -47,8 +52,12 @@ def holds_pictures(kind: pa.DataType) -> bool:
     return pa.types.is_null(kind) or _is(kind, (*_BINARY, *_TEXT))
 
 
-def stored(array: pa.Array) -> Stored:
+def stored(array: pa.Array, number: int | None = None) -> Stored:
     """One picture a row from structs of ``bytes`` and ``path``, binaries, texts, and lists of exactly one of these.
+
+    Args:
+        number: of the entry that is taken of each list, from 0; null where a list has fewer. ``counts`` are those of
+            whole lists all the same.
 
     Raises:
         TypeError: it holds none of these.
@@ -65,13 +74,30 @@ def stored(array: pa.Array) -> Stored:
         # A null list may have entries all the same, as those of a fixed size have.
         counts = np.where(there, np.diff(starts), np.where(counts == 1, 0, counts))
         array = array.values
+        if number is not None and not _is(array.type, _LIST):
+            return _entries(array, starts, counts, number)
     valid = (counts == 1) & _at(array.is_valid(), starts)
     children = [_child(array, name) for name in FIELDS]
     if nested:
         children = [_one_each(child, starts, valid) for child in children]
+    taken = array.field("taken") if array.type == STORAGE else pa.nulls(len(valid), pa.int64())
+    return Stored(_structs([*children, taken], valid), np.where((counts == 1) & ~valid, 0, counts))
+
+
+def _entries(values: pa.Array, starts: Integers, counts: Integers, number: int) -> Stored:
+    """The entry ``number`` of each list, where lists begin at ``starts``; texts are copied, bytes are not."""
+    places = np.minimum(starts[:-1] + number, starts[1:])
+    bounds = np.append(places, starts[-1:])
+    valid = (counts > number) & _at(values.is_valid(), bounds)
+    data, text = (_child(values, name) for name in FIELDS)
+    sizes = np.append(pc.fill_null(pc.binary_length(data), 0).to_numpy(zero_copy_only=False), 0)
+    text = text.take(pa.array(np.where(valid, places, 0), mask=~valid))
+    return Stored(_structs([_one_each(data, bounds, valid), text, pa.array(sizes[places])], valid), counts)
+
+
+def _structs(children: list[pa.Array], valid: Flags) -> pa.StructArray:
     mask = None if valid.all() else pa.array(~valid)
-    pictures = pa.StructArray.from_arrays(children, fields=list(STORAGE), mask=mask)
-    return Stored(pictures, np.where((counts == 1) & ~valid, 0, counts))
+    return pa.StructArray.from_arrays(children, fields=list(STORAGE), mask=mask)
 
 
 def _is(kind: pa.DataType | None, tests: Any) -> bool:

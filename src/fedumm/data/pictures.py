@@ -1,4 +1,7 @@
-"""The column ``image`` of raw rows, as one kind whatever it is: embedded, names of files, characters, lists of one."""
+"""The column ``image`` of raw rows, as one kind whatever it is: embedded, names of files, characters, lists.
+
+The further images of a row, of a list or of columns ``image_2`` and so on, become columns ``image_2`` and so on.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
+from fedumm.config.columns import further_images
 from fedumm.data.column_values import ROWS
 from fedumm.data.picture_text import found
 from fedumm.data.places import Places
 from fedumm.errors import FedummError
 from fedumm.texts import one_line
+
+MOST_IMAGES = 99
+"""In a row."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class ImageFacts:
         size: bytes, where it is embedded.
         text: the name of its file, or what a longer text begins with.
         length: bytes of that text, whole.
-        count: images in the row; only one can be read.
+        count: images in the row.
     """
 
     size: int | None
@@ -32,12 +39,13 @@ class ImageFacts:
 
 
 def without_media(rows: Any) -> Any:
-    """``rows`` without columns that are more than text and numbers, but for ``image``: to read one is to open files."""
-    media = [name for name, feature in rows.features.items() if name != "image" and _decodes(feature)]
+    """``rows`` without columns that are more than text and numbers, but for images: to read one is to open files."""
+    kept = {"image", *further_images(rows.column_names)}
+    media = [name for name, feature in rows.features.items() if name not in kept and _decodes(feature)]
     return rows.remove_columns(media) if media else rows
 
 
-def with_pictures(rows: Any, places: Places, what: str) -> tuple[Any, dict[int, str]]:
+def with_pictures(rows: Any, places: Places, what: str, *, several: bool = False) -> tuple[Any, dict[int, str]]:
     """``rows`` whose ``image`` is a :class:`~fedumm.data.picture_feature.Picture`, and the rows that have none.
 
     No image is read or copied, and nothing is written: what is mapped into memory stays so.
@@ -45,37 +53,97 @@ def with_pictures(rows: Any, places: Places, what: str) -> tuple[Any, dict[int, 
     Args:
         places: where files may lie.
         what: which rows they are, for the message.
+        several: a row may have more than one image: further ones are in ``image_2`` and so on, null where there is
+            none.
 
     Returns:
-        The rows, and for each number of a row without one usable image half a sentence that says why: ``is empty``,
-        ``names 'x.png', and there is no such file``, ``holds 3 images; one is read``.
+        The rows, and for each number of a row without usable images half a sentence that says why: ``the column image
+        is empty``, ``the column image_2 names 'x.png', and there is no such file``, ``it has 3 images, and this backend
+        reads one``.
 
     Raises:
-        FedummError: the column holds something else than images.
+        FedummError: the column holds something else than images, or there are both lists and further columns.
     """
-    from fedumm.data.picture_feature import Picture, is_pictures
-
     if "image" not in rows.column_names or not rows.data.num_rows:
         return rows, {}
-    feature, kind = rows.features["image"], rows.data.schema.field("image").type
-    if not is_pictures(feature, kind):
-        kind = type(feature).__name__ if _decodes(feature) else kind
-        raise FedummError(f"{what}: the column image holds {one_line(kind, 80)}, not images or names of files.")
+    _check_kind(rows, "image", what)
+    further = [name for name in further_images(rows.column_names) if several or _holds_pictures(rows, name)]
+    for name in further:
+        _check_kind(rows, name, what)
+    facts = {name: list(image_facts(rows, name)) for name in ("image", *further)}
     why = lru_cache(maxsize=None)(partial(_reason, places=places))
-    reasons = ((row, _missing(facts, why)) for row, facts in enumerate(image_facts(rows)))
-    bad = {row: reason for row, reason in reasons if reason}
-    picture = Picture(mode=getattr(feature, "mode", None), places=places.as_json())
-    return rows.cast_column("image", picture), bad
+    more = [[bool(own.size or own.text) for own in facts[name]] for name in further]
+    counts = list(map(sum, zip([own.count for own in facts["image"]], *more, strict=True)))
+    most = max(own.count for own in facts["image"])
+    if several and most > 1:
+        if further:
+            raise FedummError(f"{what}: the column image holds lists, and there is {further[0]}: put all in one way.")
+        if most > MOST_IMAGES:
+            raise FedummError(f"{what}: a row has {most:,} images; {MOST_IMAGES} is the limit.")
+        rows, further = _spread(rows, most), [f"image_{number + 1}" for number in range(1, most)]
+        facts = {name: list(image_facts(rows, name)) for name in ("image", *further)}
+    bad = {}
+    for row, count in enumerate(counts):
+        if not several and count > 1:
+            bad[row] = f"it has {count} images, and this backend reads one"
+        elif reason := next(filter(None, (_missing(name, facts[name][row], why) for name in facts)), ""):
+            bad[row] = reason
+    for name in facts if several else ["image"]:
+        picture = _picture(mode=getattr(rows.features[name], "mode", None), places=places.as_json())
+        rows = rows.cast_column(name, picture)
+    return (rows if several else rows.remove_columns(further)), bad
 
 
-def image_facts(rows: Any) -> Iterator[ImageFacts]:
+def _spread(rows: Any, most: int) -> Any:
+    """``rows`` whose lists of images became columns ``image`` and ``image_2`` to ``image_{most}``."""
+    from datasets import concatenate_datasets
+
+    from fedumm.data.picture_feature import PictureEntry
+
+    mode = getattr(_innermost(rows.features["image"]), "mode", None)
+    lists = rows.select_columns("image")
+    parts = [lists.cast_column("image", PictureEntry(number)).cast_column("image", _picture(mode=mode))
+             for number in range(most)]  # fmt: skip
+    named = [part if not number else part.rename_column("image", f"image_{number + 1}")
+             for number, part in enumerate(parts)]  # fmt: skip
+    others = [rows.remove_columns("image")] if len(rows.column_names) > 1 else []
+    return concatenate_datasets([*others, *named], axis=1)
+
+
+def _picture(**options: Any) -> Any:
+    # Not above: datasets takes long to import, and the commands that read no picture are quick.
+    from fedumm.data.picture_feature import Picture
+
+    return Picture(**options)
+
+
+def _innermost(feature: Any) -> Any:
+    while hasattr(feature, "feature"):
+        feature = feature.feature
+    return feature
+
+
+def _holds_pictures(rows: Any, name: str) -> bool:
+    from fedumm.data.picture_feature import is_pictures
+
+    return is_pictures(rows.features[name], rows.data.schema.field(name).type)
+
+
+def _check_kind(rows: Any, name: str, what: str) -> None:
+    if not _holds_pictures(rows, name):
+        feature = rows.features[name]
+        kind = type(feature).__name__ if _decodes(feature) else rows.data.schema.field(name).type
+        raise FedummError(f"{what}: the column {name} holds {one_line(kind, 80)}, not images or names of files.")
+
+
+def image_facts(rows: Any, column: str = "image") -> Iterator[ImageFacts]:
     """What is known of each row's image; reads none: a data set may be 60 GB."""
     from fedumm.data.picture_feature import PictureFacts
 
     if not rows.data.num_rows:
         return
-    known = rows.select_columns("image").with_format("arrow").cast_column("image", PictureFacts())
-    for part in known[:]["image"].chunks:
+    known = rows.select_columns(column).with_format("arrow").cast_column(column, PictureFacts())
+    for part in known[:][column].chunks:
         for start in range(0, len(part), ROWS):
             columns = [child.to_pylist() for child in part.slice(start, ROWS).flatten()]
             yield from map(ImageFacts, *columns)
@@ -96,13 +164,13 @@ def places_of(rows: Any) -> Places | None:
     return Places.from_json(places) if places else None
 
 
-def _missing(facts: ImageFacts, why: Callable[[str, int], str]) -> str:
-    """Why the row has no image, or nothing."""
-    if facts.count > 1:
-        return f"holds {facts.count} images; one is read"
+def _missing(column: str, facts: ImageFacts, why: Callable[[str, int], str]) -> str:
+    """Why the row has no image there, or nothing; a row may do without further ones."""
     if facts.size is None and facts.text:
-        return why(facts.text, facts.length)
-    return "" if facts.size else "is empty"
+        reason = why(facts.text, facts.length)
+    else:
+        reason = "" if facts.size or (column != "image" and facts.size is None) else "is empty"
+    return reason and f"the column {column} {reason}"
 
 
 def _reason(text: str, length: int, places: Places) -> str:

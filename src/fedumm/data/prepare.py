@@ -6,9 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fedumm.config.columns import further_images
 from fedumm.data.bad_rows import LISTED
-from fedumm.data.column_values import values_of
-from fedumm.data.columns import SAMPLES, SOURCE_ROW, Selection, beside, mark_of, one_an_image
+from fedumm.data.column_values import SOURCE_ROW, values_of
+from fedumm.data.columns import SAMPLES, Selection, beside, mark_of, one_an_image
+from fedumm.data.each_picture import each_picture
 from fedumm.data.identity import identity_column, image_identities, plain
 from fedumm.data.image_digests import bad_images, image_digests
 from fedumm.data.pictures import with_pictures, without_media
@@ -62,11 +64,13 @@ def prepare(
 
 
 def overlap(train: Any, test: Any, progress: Progress | None = None) -> list[int]:
-    """The samples of ``train`` whose image has the content of an image of ``test``."""
+    """The samples of ``train`` one of whose images has the content of an image of ``test``."""
     if "image" not in train.column_names:
         return []
-    known = set(image_digests(test, progress))
-    return [place for place, digest in enumerate(image_digests(train, progress)) if digest in known]
+    one, other = each_picture(train), each_picture(test)
+    known = set(image_digests(other.rows, progress))
+    digests = image_digests(one.rows, progress)
+    return sorted({row for row, digest in zip(one.owners, digests, strict=True) if digest in known})
 
 
 @dataclass
@@ -111,13 +115,17 @@ class _Split:
 
     def _with_pictures(self, rows: Any, chosen: Sequence[int]) -> Any:
         """``rows`` with pictures, those of ``chosen`` looked at as far as the request says."""
-        rows, bad = with_pictures(rows, self.places, f"--dataset {self.name}, {self.kind} rows")
-        self.bad |= {n: f"the column image {bad[n]}" for n in chosen if n in bad}
+        what = f"--dataset {self.name}, {self.kind} rows"
+        rows, bad = with_pictures(rows, self.places, what, several=self.request.several_images)
+        self.bad |= {n: bad[n] for n in chosen if n in bad}
         if wanted := self.request.images_to_open(len(chosen)):
             good = [n for n in chosen if n not in self.bad]
             wanted = min(wanted, len(good))
-            found = bad_images(rows, self.progress, [good[place * len(good) // wanted] for place in range(wanted)])
-            self.bad |= {n: f"the image can't be read: {reason}" for n, reason in found.items()}
+            some = {good[place * len(good) // wanted] for place in range(wanted)}
+            images = each_picture(rows.select_columns(["image", *further_images(rows.column_names)]))
+            numbers = [number for number, row in enumerate(images.owners) if row in some]
+            found = bad_images(images.rows, self.progress, numbers)
+            self.bad |= {images.owners[n]: f"the image can't be read: {reason}" for n, reason in found.items()}
         return rows
 
     def _spoken(self, raw: Any, numbers: Sequence[int]) -> Sequence[int]:
@@ -157,7 +165,8 @@ class _Split:
 
     def _selected(self, rows: Any, task: str, chosen: Sequence[int]) -> Selection:
         foreign = {column for other in TASKS.values() if other.name != task for column in other.columns}
-        columns = [c for c in self.request.columns if c not in foreign]
+        further = further_images(rows.column_names) if "image" in self.request.columns else []
+        columns = [*(c for c in self.request.columns if c not in foreign), *further]
         made = SAMPLES[task](rows, [n for n in chosen if n not in self.bad], columns, self.name)
         self.bad |= made.bad
         self.notes |= dict.fromkeys(made.notes)
@@ -176,9 +185,11 @@ class _Split:
         if not column and "image" not in made.kept:
             return
         made.kept = [c for c in made.kept if c != "image_id"]
-        made.columns["image_id"], self.identity = image_identities(rows, column, made.numbers)
+        images = image_identities(rows, column, made.numbers)
+        made.columns["image_id"], self.identity = images.names, images.how
         if task == I2T.name:
-            self.left_out["rows with an image that has come before, whose texts count"] = one_an_image(made)
+            again = one_an_image(made, images.exact)
+            self.left_out["rows with an image that has come before, whose texts count"] = again
         if task != T2I.name:
             return
         pairs = zip(made.columns["image_id"], made.columns.get(T2I.column, made.numbers), strict=True)

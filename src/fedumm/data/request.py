@@ -30,6 +30,7 @@ class DataRequest:
         language: keep only rows in it; empty: all.
         drop_overlap: leave out training rows whose image is among those to evaluate on.
         skip_bad: go on without so many bad rows.
+        several_images: whether the backend reads all images of a row; otherwise rows with more than one are bad.
         open_images: open so many images of each split to see whether they can be read; -1: all.
     """
 
@@ -48,6 +49,7 @@ class DataRequest:
     drop_overlap: bool = False
     skip_bad: int = 0
     open_images: int = 0
+    several_images: bool = False
 
     def images_to_open(self, count: int) -> int:
         """How many of ``count`` images are opened: all, where the bad ones are to be skipped."""

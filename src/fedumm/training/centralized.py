@@ -59,9 +59,9 @@ def train_centrally(
     backbone = load_backbone(config, device, training_answers(config, splits.train), references(config, splits.eval))
     backbone.say = say
     say(f"trainable: {backbone.trainable:,} / {backbone.total:,} ({100 * backbone.trainable / backbone.total:.4f}%)")
+    train, test = _data_sets(backbone, splits, config, say, progress)
     for line in backbone.findings():
         say(line)
-    train, test = _data_sets(backbone, splits, config, say, progress)
     drawing = drawing_test(backbone, splits.eval, config)
 
     def score(epoch: int) -> Scores:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fedumm.backends.protocol import Progress
+from fedumm.backends.protocol import Progress, ReadsSeveralImages
 from fedumm.backends.registry import backend_for
 from fedumm.backends.weights import WeightOptions, check_weights
 from fedumm.config import FederateConfig, RunConfig
@@ -50,6 +50,7 @@ def load_splits(config: RunConfig, progress: Progress | None = None, open_images
         drop_overlap=config.drop_overlap,
         skip_bad=config.skip_bad,
         open_images=open_images,
+        several_images=isinstance(backend, ReadsSeveralImages) and backend.reads_several_images,
         column_names=config.column_names,
     )
     return load_data(config.dataset or backend.hf_dataset_name(), request, progress)

@@ -15,10 +15,12 @@ from fedumm.backends.protocol import Progress, SpellsAnswers
 from fedumm.backends.registry import backend_for
 from fedumm.backends.spelling import Kind, Speller
 from fedumm.config import RunConfig
+from fedumm.config.columns import further_images
 from fedumm.data import DataSplits
 from fedumm.data.answers import ALL, BEST, CHOICES
 from fedumm.data.bad_rows import LISTED
 from fedumm.data.column_values import values_of
+from fedumm.data.each_picture import each_picture
 from fedumm.data.image_digests import image_digests, image_kinds
 from fedumm.data.request import SplitReport
 from fedumm.errors import FedummError
@@ -187,12 +189,14 @@ def check_data(
     ]
     shared = 0
     if "image" in splits.train.column_names:
-        train, test = (image_digests(rows, progress) for rows in both)
+        pictures = [each_picture(rows) for rows in both]
+        train, test = (image_digests(own.rows, progress) for own in pictures)
         facts = [replace(own, contents=len(set(digests))) for own, digests in zip(facts, (train, test), strict=True)]
         evaluated = set(test)
-        shared = sum(digest in evaluated for digest in train)
+        shared = len({row for row, digest in zip(pictures[0].owners, train, strict=True) if digest in evaluated})
         if closely:
-            facts = [replace(own, **_kinds(image_kinds(r, progress))) for own, r in zip(facts, both, strict=True)]
+            kinds = (image_kinds(own.rows, progress) for own in pictures)
+            facts = [replace(own, **_kinds(seen)) for own, seen in zip(facts, kinds, strict=True)]
     opened = _opens_all(config, closely) or all(report.samples <= OPENED for report in splits.reports)
     name = config.dataset or backend.hf_dataset_name()
     return DataReport(name, splits.columns, facts[0], facts[1], shared, opened, reach.unsaid)
@@ -256,6 +260,8 @@ def _split_facts(
 
 def _repeated(rows: Any) -> int:
     """How many samples have image, question, answer and caption of an earlier one."""
+    if further_images(rows.column_names):
+        return 0  # image_id does not say that all images are the same
     same = [name for name in ("image_id", "question", BEST, T2I.column) if name in rows.column_names]
     # Of hundreds of thousands of samples their hashes are kept, not their texts.
     return len(rows) - len({hash(one) for one in zip(*(values_of(rows, name) for name in same), strict=True)} or rows)

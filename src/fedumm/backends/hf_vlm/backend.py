@@ -20,11 +20,13 @@ from fedumm.backends.hf_vlm.load import DEFAULT_MODEL, load_model, load_prompts,
 from fedumm.backends.hf_vlm.probe import Facts, check_gradients, probe
 from fedumm.backends.hf_vlm.prompts import QUESTION, Prompt, Prompts, blank, extras
 from fedumm.backends.hf_vlm.reader import Reader
+from fedumm.backends.hf_vlm.several import Several, probe_several
 from fedumm.backends.prompting import BARE, asked, checkpoint_prompt, default_prompt
 from fedumm.backends.protocol import FrozenStage, SampleScore, scored
 from fedumm.backends.ranking import ballots_for, speak
 from fedumm.backends.spelling import Speller, speller_of
 from fedumm.backends.weights import DEFAULT_WEIGHTS, WeightOptions, count_parameters, loading_arguments, placed
+from fedumm.config.columns import further_images
 from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
 from fedumm.metrics.registry import AnswerMetric
@@ -51,6 +53,7 @@ class VlmProcessor:
         facts: what was found by trying; None: not loaded.
         prompt: what the checkpoint says that its model is to be asked; empty if it says nothing.
         context: most tokens that it reads; None: no limit is known.
+        several: how it reads several images; None: it was not tried yet.
         sees_alike: whether images' features stay as they are while the adapter is trained.
         notes: what there is to tell the user.
     """
@@ -60,6 +63,7 @@ class VlmProcessor:
     facts: Facts | None = None
     prompt: str = ""
     context: int | None = None
+    several: Several | None = None
     sees_alike: bool = True
     notes: tuple[str, ...] = ()
 
@@ -92,6 +96,7 @@ class HfVlmBackend:
 
     name = "hf_vlm"
     loss_is_sample_mean = True
+    reads_several_images = True
     default_model = DEFAULT_MODEL
 
     def for_tasks(self, tasks: Sequence[str], lora_targets: str) -> HfVlmBackend:
@@ -155,7 +160,7 @@ class HfVlmBackend:
         text = base.config.get_text_config()
         processor = VlmProcessor(
             prompts, base, facts, checkpoint_prompt(base.config), getattr(text, "max_position_embeddings", None),
-            not outside,
+            sees_alike=not outside,
         )  # fmt: skip
         if not prompts.has_template:
             whole = asked("QUESTION", self._prompt(processor))
@@ -172,10 +177,11 @@ class HfVlmBackend:
         return list(processor.notes)
 
     def build_dataset(self, hf_ds: Any, processor: VlmProcessor, max_q_len: int, max_a_len: int) -> VlmDataset:
-        """Tokenise all questions and answers."""
+        """Tokenise all questions and answers; where a row has several images, try how the model reads them."""
+        several = _several(processor) if further_images(hf_ds.column_names) else None
         return VlmDataset(
             hf_ds, self.tasks[0], processor.prompts, processor.known, self.speller(processor), self._prompt(processor),
-            max_q_len, max_a_len, processor.context, train_all=self.answers.train_all,
+            max_q_len, max_a_len, processor.context, train_all=self.answers.train_all, several=several,
         )  # fmt: skip
 
     def collate_fn(self, batch: list[Item]) -> Batch:
@@ -255,7 +261,9 @@ class HfVlmBackend:
     def answer(
         self, model: torch.nn.Module, processor: VlmProcessor, image: Any, question: str, device: torch.device
     ) -> str:
-        """The answer to one question; where texts of images were learnt, an empty one asks for such a text.
+        """The answer to one question about an image, or about each of a list of images.
+
+        Where texts of images were learnt, an empty question asks for such a text.
 
         Raises:
             FedummError: with its image it is longer than the model reads, or it holds one of its special tokens.
@@ -263,7 +271,10 @@ class HfVlmBackend:
         prompts, writes = processor.prompts, I2T.name in self.tasks
         prompt = BARE if writes and question else self._prompt(processor)
         text = asked(prompts.check(question, "A question"), prompt)
-        made = prompts.encode([image.convert("RGB")], text)
+        images = image if isinstance(image, list) else [image]
+        if len(images) > 1:
+            _several(processor)
+        made = prompts.encode([own.convert("RGB") for own in images], text)
         room = _MAX_ANSWER if processor.context is None else processor.context - len(made.ids)
         if room < 1:
             raise FedummError(
@@ -295,6 +306,16 @@ class HfVlmBackend:
     def keep_columns(self) -> list[str]:
         """Columns that the data set reads."""
         return ["image", *TASKS[self.tasks[0]].columns]
+
+
+def _several(processor: VlmProcessor) -> Several:
+    """How the model reads several images, tried once."""
+    if processor.several is None:
+        processor.several = probe_several(processor.known, processor.prompts)
+        if processor.known.composed and not processor.several.composed:
+            note = "Some rows have several images: no features are kept, since this model sees them otherwise together."
+            processor.notes = (*processor.notes, note)
+    return processor.several
 
 
 def reader_of(model: torch.nn.Module) -> Reader:

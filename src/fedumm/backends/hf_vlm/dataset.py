@@ -13,9 +13,11 @@ from fedumm.backends.answers import answer_shares
 from fedumm.backends.hf_vlm.batch import Item
 from fedumm.backends.hf_vlm.probe import Facts
 from fedumm.backends.hf_vlm.prompts import QUESTION, Prompt, Prompts, extras, joined
+from fedumm.backends.hf_vlm.several import Several, together
 from fedumm.backends.prompting import asked
 from fedumm.backends.spelling import Speller
 from fedumm.data import read_image
+from fedumm.data.each_picture import each_picture
 from fedumm.errors import FedummError
 from fedumm.tasks import I2T, VQA
 
@@ -30,11 +32,12 @@ class VlmDataset(Dataset[Item]):
     """One item per question, or per text of an image. Text is tokenised once, here; images are read when asked for.
 
     Args:
-        hf_ds: rows with ``image``, and either ``question``, ``multiple_choice_answer``, ``answers`` or ``text`` and
-            ``texts``; optionally ``answer_type`` and ``choices``.
+        hf_ds: rows with ``image`` (and ``image_2`` ...), and either ``question``, ``multiple_choice_answer``,
+            ``answers`` or ``text`` and ``texts``; optionally ``answer_type`` and ``choices``.
         task: ``vqa`` or ``i2t``.
         prompts: of the model's processor.
         facts: what is known of the model.
+        several: how it reads several images; None: no row has more than one.
         speller: answers as tokens.
         prompt: ``--prompt``.
         max_q_len, max_a_len: most tokens of a question's own text, and of an answer with its end token.
@@ -47,9 +50,11 @@ class VlmDataset(Dataset[Item]):
 
     def __init__(
         self, hf_ds: Any, task: str, prompts: Prompts, facts: Facts, speller: Speller, prompt: str, max_q_len: int,
-        max_a_len: int, context: int | None, *, train_all: bool = False,
+        max_a_len: int, context: int | None, *, train_all: bool = False, several: Several | None = None,
     ) -> None:  # fmt: skip
-        self.rows, self.task, self.prompts, self.facts = hf_ds, task, prompts, facts
+        pictures = each_picture(hf_ds)
+        self.rows, self.pictures = pictures.rows, pictures.of_rows()
+        self.task, self.prompts, self.facts, self.several = task, prompts, facts, several
         asks = task == VQA.name
         common, everyone = ("multiple_choice_answer", "answers") if asks else I2T.columns
         self.features: FeatureTable | None = None
@@ -57,7 +62,8 @@ class VlmDataset(Dataset[Item]):
         given: list[str] = hf_ds["question"][:] if asks else [""] * len(hf_ds)
         texts = [prompts.cut(prompts.check(text, "A question"), max_q_len) for text in given]
         self.questions = [asked(text, prompt) for text in texts]
-        self.texts = list(map(prompts.question, self.questions)) if facts.composed else None
+        composed = facts.composed if several is None else several.composed
+        self.texts = list(map(prompts.question, self.questions)) if composed else None
         best = hf_ds[common][:]
         self.references: list[list[str]] = hf_ds[everyone][:]
         own = map(answer_shares, self.references, best) if train_all else ({text: 1.0} for text in best)
@@ -101,16 +107,16 @@ class VlmDataset(Dataset[Item]):
     def _length(self, row: int) -> int:
         text = len(self.texts[row].ids) if self.texts is not None else len(self.questions[row])
         answers = self.shares[row]
-        return (self.facts.tokens + text + max(map(len, answers)) - 1) * len(answers)
+        return (self.facts.tokens * len(self.pictures[row]) + text + max(map(len, answers)) - 1) * len(answers)
 
     @property
     def cached(self) -> bool:
         """Whether images come as features."""
         return self.features is not None
 
-    def part(self, stage: str) -> VlmDataset:
-        """All samples take the features of the one stage."""
-        return self
+    def part(self, stage: str) -> VlmDataset | None:
+        """All samples take the features of the one stage, or none does."""
+        return None if self.texts is None else self
 
     def subset(self, rows: Sequence[int]) -> VlmDataset:
         """Some of the items, in this order; text and features are shared."""
@@ -119,25 +125,33 @@ class VlmDataset(Dataset[Item]):
         return some
 
     def pixels(self, rows: Sequence[int]) -> Prompt:
-        """What the frozen stage takes of one row: its image with a stand-in for the question."""
+        """What the frozen stage takes of one of the pictures: it with a stand-in for the question."""
         (row,) = rows
         return self.prompts.encode([read_image(self.rows, row)], QUESTION)
 
     def _prompt(self, row: int) -> tuple[Prompt, Any, dict[str, torch.Tensor]]:
-        """The prompt of one row, its image (features, or what is encoded when it is needed), and facts about that."""
+        """The prompt of one row, its images (features, or what is encoded when it is needed), and facts about them."""
+        own, accepted = self.pictures[row], self.facts.reader.accepted
         if self.texts is None:
-            whole = self.prompts.encode([read_image(self.rows, row)], self.questions[row])
-            return whole, whole.image, extras(whole, self.facts.reader.accepted)
+            whole = self._whole(row)
+            return whole, whole.image, extras(whole, accepted)
         if self.features is not None:
-            image, given = unpacked(self.features.beside(row), self.facts)
-            return joined(image, self.texts[row]), self.features.of(row), given
-        made = self.pixels([row])
-        part = self.prompts.image_part(made)
-        if part is None:
-            whole = self.prompts.encode([read_image(self.rows, row)], self.questions[row])
-        else:
-            whole = joined(part, self.texts[row])
-        return whole, made.image, extras(made, self.facts.reader.accepted)
+            kept = [unpacked(self.features.beside(picture), self.facts) for picture in own]
+            features = [self.features.of(picture) for picture in own]
+            prompt = joined(self._joined([part for part, _ in kept]), self.texts[row])
+            return prompt, features[0] if len(own) == 1 else torch.cat(features), together([facts for _, facts in kept])
+        made = [self.pixels([picture]) for picture in own]
+        parts = [part for image in made if (part := self.prompts.image_part(image)) is not None]
+        prompt = joined(self._joined(parts), self.texts[row]) if len(parts) == len(own) else self._whole(row)
+        images = [image.image for image in made]
+        return prompt, images[0] if len(own) == 1 else images, together([extras(image, accepted) for image in made])
+
+    def _whole(self, row: int) -> Prompt:
+        images = [read_image(self.rows, picture) for picture in self.pictures[row]]
+        return self.prompts.encode(images, self.questions[row])
+
+    def _joined(self, parts: Sequence[Prompt]) -> Prompt:
+        return parts[0] if self.several is None else self.several.joined(parts)
 
     def __getitem__(self, position: int) -> Item:
         row = self.index[position]

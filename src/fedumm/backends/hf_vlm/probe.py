@@ -76,18 +76,17 @@ def probe(model: Any, prompts: Prompts, ends: Sequence[int]) -> Facts:
     rows = _checked(prompts, pictures)
     growing = _per_token(rows)
     pixels = Reader(model, None, ends, {}, growing)
-    truth = [_attempt("reading a picture", partial(_logits, pixels, [row])) for row in rows]
+    truth = [_attempt("reading a picture", partial(logits_of, pixels, [row])) for row in rows]
     notes = _effects(prompts, pixels, pictures, truth[0])
-    types = _answer_types(pixels, rows)
     tokens = prompts.head(prompts.encode([blank(*_ORDINARY)], QUESTION))
     try:
-        reader = _fast(model, prompts, rows, truth, ends, types)
+        reader, encoded = _fast(model, prompts, rows, truth, ends)
     except UnfitError as why:
         notes.append(f"Rows are read one by one, and image features are not kept: {why}.")
-        reader = Reader(model, None, ends, types, growing)
-        _check_loss(reader, rows[0], growing)
+        reader = Reader(model, None, ends, _answer_types(pixels, rows[0]), growing)
+        _check_loss(reader, rows[0], rows[0].image, growing)
         return Facts(reader, tokens=tokens, notes=tuple(notes))
-    _check_loss(reader, rows[0], growing)
+    _check_loss(reader, rows[0], encoded[0], growing)
     # In many models a large picture comes in pieces, with other tokens around them.
     composed = _composes(prompts, [*pictures, blank(*_LARGE)])
     if not composed:
@@ -134,7 +133,7 @@ def _texts(rows: Sequence[Prompt]) -> Texts:
     return texts([row.ids for row in rows], [row.types for row in rows])
 
 
-def _logits(
+def logits_of(
     reader: Reader, rows: Sequence[Prompt], last: int = 1, features: Sequence[torch.Tensor] = ()
 ) -> torch.Tensor:
     """What follows the last tokens of ``rows``, whose images are encoded now where their ``features`` are not given."""
@@ -148,14 +147,15 @@ def _apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).abs().max()) / (spread or 1.0)
 
 
-def _same(model: Any, found: torch.Tensor, wanted: torch.Tensor) -> bool:
+def agree(model: Any, found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether two tensors that ``model`` computed are the same but for rounding."""
     exact = model.get_input_embeddings().weight.dtype in (torch.float32, torch.float64)
     return found.shape == wanted.shape and _apart(found, wanted) < (1e-3 if exact else 0.25)
 
 
 def _effects(prompts: Prompts, reader: Reader, pictures: Sequence[Image.Image], truth: torch.Tensor) -> list[str]:
     other = prompts.encode([pictures[0].transpose(Image.Transpose.ROTATE_180)], QUESTIONS[0])
-    if torch.equal(_logits(reader, [other]), truth):
+    if torch.equal(logits_of(reader, [other]), truth):
         return ["The picture has no effect on what this model says: it may be untrained, or its files incomplete."]
     return []
 
@@ -169,30 +169,29 @@ def _with_answer(row: Prompt, answer: Sequence[int], types: Mapping[str, int]) -
     return Prompt((*row.ids, *answer), own, row.image)
 
 
-def _answer_types(reader: Reader, rows: Sequence[Prompt]) -> dict[str, int]:
+def _answer_types(reader: Reader, row: Prompt, features: Sequence[torch.Tensor] = ()) -> dict[str, int]:
     """What the other integers of an answer's tokens are: those with which no token sees what comes after it."""
     answer = _answers(reader.model.get_input_embeddings().weight.shape[0])[0]
-    names = list(rows[0].types)
     for value in (0, 1):
-        types = dict.fromkeys(names, value)
-        pair = [_with_answer(rows[0], [*answer[:-1], last], types) for last in (answer[-1], answer[-1] + 1)]
-        one, other = (_logits(reader, [row], len(answer) + 1)[:, :-1] for row in pair)
-        if _same(reader.model, one, other):
+        types = dict.fromkeys(row.types, value)
+        pair = [_with_answer(row, [*answer[:-1], last], types) for last in (answer[-1], answer[-1] + 1)]
+        one, other = (logits_of(reader, [own], len(answer) + 1, features)[:, :-1] for own in pair)
+        if agree(reader.model, one, other):
             return types
     raise FedummError("The answers of this model depend on what comes after them: it can't learn to write them.")
 
 
 def _fast(
-    model: Any, prompts: Prompts, rows: Sequence[Prompt], truth: Sequence[torch.Tensor], ends: Sequence[int],
-    types: dict[str, int],
-) -> Reader:  # fmt: skip
-    """A reader by features, of which all that the fast path needs was seen to hold.
+    model: Any, prompts: Prompts, rows: Sequence[Prompt], truth: Sequence[torch.Tensor], ends: Sequence[int]
+) -> tuple[Reader, list[torch.Tensor]]:  # fmt: skip
+    """A reader by features, of which all that the fast path needs was seen to hold, and the features of ``rows``.
 
     Raises:
         UnfitError: something does not.
+        FedummError: the model can't learn to write answers.
     """
     try:
-        reader = Reader(model, Vision(model), ends, types)
+        reader = Reader(model, Vision(model), ends, {})
         if "mm_encoder_outputs" not in reader.accepted:
             raise UnfitError(f"{type(model).__name__} takes no image features (mm_encoder_outputs)")
         encoded = reader.vision.learn([row.image for row in rows])  # type: ignore[union-attr]
@@ -200,23 +199,23 @@ def _fast(
             if row.ids.count(prompts.image_id) != len(features):
                 raise UnfitError(f"a picture has {len(features)} features and {row.ids.count(prompts.image_id)} tokens")
         for row, wanted, features in zip(rows, truth, encoded, strict=True):
-            if not _same(model, _logits(reader, [row], features=[features]), wanted):
+            if not agree(model, logits_of(reader, [row], features=[features]), wanted):
                 raise UnfitError("with image features it says something else than with pixels")
-        together = _logits(reader, rows, features=encoded)
-        if not all(_same(model, own[None], wanted) for own, wanted in zip(together, truth, strict=True)):
+        together = logits_of(reader, rows, features=encoded)
+        if not all(agree(model, own[None], wanted) for own, wanted in zip(together, truth, strict=True)):
             raise UnfitError("in a batch it says something else than alone")
-        _check_generation(reader, prompts.image_id, rows, encoded, ends, types)
+        reader = Reader(model, reader.vision, ends, _answer_types(reader, rows[0], encoded[:1]))
+        _check_generation(reader, prompts.image_id, rows, encoded, ends)
     except UnfitError:
         raise
     except Exception as error:
         raise UnfitError(one_line(error).rstrip(".")) from error
-    return reader
+    return reader, encoded
 
 
 def _check_generation(
-    reader: Reader, image_id: int, rows: Sequence[Prompt], encoded: Sequence[torch.Tensor], ends: Sequence[int],
-    types: dict[str, int],
-) -> None:  # fmt: skip
+    reader: Reader, image_id: int, rows: Sequence[Prompt], encoded: Sequence[torch.Tensor], ends: Sequence[int]
+) -> None:
     """Whether tokens that are generated together, with a cache, are those of the whole text read again each time."""
     facts = [extras(row, reader.accepted) for row in rows]
     said = reader.generate(_texts(rows), reader.features(encoded), facts, 3)
@@ -225,7 +224,9 @@ def _check_generation(
             # A token for an image that a model says (an untrained one may) has no image to go with it.
             if count > len(tokens) or image_id in tokens[:count]:
                 break
-            logits = _logits(reader, [_with_answer(row, tokens[:count], types)], features=[features])[0, 0]
+            logits = logits_of(reader, [_with_answer(row, tokens[:count], reader.answer_types)], features=[features])[
+                0, 0
+            ]
             chosen = tokens[count] if count < len(tokens) else max(ends, key=lambda end: float(logits[end]))
             # Two tokens as likely as each other, to rounding, may come out either way.
             if float(logits.max() - logits[chosen]) > 0.05 * float(logits.std()):
@@ -247,8 +248,11 @@ def _composes(prompts: Prompts, pictures: Sequence[Image.Image]) -> bool:
     return True
 
 
-def _check_loss(reader: Reader, row: Prompt, growing: frozenset[str]) -> None:
+def _check_loss(reader: Reader, row: Prompt, image: Any, growing: frozenset[str]) -> None:
     """Compare our loss of an answer with the one that the model computes itself.
+
+    Args:
+        image: the row's features, or what the processor made of its picture.
 
     Raises:
         FedummError: they differ.
@@ -258,7 +262,7 @@ def _check_loss(reader: Reader, row: Prompt, growing: frozenset[str]) -> None:
     if theirs is None:
         return
     inputs, labels = training_texts([{"ids": row.ids, "types": row.types, "answers": [answer]}], reader.answer_types)
-    image, facts = _one(reader, row)
+    facts = extras(row, reader.accepted)
     ours = float(reader.losses(inputs, reader.features([image]), [facts], labels).mean())
     if abs(ours - theirs) > 0.02 * max(1.0, abs(theirs)):
         raise FedummError(

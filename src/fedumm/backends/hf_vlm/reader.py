@@ -14,8 +14,11 @@ from fedumm.backends.hf_vlm.vision import Vision
 from fedumm.backends.ranking import likeliest
 from fedumm.backends.spelling import Ids
 
-Image = torch.Tensor | Mapping[str, Any]
-"""An image's features ``(tokens, width)``, or what the processor made of it."""
+Image = torch.Tensor | Mapping[str, Any] | list[Mapping[str, Any]]
+"""The features of a row's image ``(tokens, width)``, or what the processor made of it.
+
+Of several images: their features one after the other, what the processor made of all, or a list of what it made of
+each."""
 
 
 _WIDTHS = 16
@@ -77,12 +80,14 @@ class Reader:
         if self.vision is None:
             return list(images)
         dtype = self.model.get_input_embeddings().weight.dtype
-        return [
-            image.to(self.device, dtype, non_blocking=True)
-            if isinstance(image, torch.Tensor)
-            else self.vision.encode(image)
-            for image in images
-        ]
+        encode = self.vision.encode
+
+        def features_of(image: Image) -> torch.Tensor:
+            if isinstance(image, torch.Tensor):
+                return image.to(self.device, dtype, non_blocking=True)
+            return torch.cat(list(map(encode, image))) if isinstance(image, list) else encode(image)
+
+        return list(map(features_of, images))
 
     def inputs(self, some: Texts, images: Sequence[Image], extras: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The arguments of the model's ``forward``; without ``vision``, of a single row."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -65,13 +65,15 @@ class Vision:
 
     def learn(self, images: Sequence[Mapping[str, Any]]) -> list[torch.Tensor]:
         """Each image's features (:meth:`encode`); from then on it is known what of the output is always alike."""
-        features, forms = [], []
+        features, forms = [], list[Form]()
         for image in images:
             features.append(self.encode(image))
+            assert self.form is not None
             forms.append(self.form)
-        first, *others = (dict(form.fixed) for form in forms if form is not None)
-        self._fixed = {name for name, own in first.items() if all(_equal(own, other.get(name)) for other in others)}
-        self.encode(images[0])
+        first, *others = (dict(form.fixed) for form in forms)
+        fixed = {name: own for name, own in first.items() if all(_equal(own, other.get(name)) for other in others)}
+        self._fixed = set(fixed)
+        self.form = replace(forms[-1], fixed=tuple(fixed.items()))
         return features
 
     def encode(self, image: Mapping[str, Any]) -> torch.Tensor:

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedumm.config.columns import further_images
 from fedumm.data.layouts import arrow
 from fedumm.data.layouts.csv_file import csv_columns, read_csv
 from fedumm.data.layouts.errors import LayoutError
@@ -166,14 +167,42 @@ def _table(file: Path, path: Path, split: str, request: DataRequest) -> pa.Table
 
     table = READERS[file.suffix.lower()](file)
     features = dict.fromkeys(table.column_names, "")
-    column = understood(features, request.column_names, request.columns).get("image", "image")
-    if column not in table.column_names or not pa.types.is_string(table[column].type):
-        return table
+    meant = understood(features, request.column_names, request.columns)
+    ours = ["image", *further_images({*table.column_names, *meant})]
+    columns = [name for name in (meant.get(own, own) for own in ours) if name in table.column_names]
     own = file.parent.relative_to(path).as_posix() if file.is_relative_to(path) else "."
     first = ["", *PICTURE_FOLDERS] if own == "." else [own, *(f"{own}/{name}" for name in PICTURE_FOLDERS), ""]
-    names = PictureFolders.of(path, request).complete(table[column], first, split)
-    table = table.set_column(table.column_names.index(column), column, names)
-    return _split_by_folder(table, names) if file.stem.lower() == "metadata" else table
+    folders = PictureFolders.of(path, request)
+    for column in columns:
+        if (names := _texts_of(table[column])) is not None:
+            values = _like(table[column], folders.complete(names, first, split))
+            table = table.set_column(table.column_names.index(column), column, values)
+    by_folder = file.stem.lower() == "metadata" and columns and pa.types.is_string(table[columns[0]].type)
+    return _split_by_folder(table, table[columns[0]]) if by_folder else table
+
+
+def _texts_of(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """The texts of a column of texts, or of lists of texts; None: it holds something else."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_list(column.type):
+        column = pc.list_flatten(column)
+    return column if pa.types.is_string(column.type) else None
+
+
+def _like(column: pa.ChunkedArray, texts: pa.ChunkedArray) -> Any:
+    """``texts`` in lists as those of ``column``."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_list(column.type):
+        return texts
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
+    missing = pc.is_null(column).combine_chunks()
+    return pa.ListArray.from_arrays(offsets, texts.combine_chunks(), mask=missing)
 
 
 def _split_by_folder(table: pa.Table, names: pa.ChunkedArray) -> pa.Table:
