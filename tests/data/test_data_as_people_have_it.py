@@ -198,7 +198,8 @@ def test_a_row_without_a_name_has_that_of_a_row_with_its_image(tmp_path: Path, e
     features = Features({"image": Image(), "image_id": Value("float64")})
     raw = Dataset.from_dict({"image": images, "image_id": [None, 7.0, float("nan"), 8.0, None, None]}, features)
     rows = with_pictures(raw, Places(tmp_path), "x")[0]
-    names, ways = image_identities(rows, "image_id", range(6))
+    found = image_identities(rows, "image_id", range(6))
+    names, ways = found.names, found.how
     assert names[:4] == ["7", "7", "8", "8"]
     assert names[4] == names[5] not in ("7", "8", "", "nan")
     assert ways == "the column image_id, else their " + ("content (SHA-256)" if embedded else "files")

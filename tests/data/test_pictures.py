@@ -109,7 +109,7 @@ def test_each_row_without_one_image_is_told_with_its_reason(folder: Path) -> Non
         "which is no file": [{"path": "sub"}],
         "is on the network": [{"path": "http://127.0.0.1/a.png"}],
         "is empty": [{"path": ""}],
-        "holds 3 images; one is read": [{"path": name} for name in NAMES[:3]],
+        "has 3 images, and this backend reads one": [{"path": name} for name in NAMES[:3]],
         "no image": [{"path": "x" * 5000}],
     }
     values = [*cases.values(), None, [], [None], [{"path": None}], [{"path": "1.png"}]]
@@ -262,6 +262,6 @@ def test_lists_are_taken_as_python_takes_them(values: list[Any], kind: str, star
     part.pictures.validate(full=True)
     flat = [[value] if kind == "struct" else value or [] for value in array.to_pylist()]
     wanted = [value[0] if len(value) == 1 else None for value in flat]
-    assert part.pictures.to_pylist() == [value and {"bytes": value["bytes"], "path": value["path"]} for value in wanted]
+    assert part.pictures.to_pylist() == [value and {"taken": None, **value} for value in wanted]
     lengths = [len(value) if len(value) != 1 else int(value[0] is not None) for value in flat]
     assert part.counts.tolist() == lengths

@@ -89,8 +89,12 @@ def _rows(report: DataReport) -> list[tuple[str, list[str]]]:
         ("samples", [f"{split.rows.samples:,}" for split in splits]),
     ]
     if report.train.images:
+        if any(split.images_each for split in splits):
+            each = [", ".join(f"{n:,} x {count}" for count, n in split.images_each.items()) for split in splits]
+            rows += [("images a sample", each), ("groups that share images", [f"{split.images:,}" for split in splits])]
+        else:
+            rows.append(("images", [f"{split.images:,}" for split in splits]))
         rows += [
-            ("images", [f"{split.images:,}" for split in splits]),
             ("told apart by", [split.rows.identity for split in splits]),
             ("different contents", [f"{split.contents:,}" for split in splits]),
             ("kinds", [", ".join(f"{kind} {count:,}" for kind, count in split.kinds.items()) for split in splits]),

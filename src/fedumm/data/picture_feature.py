@@ -47,6 +47,20 @@ class Picture(datasets.Image):  # type: ignore[misc]
         """``storage`` in whatever way it holds images, as this feature keeps them; no image is copied."""
         return stored(storage).pictures
 
+    def embed_storage(self, storage: pa.StructArray, *args: Any, **options: Any) -> pa.StructArray:
+        """``storage`` with the content of files in it, as rows are saved."""
+        data, text, taken = self.cast_storage(storage).flatten()
+        if taken.null_count < len(taken):
+            pairs = zip(data, taken, strict=True)
+            whole = [own.as_py() and own.as_py()[: size.as_py()] for own, size in pairs]
+            data = pa.array(whole, data.type)
+        parts = pa.StructArray.from_arrays([data, text], fields=list(_Embedded.pa_type), mask=storage.is_null())
+        return self.cast_storage(_Embedded().embed_storage(parts, *args, **options))
+
+
+class _Embedded(datasets.Image):  # type: ignore[misc]
+    pa_type: ClassVar[Any] = pa.struct(list(STORAGE)[:2])
+
 
 @dataclass
 class PictureFacts:

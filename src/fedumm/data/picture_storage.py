@@ -90,9 +90,9 @@ def _entries(values: pa.Array, starts: Integers, counts: Integers, number: int) 
     bounds = np.append(places, starts[-1:])
     valid = (counts > number) & _at(values.is_valid(), bounds)
     data, text = (_child(values, name) for name in FIELDS)
-    sizes = np.append(pc.fill_null(pc.binary_length(data), 0).to_numpy(zero_copy_only=False), 0)
-    text = text.take(pa.array(np.where(valid, places, 0), mask=~valid))
-    return Stored(_structs([_one_each(data, bounds, valid), text, pa.array(sizes[places])], valid), counts)
+    chosen = pa.array(np.where(valid, places, 0), mask=~valid)
+    sizes = pc.binary_length(data).cast(pa.int64()).take(chosen)
+    return Stored(_structs([_one_each(data, bounds, valid), text.take(chosen), sizes], valid), counts)
 
 
 def _structs(children: list[pa.Array], valid: Flags) -> pa.StructArray:

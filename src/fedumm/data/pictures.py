@@ -58,7 +58,7 @@ def with_pictures(rows: Any, places: Places, what: str, *, several: bool = False
 
     Returns:
         The rows, and for each number of a row without usable images half a sentence that says why: ``the column image
-        is empty``, ``the column image_2 names 'x.png', and there is no such file``, ``it has 3 images, and this backend
+        is empty``, ``the column image_2 names 'x.png', and there is no such file``, ``has 3 images, and this backend
         reads one``.
 
     Raises:
@@ -85,7 +85,7 @@ def with_pictures(rows: Any, places: Places, what: str, *, several: bool = False
     bad = {}
     for row, count in enumerate(counts):
         if not several and count > 1:
-            bad[row] = f"it has {count} images, and this backend reads one"
+            bad[row] = f"has {count} images, and this backend reads one"
         elif reason := next(filter(None, (_missing(name, facts[name][row], why) for name in facts)), ""):
             bad[row] = reason
     for name in facts if several else ["image"]:

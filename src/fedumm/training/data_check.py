@@ -20,7 +20,7 @@ from fedumm.data import DataSplits
 from fedumm.data.answers import ALL, BEST, CHOICES
 from fedumm.data.bad_rows import LISTED
 from fedumm.data.column_values import values_of
-from fedumm.data.each_picture import each_picture
+from fedumm.data.each_picture import EachPicture, each_picture
 from fedumm.data.image_digests import image_digests, image_kinds
 from fedumm.data.request import SplitReport
 from fedumm.errors import FedummError
@@ -82,7 +82,9 @@ class SplitFacts:
 
     Attributes:
         rows: what became of its rows.
-        images: distinct ones; 0 where there are none.
+        images: distinct ones; 0 where there are none. Where samples have several, groups of samples with an image in
+            common.
+        images_each: samples by their number of images, where some have several.
         types: samples by answer type or category.
         repeated: samples that have image, question, answer and caption of an earlier one.
         texts: how they fit the model; empty if it can't be asked.
@@ -107,6 +109,7 @@ class SplitFacts:
     contents: int = 0
     kinds: Mapping[str, int] = field(default_factory=dict)
     pixels: str = ""
+    images_each: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def limit(self) -> str:
@@ -191,7 +194,10 @@ def check_data(
     if "image" in splits.train.column_names:
         pictures = [each_picture(rows) for rows in both]
         train, test = (image_digests(own.rows, progress) for own in pictures)
-        facts = [replace(own, contents=len(set(digests))) for own, digests in zip(facts, (train, test), strict=True)]
+        facts = [
+            replace(facts[0], contents=len(set(train)), images_each=_images_each(pictures[0])),
+            replace(facts[1], contents=len(set(test)), images_each=_images_each(pictures[1])),
+        ]
         evaluated = set(test)
         shared = len({row for row, digest in zip(pictures[0].owners, train, strict=True) if digest in evaluated})
         if closely:
@@ -200,6 +206,12 @@ def check_data(
     opened = _opens_all(config, closely) or all(report.samples <= OPENED for report in splits.reports)
     name = config.dataset or backend.hf_dataset_name()
     return DataReport(name, splits.columns, facts[0], facts[1], shared, opened, reach.unsaid)
+
+
+def _images_each(pictures: EachPicture) -> dict[int, int]:
+    """How many rows have one image, two, and so on; none if all have one."""
+    found = Counter(Counter(pictures.owners).values())
+    return dict(sorted(found.items())) if max(found, default=1) > 1 else {}
 
 
 def _check_reserved(both: Iterable[tuple[Any, SplitReport]], config: RunConfig, speller: Speller) -> None:

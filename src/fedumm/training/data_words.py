@@ -29,7 +29,8 @@ def summary(report: DataReport) -> str:
     images = ""
     if train.images:
         by = f" (told apart by {train.rows.identity})" if train.rows.identity else ""
-        images = f", on {train.images:,} and {test.images:,} images{by}"
+        own = (facts.contents if facts.images_each else facts.images for facts in (train, test))
+        images = f", on {' and '.join(f'{count:,}' for count in own)} images{by}"
     return f"Data: {train.rows.samples:,} training and {test.rows.samples:,} evaluation samples{images}"
 
 

@@ -313,7 +313,7 @@ def _several(processor: VlmProcessor) -> Several:
     if processor.several is None:
         processor.several = probe_several(processor.known, processor.prompts)
         if processor.known.composed and not processor.several.composed:
-            note = "Some rows have several images: no features are kept, since this model sees them otherwise together."
+            note = "Several images: features are not kept, since this model reads images together otherwise than alone."
             processor.notes = (*processor.notes, note)
     return processor.several
 
