@@ -262,8 +262,9 @@ class ReadsSeveralImages(Protocol):
 
 
 class SampleScore(NamedTuple):
-    """How one sample fared: its score (0..1), the subset that it belongs to, its loss in nats where there is one, and
-    other scores by name (:attr:`fedumm.tasks.Task.others`), which all samples of a task have alike.
+    """How one sample fared: its score (0..1), the subset that it belongs to, its loss in nats where there is one,
+    other scores by name (:attr:`fedumm.tasks.Task.others`), which all samples of a task have alike, and what was said,
+    where something was.
 
     Of an image to draw, the score is the part of the surprise of guessing that the model is spared:
     1 - (nats a token) / ln(size of the codebook).
@@ -273,12 +274,13 @@ class SampleScore(NamedTuple):
     part: str = ""
     loss: float | None = None
     others: Mapping[str, float] = MappingProxyType({})
+    said: str | None = None
 
 
 def scored(metric: AnswerMetric, said: str, references: Sequence[str], part: str = "") -> SampleScore:
     """How an answer, or a text, fares by ``metric``."""
     others = metric.others(said, references) if isinstance(metric, TextMetric) else {}
-    return SampleScore(metric(said, references), part, others=others)
+    return SampleScore(metric(said, references), part, others=others, said=said)
 
 
 @runtime_checkable

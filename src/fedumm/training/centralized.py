@@ -65,7 +65,7 @@ def train_centrally(
     drawing = drawing_test(backbone, splits.eval, config)
 
     def score(epoch: int) -> Scores:
-        scores, every = evaluate(backbone, test, config), config.geneval_every
+        scores, every = evaluate(backbone, test, config, progress), config.geneval_every
         if drawing and (epoch in (0, config.num_epochs) or (every and epoch % every == 0)):
             scores[GENEVAL.name] = drawing.score(backbone, progress)
         return scores

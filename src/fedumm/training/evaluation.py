@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from fedumm.backends.protocol import SampleScore, ScoresSamples
+from fedumm.backends.protocol import Progress, SampleScore, ScoresSamples
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
 from fedumm.metrics.evaluation import Evaluation, Scores
@@ -18,24 +18,54 @@ from fedumm.training.loading import is_cached, loader
 OPTION = "--eval_batch_size"
 
 
-def evaluate(backbone: Backbone, dataset: Any, config: RunConfig) -> Scores:
+def evaluate(
+    backbone: Backbone, dataset: Any, config: RunConfig, progress: Progress | None = None, what: str = "scoring"
+) -> Scores:
     """Score the backbone with its present adapter, task by task.
 
     A batch for which memory runs out is tried again in halves: scores are the same, to rounding.
+
+    Args:
+        progress: told how many samples are scored.
+        what: this is called, in words.
 
     Raises:
         FedummError: there is no memory for a single sample.
     """
     backbone.model.eval()
-    most = config.eval_batch_size or config.batch_size * (32 if is_cached(backbone, dataset) else 8)
-    batches = evaluation_batches(dataset, config, most, None if config.eval_batch_size else token_budget(backbone))
     backend = backbone.backend
+    told = (lambda done: progress(what, done, len(dataset))) if progress else None
     if not isinstance(backend, ScoresSamples):
+        batches = _batches(backbone, dataset, config)
         return {config.tasks[0]: Evaluation(_score(backbone, dataset, batches, config), len(dataset), {})}
     by_task: dict[str, list[SampleScore]] = {}
-    for batch, scores in _score_batches(backbone, backend, dataset, batches, config):
+    for batch, scores in _score_batches(backbone, backend, dataset, config, told):
         by_task.setdefault(batch.task, []).extend(scores)
-    return {task: _evaluation(own) for task, own in by_task.items()}
+    return {task: evaluation_of(own) for task, own in by_task.items()}
+
+
+def score_samples(
+    backbone: Backbone, dataset: Any, config: RunConfig, progress: Progress | None = None
+) -> list[SampleScore]:
+    """The score of each sample of ``dataset``, in its order; as :func:`evaluate` takes the means of.
+
+    Raises:
+        FedummError: the backend scores whole data sets only, or there is no memory for a single sample.
+    """
+    backbone.model.eval()
+    backend = backbone.backend
+    if not isinstance(backend, ScoresSamples):
+        raise FedummError(f"The backend {config.model_backend!r} scores no single samples: it has no score_batch.")
+    told = (lambda done: progress("scoring", done, len(dataset))) if progress else None
+    by_place: dict[int, SampleScore] = {}
+    for batch, scores in _score_batches(backbone, backend, dataset, config, told):
+        by_place |= zip(batch.rows, scores, strict=True)
+    return [by_place[place] for place in range(len(dataset))]
+
+
+def _batches(backbone: Backbone, dataset: Any, config: RunConfig) -> list[Batch]:
+    most = config.eval_batch_size or config.batch_size * (32 if is_cached(backbone, dataset) else 8)
+    return evaluation_batches(dataset, config, most, None if config.eval_batch_size else token_budget(backbone))
 
 
 def _within_limits(backbone: Backbone, batches: Sequence[Batch]) -> list[Batch]:
@@ -58,12 +88,22 @@ def _score(backbone: Backbone, dataset: Any, batches: Sequence[Batch], config: R
 
 
 def _score_batches(
-    backbone: Backbone, backend: ScoresSamples, dataset: Any, batches: Sequence[Batch], config: RunConfig
+    backbone: Backbone, backend: ScoresSamples, dataset: Any, config: RunConfig, told: Callable[[int], None] | None
 ) -> list[tuple[Batch, list[SampleScore]]]:
+    """The score of each sample of each batch.
+
+    Args:
+        told: how many samples are done.
+    """
     scored: list[tuple[Batch, list[SampleScore]]] = []
-    waiting = _within_limits(backbone, batches)
+    waiting = _within_limits(backbone, _batches(backbone, dataset, config))
+
+    def more(done: int) -> None:
+        if told:
+            told(sum(len(batch.rows) for batch, _ in scored) + done)
+
     while waiting:
-        done = _score_until_full(backbone, backend, loader(backbone, dataset, waiting, config))
+        done = _score_until_full(backbone, backend, loader(backbone, dataset, waiting, config), more)
         scored += zip(waiting, done, strict=False)
         waiting = waiting[len(done) :]
         if waiting:
@@ -75,17 +115,25 @@ def _score_batches(
     return scored
 
 
-def _score_until_full(backbone: Backbone, backend: ScoresSamples, loaded: Any) -> list[list[SampleScore]]:
-    """The scores of each batch, up to the first for which memory does not suffice."""
+def _score_until_full(
+    backbone: Backbone, backend: ScoresSamples, loaded: Any, told: Callable[[int], None]
+) -> list[list[SampleScore]]:
+    """The scores of each batch, up to the first for which memory does not suffice.
+
+    Args:
+        told: how many samples are done.
+    """
     done = list[list[SampleScore]]()
     with ends_when_full(), backbone.autocast():
         for batch in loaded:
             there = moved(batch, backbone.device)
             done.append(backend.score_batch(backbone.model, there, backbone.processor, backbone.device))
+            told(sum(map(len, done)))
     return done
 
 
-def _evaluation(samples: Sequence[SampleScore]) -> Evaluation:
+def evaluation_of(samples: Sequence[SampleScore]) -> Evaluation:
+    """The means of samples of one task, of which there is one at least."""
     by_name: dict[str, list[float]] = {}
     for sample in samples:
         by_name.setdefault(sample.part, []).append(sample.score)

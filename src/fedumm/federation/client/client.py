@@ -109,8 +109,10 @@ class Client:
             # Of the client's data --dp local lets the noisy update out, and nothing else.
             return {}, 0.0
         start = time.monotonic()
-        self._setting.progress(f"scoring {self.name}", 0, 1)
-        return evaluate(self._model.backbone, self._heldout_set, self._config), time.monotonic() - start
+        what, progress = f"scoring {self.name}", self._setting.progress
+        progress(what, 0, len(self._heldout_set))
+        scores = evaluate(self._model.backbone, self._heldout_set, self._config, progress, what)
+        return scores, time.monotonic() - start
 
     def _train(
         self, task: RoundTask, start: AdapterState, kept: AdapterState, before: Scores, seconds: float

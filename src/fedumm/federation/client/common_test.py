@@ -25,8 +25,9 @@ class CommonTest:
         """Scores of the adapter that is on the backbone; with ``draw`` also of images drawn."""
         scores: Scores = {}
         if self.data_set is not None:
-            progress("scoring the common test set", 0, 1)
-            scores = evaluate(backbone, self.data_set, config)
+            what = "scoring the common test set"
+            progress(what, 0, len(self.data_set))
+            scores = evaluate(backbone, self.data_set, config, progress, what)
         if draw and self.drawing is not None:
             scores[GENEVAL.name] = self.drawing.score(backbone, progress)
         return scores
