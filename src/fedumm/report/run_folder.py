@@ -123,7 +123,7 @@ class RunFolder(RunListener):
         from fedumm.report.figures import save_partition_figure
 
         try:
-            save_partition_figure(labels, self.path / "partition.png")
+            save_partition_figure(labels, self.path / "partition.png", self.path.name)
         except OSError as error:  # a full disk; what matters will say so by itself
             self._warn(f"{self.path / 'partition.png'} is not drawn: {error}")
 
@@ -173,7 +173,7 @@ class RunFolder(RunListener):
                 self._events.close()
             if (self.path / METRICS).exists():
                 kept = [for_rounds_figure(record) for record in read_records(self.path, clients=False)]
-                save_rounds_figure(kept, self.path / ROUNDS)
+                save_rounds_figure(kept, self.path / ROUNDS, self.path.name)
         except (OSError, FedummError) as error:
             self._warn(f"{self.path / ROUNDS} is not drawn: {error}")
 
