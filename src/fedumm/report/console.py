@@ -215,6 +215,10 @@ class RunConsole:
     def _repeat(self, r: Mapping[str, Any]) -> None:
         self.line(f"  round {r['round']}: {r['usable']} usable update(s) of the {r['needed']} that it needs: once more")
 
+    def _patience(self, r: Mapping[str, Any]) -> None:
+        what = f"the one after round {r['best']}" if r["best"] else "the untrained one"
+        self.line(f"  stopping after round {r['round']}: no adapter was better than {what} since then (--patience)")
+
     def _resumed(self, r: Mapping[str, Any]) -> None:
         self.line(f"  resumed after round {r['round']}")
 
