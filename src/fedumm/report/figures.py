@@ -167,20 +167,32 @@ def save_rounds_figure(
     records: Sequence[Mapping[str, Any]], path: Path, title: str = ""
 ) -> dict[str, list[tuple[int, float]]]:
     """Scores and training loss by round, a panel for each task; round 0 is the untrained adapter."""
-    series, names = rounds_table(records), scored_on(records)
+    return _save_curves(rounds_table(records), scored_on(records), "round", "train_loss", path)
+
+
+def _save_curves(
+    series: dict[str, list[tuple[int, float]]], names: Mapping[str, str], step: str, told: str, path: Path
+) -> dict[str, list[tuple[int, float]]]:
+    """``told``: the kind of series that every task of the run has."""
     draws = any(name.endswith(f"/{T2I.name}") for name in series)
-    writes = f"train_loss/{I2T.name}" in series
-    answers = f"train_loss/{VQA.name}" in series or not (draws or writes)
+    writes = f"{told}/{I2T.name}" in series
+    answers = f"{told}/{VQA.name}" in series or not (draws or writes)
     panels = [partial(_draw_scores, VQA)] * answers + [partial(_draw_scores, I2T)] * writes + [_draw_images] * draws
     figure, axes = _axes(7 * len(panels), 4, len(panels))
     _name(figure, title)
     for draw, own in zip(panels, axes, strict=True):
         draw(own, series, names)
-        own.set_xlabel("round")
+        own.set_xlabel(step)
         own.xaxis.get_major_locator().set_params(integer=True)
         own.grid(alpha=0.3)
     _save(figure, path)
     return series
+
+
+def save_epochs_figure(records: Sequence[Mapping[str, Any]], path: Path) -> dict[str, list[tuple[int, float]]]:
+    """As :func:`save_rounds_figure`, of the records ``epoch`` of a central run."""
+    rounds = [{**r, "event": "final", "round": r["epoch"]} for r in records if r["event"] == "epoch"]
+    return _save_curves(rounds_table(rounds), {"heldout": "", "test": "test set"}, "epoch", "test", path)
 
 
 def _plot(axes: Any, points: Sequence[tuple[int, float]], style: str, factor: float = 1.0, **look: Any) -> None:
