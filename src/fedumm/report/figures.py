@@ -167,11 +167,11 @@ def save_rounds_figure(
     records: Sequence[Mapping[str, Any]], path: Path, title: str = ""
 ) -> dict[str, list[tuple[int, float]]]:
     """Scores and training loss by round, a panel for each task; round 0 is the untrained adapter."""
-    return _save_curves(rounds_table(records), scored_on(records), "round", "train_loss", path)
+    return _save_curves(rounds_table(records), scored_on(records), "round", "train_loss", path, title)
 
 
 def _save_curves(
-    series: dict[str, list[tuple[int, float]]], names: Mapping[str, str], step: str, told: str, path: Path
+    series: dict[str, list[tuple[int, float]]], names: Mapping[str, str], step: str, told: str, path: Path, title: str
 ) -> dict[str, list[tuple[int, float]]]:
     """``told``: the kind of series that every task of the run has."""
     draws = any(name.endswith(f"/{T2I.name}") for name in series)
@@ -189,10 +189,12 @@ def _save_curves(
     return series
 
 
-def save_epochs_figure(records: Sequence[Mapping[str, Any]], path: Path) -> dict[str, list[tuple[int, float]]]:
+def save_epochs_figure(
+    records: Sequence[Mapping[str, Any]], path: Path, title: str = ""
+) -> dict[str, list[tuple[int, float]]]:
     """As :func:`save_rounds_figure`, of the records ``epoch`` of a central run."""
     rounds = [{**r, "event": "final", "round": r["epoch"]} for r in records if r["event"] == "epoch"]
-    return _save_curves(rounds_table(rounds), {"heldout": "", "test": "test set"}, "epoch", "test", path)
+    return _save_curves(rounds_table(rounds), {"heldout": "", "test": "test set"}, "epoch", "test", path, title)
 
 
 def _plot(axes: Any, points: Sequence[tuple[int, float]], style: str, factor: float = 1.0, **look: Any) -> None:
@@ -214,7 +216,7 @@ def _draw_scores(task: Task, axes: Any, series: Series, names: Mapping[str, str]
     """Scores in percent (left axis) and training loss (right axis)."""
     for name, color in _COLORS.items():
         points = series.get(f"{name}/{task.name}", ())
-        _plot(axes, points, f"o{_STYLES.get(name, '-')}", 100, color=color, label=names[name], ms=4)
+        _plot(axes, points, f"o{_STYLES.get(name, '-')}", 100, color=color, label=names.get(name), ms=4)
     axes.set_ylabel(task.label)
     right = axes.twinx()
     _plot(right, series.get(f"train_loss/{task.name}", ()), "s--", color="tab:gray", label="training loss (right axis)")
@@ -227,7 +229,7 @@ def _draw_images(axes: Any, series: Series, names: Mapping[str, str]) -> None:
     """Cross-entropy of image tokens (left axis) and GenEval (right axis)."""
     for name, color in _COLORS.items():
         points = series.get(f"{name}/{T2I.name}", ())
-        _plot(axes, points, f"o{_STYLES.get(name, '-')}", color=color, label=names[name], ms=4)
+        _plot(axes, points, f"o{_STYLES.get(name, '-')}", color=color, label=names.get(name), ms=4)
     _plot(axes, series.get(f"train_loss/{T2I.name}", ()), "s--", color="tab:gray", label="training loss")
     axes.set_ylabel(T2I.label)
     right = axes.twinx()
