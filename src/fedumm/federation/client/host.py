@@ -44,7 +44,7 @@ from fedumm.training.data import label_counts, load_splits, partition_for, refer
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.device import pick_device
 from fedumm.training.feature_cache import cache_features
-from fedumm.training.generation_eval import drawing_test
+from fedumm.training.generation_eval import DRAWINGS, drawing_test
 from fedumm.training.threads import thread_count
 
 _LOG = logging.getLogger(__name__)
@@ -102,6 +102,8 @@ class Host:
         load_codecs(config.up, config.down)
         self._privacy = check_rules(config) if config.dp == "local" else None
         self._states = ClientState(folder)
+        # A site keeps no images: its disk is not the run's.
+        self._drawings = folder.parent / DRAWINGS if simulated else None
         self._notes: list[str] = []
         self.data: LoadedData | None = None
         self.ready: ReadyHost | None = None
@@ -163,7 +165,9 @@ class Host:
         self.ready = ReadyHost(
             model=model,
             clients={name: Client(name, share, setting) for name, share in shares.items()},
-            test=CommonTest(test_pool.part(test_rows), drawing_test(backbone, splits.eval, self.config, first, step)),
+            test=CommonTest(
+                test_pool.part(test_rows), drawing_test(backbone, splits.eval, self.config, first, step), self._drawings
+            ),
         )
         initial = backbone.adapter()
         return InitReply(
@@ -226,7 +230,8 @@ class Host:
         lost = model.receive(task)
         # Where clients keep a part of the adapter, there is none that is everybody's.
         shared = self._aggregator.communicated_factors == frozenset("AB")
-        test = self.ready.test.score(model.backbone, self.config, task.draw, self.progress) if shared else {}
+        score = self.ready.test.score
+        test = score(model.backbone, self.config, task.draw, self.progress, task.round - 1) if shared else {}
         scorers = task.scorers.get(self.name, [])
         updates = [
             self._client_round(self.ready.clients[name], task, task.train and name not in scorers)

@@ -12,8 +12,18 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.runners.resumption import resume_point, what_is_saved
 from fedumm.report.console import RunConsole
-from fedumm.report.run_folder import CLIENTS, METRICS, RunFolder, check_free, create, folder_for, lock_run, reopened
+from fedumm.report.run_folder import (
+    CLIENTS,
+    METRICS,
+    RunFolder,
+    check_free,
+    create,
+    folder_for,
+    lock_run,
+    reopened,
+)
 from fedumm.report.time_left import TimeLeft
+from fedumm.report.unused import remove_unused
 from fedumm.run_events import RunListener
 from fedumm.shell import quoted
 from fedumm.stopping import exit_status
@@ -118,6 +128,8 @@ def _carry_out(path: Path, config: FederateConfig, listeners: Sequence[RunListen
     except FedummError as error:
         if _size(path / METRICS) > begun:
             raise FedummError(f"{error}\n{what_is_saved(path, config)}") from error
+        if not begun:
+            remove_unused(path)
         raise
     console.finished(
         path,
