@@ -88,7 +88,7 @@ def main(argv: list[str], prog: str) -> int:
 
     with RunConsole(Screen(stderr=True)) as console:
         result = evaluated(wanted, console.progress, console.line)
-    files = _save(result, args) if args.out else []
+    files = save(result, Path(args.out), args.format == "vqa") if args.out else []
     if args.json:
         print(json.dumps(result.to_mapping(), indent=2))
         return 0
@@ -101,13 +101,14 @@ def main(argv: list[str], prog: str) -> int:
     return 0
 
 
-def _save(result: EvaluationResult, args: argparse.Namespace) -> list[str]:
+def save(result: EvaluationResult, folder: Path, official: bool) -> list[str]:
+    """Write the files into ``folder``; their names."""
     from fedumm.report.prediction_files import save_evaluation
 
     try:
-        return save_evaluation(result, Path(args.out), args.format == "vqa")
+        return save_evaluation(result, folder, official)
     except OSError as error:
-        raise FedummError(f"--out {args.out} can't be written to: {error}.") from error
+        raise FedummError(f"--out {folder} can't be written to: {error}.") from error
 
 
 def namespace(given: Mapping[str, Any]) -> argparse.Namespace:
