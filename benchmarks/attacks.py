@@ -137,7 +137,13 @@ def rows(alpha: float) -> tuple[list[list[str]], list[list[str]]]:
         everybody = [*honest[:-1], bad]
         good, rejected = judge({one.update.client: one for one in everybody}, CONFIG)
         client = bad.update.client
-        fate = "rejected" if client in rejected else "line" if client in unusual(list(good.values())) else "admitted"
+        fate = (
+            "rejected"
+            if client in rejected
+            else "line"
+            if client in unusual(kept_ones := list(good.values()), directions(kept_ones))
+            else "admitted"
+        )
         shown = [("", list(good.values()))] + ([(", checks off", everybody)] if client in rejected else [])
         for what, accepted in shown:
             cells = [f"{share(combined(method, accepted), ideal):.2f}" for method in AGGREGATORS]

@@ -206,11 +206,13 @@ def _curves(
     return figure
 
 
-def save_epochs_figure(records: Sequence[Mapping[str, Any]], path: Path) -> dict[str, list[tuple[int, float]]]:
+def save_epochs_figure(
+    records: Sequence[Mapping[str, Any]], path: Path, title: str = ""
+) -> dict[str, list[tuple[int, float]]]:
     """As :func:`save_rounds_figure`, of the records ``epoch`` of a central run."""
     rounds = [{**r, "event": "final", "round": r["epoch"]} for r in records if r["event"] == "epoch"]
     series, names = rounds_table(rounds), {"heldout": "", "heldout_after": "", "test": "test set"}
-    _save(_curves(series, names, "epoch", "test", path.parent.name), path)
+    _save(_curves(series, names, "epoch", "test", title), path)
     return series
 
 
@@ -233,7 +235,7 @@ def _draw_scores(task: Task, axes: Any, series: Series, names: Mapping[str, str]
     """Scores in percent (left axis) and training loss (right axis)."""
     for name, color in _COLORS.items():
         points = series.get(f"{name}/{task.name}", ())
-        _plot(axes, points, f"o{_STYLES.get(name, '-')}", 100, color=color, label=names[name], ms=4)
+        _plot(axes, points, f"o{_STYLES.get(name, '-')}", 100, color=color, label=names.get(name), ms=4)
     axes.set_ylabel(task.label)
     right = axes.twinx()
     _plot(right, series.get(f"train_loss/{task.name}", ()), "s--", color="tab:gray", label="training loss (right axis)")
@@ -246,7 +248,7 @@ def _draw_images(axes: Any, series: Series, names: Mapping[str, str]) -> None:
     """Cross-entropy of image tokens (left axis) and GenEval (right axis)."""
     for name, color in _COLORS.items():
         points = series.get(f"{name}/{T2I.name}", ())
-        _plot(axes, points, f"o{_STYLES.get(name, '-')}", color=color, label=names[name], ms=4)
+        _plot(axes, points, f"o{_STYLES.get(name, '-')}", color=color, label=names.get(name), ms=4)
     _plot(axes, series.get(f"train_loss/{T2I.name}", ()), "s--", color="tab:gray", label="training loss")
     axes.set_ylabel(T2I.label)
     right = axes.twinx()
