@@ -29,6 +29,7 @@ COMMANDS = {
     "partition": "Show how a data set would be split among clients, without training",
     "runs": "List runs: state, best score, age, size",
     "new": "Start a backend, aggregator, partitioner or source of your own: a commented file and its test",
+    "evaluate": "Score any adapter, or none, on any data: intervals, tables by type, every prediction",
     "ask": "Ask a question about an image, with an adapter",
     "draw": "Draw images from captions, with an adapter",
     "cache": "List, verify or remove the stored features of images",
