@@ -403,7 +403,9 @@ class TestRunners:
 
         monkeypatch.setattr("fedumm.cli.train.train", interrupted)
         assert run("train", BLIP.split(), "fedumm train") == status
-        told = "\nfedumm train: stopped. Nothing is saved before the end: the same command starts from the beginning.\n"
+        told = (
+            "\nfedumm train: stopped. No adapter is saved before the end: the same command starts from the beginning.\n"
+        )
         assert capsys.readouterr() == ("", told)
         monkeypatch.setattr("fedumm.cli.ask.main", interrupted)
         assert run("ask", [], "fedumm ask") == status

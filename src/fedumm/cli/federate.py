@@ -82,7 +82,7 @@ def _check_rules(config: FederateConfig) -> None:
     plain = FederateConfig(model_backend=config.model_backend)
     special = (AGGREGATION, WIRE, PRIVACY)
     own = option_fields(FederateConfig)
-    names = [f.name for f in own if f.metadata["group"] in special or f.name.startswith("lora_")]
+    names = [f.name for f in own if f.metadata["group"] in special or f.name.startswith(("lora_", "patience"))]
     if any(getattr(config, name) != getattr(plain, name) for name in names):
         from fedumm.federation.option_rules import check_rules
 

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedumm.cli.options import Parser, add_options, check_caches, check_model, config_from
-from fedumm.config import CentralConfig, write_yaml
+from fedumm.config import CentralConfig
 from fedumm.stopping import exit_status
 
 if TYPE_CHECKING:
+    from fedumm.report.central_folder import CentralFolder
+    from fedumm.report.console import RunConsole
     from fedumm.training.centralized import CentralResult
+    from fedumm.training.stock import Stock
 
 DESCRIPTION = """Centralised baseline: the same training with all data in one place.
 
@@ -30,60 +33,87 @@ def main(argv: list[str], prog: str) -> int:
         return 0
     except KeyboardInterrupt as stop:
         print(
-            f"\n{prog}: stopped. Nothing is saved before the end: the same command starts from the beginning.",
+            f"\n{prog}: stopped. No adapter is saved before the end: the same command starts from the beginning.",
             file=sys.stderr,
         )
         return exit_status(stop)
 
 
-def train(config: CentralConfig, command: str) -> CentralResult:
-    """Train, and save the adapter in ``config.output_dir`` with the ``command`` that repeats it.
+def train(
+    config: CentralConfig, command: str, console: RunConsole | None = None, stock: Stock | None = None
+) -> CentralResult:
+    """Train, and write the run into ``config.output_dir`` with the ``command`` that repeats it.
+
+    Args:
+        console: shows what happens.
+        stock: data and models that runs of this process share.
 
     Raises:
-        FedummError: bad options, data or model, or the loss is no longer a number.
+        FedummError: bad options, data or model, the folder holds a finished run, or the loss is no longer a number.
     """
     check_model(config)
     check_caches(config)
-    from fedumm.adapters.folder import save_folder
-    from fedumm.adapters.origin import Origin
-    from fedumm.backends.registry import backend_plugins
-    from fedumm.formatting import others_text, score_text
-    from fedumm.metrics.evaluation import summary
-    from fedumm.model_card import central_card
+    from fedumm.report.central_folder import CentralFolder, check_finished
     from fedumm.report.console import RunConsole
-    from fedumm.run_options import to_mapping
-    from fedumm.tasks import TASKS, VQA
     from fedumm.temporary import leave_room_for_sockets
     from fedumm.training.centralized import check_output, train_centrally
-    from fedumm.training.data_check import check_data, data_to_check
     from fedumm.training.data_words import say
+    from fedumm.training.stock import Stock
 
-    output = Path(config.output_dir)
+    output, console, stock = Path(config.output_dir), console or RunConsole(), stock or Stock()
     check_output(output)
+    check_finished(output, config.overwrite)
     if config.num_workers:
         leave_room_for_sockets()
-    console = RunConsole()
     with console:
-        data = check_data(config, data_to_check(config, console.progress), console.progress)
+        _, data = stock.checked(config, console.progress)
         say(data, config, console.line)
+        folder = CentralFolder(output, config, command)
+        data.save(output)
         result = train_centrally(
             config,
             console.line,
             console.progress,
             lambda done, total, loss: console.progress(f"training  loss {loss:.3f}", done, total),
+            folder.on_record,
+            stock,
         )
+        _save(config, folder, result)
+    if problem := folder.finish():
+        console.line(problem)
+    _tell(result, data.eval.limit, console)
+    console.line(f"Run folder: {output} (metrics.jsonl, epochs.png, tensorboard/)")
+    console.line(f"Adapter: {output / 'adapter'}")
+    return result
+
+
+def _save(config: CentralConfig, folder: CentralFolder, result: CentralResult) -> None:
+    """The adapter, then the record that says that all is there."""
+    from fedumm.adapters.folder import save_folder
+    from fedumm.adapters.origin import Origin
+    from fedumm.backends.registry import backend_plugins
+    from fedumm.metrics.evaluation import summary
+    from fedumm.model_card import central_card
+
     plugins = backend_plugins(config)
     card = central_card(config, summary("test", result.after), plugins)
-    save_folder(output / "adapter", result.adapter, result.adapter_config, card, Origin.of(config, plugins))
-    write_yaml(to_mapping(config), output / "config.yaml", command)
-    data.save(output)
+    save_folder(folder.path / "adapter", result.adapter, result.adapter_config, card, Origin.of(config, plugins))
+    scores = {"untrained": summary("test", result.before), "trained": summary("test", result.after)}
+    folder.on_record({"event": "summary", "epochs": config.num_epochs, **scores})
+
+
+def _tell(result: CentralResult, limit: str, console: RunConsole) -> None:
+    """Scores before and after."""
+    from fedumm.formatting import others_text, score_text
+    from fedumm.metrics.evaluation import summary
+    from fedumm.tasks import TASKS, VQA
+
     before, after = (summary("test", scores)["test_tasks"] for scores in (result.before, result.after))
     for name, trained in after.items():
-        score = TASKS[name].score
-        limit = f" of at most {data.eval.limit}" if name == VQA.name and data.eval.limit else ""
-        console.line(f"{score}: untrained {score_text(before.get(name))}, trained {score_text(trained)}{limit}")
+        most = f" of at most {limit}" if name == VQA.name and limit else ""
+        console.line(
+            f"{TASKS[name].score}: untrained {score_text(before.get(name))}, trained {score_text(trained)}{most}"
+        )
     for when, scores in (("untrained", result.before), ("trained", result.after)):
         if others := others_text(summary("test", scores), "test"):
             console.line(f"{when}: {others}")
-    console.line(f"Adapter: {output / 'adapter'}")
-    return result

@@ -16,6 +16,7 @@ class CentralConfig(RunConfig):
 
     num_epochs: int = option(TRAINING, "Training epochs", 1, validators.positive)
     output_dir: str = option(EXECUTION, "Save model here", "./workspace_centralized")
+    overwrite: bool = option(EXECUTION, "Replace a finished run in --output_dir", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -123,13 +123,13 @@ class RunFolder(RunListener):
         from fedumm.report.figures import save_partition_figure
 
         try:
-            save_partition_figure(labels, self.path / "partition.png")
+            save_partition_figure(labels, self.path / "partition.png", self.path.name)
         except OSError as error:  # a full disk; what matters will say so by itself
             self._warn(f"{self.path / 'partition.png'} is not drawn: {error}")
 
     def on_record(self, record: Record) -> None:
         """Append one line to ``metrics.jsonl``; NaN and infinity become null."""
-        clean = _finite(record)
+        clean = finite(record)
         with open(self.path / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(clean, allow_nan=False) + "\n")
             file.flush()
@@ -173,7 +173,7 @@ class RunFolder(RunListener):
                 self._events.close()
             if (self.path / METRICS).exists():
                 kept = [for_rounds_figure(record) for record in read_records(self.path, clients=False)]
-                save_rounds_figure(kept, self.path / ROUNDS)
+                save_rounds_figure(kept, self.path / ROUNDS, self.path.name)
         except (OSError, FedummError) as error:
             self._warn(f"{self.path / ROUNDS} is not drawn: {error}")
 
@@ -331,11 +331,12 @@ def _record(line: bytes, what: str) -> Record:
     raise FedummError(f"{what} is no record of a run.")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """``value`` as JSON can hold it: NaN and infinity become null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

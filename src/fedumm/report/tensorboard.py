@@ -20,6 +20,7 @@ _ROUND = (
     "epsilon",
 )
 _CLIENT = ("train_loss", "heldout", "heldout_after", "num_samples")
+_EPOCH = ("train_loss", "test", "seconds")
 _SCORES = ("heldout", "heldout_before", "heldout_after", "test")
 
 
@@ -28,6 +29,8 @@ class EventWriter:
 
     Of a run with several tasks also ``train_loss/<task>``, ``heldout/<task>`` and so on, and of image
     tokens ``heldout/t2i_loss``; of texts ``heldout/i2t_cider`` and the others.
+
+    Of a central run ``epoch/...`` by epoch, the untrained adapter's at 0.
 
     ``heldout`` and ``test`` of step r score the adapter that round r started from: on as many clients' held-out data
     as ``heldout_clients`` says. ``heldout_before`` and ``heldout_after`` are the scores of those who trained.
@@ -46,6 +49,10 @@ class EventWriter:
             for name in names:
                 self._add(f"{prefix}/{name}", record.get(name), record["round"])
             self._add_tasks(prefix, record, record["round"])
+        if kind == "epoch":
+            for name in _EPOCH:
+                self._add(f"epoch/{name}", record.get(name), record["epoch"])
+            self._add_tasks("epoch", record, record["epoch"])
         if kind == "folded":
             self._add("round/folding_error", record["folding_error"], record["round"])
         if kind == "final":

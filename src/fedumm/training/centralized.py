@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,21 @@ from fedumm.backends.protocol import Progress
 from fedumm.config import CentralConfig, is_ours
 from fedumm.data import DataSplits
 from fedumm.errors import FedummError
-from fedumm.metrics.evaluation import Scores, describe
+from fedumm.features.report import CacheReport
+from fedumm.libraries import installed_versions
+from fedumm.metrics.evaluation import Scores, describe, summary
 from fedumm.output import check_folder
 from fedumm.seeds import derive
 from fedumm.tasks import GENEVAL
-from fedumm.training.backbone import Backbone, load_backbone
+from fedumm.texts import one_line
+from fedumm.training.backbone import Backbone
 from fedumm.training.candidates import training_answers
-from fedumm.training.data import load_splits, references
+from fedumm.training.data import references
 from fedumm.training.device import pick_device
 from fedumm.training.evaluation import evaluate
 from fedumm.training.feature_cache import cache_features
 from fedumm.training.generation_eval import drawing_test
+from fedumm.training.stock import Stock
 from fedumm.training.threads import thread_count
 from fedumm.training.trainer import TrainProgress, train_epochs
 
@@ -42,42 +47,59 @@ class CentralResult:
 
 
 def train_centrally(
-    config: CentralConfig, say: Callable[[str], None], progress: Progress, train_progress: TrainProgress
+    config: CentralConfig,
+    say: Callable[[str], None],
+    progress: Progress,
+    train_progress: TrainProgress,
+    tell: Callable[[dict[str, Any]], None] = lambda record: None,
+    stock: Stock | None = None,
 ) -> CentralResult:
     """Train for ``config.num_epochs`` epochs and evaluate after each.
 
     Args:
         say: called with the lines to print.
+        tell: called with the records of ``metrics.jsonl``: ``setup``, ``epoch`` (the untrained adapter is epoch 0).
+        stock: data and models that runs of this process share.
 
     Raises:
         FedummError: bad data or model, or the loss is no longer a number.
     """
+    begun, stock = time.monotonic(), stock or Stock()
     torch.set_num_threads(thread_count(config))
     device = pick_device(config.gpu)
-    splits = load_splits(config)
+    splits = stock.splits(config)
     say(f"Train: {len(splits.train)}, Eval: {len(splits.eval)}")
-    backbone = load_backbone(config, device, training_answers(config, splits.train), references(config, splits.eval))
+    backbone = stock.backbone(config, device, training_answers(config, splits.train), references(config, splits.eval))
     backbone.say = say
     say(f"trainable: {backbone.trainable:,} / {backbone.total:,} ({100 * backbone.trainable / backbone.total:.4f}%)")
-    train, test = _data_sets(backbone, splits, config, say, progress)
+    train, test, cached = _data_sets(backbone, splits, config, say, progress)
     for line in backbone.findings():
         say(line)
     drawing = drawing_test(backbone, splits.eval, config)
+    tell(_setup_record(backbone, splits, cached) | {"seconds": round(time.monotonic() - begun, 3)})
+    last = time.monotonic()
 
-    def score(epoch: int) -> Scores:
+    def score(epoch: int, loss: float | None) -> Scores:
+        nonlocal last
         scores, every = evaluate(backbone, test, config, progress), config.geneval_every
         if drawing and (epoch in (0, config.num_epochs) or (every and epoch % every == 0)):
             scores[GENEVAL.name] = drawing.score(backbone, progress)
+        now = time.monotonic()
+        tell(
+            _epoch_record(config, epoch, loss, scores)
+            | {"seconds": round(now - last, 3), "elapsed": round(now - begun, 3)}
+        )
+        last = now
         return scores
 
-    before = after = score(0)
+    before = after = score(0, None)
     say(f"untrained: {describe(before)}")
 
     def after_epoch(epoch: int, loss: float) -> None:
         nonlocal after
         if not math.isfinite(loss):
             raise FedummError(f"The training loss is {loss} in epoch {epoch}: lower --lr.")
-        after = score(epoch)
+        after = score(epoch, loss)
         say(f"Epoch {epoch}/{config.num_epochs}  loss={loss:.4f}  {describe(after)}")
 
     train_epochs(
@@ -86,9 +108,35 @@ def train_centrally(
     return CentralResult(backbone.adapter(), backbone.adapter_config(), before, after)
 
 
+def _setup_record(backbone: Backbone, splits: DataSplits, cached: list[CacheReport]) -> dict[str, Any]:
+    return {
+        "event": "setup",
+        "train": len(splits.train),
+        "test_samples": len(splits.eval),
+        "device": str(backbone.device),
+        "versions": installed_versions(),
+        "trainable": backbone.trainable,
+        "total": backbone.total,
+        "findings": list(map(one_line, backbone.findings())),
+        "features": [asdict(report) for report in cached],
+    }
+
+
+def _epoch_record(config: CentralConfig, epoch: int, loss: float | None, scores: Scores) -> dict[str, Any]:
+    losses = {} if loss is None or len(config.tasks) > 1 else {config.tasks[0]: loss}
+    return {
+        "event": "epoch",
+        "epoch": epoch,
+        "epochs": config.num_epochs,
+        "train_loss": loss,
+        "train_losses": losses,
+        **summary("test", scores),
+    }
+
+
 def _data_sets(
     backbone: Backbone, splits: DataSplits, config: CentralConfig, say: Callable[[str], None], progress: Progress
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, list[CacheReport]]:
     """Training and test set, with what frozen stages make of them in the cache."""
     train, test = (
         backbone.backend.build_dataset(rows, backbone.processor, config.max_q_len, config.max_a_len)
@@ -98,7 +146,7 @@ def _data_sets(
     cached = cache_features(backbone, [train, test], config, progress, ("training", "evaluation"), passes)
     for line in filter(None, (report.describe() for report in cached)):
         say(line)
-    return train, test
+    return train, test, cached
 
 
 def check_output(folder: Path) -> None:

@@ -16,6 +16,7 @@ from fedumm.training.device import gpu_bytes
 from fedumm.training.gradient_correction import GradientHook
 from fedumm.training.loading import loader
 from fedumm.training.results import TrainResult
+from fedumm.training.schedule import WHOLE, Schedule
 from fedumm.training.steps import Steps, sample_mean
 
 TrainProgress = Callable[[int, int, float], None]
@@ -53,6 +54,7 @@ def train_epochs(
     progress: TrainProgress | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
     hooks: Sequence[GradientHook] = (),
+    span: tuple[float, float] = WHOLE,
 ) -> TrainResult:
     """Train the backbone's adapter in place.
 
@@ -62,6 +64,7 @@ def train_epochs(
     Args:
         after_epoch: called with the epoch (1, 2, ...) and its mean loss.
         hooks: called before each optimiser step, in this order.
+        span: the part of the whole training that this is, for the learning rate's schedule.
     """
     start, count, steps = time.monotonic(), len(dataset), 0
     optimizer = optimizer_for(backbone, config)
@@ -69,6 +72,9 @@ def train_epochs(
     optimizer.zero_grad(set_to_none=True)
     losses = _MeanLosses(tasks_of(dataset, config))
     merge = merging(backbone, config)
+    if config.plans_lr:
+        in_all = epochs * -(-count // (config.batch_size * config.grad_accum))
+        hooks = [*hooks, Schedule(optimizer, config, span, in_all)]
     work = Steps(backbone, optimizer, config, lambda batches: loader(backbone, dataset, batches, config), hooks)
     for epoch in range(epochs):
         torch.manual_seed(derive(seed, "dropout", epoch))

@@ -13,6 +13,7 @@ from fedumm.errors import FedummError
 from fedumm.federation.runners.resumption import resume_point, what_is_saved
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import CLIENTS, METRICS, RunFolder, check_free, create, folder_for, lock_run, reopened
+from fedumm.report.time_left import TimeLeft
 from fedumm.run_events import RunListener
 from fedumm.shell import quoted
 from fedumm.stopping import exit_status
@@ -87,7 +88,7 @@ def _carry_out(path: Path, config: FederateConfig, listeners: Sequence[RunListen
     """The run itself; what it records comes after what is in ``metrics.jsonl``."""
     begun = _size(path / METRICS)
     summaries: list[dict[str, Any]] = []
-    console = RunConsole()
+    console = RunConsole(time_left=TimeLeft.of(config))
 
     def show(record: dict[str, Any]) -> None:
         if record["event"] == "summary":

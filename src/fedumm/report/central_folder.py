@@ -1,0 +1,88 @@
+"""The folder of a central run: options, records, the figure of epochs, TensorBoard events, the adapter."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedumm.config import CentralConfig, write_yaml
+from fedumm.errors import FedummError
+from fedumm.report.answers_digest import keep_answers_digest
+from fedumm.report.plugin_digest import keep_digests
+from fedumm.report.run_folder import CONFIG, METRICS, finite, read_records
+from fedumm.run_options import to_mapping
+
+if TYPE_CHECKING:
+    from fedumm.report.tensorboard import EventWriter
+
+EPOCHS = "epochs.png"
+_OURS = (METRICS, EPOCHS, "tensorboard", "adapter")
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether ``folder`` holds a central run that came to its end.
+
+    Raises:
+        FedummError: its records are damaged.
+    """
+    return (folder / METRICS).is_file() and any(r["event"] == "summary" for r in read_records(folder, clients=False))
+
+
+def check_finished(folder: Path, overwrite: bool) -> None:
+    """Raise :class:`FedummError` if ``folder`` holds a finished run that must not be replaced."""
+    if not overwrite and ((folder / "adapter").exists() or is_finished(folder)):
+        raise FedummError(
+            f"--output_dir {folder} holds a finished run. Choose another folder, or replace it with --overwrite."
+        )
+
+
+class CentralFolder:
+    """Writes a central run's files as it is told of them.
+
+    Args:
+        path: where it is written; what a run before left there is deleted, other files stay.
+        command: what repeats the run, for ``config.yaml``.
+    """
+
+    def __init__(self, path: Path, config: CentralConfig, command: str) -> None:
+        self.path = path
+        self._events: EventWriter | None = None
+        path.mkdir(parents=True, exist_ok=True)
+        for old in (path / name for name in _OURS):
+            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink(missing_ok=True)
+        keep_digests(path, config.plugins)
+        keep_answers_digest(path, config.answers)
+        write_yaml(to_mapping(config), path / CONFIG, command)
+
+    def on_record(self, record: Mapping[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``, and the scores of an epoch to TensorBoard's events."""
+        clean = finite(record)
+        with open(self.path / METRICS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(clean, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if clean["event"] == "epoch":
+            from fedumm.report.tensorboard import EventWriter
+
+            self._events = self._events or EventWriter(self.path / "tensorboard")
+            self._events.write(clean)
+
+    def finish(self) -> str:
+        """Close the event file and draw the figure of epochs.
+
+        Returns:
+            What could not be written, in words; empty if all was.
+        """
+        from fedumm.report.figures import save_epochs_figure
+
+        try:
+            if self._events:
+                self._events.close()
+            save_epochs_figure(list(read_records(self.path)), self.path / EPOCHS)
+        except (OSError, FedummError) as error:
+            return f"{self.path / EPOCHS} is not drawn: {error}"
+        return ""
