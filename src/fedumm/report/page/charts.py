@@ -152,15 +152,17 @@ def _svg(figure: Any, axes: Any, x: str, y: str, title: str) -> Markup:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):
         empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=empty)
-    return Markup(_for_html(file.getvalue(), title))  # noqa: S704
+    return Markup(_for_html(file.getvalue(), title))
 
 
 def _for_html(svg: str, title: str) -> str:
     text = svg[svg.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<title>.*?</title>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\s(xmlns(:\w+)?|width|height|version)="[^"]*"', "", text.split(">", 1)[0]) + ">" + text.split(
-        ">", 1
-    )[1]
+    text = (
+        re.sub(r'\s(xmlns(:\w+)?|width|height|version)="[^"]*"', "", text.split(">", 1)[0])
+        + ">"
+        + text.split(">", 1)[1]
+    )
     text = text.replace("xlink:href", "href")
     for number in range(PALETTE):
         text = text.replace(_hex(number), color(number))
