@@ -29,6 +29,12 @@ def main(argv: list[str], prog: str) -> int:
     add_options(parser, CentralConfig)
     config = config_from(parser.parse_args(argv), CentralConfig)
     try:
+        if config.dry_run:
+            from fedumm.cli.dry_run import dry_run
+
+            check_model(config)
+            check_caches(config)
+            return dry_run(config)
         train(config, shlex.join([*prog.split(), *argv]))
         return 0
     except KeyboardInterrupt as stop:
