@@ -16,12 +16,17 @@ from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import CLIENTS, RunFolder
 from fedumm.run_events import RunListener, UserListener
 from fedumm.temporary import leave_room_for_sockets
+from fedumm.training.stock import Stock
 
 HostProgress = Callable[[str, int, int, str], None]
 
 
 def run_in_process(
-    config: FederateConfig, folder: RunFolder, progress: HostProgress, listeners: Sequence[RunListener] = ()
+    config: FederateConfig,
+    folder: RunFolder,
+    progress: HostProgress,
+    listeners: Sequence[RunListener] = (),
+    stock: Stock | None = None,
 ) -> None:
     """Federate with every host in this process, one after the other.
 
@@ -33,6 +38,7 @@ def run_in_process(
         folder: where it is written.
         progress: called with a host, what it does, how much of that is done, and how much there is to do.
         listeners: are told what happens, after ``folder``.
+        stock: data and models that runs of this process share.
 
     Raises:
         FedummError: bad data or model, too few usable updates, or a listener failed.
@@ -42,8 +48,9 @@ def run_in_process(
     load_plugins(config.plugins)
     count = host_count(config)
     assignments = assign(config.num_clients, count)
+    make = partial(Host, simulated=True, stock=stock)
     hosts = [
-        Host(name, config, partial(_forward, progress, name), folder.path / CLIENTS, index, count, simulated=True)
+        make(name, config, partial(_forward, progress, name), folder.path / CLIENTS, index, count)
         for index, name in enumerate(assignments)
     ]
     server = Server(config, assignments, folder.state, [folder, *map(UserListener, listeners)], balance=True)
