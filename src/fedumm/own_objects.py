@@ -6,9 +6,10 @@ object. Such a run can't be repeated from a file, nor in other processes, which 
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -33,8 +34,8 @@ _REGISTRIES: Mapping[str, Registry[Any]] = {
 
 
 def own_objects(options: Mapping[str, Any]) -> list[str]:
-    """The options that are given as objects, in order."""
-    return [name for name in OPTIONS if not isinstance(options.get(name), str | os.PathLike | None)]
+    """The options that are given as objects without a name, in order."""
+    return [name for name in OPTIONS if _is_object(options.get(name)) and not _is_known(name, options[name])]
 
 
 @contextmanager
@@ -44,21 +45,31 @@ def named(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     Raises:
         FedummError: an object is not what its option takes.
     """
-    given, registered = dict(options), list[tuple[Registry[Any], str]]()
-    try:
+    given = dict(options)
+    with ExitStack() as undo:
+        given |= {name: options[name].name for name in OPTIONS if _is_known(name, options.get(name))}
         for option in own_objects(options):
             registry, value = _REGISTRIES[option], options[option]
-            if _is_known(registry, value):
-                given[option] = value.name
-                continue
-            name = _free_name(registry, value)
+            given[option] = name = _free_name(registry, value)
             registry.register(name, _MAKE[option](value, name))
-            registered.append((registry, name))
-            given[option] = name
+            undo.callback(registry.forget, name)
+            if option in ("aggregator", "partition") and not isinstance(value, type):
+                undo.enter_context(_called(value, name))
         yield given
+
+
+@contextmanager
+def _called(value: Any, name: str) -> Iterator[None]:
+    """An object whose ``name`` is ``name`` for a while: reports call it as the options do."""
+    before = vars(value).get("name")
+    value.name = name
+    try:
+        yield
     finally:
-        for registry, name in registered:
-            registry.forget(name)
+        if before is None:
+            del value.name
+        else:
+            value.name = before
 
 
 def not_repeatable(options: Mapping[str, Any]) -> str:
@@ -78,9 +89,13 @@ def check_process(options: Mapping[str, Any], others: str) -> None:
         )
 
 
-def _is_known(registry: Registry[Any], value: Any) -> bool:
+def _is_object(value: Any) -> bool:
+    return not isinstance(value, str | os.PathLike | None)
+
+
+def _is_known(option: str, value: Any) -> bool:
     """Whether it is a class that has its name already, a shipped one for instance."""
-    name = getattr(value, "name", "")
+    registry, name = _REGISTRIES[option], getattr(value, "name", "")
     return isinstance(value, type) and bool(name) and name in registry.names() and registry.get(str(name)) is value
 
 
@@ -118,13 +133,13 @@ def _class(value: Any, name: str) -> Any:
     """A class for the registry, which gives it a name: not the user's own, which keeps what it has."""
     kind = value if isinstance(value, type) else type(value)
     body: dict[str, Any] = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__qualname__": kind.__qualname__}
+    if inspect.isabstract(kind):
+        missing = ", ".join(sorted(getattr(kind, "__abstractmethods__", ())))
+        raise FedummError(f"{kind.__name__} lacks the method(s) {missing}.")
     if not isinstance(value, type):
         # The object itself serves the run: its maker may want to look at it afterwards.
         body["from_config"] = classmethod(lambda cls, *args: value)
-    try:
-        return type(kind.__name__, (kind,), body)
-    except TypeError as error:
-        raise FedummError(f"No class can be derived of {kind.__name__}: {error}.") from error
+    return type(kind.__name__, (kind,), body)
 
 
 _MAKE: Mapping[str, Callable[[Any, str], Any]] = {

@@ -73,8 +73,8 @@ class Adapter(os.PathLike[str]):
         from fedumm.backends.protocol import AnswersQuestions, ReadsSeveralImages
         from fedumm.tasks import I2T
 
-        several = isinstance(image, list | tuple)
-        shown = [_picture(one) for one in (image if several else [image])]
+        given: list[Any] = [*image] if isinstance(image, list | tuple) else [image]
+        shown = [_picture(one) for one in given]
         if not shown:
             raise FedummError("There is no image to ask about.")
         backbone = self._backbone

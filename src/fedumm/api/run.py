@@ -58,7 +58,8 @@ class Run:
     @cached_property
     def client_records(self) -> tuple[dict[str, Any], ...]:
         """One mapping for each client and round: of many clients, a large file is read."""
-        return tuple(record for record in read_records(self.path) if record["event"] == "client")
+        there = (self.path / METRICS).is_file()
+        return tuple(record for record in read_records(self.path) if record["event"] == "client") if there else ()
 
     @cached_property
     def rounds(self) -> pd.DataFrame:
