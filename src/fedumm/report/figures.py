@@ -167,11 +167,11 @@ def save_rounds_figure(
     records: Sequence[Mapping[str, Any]], path: Path, title: str = ""
 ) -> dict[str, list[tuple[int, float]]]:
     """Scores and training loss by round, a panel for each task; round 0 is the untrained adapter."""
-    return _save_curves(rounds_table(records), scored_on(records), "round", "train_loss", path)
+    return _save_curves(rounds_table(records), scored_on(records), "round", "train_loss", path, title)
 
 
 def _save_curves(
-    series: dict[str, list[tuple[int, float]]], names: Mapping[str, str], step: str, told: str, path: Path
+    series: dict[str, list[tuple[int, float]]], names: Mapping[str, str], step: str, told: str, path: Path, title: str
 ) -> dict[str, list[tuple[int, float]]]:
     """``told``: the kind of series that every task of the run has."""
     draws = any(name.endswith(f"/{T2I.name}") for name in series)
@@ -192,7 +192,9 @@ def _save_curves(
 def save_epochs_figure(records: Sequence[Mapping[str, Any]], path: Path) -> dict[str, list[tuple[int, float]]]:
     """As :func:`save_rounds_figure`, of the records ``epoch`` of a central run."""
     rounds = [{**r, "event": "final", "round": r["epoch"]} for r in records if r["event"] == "epoch"]
-    return _save_curves(rounds_table(rounds), {"heldout": "", "test": "test set"}, "epoch", "test", path)
+    return _save_curves(
+        rounds_table(rounds), {"heldout": "", "test": "test set"}, "epoch", "test", path, path.parent.name
+    )
 
 
 def _plot(axes: Any, points: Sequence[tuple[int, float]], style: str, factor: float = 1.0, **look: Any) -> None:
