@@ -29,6 +29,7 @@ COMMANDS = {
     "check": "Look at a data set as a run would: columns, bad rows, images, answers that can't be said",
     "partition": "Show how a data set would be split among clients, without training",
     "runs": "List runs: state, best score, age, size",
+    "report": "Show a run as one HTML file: scores, curves, clients, costs, example answers",
     "new": "Start a backend, aggregator, partitioner or source of your own: a commented file and its test",
     "evaluate": "Score any adapter, or none, on any data: intervals, tables by type, every prediction",
     "ask": "Ask a question about an image, with an adapter",
