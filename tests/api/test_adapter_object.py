@@ -113,6 +113,7 @@ def test_what_it_can_t_do_is_one_clear_error(blip: Path, picture: Path, tmp_path
         (lambda: adapter.evaluate(dataset="easy_vqa", split="test"), "split= is one of eval, train"),
         (lambda: adapter.evaluate(dataset="easy_vqa", format="vqa"), "out=DIR"),
         (lambda: adapter.evaluate(dataset="easy_vqa", max_eval_samples=0), "--max_eval_samples"),
+        (lambda: fedumm.evaluate(adapter=adapter.answer, dataset="easy_vqa"), "adapter= is a folder"),
         (lambda: fedumm.Adapter(tmp_path / "none"), "Adapter folder not found"),
         (lambda: fedumm.Adapter(blip, gpus="0"), "Did you mean 'gpu'"),
     ):

@@ -30,7 +30,9 @@ def test_the_figure_has_a_curve_for_each_client_with_its_scores(folder: Path) ->
     figure = run.plot()
     assert isinstance(figure, Figure)
     assert figure._repr_png_().startswith(PNG), "what a notebook asks for"
-    panel = next(axes for axes in figure.axes if "each client" in axes.get_ylabel())
+    panel = next(
+        axes for axes in figure.axes if axes.get_legend() and "each client" in axes.get_legend().get_title().get_text()
+    )
     drawn = {
         text.get_text(): (list(line.get_xdata()), list(line.get_ydata()))
         for text, line in zip(panel.get_legend().get_texts(), panel.get_lines(), strict=True)

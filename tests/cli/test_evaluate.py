@@ -101,6 +101,7 @@ def test_the_official_format_has_each_question_once(scans: Path) -> None:
     assert [one["question_id"] for one in results] == list(range(9010, 9020))
     assert [one["answer"] for one in results] == [row["answer"] for row in lines()]
     evaluate(*TINY, "--dataset", str(scans), "--split", "train")
+    assert not Path("scored/vqa_results.json").exists(), "those were of other rows"
     assert [row["question_id"] for row in lines()] == [str(number) for number in range(9000, 9010)]
 
 

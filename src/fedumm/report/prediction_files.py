@@ -46,7 +46,10 @@ def save_evaluation(result: EvaluationResult, folder: Path, official: bool = Fal
     write_atomically(folder / EVALUATION, json.dumps(_finite(result.to_mapping()), indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / LINES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     _write_table(rows, folder / TABLE)
-    if results is not None:
+    if results is None:
+        # An earlier model's would lie beside this one's answers.
+        (folder / OFFICIAL).unlink(missing_ok=True)
+    else:
         write_atomically(folder / OFFICIAL, json.dumps(results) + "\n")
     return [EVALUATION, LINES, TABLE] + ([OFFICIAL] if official else [])
 
