@@ -34,7 +34,7 @@ def test_a_run_that_fails_at_its_start_leaves_no_folder(
     def failing(*_: object) -> None:
         raise RuntimeError("no room")
 
-    monkeypatch.setattr("fedumm.federation.client.host.load_backbone", failing)
+    monkeypatch.setattr("fedumm.training.stock.load_backbone", failing)
     few = ["--max_train_samples", "40", "--max_eval_samples", "8", "--name", str(tmp_path / "run")]
     assert run("federate", [*RUN, *few], "fedumm federate") == 2
     assert "no room" in capsys.readouterr().err

@@ -96,9 +96,14 @@ class TestOverview:
 
     def test_of_a_central_run_has_epochs(self, tmp_path: Path) -> None:
         config = CONFIG + "num_epochs: 2\n"
-        epochs = [{"event": "epoch", "epoch": 1, **scored(0.5), "seconds": 3.0}]
-        run = overview(make(tmp_path / "a", {"event": "setup"}, *epochs, config=config))
+        epochs = [{"event": "epoch", "epoch": n, **scored(0.25 * (n + 1)), "elapsed": 3.0 + n} for n in range(3)]
+        run = overview(make(tmp_path / "a", {"event": "setup"}, *epochs[:2], config=config))
         assert (run.kind, run.state, run.round, run.rounds, run.clients) == ("central", "stopped", 1, 2, None)
+        assert [run.score(name, "test") for name in ("untrained", "best", "last")] == [0.25, 0.5, 0.5]
+        end = {"event": "summary", "epochs": 2, "untrained": scored(0.25), "trained": scored(0.75)}
+        run = overview(make(tmp_path / "b", *epochs, end, config=config))
+        assert (run.state, run.round, run.best_round, run.seconds) == ("finished", 2, 2, 5.0)
+        assert [run.score(name, "test") for name in ("untrained", "best", "last")] == [0.25, 0.75, 0.75]
 
 
 class TestFinding:

@@ -85,10 +85,10 @@ def work_of(config: RunConfig, splits: DataSplits) -> Work:
     sizes = [(len(share.train), len(share.heldout)) for share in partition.shares.values()]
     drawn = config.clients_per_round or len(sizes)
     share, rounds, hosts = drawn / len(sizes), config.num_rounds, host_count(config)
-    steps = sum(math.ceil(rows / in_a_step) for rows, _ in sizes) * config.local_epochs * rounds * share
+    each = sum(math.ceil(rows / in_a_step) for rows, _ in sizes) * config.local_epochs
     heldout = sum(own for _, own in sizes) * (2 * rounds * share + 1)
     scored = heldout + len(splits.eval) * (rounds + 1)
-    return Work(round(steps), round(scored), hosts, tuple(rows for rows, _ in sizes), (hosts, drawn))
+    return Work(round(each * rounds * share), round(scored), hosts, tuple(rows for rows, _ in sizes), (hosts, drawn))
 
 
 def lines(config: RunConfig, data: DataReport, work: Work, found: Rehearsal) -> list[str]:

@@ -29,11 +29,13 @@ COMMANDS = {
     "check": "Look at a data set as a run would: columns, bad rows, images, answers that can't be said",
     "partition": "Show how a data set would be split among clients, without training",
     "runs": "List runs: state, best score, age, size",
+    "report": "Show a run as one HTML file: scores, curves, clients, costs, example answers",
     "new": "Start a backend, aggregator, partitioner or source of your own: a commented file and its test",
     "evaluate": "Score any adapter, or none, on any data: intervals, tables by type, every prediction",
     "ask": "Ask a question about an image, with an adapter",
     "draw": "Draw images from captions, with an adapter",
     "cache": "List, verify or remove the stored features of images",
+    "doctor": "Look at this machine: would a run work, and if not, what is to be done?",
     "schema": "Print the JSON schema of config.yaml, for editors",
     "geneval": "Draw many captions and judge the images by GenEval's rule",
 }

@@ -126,28 +126,38 @@ def _numbers(folder: Path, central: bool, options: Mapping[str, Any]) -> dict[st
     done = int(last.get("epoch" if central else "round") or 0)
     summary = next((r for r in reversed(records) if r["event"] == "summary"), None)
     state: State = "finished" if summary else ("stopped" if records else "empty")
-    scores = {name: summary[name] for name in VERSIONS if summary.get(name)} if summary else _scores_so_far(rounds)
+    scores = _scores(summary) if summary else _scores_so_far(rounds)
     wanted = options.get(_CENTRAL if central else "num_rounds")
-    seconds = (summary or {}).get("seconds", last.get("elapsed", last.get("seconds")))
+    seconds = (summary or {}).get("seconds", last.get("elapsed"))
     return {
         "state": state,
         "round": done,
         "rounds": wanted if isinstance(wanted, int) else 0,
         "scores": scores,
-        "best_round": scores.get("best", {}).get("round", scores.get("best", {}).get("epoch")),
+        "best_round": scores.get("best", {}).get("round"),
         "seconds": float(seconds) if isinstance(seconds, int | float) else None,
         "bytes_down": None if central else sum(int(r.get("bytes_down") or 0) for r in rounds),
         "bytes_up": None if central else sum(int(r.get("bytes_up") or 0) for r in rounds),
     }
 
 
+def _scores(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Of a run that is over; a central one keeps the adapter of its last epoch."""
+    found = {name: dict(summary[name]) for name in VERSIONS if summary.get(name)}
+    if trained := summary.get("trained"):
+        found |= {name: {**trained, "round": summary.get("epochs")} for name in ("best", "last")}
+    return found
+
+
 def _scores_so_far(rounds: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Of a federated run that is not over: a round's record scores the version that the round started from."""
-    versions = {int(r["round"]) - 1: r for r in rounds if r["event"] == "round"}
+    """Of a run that is not over: a round's record scores the version that the round started from."""
+    central = any(r["event"] == "epoch" for r in rounds)
+    versions = {int(r["epoch"]) if central else int(r["round"]) - 1: r for r in rounds}
     if not versions:
         return {}
-    best = int(rounds[-1].get("best_round") or 0)
-    wanted = {"untrained": 0, "best": best, "last": max(versions)}
+    last = max(versions)
+    best = last if central else int(rounds[-1].get("best_round") or 0)
+    wanted = {"untrained": 0, "best": best, "last": last}
     return {name: {**versions[v], "round": v} for name, v in wanted.items() if v in versions}
 
 

@@ -7,6 +7,7 @@
 ``partition.json``      clients' sizes and labels (and ``partition.png``)
 ``metrics.jsonl``       one JSON object a line: set-up, clients, rounds, summary
 ``rounds.png``          score and loss by round
+``report.html``         all of it on one page (:mod:`fedumm.report.page`), with examples in ``samples/``
 ``tensorboard/``        the same numbers as TensorBoard events
 ``adapter/best``        PEFT folder of the round with the best held-out score
 ``adapter/last``        PEFT folder after the last finished round
@@ -50,6 +51,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 PARTITION = "partition.json"
 ROUNDS = "rounds.png"
+REPORT = "report.html"
 STATE = "state"
 CLIENTS = "clients"
 LOG = "flare.log"
@@ -270,7 +272,8 @@ def reopened(path: Path, config: FederateConfig, records: int) -> Iterator[None]
             raise FedummError(f"{path / METRICS} is shorter than it was: this run can't be resumed.")
         before = (path / CONFIG).read_text(encoding="utf-8")
         os.truncate(path / METRICS, size)
-        (path / ROUNDS).unlink(missing_ok=True)
+        for shown in (ROUNDS, REPORT):
+            (path / shown).unlink(missing_ok=True)
         _mend_adapters(path)
         write_yaml(to_mapping(config), path / CONFIG, command_of(before))
     except OSError as error:

@@ -146,6 +146,21 @@ def _carry_out(
         config.tasks if BACKENDS.is_shipped(config.model_backend) else (),
         own=(path / CLIENTS).is_dir() and any((path / CLIENTS).glob("*/adapter")),
     )
+    return _report(path, config)
+
+
+def _report(path: Path, config: FederateConfig) -> int:
+    """Make the run's report and say where it is; that it can't be made is told, and no error."""
+    from fedumm.report.page.making import report_at_end
+
+    with RunConsole() as console:
+        try:
+            made, note = report_at_end(path, config, console.progress)
+        except KeyboardInterrupt as stop:
+            print(f"\nStopped. The run is finished, without its report: fedumm report {path}", file=sys.stderr)
+            return exit_status(stop)
+        for line in filter(None, (f"Report:     {made}" if made else "", note)):
+            console.line(line)
     return 0
 
 

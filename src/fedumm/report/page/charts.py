@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from fedumm.report.page.history import Point
 
@@ -17,8 +17,10 @@ PALETTE = 8
 
 _INK, _GRID, _FAINT = "#010101", "#020202", "#030303"
 _MANY_BARS = 80
-_SIZE = (4.5, 2.5)
-_WIDE = (7.4, 2.5)
+_SIZE = (4.7, 2.4)
+"""Inches. A figure is shown from about 370 pixels (telephones) to 540."""
+
+_LETTERS = 7.6
 
 
 def color(number: int) -> str:
@@ -59,19 +61,17 @@ class Chart:
         svg: the figure.
         legend: its lines that have a name of their own.
         note: what more there is to say.
-        wide: it takes two columns.
     """
 
     title: str
     svg: Markup = field(repr=False)
     legend: Sequence[Line] = ()
     note: str = ""
-    wide: bool = False
 
 
 def line_chart(
     title: str, lines: Sequence[Line], y: str, x: str = "round", *, percent: bool = False, zero: bool = False,
-    note: str = "", wide: bool = False,
+    note: str = "",
 ) -> Chart | None:  # fmt: skip
     """Lines over whole numbers; None if there is no point.
 
@@ -83,7 +83,7 @@ def line_chart(
     shown = [line for line in lines if line.points]
     if not shown:
         return None
-    figure, axes = _axes(_WIDE if wide else _SIZE)
+    figure, axes = _axes()
     for line in shown:
         xs, ys = zip(*line.points, strict=True)
         values = [100 * value for value in ys] if percent else ys
@@ -95,17 +95,15 @@ def line_chart(
     if zero:
         axes.set_ylim(bottom=0)
     named = [line for line in shown if line.name]
-    return Chart(title, _svg(figure, axes, x, f"{y} (%)" if percent else y, title), named, note, wide)
+    return Chart(title, _svg(figure, axes, x, f"{y} (%)" if percent else y, title), named, note)
 
 
-def bar_chart(
-    title: str, parts: Sequence[Line], y: str, x: str = "round", *, note: str = "", wide: bool = False
-) -> Chart | None:
+def bar_chart(title: str, parts: Sequence[Line], y: str, x: str = "round", *, note: str = "") -> Chart | None:
     """Stacked bars over whole numbers; of many, their outline. None if there is nothing in them."""
     places = sorted({x for part in parts for x, _ in part.points})
     if not any(value > 0 for part in parts for _, value in part.points):
         return None
-    figure, axes = _axes(_WIDE if wide else _SIZE)
+    figure, axes = _axes()
     bottom = [0.0] * len(places)
     for part in parts:
         values = dict(part.points)
@@ -118,7 +116,7 @@ def bar_chart(
         bottom = tops
     if len(places) < 3:
         axes.set_xlim(min(places) - 1.5, max(places) + 1.5)
-    return Chart(title, _svg(figure, axes, x, y, title), list(parts), note, wide)
+    return Chart(title, _svg(figure, axes, x, y, title), list(parts), note)
 
 
 def _hex(number: int) -> str:
@@ -126,10 +124,10 @@ def _hex(number: int) -> str:
     return f"#0a0b{number % PALETTE + 1:02x}"
 
 
-def _axes(size: tuple[float, float]) -> tuple[Any, Any]:
+def _axes() -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=_SIZE, layout="constrained")
     return figure, figure.subplots()
 
 
@@ -140,13 +138,13 @@ def _svg(figure: Any, axes: Any, x: str, y: str, title: str) -> Markup:
 
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set(color=_GRID, linewidth=0.8)
-    axes.tick_params(colors=_INK, color=_GRID, labelsize=8, length=3, width=0.8)
+    axes.tick_params(colors=_INK, color=_GRID, labelsize=_LETTERS, length=3, width=0.8)
     axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y", color=_GRID, lw=0.6)
     axes.set_axisbelow(True)
-    axes.set_xlabel(x, color=_INK, fontsize=8)
-    axes.set_ylabel(y, color=_INK, fontsize=8)
+    axes.set_xlabel(x, color=_INK, fontsize=_LETTERS)
+    axes.set_ylabel(y, color=_INK, fontsize=_LETTERS)
     file = io.StringIO()
     # The salt makes names within a figure the same each time, and others than those of the page's other figures.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):
@@ -156,18 +154,12 @@ def _svg(figure: Any, axes: Any, x: str, y: str, title: str) -> Markup:
 
 
 def _for_html(svg: str, title: str) -> str:
-    text = svg[svg.index("<svg") :]
-    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<title>.*?</title>", "", text, flags=re.DOTALL)
-    text = (
-        re.sub(r'\s(xmlns(:\w+)?|width|height|version)="[^"]*"', "", text.split(">", 1)[0])
-        + ">"
-        + text.split(">", 1)[1]
-    )
-    text = text.replace("xlink:href", "href")
-    for number in range(PALETTE):
-        text = text.replace(_hex(number), color(number))
-    for placeholder, name in ((_INK, "muted"), (_GRID, "line"), (_FAINT, "faint")):
-        text = text.replace(placeholder, f"var(--{name})")
-    # Letters are the page's, and so is their size where the figure is shown at its own.
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
-    return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    first, rest = text.split(">", 1)
+    first = re.sub(r'\s(xmlns(:\w+)?|width|height|version)="[^"]*"', "", first)
+    text = f'{first} role="img" aria-label="{escape(title)}">{rest}'.replace("xlink:href", "href")
+    names = {_INK: "var(--muted)", _GRID: "var(--line)", _FAINT: "var(--faint)"}
+    for placeholder, name in (names | {_hex(number): color(number) for number in range(PALETTE)}).items():
+        text = text.replace(placeholder, name)
+    # The letters are the page's own.
+    return re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)

@@ -40,7 +40,7 @@ class History:
     Attributes:
         run: its numbers in short.
         setup: the record of that name; empty if there is none.
-        rounds: a record a round, or of a central run an epoch, in order.
+        rounds: a record a round, or of a central run an epoch (0: before the first), in order.
         clients: records of clients by round.
         final: the record that scores the last version; empty if there is none.
         others: all further records, in order.
@@ -81,8 +81,7 @@ class History:
         Of a central run, the record of an epoch scores what came of it.
         """
         if self.run.kind == "central":
-            untrained = [(0, dict(self.run.scores["untrained"]))] if "untrained" in self.run.scores else []
-            return untrained + [(int(r["epoch"]), r) for r in self.rounds]
+            return [(int(r["epoch"]), r) for r in self.rounds]
         found = [(int(r["round"]) - 1, r) for r in self.rounds]
         return [*found, (int(self.final["round"]), self.final)] if self.final else found
 
