@@ -75,3 +75,17 @@ def test_clients_that_keep_their_own_adapter_have_one_each(tmp_path: Path, monke
     assert run.adapter("site-2").path == tmp_path / "own" / "clients" / "site-2" / "adapter"
     with pytest.raises(fedumm.FedummError, match="no adapter 'site-9'"):
         run.adapter("site-9")
+
+
+def test_a_central_run_is_read_with_its_epochs(tmp_path: Path) -> None:
+    few = {"dataset": "easy_vqa", "max_train_samples": 8, "max_eval_samples": 4, "num_epochs": 2}
+    trained = fedumm.train(
+        model_backend="blip_vqa", model_name_or_path="tiny", output_dir=tmp_path / "central", gpu="cpu", **few
+    )
+    run = fedumm.load_run(tmp_path / "central")
+    assert list(run.rounds.index) == [0, 1, 2]
+    assert run.rounds["test_vqa"].iloc[-1] == trained.after["vqa"].score == run.best["test"]
+    assert run.clients.empty
+    assert run.adapter().path == tmp_path / "central" / "adapter"
+    assert run.plot().axes
+    assert run.config.num_epochs == 2

@@ -143,6 +143,7 @@ def test_questions_captions_and_drawings_of_one_model(capsys: pytest.CaptureFixt
     assert found["tasks"]["t2i"]["loss"] == pytest.approx(np.mean(losses))
     assert found["score"] == pytest.approx(np.mean([found["tasks"][task]["score"] for task in ("vqa", "t2i")]))
     assert found["geneval"]["count"] == 2
+    assert len(list(Path("scored/drawings").glob("*.png"))) == 2
     assert "nats" in capsys.readouterr().out
 
 

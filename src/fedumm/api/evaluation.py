@@ -55,7 +55,7 @@ def evaluate(**options: Any) -> EvaluationResult:
         from fedumm.report.console import RunConsole
 
         with RunConsole() as console:
-            result = command.evaluated(wanted, console.progress, console.line)
+            result = command.evaluated(wanted, console.progress, console.line, out)
     if out:
         command.save(result, Path(out), bool(official))
     return result

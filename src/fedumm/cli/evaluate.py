@@ -87,7 +87,7 @@ def main(argv: list[str], prog: str) -> int:
     from fedumm.report.console import RunConsole, Screen
 
     with RunConsole(Screen(stderr=True)) as console:
-        result = evaluated(wanted, console.progress, console.line)
+        result = evaluated(wanted, console.progress, console.line, args.out)
     files = save(result, Path(args.out), args.format == "vqa") if args.out else []
     if args.json:
         print(json.dumps(result.to_mapping(), indent=2))
@@ -148,12 +148,13 @@ def _learnt(given: argparse.Namespace) -> str:
     return origin.task if origin and origin.task in TASK_OPTIONS else ""
 
 
-def evaluated(wanted: Evaluation, progress: Progress, line: Callable[[str], None]) -> EvaluationResult:
+def evaluated(wanted: Evaluation, progress: Progress, line: Callable[[str], None], out: str = "") -> EvaluationResult:
     """Load, score.
 
     Args:
         progress: told what is being done.
         line: given lines for the user.
+        out: folder in which drawn images are kept; empty: nowhere.
 
     Raises:
         FedummError: the data or the model are bad.
@@ -188,7 +189,7 @@ def evaluated(wanted: Evaluation, progress: Progress, line: Callable[[str], None
     backbone.say = line
     line(f"Scoring {len(rows):,} samples of {config.dataset}, {wanted.split} rows")
     predictions = predict(backbone, rows, config, progress)
-    return result_of(predictions, _about(wanted), config.seed, _drawn(backbone, rows, config, progress))
+    return result_of(predictions, _about(wanted), config.seed, _drawn(backbone, rows, config, progress, out))
 
 
 def _ids(rows: Any) -> list[Any]:
@@ -197,11 +198,15 @@ def _ids(rows: Any) -> list[Any]:
     return [one for one, task in zip(ids, tasks, strict=False) if task == VQA.name]
 
 
-def _drawn(backbone: Backbone, rows: Any, config: RunConfig, progress: Progress) -> Any:
-    from fedumm.training.generation_eval import drawing_test
+def _drawn(backbone: Backbone, rows: Any, config: RunConfig, progress: Progress, out: str) -> Any:
+    from fedumm.training.generation_eval import DRAWINGS, drawing_test
 
+    folder = Path(out) / DRAWINGS if out else None
+    for old in folder.glob("[0-9]*-*.png") if folder else ():
+        # Of an earlier evaluation: one that was right may be wrong now, and has another name then.
+        old.unlink()
     drawing = drawing_test(backbone, rows, config)
-    return drawing.score(backbone, progress) if drawing else None
+    return drawing.score(backbone, progress, folder) if drawing else None
 
 
 def _about(wanted: Evaluation) -> dict[str, Any]:
