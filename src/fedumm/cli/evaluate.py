@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from fedumm.cli.adapted import adapted_config, add_model_options, check_named, with_adapter
 from fedumm.cli.options import Parser, add_option, check_caches, check_model, with_absolute_paths
 from fedumm.config import RunConfig, option_fields
+from fedumm.config.fields import DATA, TRAINING
+from fedumm.config.fields import MODEL as MODEL_GROUP
 from fedumm.errors import FedummError
 from fedumm.output import check_folder
 from fedumm.tasks import TASK_OPTIONS, VQA
@@ -35,10 +37,20 @@ SHARED = {
     "task", "dataset", "columns", "max_train_samples", "max_eval_samples", "image_root", "allow_remote_images",
     "eval_fraction", "language", "drop_overlap", "skip_bad", "data_path", "seed",
     "answer_metric", "prompt", "train_answers", "answer_mode", "answers", "max_q_len", "max_a_len", "geneval_prompts",
-    "batch_size", "eval_batch_size", "num_workers", "threads", "precision", "dtype", "load_in_4bit", "device_map",
+    "eval_batch_size", "num_workers", "threads", "precision", "dtype", "load_in_4bit", "device_map",
     "feature_cache", "feature_cache_gb", "feature_cache_disk_gb", "feature_cache_dir", "feature_dtype",
 }  # fmt: skip
 """Options of a run that say which rows are scored, and how."""
+
+_HELP = {
+    "task": "What to score: vqa (answering) | i2t (captions and reports) | t2i (drawing) | unified (vqa and t2i); of an "
+    "adapter what it has learnt",
+    "eval_batch_size": "Samples at a time (0: 64, with cached features 256, but no more than have room for their keys and "
+    "values in half of the free memory, on a CPU in 4 GB)",
+    "seed": "Random seed of the intervals' draws and of images to draw",
+}
+
+_TOPICS = {MODEL_GROUP: MODEL_GROUP, DATA: DATA, TRAINING: "Scoring"}
 
 SPLITS = ("eval", "train")
 MODEL = ("adapter", "model_backend", "model_name_or_path", "plugin", "gpu")
@@ -68,11 +80,7 @@ class Evaluation:
 def main(argv: list[str], prog: str) -> int:
     """Parse, score, write, show."""
     parser = Parser(prog=prog, description=DESCRIPTION)
-    add_model_options(parser)
-    for f in option_fields(RunConfig):
-        if f.name in SHARED:
-            text = f"{f.metadata['help']}; of an adapter what it has learnt" if f.name == "task" else ""
-            add_option(parser, f, text, required=f.name == "dataset")
+    _add_options(parser)
     parser.add_argument("--split", choices=SPLITS, default="eval", help="which rows to score (default: eval)")
     parser.add_argument("--out", default="", help="folder for evaluation.json, predictions.jsonl, predictions.parquet")
     parser.add_argument("--format", choices=("vqa",), default="", help="vqa: the official vqa_results.json, too")
@@ -99,6 +107,16 @@ def main(argv: list[str], prog: str) -> int:
     if files:
         print(f"Files: {', '.join(files)} in {args.out}")
     return 0
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of a run, by topic."""
+    groups = {name: parser.add_argument_group(title) for name, title in _TOPICS.items()}
+    add_model_options(groups[MODEL_GROUP])
+    for f in option_fields(RunConfig):
+        if f.name in SHARED:
+            text = _HELP.get(f.name, "")
+            add_option(groups.get(f.metadata["group"], groups[TRAINING]), f, text, required=f.name == "dataset")
 
 
 def save(result: EvaluationResult, folder: Path, official: bool) -> list[str]:
