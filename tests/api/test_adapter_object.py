@@ -74,6 +74,7 @@ def test_it_is_scored_on_objects_and_names(blip: Path, tmp_path: Path, monkeypat
     again = fedumm.evaluate(adapter=blip, gpu="cpu", dataset="easy_vqa", out="scored", **few)
     assert found.score == again.score == pytest.approx(found.predictions["score"].mean())
     assert found.predictions.equals(again.predictions)
+    assert len(repr(found)) < 500, "what a notebook shows of it"
     assert found.interval is not None
     assert found.interval[0] <= found.score <= found.interval[1]
     by_type = found.predictions.groupby("answer_type")["score"].mean()

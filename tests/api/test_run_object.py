@@ -27,6 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_figure_has_a_curve_for_each_client_with_its_scores(folder: Path) -> None:
     run = fedumm.load_run(folder)
+    assert len(repr(run)) < 200
     figure = run.plot()
     assert isinstance(figure, Figure)
     assert figure._repr_png_().startswith(PNG), "what a notebook asks for"

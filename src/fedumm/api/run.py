@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ class Run:
     """
 
     path: Path
-    records: tuple[dict[str, Any], ...]
+    records: tuple[dict[str, Any], ...] = field(repr=False)
 
     @cached_property
     def central(self) -> bool:

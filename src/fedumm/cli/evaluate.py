@@ -43,10 +43,10 @@ SHARED = {
 """Options of a run that say which rows are scored, and how."""
 
 _HELP = {
-    "task": "What to score: vqa (answering) | i2t (captions and reports) | t2i (drawing) | unified (vqa and t2i); of an "
-    "adapter what it has learnt",
-    "eval_batch_size": "Samples at a time (0: 64, with cached features 256, but no more than have room for their keys and "
-    "values in half of the free memory, on a CPU in 4 GB)",
+    "task": "What to score: vqa (answering) | i2t (captions and reports) | t2i (drawing) | unified (vqa and t2i); of "
+    "an adapter what it has learnt",
+    "eval_batch_size": "Samples at a time (0: 64, with cached features 256, but no more than have room for their keys "
+    "and values in half of the free memory, on a CPU in 4 GB)",
     "seed": "Random seed of the intervals' draws and of images to draw",
 }
 
