@@ -1,7 +1,8 @@
 """Options given as objects of Python in place of names: each has a name of its own for the time of a call.
 
 A ``datasets.DatasetDict`` or ``Dataset``, a backend, an aggregator or a partitioner (as a class or as an object), a
-function that scores answers. Such a run can't be repeated from a file, nor in other processes, which know nothing of this one's objects.
+function that scores answers. Such a run can't be repeated from a file, nor in other processes, which know nothing of
+this one's objects.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def _free_name(registry: Registry[Any], value: Any) -> str:
     name, number, there = f"python_{plain}", 1, registry.names()
     while name in there:
         number += 1
-        name = f"python_{kind.__name__}_{number}"
+        name = f"python_{plain}_{number}"
     return name
 
 

@@ -81,8 +81,8 @@ def test_it_is_scored_on_objects_and_names(blip: Path, tmp_path: Path, monkeypat
     assert dict(found.by_answer_type.loc["vqa"]["score"]) == pytest.approx(dict(by_type))
     assert list(found.by_question_type.columns) == list(found.by_answer_type.columns)
     assert Path("scored/predictions.parquet").is_file()
-    letters = adapter.evaluate(dataset="easy_vqa", answer_metric=lambda said, right: len(said) / 100, **few)
-    assert list(letters.predictions["score"]) == [len(one) / 100 for one in found.predictions["answer"]]
+    letters = adapter.evaluate(dataset="easy_vqa", answer_metric=lambda said, right: 1 / (1 + len(said)), **few)
+    assert list(letters.predictions["score"]) == [1 / (1 + len(one)) for one in found.predictions["answer"]]
     red = Image.new("RGB", (64, 64), "red")
     rows = Dataset.from_dict({"image": [red] * 10, "question": [QUESTION] * 10, "answer": ["red"] * 10})
     rows = rows.add_column("image_id", list(range(10)))
