@@ -12,7 +12,6 @@ from fedumm.api.adapter import Adapter
 from fedumm.config import CentralConfig, FederateConfig, read_yaml
 from fedumm.errors import FedummError
 from fedumm.report.frames import clients_frame, epochs_frame, rounds_frame
-from fedumm.report.overview import overview
 from fedumm.report.run_folder import CLIENTS, CONFIG, METRICS, folder_for_name, read_config, read_records
 from fedumm.run_options import from_mapping
 from fedumm.shell import quoted
@@ -41,7 +40,9 @@ class Run:
     @cached_property
     def central(self) -> bool:
         """Whether all data were in one place."""
-        return overview(self.path).kind == "central"
+        if any(record["event"] in ("epoch", "round") for record in self.records):
+            return any(record["event"] == "epoch" for record in self.records)
+        return "num_epochs" in read_yaml(self.path / CONFIG)
 
     @cached_property
     def config(self) -> FederateConfig | CentralConfig:
