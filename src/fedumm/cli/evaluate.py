@@ -98,7 +98,9 @@ def main(argv: list[str], prog: str) -> int:
         result = evaluated(wanted, console.progress, console.line, args.out)
     files = save(result, Path(args.out), args.format == "vqa") if args.out else []
     if args.json:
-        print(json.dumps(result.to_mapping(), indent=2))
+        from fedumm.report.run_folder import finite
+
+        print(json.dumps(finite(result.to_mapping()), indent=2))
         return 0
     from fedumm.report.evaluation_tables import show
 
