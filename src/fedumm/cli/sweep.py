@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from fedumm.cli import federate as federate_command
 from fedumm.cli import train as train_command
-from fedumm.cli.options import Joined, Parser, check_caches, check_model, check_partition, with_absolute_paths
+from fedumm.cli.options import (
+    Joined,
+    Parser,
+    check_caches,
+    check_model,
+    check_partition,
+    number_or_text,
+    with_absolute_paths,
+)
 from fedumm.cli.resume import check_same
 from fedumm.config import CODE, GROUPS, CentralConfig, FederateConfig, RunConfig, is_ours, option_types, read_yaml
 from fedumm.config.validators import OneOf
@@ -113,7 +121,7 @@ def _add(group: argparse._ArgumentGroup, f: Field[Any], text: str) -> None:
         return
     default = "" if f.default is MISSING else f" (default: {f.default!r})".replace("'", '"')
     shown = f"{kind.__name__.upper()}{',...' if takes_list(f) else ''}"
-    read: Callable[[str], Any] = _reader(f) if takes_list(f) else str
+    read: Callable[[str], Any] = _reader(f) if takes_list(f) else number_or_text if len(option_types(f)) > 1 else str
     action = Joined if f.metadata["several"] else "store"
     group.add_argument(flag, action=action, type=read, metavar=shown, default=argparse.SUPPRESS, help=text + default)
 
