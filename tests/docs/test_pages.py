@@ -28,6 +28,7 @@ IN_PARTS = {"--resume", "..."}
 OTHERS = {
     "help", "config", "json", "figure", "adapter", "prompts", "detector_weights", "color_weights", "out", "num",
     "batch_size", "requeue", "export", "plugin", "durations", "nu",
+    "compare", "dry_run", "slurm", "collect", "run",
 }  # fmt: skip
 OPTIONS = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}
 

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import paper_configs
+from fedumm.cli.main import main
 from fedumm.config import read_yaml
 from fedumm.errors import FedummError
 from fedumm.studies.study import CENTRAL, FEDERATED, LOCAL_ONLY, Study, is_study, write_study
+from support.pages import PAGES, ROOT, commands
 
 BASE = {"model_backend": "blip_vqa", "num_rounds": 4, "local_epochs": 5}
 TABLE_1 = {**BASE, "num_clients": [2, 4, 8, 16], "dirichlet_alpha": [0.1, 0.5, 1.0], "seed": [1, 2, 3]}
@@ -104,3 +107,29 @@ def test_a_folder_of_a_run_has_a_plain_name(kind: str, tmp_path: Path) -> None:
     for name in names(study, kind):
         assert (tmp_path / name).resolve().parent == tmp_path.resolve()
         assert name.isprintable()
+
+
+def test_the_studies_that_are_shipped() -> None:
+    for file in sorted((ROOT / "configs" / "studies").glob("*.yaml")):
+        study = Study.of(read_yaml(file))
+        assert study.grid == {"num_clients": [2, 4, 8, 16], "dirichlet_alpha": [0.1, 0.5, 1.0], "seed": [1, 2, 3]}
+        assert len(study.runs()) == 36 + 36 + 3
+        if file.stem.startswith("table1_"):
+            assert study.base == paper_configs.SETTINGS | {
+                "model_backend": file.stem.removeprefix("table1_"),
+                "dataset": "vqav2",
+            }
+
+
+@pytest.mark.parametrize(
+    "words", [w for page in PAGES for w in commands(page) if w[:2] == ["fedumm", "sweep"]], ids=" ".join
+)
+def test_commands_of_pages_name_options_that_there_are(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "study.yaml").write_text("model_backend: blip_vqa\nmodel_name_or_path: tiny\n")
+    monkeypatch.chdir(tmp_path)
+    if "--collect" in words or any(word.startswith("runs/") for word in words):
+        return
+    assert main([*words[1:], *(["--dry_run"] if "--dry_run" not in words else [])]) == 0
