@@ -137,8 +137,10 @@ def rows(alpha: float) -> tuple[list[list[str]], list[list[str]]]:
         everybody = [*honest[:-1], bad]
         good, rejected = judge({one.update.client: one for one in everybody}, CONFIG)
         client = bad.update.client
-        fate = "rejected" if client in rejected else "line" if client in unusual(list(good.values())) else "admitted"
-        shown = [("", list(good.values()))] + ([(", checks off", everybody)] if client in rejected else [])
+        counted = list(good.values())
+        told = unusual(counted, directions(counted))
+        fate = "rejected" if client in rejected else "line" if client in told else "admitted"
+        shown = [("", counted)] + ([(", checks off", everybody)] if client in rejected else [])
         for what, accepted in shown:
             cells = [f"{share(combined(method, accepted), ideal):.2f}" for method in AGGREGATORS]
             table.append([f"{alpha:g}", name + what, "-" if what else fate, *cells])

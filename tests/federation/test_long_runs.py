@@ -87,7 +87,7 @@ def test_the_figure_of_rounds_does_not_hold_the_clients_records(
     long_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a file of some megabytes it takes a small part, however many clients there are."""
-    monkeypatch.setattr("fedumm.report.figures.save_rounds_figure", lambda records, path: path.touch())
+    monkeypatch.setattr("fedumm.report.figures.save_rounds_figure", lambda records, path, title: path.touch())
     tracemalloc.start()
     try:
         RunFolder(long_run, toy_config()).finish()

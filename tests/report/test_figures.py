@@ -38,6 +38,33 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
+def test_a_word_for_a_colour_has_that_colour_and_no_other_label_a_similar_one() -> None:
+    labels = ["yes", "Red", "no", "blue", " green", "3", *(f"other {n}" for n in range(10))]
+    colours = [tuple(colour) for colour in figures.label_colours(labels)]
+    assert colours[1] == (1, 0, 0)
+    assert colours[3] == (0, 0, 1)
+    assert colours[4] == pytest.approx((0, 128 / 255, 0))
+    words = [colours[place] for place in (1, 3, 4)]
+    rest = [colour for place, colour in enumerate(colours) if place not in (1, 3, 4)]
+    assert min(sum((a - b) ** 2 for a, b in zip(w, c, strict=True)) for w in words for c in rest) > 0.05
+    assert len(set(rest[:8])) == 8
+
+
+@pytest.mark.parametrize("clients", [1, 2, 4])
+def test_the_legend_lies_within_the_figure(clients: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    real = figures._axes
+    monkeypatch.setattr(figures, "_axes", lambda *size: seen.append(real(*size)) or seen[-1])
+    counts = {f"site-{n}": {f"answer {k}": 5 + k for k in range(MAX_LABELS)} for n in range(clients)}
+    save_partition_figure(counts, tmp_path / "split.png", "a run")
+    figure, (axes,) = seen[0]
+    box, whole = axes.get_legend().get_window_extent(), figure.bbox
+    assert box.y0 >= whole.y0
+    assert box.y1 <= whole.y1
+    assert box.x1 <= whole.x1 + 1
+    assert figure.get_suptitle() == "a run"
+
+
 @settings(deadline=None, max_examples=60)
 @given(COUNTS)
 def test_the_label_table_counts_every_row_once(counts: dict[str, dict[str, int]]) -> None:

@@ -35,6 +35,7 @@ def toy_config(**options: Any) -> FederateConfig:
         "dirichlet_alpha": 0.5,
         "in_process": True,
         "threads": 1,
+        "report_samples": "off",
     }
     return from_mapping(FederateConfig, {**defaults, **options})
 

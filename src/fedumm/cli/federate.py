@@ -29,9 +29,13 @@ def main(argv: list[str], prog: str) -> int:
     add_options(parser, FederateConfig, argv)
     parsed = parser.parse_args(argv)
     config = _config(parsed)
-    if not any(getattr(config, name) for name in RUNNERS):
+    if not any(getattr(config, name) for name in RUNNERS) and not config.dry_run:
         raise FedummError(NO_RUNNER.format(prog=prog))
     checked = check(config)
+    if config.dry_run:
+        from fedumm.cli.dry_run import dry_run
+
+        return dry_run(config)
     if checked is None:
         print(f"The run in {folder_for(config)} is finished.")
         return 0
@@ -82,7 +86,7 @@ def check_rules_of(config: FederateConfig) -> None:
     plain = FederateConfig(model_backend=config.model_backend)
     special = (AGGREGATION, WIRE, PRIVACY)
     own = option_fields(FederateConfig)
-    names = [f.name for f in own if f.metadata["group"] in special or f.name.startswith("lora_")]
+    names = [f.name for f in own if f.metadata["group"] in special or f.name.startswith(("lora_", "patience"))]
     if any(getattr(config, name) != getattr(plain, name) for name in names):
         from fedumm.federation.option_rules import check_rules
 

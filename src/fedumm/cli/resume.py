@@ -45,7 +45,7 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
     values = read_yaml(path / CONFIG)
     # Before its options: without them a name that a plugin registers is unknown.
     check_digests(path, plugin_files(given.get(CODE, "")))
-    _check_privacy(values, given.get("num_rounds", values.get("num_rounds")))
+    _check_rounds(values, given.get("num_rounds", values.get("num_rounds")))
     if any(name in given for name in RUNNERS):
         values = {name: value for name, value in values.items() if name not in (*RUNNERS, "use_env_script")}
     config = from_mapping(FederateConfig, {**values, **given, "resume": str(path), "name": str(path)})
@@ -55,13 +55,18 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
     return with_absolute_paths(config)
 
 
-def _check_privacy(values: Mapping[str, Any], num_rounds: Any) -> None:
+def _check_rounds(values: Mapping[str, Any], num_rounds: Any) -> None:
     from fedumm.federation.runners.resumption import LOCAL_NOISE
 
     if values.get("dp") == "local":
         raise FedummError(f"With --dp local a run can't be resumed: {LOCAL_NOISE}.")
     if values.get("dp_epsilon") and num_rounds != values.get("num_rounds"):
         raise FedummError("--num_rounds can't be changed: the noise was chosen for --dp_epsilon after all rounds.")
+    planned = values.get("lr_schedule", "constant") != "constant" or values.get("lr_warmup")
+    if planned and num_rounds != values.get("num_rounds"):
+        raise FedummError(
+            "--num_rounds can't be changed: the learning rate was planned for all rounds (--lr_schedule, --lr_warmup)."
+        )
 
 
 def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
@@ -87,7 +92,7 @@ def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
     if is_finished(path, config.num_rounds):
         return None
     if has_rounds(path) or (config.dp == "local" and has_begun(path)):
-        _check_privacy(values, config.num_rounds)
+        _check_rounds(values, config.num_rounds)
         return replace(config, resume=str(path))
     return replace(config, overwrite=True)
 

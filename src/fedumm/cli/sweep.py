@@ -190,7 +190,8 @@ def _config(run: StudyRun, folder: Path) -> RunConfig:
     if run.kind == CENTRAL:
         central = {**run.options, "output_dir": str(folder / run.name), "overwrite": True}
         return with_absolute_paths(from_mapping(CentralConfig, central, "the study"))
-    options = {**run.options, "in_process": True, "name": str(folder / run.name)}
+    # A page for each of a hundred runs would take longer than they do: fedumm report makes it of any of them.
+    options = {"report_samples": "off", **run.options, "in_process": True, "name": str(folder / run.name)}
     return with_absolute_paths(from_mapping(FederateConfig, options, "the study"))
 
 

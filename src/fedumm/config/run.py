@@ -61,6 +61,22 @@ class RunConfig(Options):
     batch_size: int = option(TRAINING, "Per-client batch size", 8, validators.positive)
     grad_accum: int = option(TRAINING, "Gradient accumulation steps", 8, validators.positive)
     lr: float = option(TRAINING, "Learning rate", 5e-5, validators.positive)
+    lr_schedule: str = option(
+        TRAINING,
+        "The learning rate over all rounds or epochs: constant | linear | cosine (the last two fall to 0)",
+        "constant",
+        validators.one_of("constant", "linear", "cosine"),
+    )
+    lr_warmup: float = option(
+        TRAINING, "Share of the training over which the learning rate rises from 0", 0.0, validators.probability
+    )
+    patience: int = option(
+        TRAINING,
+        "Stop after so many rounds or epochs that were no better than the best one before (0: never): by the score on "
+        "the clients' held-out data, of fedumm train by the one on the evaluation data",
+        0,
+        validators.non_negative,
+    )
     weight_decay: float = option(TRAINING, "AdamW weight decay", 0.05, validators.non_negative)
     lora_r: int | str = option(TRAINING, "LoRA rank, or one for each client: 16,site-1=4", 16, validators.by_client)
     lora_alpha: int | str = option(
@@ -210,6 +226,9 @@ class RunConfig(Options):
         travels=False,
     )
     gpu: str = option(EXECUTION, "GPU ids, for example 0,1 (empty: all there are; cpu: none)", "", travels=False)
+    dry_run: bool = option(
+        EXECUTION, "Check everything, measure a few steps, tell what the run would take, and stop", False, travels=False
+    )
     threads: int = option(
         EXECUTION,
         "Torch threads of each host (0: 1 for a small model, else the cores divided by the hosts)",
@@ -217,6 +236,11 @@ class RunConfig(Options):
         validators.non_negative,
         travels=False,
     )
+
+    @property
+    def plans_lr(self) -> bool:
+        """Whether the learning rate depends on how much of the training is over."""
+        return self.lr_schedule != "constant" or self.lr_warmup > 0
 
     @property
     def column_names(self) -> dict[str, str]:

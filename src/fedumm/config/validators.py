@@ -99,6 +99,12 @@ def by_client(value: int | str) -> str | None:
     return None
 
 
+def report_samples(value: int | str) -> str | None:
+    """``auto``, ``off``, or 0 to 1,000."""
+    good = value in ("auto", "off") if isinstance(value, str) else 0 <= value <= 1000
+    return None if good else "must be auto, off, or a number from 0 to 1,000"
+
+
 LONGEST_PROMPT = 4096
 """Characters."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from fedumm.errors import FedummError
 
 TIMEOUT = 6.0
@@ -103,6 +106,20 @@ def _go_offline() -> None:
     _found_away = True
     constants.HF_HUB_OFFLINE = True
     datasets.config.HF_HUB_OFFLINE = True
+
+
+@contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Within it the Hugging Face libraries take only what is in their cache."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 def explain_hub_error(kind: str, repo_id: str, error: Exception, cache_dir: str) -> FedummError:

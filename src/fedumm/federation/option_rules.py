@@ -58,6 +58,8 @@ def _problems(config: FederateConfig) -> list[str]:
             f"--aggregator {config.aggregator} changes frozen weights, which --load_in_4bit rounds to four bits: "
             "leave one out."
         )
+    if config.patience and config.dp != "off":
+        problems.append("--patience stops by scores, and with --dp none that are not private may decide anything.")
     if config.export_rank and not method.updates_base_model:
         problems.append(f"--export_rank means nothing to --aggregator {config.aggregator}, which keeps --lora_r.")
     return problems

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fedumm.features.report import CacheReport
 from fedumm.formatting import epsilon_text, others_text, percent, score_text, scorers_text, scores_text
+from fedumm.report.time_left import TimeLeft
 from fedumm.shell import quoted
 from fedumm.tasks import GENEVAL, T2I, TASKS, in_order
 from fedumm.texts import one_line
@@ -27,6 +28,15 @@ _SAMPLED = {
     "MB down": 7, "MB up": 6, "seconds": 7, "time left": 9,
 }  # fmt: skip
 """Where others than those who score every round train in each. With an extra column, 120 wide."""
+
+_LEAST = ("MB up", "MB down", "seconds", "clients", "agg. error", "train loss", "before", "after", "after training")
+"""Columns that a narrow screen does without, the first ones first; they are in metrics.jsonl."""
+
+_GAP = 2
+
+NO_BETTER = (
+    "Nothing was better than the untrained adapter: train for longer (more rounds or epochs), or try another --lr."
+)
 
 _EXTRAS = {"aggregation_error": "agg. error", "epsilon": "epsilon"}
 """Columns of runs that have such numbers."""
@@ -68,13 +78,17 @@ class RunConsole:
     """Shows records and progress. On a terminal the present work is a moving bar at the bottom;
     elsewhere (a log file) it is a plain line now and then.
 
+    Of a table that is wider than a terminal, some columns are left out. ``time_left`` tells how long the run takes
+    while no round is over.
+
     ``held-out`` and ``common test`` score the global adapter that the round starts from,
     ``after training`` the clients' own adapters after local training. Where a few clients are drawn for a round, lines
     above the table say which numbers are whose.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, time_left: TimeLeft | None = None) -> None:
         self.console = console or Screen()
+        self._time_left = time_left
         self._live = self.console.is_terminal
         self._bars: dict[str, TaskID] = {}
         self._last_plain = time.monotonic()
@@ -103,6 +117,10 @@ class RunConsole:
 
     def progress(self, text: str, done: int, total: int, host: str = "") -> None:
         """Show what a host is doing now."""
+        if self._time_left:
+            self._time_left.note(host, text, done, total)
+            seconds = self._time_left.seconds()
+            text = text if seconds is None else f"{text}  (about {duration(seconds)} left in all)"
         if self._live:
             if host and "" in self._bars:
                 self._progress.remove_task(self._bars.pop(""))
@@ -125,6 +143,8 @@ class RunConsole:
 
     def _setup(self, r: Mapping[str, Any]) -> None:
         self._setup_seconds = r["seconds"]
+        if self._time_left:
+            self._time_left.begin(r)
         train = sum(c["train"] for c in r["clients"].values())
         held = sum(c["heldout"] for c in r["clients"].values())
         self.line(
@@ -154,7 +174,18 @@ class RunConsole:
             self._wide = dict.fromkeys(names, 10 * len(tasks) + 2)
 
     def _row(self, cells: Mapping[str, str]) -> None:
-        self.line("  ".join(cells[name].rjust(width) for name, width in self._widths.items()))
+        self.line((" " * _GAP).join(cells[name].rjust(width) for name, width in self._widths.items()))
+
+    def _fit(self) -> None:
+        """Leave out what a terminal has no room for; in a file, lines are as long as they are."""
+        left_out = []
+        for name in _LEAST if self._live else ():
+            if sum(self._widths.values()) + _GAP * (len(self._widths) - 1) <= self.console.width:
+                break
+            if self._widths.pop(name, None):
+                left_out.append(name)
+        if left_out:
+            self.line(f"(no room here for {', '.join(reversed(left_out))}: see metrics.jsonl, or a wider terminal)")
 
     def _client(self, r: Mapping[str, Any]) -> None:
         if r["rejected"]:
@@ -184,6 +215,10 @@ class RunConsole:
     def _repeat(self, r: Mapping[str, Any]) -> None:
         self.line(f"  round {r['round']}: {r['usable']} usable update(s) of the {r['needed']} that it needs: once more")
 
+    def _patience(self, r: Mapping[str, Any]) -> None:
+        what = f"the one after round {r['best']}" if r["best"] else "the untrained one"
+        self.line(f"  stopping after round {r['round']}: no adapter was better than {what} since then (--patience)")
+
     def _resumed(self, r: Mapping[str, Any]) -> None:
         self.line(f"  resumed after round {r['round']}")
 
@@ -200,10 +235,12 @@ class RunConsole:
             self.line(f"before, after: before and after local training, the {drawn} client(s) of the round")
         widths |= {name: width for name, width in self._wide.items() if name in widths}
         self._widths = widths | {text: 10 for name, text in _EXTRAS.items() if r.get(name) is not None}
+        self._fit()
         self._row({name: name for name in self._widths})
         self._header = True
 
     def _round(self, r: Mapping[str, Any]) -> None:
+        self._time_left = None
         if not self._header:
             self._begin_table(r)
         left = (r["elapsed"] - self._setup_seconds) / r["round"] * (r["rounds"] - r["round"])
@@ -256,6 +293,10 @@ class RunConsole:
             note = f"\n  held-out: {own}" if not same and entry["heldout_clients"] else ""
             table.add_row(name + note, *(score_text(entry[f"{place}_tasks"].get(task)) for place, task in columns))
         self.console.print(table)
+        if not r["best"]["round"] and r["last"]["round"]:
+            self.line(NO_BETTER)
+        if GENEVAL.name in r["untrained"]["test_tasks"] and GENEVAL.name not in r["best"]["test_tasks"]:
+            self.line("Nothing was drawn with the best adapter: see fedumm geneval, and --geneval_every 1")
         for name, entry in rows.items():
             for place in ("heldout", "test"):
                 if others := others_text(entry, place):

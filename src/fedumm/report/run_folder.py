@@ -7,6 +7,7 @@
 ``partition.json``      clients' sizes and labels (and ``partition.png``)
 ``metrics.jsonl``       one JSON object a line: set-up, clients, rounds, summary
 ``rounds.png``          score and loss by round
+``report.html``         all of it on one page (:mod:`fedumm.report.page`), with examples in ``samples/``
 ``tensorboard/``        the same numbers as TensorBoard events
 ``adapter/best``        PEFT folder of the round with the best held-out score
 ``adapter/last``        PEFT folder after the last finished round
@@ -50,6 +51,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 PARTITION = "partition.json"
 ROUNDS = "rounds.png"
+REPORT = "report.html"
 STATE = "state"
 CLIENTS = "clients"
 LOG = "flare.log"
@@ -123,7 +125,7 @@ class RunFolder(RunListener):
         from fedumm.report.figures import save_partition_figure
 
         try:
-            save_partition_figure(labels, self.path / "partition.png")
+            save_partition_figure(labels, self.path / "partition.png", self.path.name)
         except OSError as error:  # a full disk; what matters will say so by itself
             self._warn(f"{self.path / 'partition.png'} is not drawn: {error}")
 
@@ -173,7 +175,7 @@ class RunFolder(RunListener):
                 self._events.close()
             if (self.path / METRICS).exists():
                 kept = [for_rounds_figure(record) for record in read_records(self.path, clients=False)]
-                save_rounds_figure(kept, self.path / ROUNDS)
+                save_rounds_figure(kept, self.path / ROUNDS, self.path.name)
         except (OSError, FedummError) as error:
             self._warn(f"{self.path / ROUNDS} is not drawn: {error}")
 
@@ -270,7 +272,8 @@ def reopened(path: Path, config: FederateConfig, records: int) -> Iterator[None]
             raise FedummError(f"{path / METRICS} is shorter than it was: this run can't be resumed.")
         before = (path / CONFIG).read_text(encoding="utf-8")
         os.truncate(path / METRICS, size)
-        (path / ROUNDS).unlink(missing_ok=True)
+        for shown in (ROUNDS, REPORT):
+            (path / shown).unlink(missing_ok=True)
         _mend_adapters(path)
         write_yaml(to_mapping(config), path / CONFIG, command_of(before))
     except OSError as error:

@@ -16,6 +16,7 @@ from fedumm.training.device import gpu_bytes
 from fedumm.training.gradient_correction import GradientHook
 from fedumm.training.loading import loader
 from fedumm.training.results import TrainResult
+from fedumm.training.schedule import WHOLE, Schedule
 from fedumm.training.steps import Steps, sample_mean
 
 TrainProgress = Callable[[int, int, float], None]
@@ -51,8 +52,9 @@ def train_epochs(
     epochs: int,
     seed: int,
     progress: TrainProgress | None = None,
-    after_epoch: Callable[[int, float], None] | None = None,
+    after_epoch: Callable[[int, float], bool | None] | None = None,
     hooks: Sequence[GradientHook] = (),
+    span: tuple[float, float] = WHOLE,
 ) -> TrainResult:
     """Train the backbone's adapter in place.
 
@@ -60,8 +62,9 @@ def train_epochs(
     afresh, so the result does not depend on what the backbone did before.
 
     Args:
-        after_epoch: called with the epoch (1, 2, ...) and its mean loss.
+        after_epoch: called with the epoch (1, 2, ...) and its mean loss; True ends the training.
         hooks: called before each optimiser step, in this order.
+        span: the part of the whole training that this is, for the learning rate's schedule.
     """
     start, count, steps = time.monotonic(), len(dataset), 0
     optimizer = optimizer_for(backbone, config)
@@ -69,6 +72,9 @@ def train_epochs(
     optimizer.zero_grad(set_to_none=True)
     losses = _MeanLosses(tasks_of(dataset, config))
     merge = merging(backbone, config)
+    if config.plans_lr:
+        in_all = epochs * -(-count // (config.batch_size * config.grad_accum))
+        hooks = [*hooks, Schedule(optimizer, config, span, in_all)]
     work = Steps(backbone, optimizer, config, lambda batches: loader(backbone, dataset, batches, config), hooks)
     for epoch in range(epochs):
         torch.manual_seed(derive(seed, "dropout", epoch))
@@ -81,8 +87,8 @@ def train_epochs(
             if progress:
                 progress(epoch * count + losses.epoch_samples, epochs * count, losses.mean)
         backbone.model.eval()
-        if after_epoch:
-            after_epoch(epoch + 1, losses.epoch_mean)
+        if after_epoch and after_epoch(epoch + 1, losses.epoch_mean):
+            break
     return TrainResult(
         loss=losses.mean,
         losses=losses.by_task,

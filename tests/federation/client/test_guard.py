@@ -395,3 +395,12 @@ def test_codec_is_used(asked: Asked) -> None:
     host, ready = asked
     packed = TensorPayload("values", pack(decode(ready.adapter), "float32", ready.spec))
     assert [u.error for u in answered(host, task_of(host, ready, adapter=packed))] == [""]
+
+
+def test_a_run_ends_early_only_if_it_may(asked: Asked, tmp_path: Path) -> None:
+    host, ready = asked
+    assert "is not one of" in refusal(host, task_of(host, ready, 3, train=False))
+    patient = host_of(tmp_path / "patient", patience=1)
+    ready = set_up(patient)
+    assert "is not one of" in refusal(patient, task_of(patient, ready, 2, train=False)), "too early even so"
+    assert answered(patient, task_of(patient, ready, 3, train=False))

@@ -85,7 +85,7 @@ def test_honest_clients_are_admitted_without_a_line() -> None:
     good, problems = judged(moved(8))
     assert len(good) == 8
     assert not problems
-    assert unusual(list(good.values())) == {}
+    assert unusual(list(good.values()), directions(list(good.values()))) == {}
 
 
 def test_factors_turned_about_with_an_honest_product_are_rejected() -> None:
@@ -116,7 +116,7 @@ def test_products_that_move_too_far_are_rejected_though_the_factors_do_not(over:
 def test_what_is_unusual_is_admitted_with_a_line(factor: float, text: str) -> None:
     good, problems = judged(longer(factor, moved(8)))
     assert not problems
-    told = unusual(list(good.values()))
+    told = unusual(list(good.values()), directions(list(good.values())))
     assert told.keys() == {"site-8"}
     assert text in told["site-8"]
 

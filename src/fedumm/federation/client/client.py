@@ -157,9 +157,10 @@ class Client:
         if config.prox_mu:
             hooks.append(Proximal(backbone.slot.parameters, config.prox_mu))
         seed = derive(config.seed, "client", self.name, "round", task.round)
+        span = (task.round - 1) / config.num_rounds, task.round / config.num_rounds
         with backbone.slot.training_only(task.factors):
             return train_epochs(
-                backbone, self._train_set, config, config.local_epochs, seed, self._show_progress, hooks=hooks
+                backbone, self._train_set, config, config.local_epochs, seed, self._show_progress, None, hooks, span
             )
 
     def _show_progress(self, done: int, total: int, loss: float) -> None:

@@ -89,7 +89,9 @@ class Guard:
         if self._init_request is None:
             raise PublicError("a round was asked for before the set-up")
         rounds = self._config.num_rounds
-        if not 1 <= task.round <= rounds + 1 or task.train != (task.round <= rounds):
+        # With --patience the round that only scores may come after fewer.
+        early = 0 < self._config.patience < task.round - 1 <= rounds and not task.train
+        if not (1 <= task.round <= rounds + 1 and (early or task.train == (task.round <= rounds))):
             raise PublicError(f"round {task.round} is not one of the {rounds} of this run")
         if self._private and task.round <= self._last:
             raise PublicError(f"round {task.round} is not the next: its noise would be spent twice")

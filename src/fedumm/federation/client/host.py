@@ -44,7 +44,7 @@ from fedumm.training.data import label_counts, partition_for, references
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.device import pick_device
 from fedumm.training.feature_cache import cache_features
-from fedumm.training.generation_eval import drawing_test
+from fedumm.training.generation_eval import DRAWINGS, drawing_test
 from fedumm.training.stock import Stock
 from fedumm.training.threads import thread_count
 
@@ -105,6 +105,8 @@ class Host:
         load_codecs(config.up, config.down)
         self._privacy = check_rules(config) if config.dp == "local" else None
         self._states = ClientState(folder)
+        # A site keeps no images: its disk is not the run's.
+        self._drawings = folder.parent / DRAWINGS if simulated else None
         self._notes: list[str] = []
         self.data: LoadedData | None = None
         self.ready: ReadyHost | None = None
@@ -166,7 +168,9 @@ class Host:
         self.ready = ReadyHost(
             model=model,
             clients={name: Client(name, share, setting) for name, share in shares.items()},
-            test=CommonTest(test_pool.part(test_rows), drawing_test(backbone, splits.eval, self.config, first, step)),
+            test=CommonTest(
+                test_pool.part(test_rows), drawing_test(backbone, splits.eval, self.config, first, step), self._drawings
+            ),
         )
         initial = backbone.adapter()
         return InitReply(
@@ -230,7 +234,8 @@ class Host:
         lost = model.receive(task)
         # Where clients keep a part of the adapter, there is none that is everybody's.
         shared = self._aggregator.communicated_factors == frozenset("AB")
-        test = self.ready.test.score(model.backbone, self.config, task.draw, self.progress) if shared else {}
+        score = self.ready.test.score
+        test = score(model.backbone, self.config, task.draw, self.progress, task.round - 1) if shared else {}
         scorers = task.scorers.get(self.name, [])
         updates = [
             self._client_round(self.ready.clients[name], task, task.train and name not in scorers)

@@ -13,7 +13,6 @@ from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
-from fedumm.report.run import Run, load_run
 from fedumm.report.run_folder import CLIENTS, RunFolder
 from fedumm.run_events import RunListener, UserListener
 from fedumm.temporary import leave_room_for_sockets
@@ -28,8 +27,11 @@ def run_in_process(
     progress: HostProgress,
     listeners: Sequence[RunListener] = (),
     stock: Stock | None = None,
-) -> Run:
+) -> None:
     """Federate with every host in this process, one after the other.
+
+    With the same seed, options and number of hosts the adapters are bit-identical to those of NVIDIA FLARE's simulator
+    on the CPU.
 
     Args:
         config: the run's options.
@@ -37,10 +39,6 @@ def run_in_process(
         progress: called with a host, what it does, how much of that is done, and how much there is to do.
         listeners: are told what happens, after ``folder``.
         stock: data and models that runs of this process share.
-
-    Returns:
-        The finished run. With the same seed, options and number of hosts its adapters are bit-identical to those of
-        NVIDIA FLARE's simulator on the CPU.
 
     Raises:
         FedummError: bad data or model, too few usable updates, or a listener failed.
@@ -65,7 +63,6 @@ def run_in_process(
         drive(server, send)
     finally:
         folder.finish()
-    return load_run(folder.path)
 
 
 def _forward(progress: HostProgress, host: str, text: str, done: int, total: int) -> None:

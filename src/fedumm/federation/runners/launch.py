@@ -12,7 +12,18 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.runners.resumption import resume_point, what_is_saved
 from fedumm.report.console import RunConsole
-from fedumm.report.run_folder import CLIENTS, METRICS, RunFolder, check_free, create, folder_for, lock_run, reopened
+from fedumm.report.run_folder import (
+    CLIENTS,
+    METRICS,
+    RunFolder,
+    check_free,
+    create,
+    folder_for,
+    lock_run,
+    reopened,
+)
+from fedumm.report.time_left import TimeLeft
+from fedumm.report.unused import remove_unused
 from fedumm.run_events import RunListener
 from fedumm.shell import quoted
 from fedumm.stopping import exit_status
@@ -46,7 +57,7 @@ def run(
     """
     if listeners and not config.in_process:
         raise FedummError("Listeners need in_process: with --simulator a run is in other processes than they are.")
-    path, console = folder_for(config), console or RunConsole()
+    path, console = folder_for(config), console or RunConsole(time_left=TimeLeft.of(config))
     if config.simulator:
         from fedumm.federation.runners.flare.environment import check_environment
         from fedumm.federation.runners.flare.simulator import check_path
@@ -126,6 +137,8 @@ def _carry_out(
     except FedummError as error:
         if _size(path / METRICS) > begun:
             raise FedummError(f"{error}\n{what_is_saved(path, config)}") from error
+        if not begun:
+            remove_unused(path)
         raise
     console.finished(
         path,
@@ -133,6 +146,21 @@ def _carry_out(
         config.tasks if BACKENDS.is_shipped(config.model_backend) else (),
         own=(path / CLIENTS).is_dir() and any((path / CLIENTS).glob("*/adapter")),
     )
+    return _report(path, config, console)
+
+
+def _report(path: Path, config: FederateConfig, console: RunConsole) -> int:
+    """Make the run's report and say where it is; that it can't be made is told, and no error."""
+    from fedumm.report.page.making import report_at_end
+
+    with console:
+        try:
+            made, note = report_at_end(path, config, console.progress)
+        except KeyboardInterrupt as stop:
+            print(f"\nStopped. The run is finished, without its report: fedumm report {path}", file=sys.stderr)
+            return exit_status(stop)
+        for line in filter(None, (f"Report:     {made}" if made else "", note)):
+            console.line(line)
     return 0
 
 

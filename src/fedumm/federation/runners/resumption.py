@@ -14,13 +14,15 @@ LOCAL_NOISE = "a round done again would send updates with other noise, which cos
 
 
 def is_finished(path: Path, num_rounds: int) -> bool:
-    """Whether the run in ``path`` has done ``num_rounds`` rounds, and closed.
+    """Whether the run in ``path`` has done ``num_rounds`` rounds, or fewer by ``--patience``, and closed.
 
     Raises:
         FedummError: its state is damaged.
     """
     saved = Checkpoint(path / STATE).load()
-    return saved is not None and saved[1]["round"] >= num_rounds and "summary" in _events(path)
+    if saved is None or "summary" not in (events := _events(path)):
+        return False
+    return bool(saved[1]["round"] >= num_rounds or "patience" in events)
 
 
 def has_begun(path: Path) -> bool:
@@ -58,7 +60,10 @@ def resume_point(path: Path, config: FederateConfig) -> int:
     if config.num_rounds < facts["round"]:
         raise FedummError(f"{path} has done {facts['round']} rounds: --num_rounds can't be lower.")
     if is_finished(path, config.num_rounds):
-        raise FedummError(f"{path} is finished after {facts['round']} rounds. For more, add a higher --num_rounds.")
+        told = f"{path} is finished after {facts['round']} rounds"
+        if facts["round"] < config.num_rounds:
+            raise FedummError(f"{told}: the last {config.patience} were no better than the best one (--patience).")
+        raise FedummError(f"{told}. For more, add a higher --num_rounds.")
     records: int = facts["records"]
     return records
 

@@ -131,11 +131,14 @@ def client_record(
     update: ClientUpdate | None,
     rejection: Rejection | None,
     norm: float | None = None,
+    cosine: float | None = None,
 ) -> Record:
     """One client's part, accepted or rejected; without an answer there is no more to tell.
 
     Args:
         norm: of the update; None if it was rejected before that was known.
+        cosine: between the update and the others' (:func:`fedumm.federation.server.outliers.directions`); None where
+            that is not known, or not to be.
     """
     record: Record = {
         "event": "client",
@@ -153,6 +156,7 @@ def client_record(
         "train_losses": update.train_losses,
         "untrained": len(update.untrained),
         "norm": norm,
+        "cosine": cosine,
         **summary("heldout", update.before),
         **summary("heldout_after", update.after),
         "bytes_down": task.size,

@@ -166,18 +166,23 @@ def lengths(accepted: Sequence[Accepted], length: Callable[[Accepted], float]) -
     return {own.update.client: length(own) / usual[own.update.client] for own in accepted}
 
 
-def unusual(accepted: Sequence[Accepted]) -> dict[str, str]:
-    """By client, in what an update that counts is unlike the others'. Nothing of two or fewer: neither is usual."""
+def unusual(accepted: Sequence[Accepted], cosines: Mapping[str, float]) -> dict[str, str]:
+    """By client, in what an update that counts is unlike the others'. Nothing of two or fewer: neither is usual.
+
+    Args:
+        cosines: their :func:`directions`; of clients that have none nothing is said of it.
+    """
     if len(accepted) < 3:
         return {}
     norms = lengths(accepted, lambda one: min(one.norm, one.limit))
     products = lengths(accepted, lambda one: one.product)
-    cosines, told = directions(accepted), dict[str, str]()
+    told = dict[str, str]()
     for own in accepted:
         client = own.update.client
         longer = max(norms[client], products[client])
         parts = [f"{longer:.2g} times as long as the others suggest"] if longer > UNUSUAL else []
-        parts += [f"against the others' direction (cosine {cosines[client]:.2f})"] if cosines[client] < AGAINST else []
+        cosine = cosines.get(client, 0.0)
+        parts += [f"against the others' direction (cosine {cosine:.2f})"] if cosine < AGAINST else []
         if parts:
             told[client] = ", ".join(parts)
     return told
@@ -186,10 +191,11 @@ def unusual(accepted: Sequence[Accepted]) -> dict[str, str]:
 def directions(accepted: Sequence[Accepted]) -> dict[str, float]:
     """By client, the cosine between its change and the sum of the others' changes, each of these at length 1.
 
-    Factors of different ranks have no common directions: 0 then.
+    It is -1..1, and 0 where a change or that sum is nothing. Factors of different ranks have no common directions, and
+    one client has no others: then nobody is named.
     """
-    if any(one.expected.spec != accepted[0].expected.spec for one in accepted):
-        return {one.update.client: 0.0 for one in accepted}
+    if len(accepted) < 2 or any(one.expected.spec != accepted[0].expected.spec for one in accepted):
+        return {}
     total: AdapterState = {}
     for one in accepted:
         for name, change in _direction(one).items():

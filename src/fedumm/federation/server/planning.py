@@ -12,6 +12,16 @@ from fedumm.federation.server.sampling import Sampler
 from fedumm.federation.server.state import RunState
 
 
+def is_last(state: RunState, config: FederateConfig) -> bool:
+    """Whether the last finished round is the last one of the run: of ``--num_rounds``, or by ``--patience``.
+
+    What a round made is scored in the next one: after round n, versions 0 to n - 1 are.
+    """
+    scored, best = state.round - 1, state.scoreboard.best
+    tired = 0 < config.patience <= scored - best and best >= 0
+    return state.round >= config.num_rounds or tired
+
+
 class Planner:
     """Makes the tasks of one run.
 
@@ -29,13 +39,13 @@ class Planner:
         self._sampler = sampler
 
     def plan(self, state: RunState, broadcast: Broadcast) -> RoundTask:
-        """The task after the last finished round; after ``--num_rounds`` of them, one that only scores.
+        """The task after the last finished round; after the last one of all, one that only scores.
 
         Args:
             broadcast: what the hosts have to be told.
         """
         number, panel = state.round + 1, state.scoreboard.panel
-        train = number <= self.config.num_rounds
+        train = not is_last(state, self.config)
         roster = self._participants.roster
         chosen = set(self._sampler(number, roster) if train else self._last_scorers(panel))
         scorers = set(panel or ()) - chosen if train else set()
@@ -44,7 +54,7 @@ class Planner:
             train=train,
             adapter=broadcast.adapter,
             assignments=self._participants.by_host(chosen),
-            draw=self._draws(number),
+            draw=self._draws(number, train),
             factors="".join(sorted(self._aggregation.factors(number))),
             change=broadcast.change,
             control=broadcast.control,
@@ -55,10 +65,10 @@ class Planner:
             scorers=self._participants.by_host(scorers),
         )
 
-    def _draws(self, number: int) -> bool:
+    def _draws(self, number: int, train: bool) -> bool:
         """Images are drawn and judged before the first round, after the last, and as often as asked for."""
         every = self.config.geneval_every
-        return number in (1, self.config.num_rounds + 1) or (every > 0 and (number - 1) % every == 0)
+        return number == 1 or not train or (every > 0 and (number - 1) % every == 0)
 
     def _last_scorers(self, panel: Sequence[str] | None) -> Sequence[str]:
         """Who scores the last version. Clients with factors of their own save their adapters then."""

@@ -86,7 +86,8 @@ class Reporter:
         """Whose updates are used, and why others are not."""
         for client in in_order(task.assignments.values()):
             rejection, norm = screened.rejected.get(client), screened.norms.get(client)
-            self._tell(client_record(task, client, updates.get(client), rejection, norm))
+            cosine = screened.cosines.get(client)
+            self._tell(client_record(task, client, updates.get(client), rejection, norm, cosine))
         for client, text in screened.unusual.items():
             self.report("unusual", round=task.round, client=client, text=text)
 

@@ -10,7 +10,7 @@ from fedumm.backends.registry import BACKENDS
 from fedumm.config import FederateConfig
 from fedumm.federation.protocol.client_view import client_start, steps_of
 from fedumm.federation.protocol.messages import ClientUpdate, RoundReply, RoundTask
-from fedumm.federation.server.outliers import judge, unusual
+from fedumm.federation.server.outliers import directions, judge, unusual
 from fedumm.federation.server.participants import Participants, in_order
 from fedumm.federation.server.rejection import RejectedError, Rejection
 from fedumm.federation.server.round_aggregation import RoundAggregation
@@ -27,12 +27,14 @@ class Screened:
         accepted: those that are used, by client in the roster's order.
         rejected: why the others are not.
         norms: how long each is that passed the checks that need no other; some of these are rejected all the same.
+        cosines: between each accepted one and the others' mean direction, where that is known.
         unusual: in what an accepted one is unlike the others.
     """
 
     accepted: dict[str, Accepted] = field(default_factory=dict)
     rejected: dict[str, Rejection] = field(default_factory=dict)
     norms: dict[str, float] = field(default_factory=dict)
+    cosines: dict[str, float] = field(default_factory=dict)
     unusual: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -87,7 +89,11 @@ class Screening:
         if self.config.dp != "central":
             result.accepted, rejected = judge(result.accepted, self.config)
             result.rejected |= rejected
-            result.unusual = unusual(list(result.accepted.values()))
+            everybody = list(result.accepted.values())
+            cosines = directions(everybody)
+            result.unusual = unusual(everybody, cosines)
+            # Of noisy updates it says how much noise there is.
+            result.cosines = cosines if self.config.dp == "off" else {}
         return result
 
     def screen_scores(

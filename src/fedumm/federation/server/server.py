@@ -153,7 +153,10 @@ class Server:
         if self._last_is_scored:
             return None
         self._round_began = time.monotonic()
-        return self._planner.plan(self._state, self._broadcast)
+        task = self._planner.plan(self._state, self._broadcast)
+        if not task.train and self._state.round < self.config.num_rounds:
+            self._reporter.report("patience", round=self._state.round, best=self.scoreboard.best)
+        return task
 
     def finish(self, task: RoundTask, answers: Mapping[str, RoundReply], lost: Collection[str] = ()) -> None:
         """Screen, score, aggregate and save one round.
