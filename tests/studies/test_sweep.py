@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from fedumm.cli.main import main
-from fedumm.cli.sweep import takes_list
+from fedumm.cli.sweep_options import takes_list
 from fedumm.config import FederateConfig, read_yaml
 from fedumm.report.run_folder import read_records
 from fedumm.run_options import known_options
@@ -56,7 +57,7 @@ def test_every_run_is_a_run_folder_and_the_table_has_all_columns(finished: Path)
     runs = [folder for folder in finished.iterdir() if folder.is_dir()]
     assert len(runs) == 4 + 4 + 2
     assert all((run / "config.yaml").is_file() and (run / "metrics.jsonl").is_file() for run in runs)
-    files = {"table.md", "table.csv", "table.tex", "runs.csv", "study.yaml", "figure.png"}
+    files = {"table.md", "table.csv", "table.tex", "runs.csv", "study.yaml", "figure.png", ".lock"}
     assert {file.name for file in finished.iterdir() if file.is_file()} == files
 
 
@@ -179,6 +180,13 @@ def test_what_is_wrong_is_told_before_any_work(
     assert sweep(*options) == 2
     assert told in capsys.readouterr().err
     assert list(Path().iterdir()) == []
+
+
+def test_a_study_is_carried_out_by_one_process(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs/busy").mkdir(parents=True)
+    with FileLock("runs/busy/.lock"):
+        assert sweep(*MODEL, "--name", "busy") == 2
+    assert "in use by another process" in capsys.readouterr().err
 
 
 def test_a_folder_of_something_else_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
