@@ -209,7 +209,7 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
     try:
         path.mkdir(parents=True, exist_ok=True)
         check_free(path, config.overwrite)
-        lock = _locked(path)
+        lock = locked_folder(path)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process. Choose another --name.") from None
     except OSError as error:
@@ -236,7 +236,7 @@ def lock_run(path: Path) -> FileLock:
     """
     check_run_folder(path)
     try:
-        return _locked(path)
+        return locked_folder(path)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process.") from None
     except OSError as error:
@@ -248,8 +248,13 @@ def check_run_folder(path: Path) -> None:
     check_plain(path, (METRICS, LOG, LOCK))
 
 
-def _locked(path: Path) -> FileLock:
-    """Taking a lock empties its file, of whatever name."""
+def locked_folder(path: Path) -> FileLock:
+    """Lock a folder for this process. (Taking a lock empties its file, of whatever name.)
+
+    Raises:
+        FedummError: the lock's file is a link.
+        Timeout: another process has it.
+    """
     if (path / LOCK).is_symlink():
         raise FedummError(f"{path / LOCK} is a link: what is written there could land outside {path}. Delete it.")
     lock = FileLock(path / LOCK)
