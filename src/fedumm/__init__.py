@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedumm.aggregation.registry import register_aggregator
-    from fedumm.api import federate, partition, train
+    from fedumm.api import Adapter, Run, evaluate, federate, load_run, partition, train
     from fedumm.backends.registry import register_backend
     from fedumm.compression.registry import register_codec
     from fedumm.config import CentralConfig, FederateConfig
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     from fedumm.detectors import register_detector
     from fedumm.errors import FedummError
     from fedumm.metrics.registry import register_metric
-    from fedumm.report.run import Run, load_run
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Adapter": "fedumm.api",
     "CentralConfig": "fedumm.config",
     "FederateConfig": "fedumm.config",
     "FedummError": "fedumm.errors",
-    "Run": "fedumm.report.run",
+    "Run": "fedumm.api",
+    "evaluate": "fedumm.api",
     "federate": "fedumm.api",
-    "load_run": "fedumm.report.run",
+    "load_run": "fedumm.api",
     "partition": "fedumm.api",
     "register_aggregator": "fedumm.aggregation.registry",
     "register_backend": "fedumm.backends.registry",
@@ -42,10 +43,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Adapter",
     "CentralConfig",
     "FederateConfig",
     "FedummError",
     "Run",
+    "evaluate",
     "federate",
     "load_run",
     "partition",

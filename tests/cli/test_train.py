@@ -70,3 +70,12 @@ def test_a_run_that_was_cut_starts_again(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.undo()
     assert main(command) == 0
     assert [r["event"] for r in records(tmp_path)] == ["setup", "epoch", "epoch", "epoch", "summary"]
+
+
+def test_a_training_that_learns_nothing_more_may_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    still = ["--num_epochs", "6", "--lr", "1e-9", "--patience", "2"]
+    assert main(["train", *MODEL, *FEW[:-2], *still, "--output_dir", str(tmp_path / "run")]) == 0
+    told = capsys.readouterr().out
+    assert "stopping: the last 2 epoch(s) were no better than the best one before (--patience)" in told
+    assert "Nothing was better than the untrained adapter" in told
+    assert [r["epoch"] for r in records(tmp_path / "run") if r["event"] == "epoch"] == [0, 1, 2]

@@ -27,7 +27,8 @@ IN_PARTS = {"--resume", "..."}
 # Options of other commands and programs that a page names in its text.
 OTHERS = {
     "help", "config", "json", "figure", "adapter", "prompts", "detector_weights", "color_weights", "out", "num",
-    "batch_size", "requeue", "export", "plugin", "durations", "nu", "samples", "score",
+    "batch_size", "requeue", "export", "plugin", "durations", "nu", "samples", "score", "split", "format", "no_hub",
+    "more_images",
 }  # fmt: skip
 OPTIONS = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}
 
@@ -83,6 +84,7 @@ def test_every_program_is_shown_on_the_page_that_explains_it() -> None:
         ("docs/data.md", "fedumm partition"),
         ("docs/data.md", "fedumm download"),
         ("docs/runs.md", "fedumm ask"),
+        ("docs/runs.md", "fedumm evaluate"),
         ("docs/runs.md", "python job.py"),
         ("docs/unified.md", "fedumm draw"),
         ("docs/unified.md", "fedumm geneval"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from fedumm.config import CentralConfig
 from fedumm.data import DataRequest, load_data
@@ -75,6 +77,24 @@ def test_scores_are_those_of_the_categories(backbone: Backbone, rows: Any) -> No
     assert scores.count == 9
     assert sum(count for _, count in scores.parts.values()) == 9
     assert scores.score == pytest.approx(sum(share for share, _ in scores.parts.values()) / len(scores.parts))
+
+
+def test_images_are_kept_with_their_captions_and_verdicts(backbone: Backbone, rows: Any, tmp_path: Path) -> None:
+    whole = drawing_test(backbone, rows, config())
+    part = drawing_test(backbone, rows, config(), 1, 4)
+    assert whole is not None
+    assert part is not None
+    scores = whole.score(backbone, lambda *_: None, tmp_path / "whole")
+    part.score(backbone, lambda *_: None, tmp_path / "part")
+    files = sorted((tmp_path / "whole").iterdir())
+    assert [file.name[:4] for file in files] == [f"{number:04}" for number in range(9)]
+    right = sum(file.name.endswith("-right.png") for file in files)
+    assert right == round(sum(share * count for share, count in scores.parts.values()))
+    for file, prompt in zip(files, whole.prompts, strict=True):
+        with Image.open(file) as image:
+            assert image.text["Description"] == prompt["prompt"]  # type: ignore[attr-defined]
+    same = {file.name: file.read_bytes() for file in files}
+    assert {file.name: file.read_bytes() for file in (tmp_path / "part").iterdir()}.items() <= same.items()
 
 
 def test_nothing_is_drawn_where_options_or_data_leave_it_out(backbone: Backbone, rows: Any) -> None:

@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,19 +46,34 @@ def load_adapted(given: argparse.Namespace) -> Backbone:
     Raises:
         FedummError: no model is named, or the adapter does not fit it.
     """
-    from fedumm.backends import get_backend
+    config, state = adapted_config(given)
+    check_named(given, config)
+    return with_adapter(given, config, state)
+
+
+def with_adapter(
+    given: argparse.Namespace,
+    config: RunConfig,
+    state: AdapterState,
+    candidates: Sequence[str] = (),
+    references: Sequence[Sequence[str]] = (),
+) -> Backbone:
+    """The model of ``config`` with the adapter ``state``, both of :func:`adapted_config`.
+
+    Args:
+        candidates, references: see :func:`fedumm.training.backbone.load_backbone`.
+
+    Raises:
+        FedummError: the adapter does not fit the model.
+    """
     from fedumm.training.backbone import load_backbone
     from fedumm.training.device import pick_device
 
-    config, state = adapted_config(given)
     device = pick_device(given.gpu)
-    default = getattr(get_backend(config.model_backend), "default_model", "")
-    if not given.model_name_or_path and config.model_name_or_path != default:
-        _check_named(config.model_name_or_path)
-    line = _said(given, config, default) if given.adapter else ""
+    line = _said(given, config) if given.adapter else ""
     if line:
         print(line, file=sys.stderr)
-    backbone = load_backbone(config, device)
+    backbone = load_backbone(config, device, candidates, references)
     if given.adapter:
         try:
             backbone.put(state)
@@ -69,12 +84,24 @@ def load_adapted(given: argparse.Namespace) -> Backbone:
     return backbone
 
 
-def _said(given: argparse.Namespace, config: RunConfig, default: str) -> str:
+def check_named(given: argparse.Namespace, config: RunConfig) -> None:
+    """Raise :class:`FedummError` for a model that only the adapter names, and that is not on this machine."""
+    if not given.model_name_or_path and config.model_name_or_path != _default_model(config):
+        _check_named(config.model_name_or_path)
+
+
+def _default_model(config: RunConfig) -> str:
+    from fedumm.backends import get_backend
+
+    return str(getattr(get_backend(config.model_backend), "default_model", ""))
+
+
+def _said(given: argparse.Namespace, config: RunConfig) -> str:
     """Which model it is, where the adapter says so, or says another one; else nothing."""
     from fedumm.adapters.origin import read_origin
 
     model = config.model_name_or_path
-    line = f"Model: {one_line(model or default or 'the default')} (backend {config.model_backend})"
+    line = f"Model: {one_line(model or _default_model(config) or 'the default')} (backend {config.model_backend})"
     if not given.model_name_or_path:
         return f"{line}, as the adapter says"
     origin = read_origin(Path(given.adapter))

@@ -29,9 +29,13 @@ def main(argv: list[str], prog: str) -> int:
     add_options(parser, FederateConfig, argv)
     parsed = parser.parse_args(argv)
     config = _config(parsed)
-    if not any(getattr(config, name) for name in RUNNERS):
+    if not any(getattr(config, name) for name in RUNNERS) and not config.dry_run:
         raise FedummError(NO_RUNNER.format(prog=prog))
     checked = check(config)
+    if config.dry_run:
+        from fedumm.cli.dry_run import dry_run
+
+        return dry_run(config)
     if checked is None:
         print(f"The run in {folder_for(config)} is finished.")
         return 0
@@ -53,7 +57,7 @@ def check(config: FederateConfig) -> FederateConfig | None:
         raise FedummError(f"--{runners[0]} and --{runners[1]} can't be combined: choose one.")
     check_model(config)
     check_partition(config)
-    _check_rules(config)
+    check_rules_of(config)
     _check_places(config)
     return started_or_resumed(config) if config.resume_if_exists else config
 
@@ -77,7 +81,7 @@ def _check_places(config: FederateConfig) -> None:
         check_folder("name", folder_for_name(config.name))
 
 
-def _check_rules(config: FederateConfig) -> None:
+def check_rules_of(config: FederateConfig) -> None:
     """Importing torch for it takes a second: not for what most runs are."""
     plain = FederateConfig(model_backend=config.model_backend)
     special = (AGGREGATION, WIRE, PRIVACY)

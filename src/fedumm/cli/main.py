@@ -24,6 +24,7 @@ from fedumm.texts import plain_lines
 COMMANDS = {
     "federate": "Federated fine-tuning (the same as python job.py)",
     "train": "Centralised baseline (the same as python src/local_train.py)",
+    "sweep": "A study: a grid of runs beside its baselines, tables and figures",
     "download": "Fetch a run's model and data from the Hugging Face Hub, for machines without a connection",
     "check": "Look at a data set as a run would: columns, bad rows, images, answers that can't be said",
     "partition": "Show how a data set would be split among clients, without training",
@@ -31,9 +32,11 @@ COMMANDS = {
     "report": "Show a run as one HTML file: scores, curves, clients, costs, example answers",
     "compare": "Compare runs: settings that differ, results side by side, a paired test over seeds",
     "new": "Start a backend, aggregator, partitioner or source of your own: a commented file and its test",
+    "evaluate": "Score any adapter, or none, on any data: intervals, tables by type, every prediction",
     "ask": "Ask a question about an image, with an adapter",
     "draw": "Draw images from captions, with an adapter",
     "cache": "List, verify or remove the stored features of images",
+    "doctor": "Look at this machine: would a run work, and if not, what is to be done?",
     "schema": "Print the JSON schema of config.yaml, for editors",
     "geneval": "Draw many captions and judge the images by GenEval's rule",
 }

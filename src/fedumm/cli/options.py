@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
+import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, replace
 from typing import Any, NoReturn
@@ -43,6 +45,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage of forty options."""
+        if several := re.match(r"argument (--\w+): invalid \w+ value: '([\w.+-]+,[\w.,+-]+)'", message):
+            message += f". For runs with several values: fedumm sweep {several[1]} {several[2]} ..."
         raise FedummError(f"{message}\nSee '{self.prog} --help'.")
 
     def print_help(self, file: Any = None) -> None:
@@ -55,6 +59,11 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             name = unknown[0].split("=")[0]
+            if _is_number(name) and (before := _option_before(name, args or sys.argv[1:])) in flags:
+                self.error(
+                    f"{before} takes one value, and {name} follows it. For runs with several values: "
+                    f"fedumm sweep {before} 1,2,3 ..."
+                )
             self.error(f"Unknown option {name!r}.{did_you_mean(name, flags)}")
         return parsed
 
@@ -87,6 +96,19 @@ def add_option(group: argparse._ActionsContainer, f: Field[Any], text: str = "",
         required=required,
         help=f"{text} {shown}",
     )
+
+
+def _is_number(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return float(text) >= 0
+    return False
+
+
+def _option_before(name: str, args: Sequence[str]) -> str:
+    """The option whose value a word that is no option comes after; empty: there is none."""
+    place = args.index(name) if name in args else 0
+    words = args[max(0, place - 2) : place]
+    return words[0] if len(words) == 2 and words[0].startswith("--") else ""
 
 
 def _chosen_aggregator(argv: Sequence[str]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fedumm.cli.options import with_absolute_paths
-from fedumm.config import CODE, EXECUTION, OF_ONE_RUN, FederateConfig, is_ours, option_fields, read_yaml
+from fedumm.config import CODE, EXECUTION, OF_ONE_RUN, FederateConfig, RunConfig, is_ours, option_fields, read_yaml
 from fedumm.errors import FedummError
 from fedumm.plugins import plugin_files
 from fedumm.report.answers_digest import check_answers_digest
@@ -85,7 +85,7 @@ def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
     check_run_folder(path)
     values = read_yaml(path / CONFIG)
     check_digests(path, config.plugins)
-    _check_same(path, from_mapping(FederateConfig, values, str(path / CONFIG)), config)
+    check_same(path, from_mapping(FederateConfig, values, str(path / CONFIG)), config)
     check_answers_digest(path, config.answers)
     from fedumm.federation.runners.resumption import has_begun, has_rounds, is_finished
 
@@ -106,10 +106,15 @@ def _check_use(config: FederateConfig) -> None:
         raise FedummError("--resume_if_exists is for runs on this machine: --simulator or --in_process.")
 
 
-def _check_same(path: Path, begun: FederateConfig, config: FederateConfig) -> None:
+def check_same(path: Path, begun: RunConfig, config: RunConfig, may_differ: Collection[str] = ("num_rounds",)) -> None:
+    """Raise :class:`FedummError` if the run in ``path``, which began as ``begun``, has another result than ``config``.
+
+    Args:
+        may_differ: options that may, besides those that say where and how it is run.
+    """
     before, now = to_mapping(begun), to_mapping(config)
     # Of another aggregator, its name says enough.
-    names = [name for name in before.keys() & now.keys() if name not in _FREE | {"num_rounds", CODE}]
+    names = [name for name in before.keys() & now.keys() if name not in _FREE | {*may_differ, CODE}]
     other = [name for name in before if name in names and before[name] != now[name]]
     if other:
         told = ", ".join(f"--{name} {before[name]!r}, not {now[name]!r}" for name in other)

@@ -29,6 +29,12 @@ def main(argv: list[str], prog: str) -> int:
     add_options(parser, CentralConfig)
     config = config_from(parser.parse_args(argv), CentralConfig)
     try:
+        if config.dry_run:
+            from fedumm.cli.dry_run import dry_run
+
+            check_model(config)
+            check_caches(config)
+            return dry_run(config)
         train(config, shlex.join([*prog.split(), *argv]))
         return 0
     except KeyboardInterrupt as stop:
@@ -77,6 +83,7 @@ def train(
             lambda done, total, loss: console.progress(f"training  loss {loss:.3f}", done, total),
             folder.on_record,
             stock,
+            output,
         )
         _save(config, folder, result)
     if problem := folder.finish():
@@ -105,7 +112,8 @@ def _save(config: CentralConfig, folder: CentralFolder, result: CentralResult) -
 def _tell(result: CentralResult, limit: str, console: RunConsole) -> None:
     """Scores before and after."""
     from fedumm.formatting import others_text, score_text
-    from fedumm.metrics.evaluation import summary
+    from fedumm.metrics.evaluation import mean_score, summary
+    from fedumm.report.console import NO_BETTER
     from fedumm.tasks import TASKS, VQA
 
     before, after = (summary("test", scores)["test_tasks"] for scores in (result.before, result.after))
@@ -114,6 +122,8 @@ def _tell(result: CentralResult, limit: str, console: RunConsole) -> None:
         console.line(
             f"{TASKS[name].score}: untrained {score_text(before.get(name))}, trained {score_text(trained)}{most}"
         )
+    if (mean_score(result.after) or 0.0) <= (mean_score(result.before) or 0.0):
+        console.line(NO_BETTER)
     for when, scores in (("untrained", result.before), ("trained", result.after)):
         if others := others_text(summary("test", scores), "test"):
             console.line(f"{when}: {others}")

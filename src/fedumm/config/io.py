@@ -16,7 +16,7 @@ from fedumm.texts import one_line
 REPEAT = "# Repeat this run:"
 """How every ``config.yaml`` of a run begins."""
 
-OF_ONE_RUN = ("name", "overwrite", "resume", "resume_if_exists")
+OF_ONE_RUN = ("name", "overwrite", "resume", "resume_if_exists", "dry_run")
 """Options that a repetition must not inherit: it has a run folder of its own."""
 
 CODE = "plugin"

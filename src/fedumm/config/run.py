@@ -226,6 +226,9 @@ class RunConfig(Options):
         travels=False,
     )
     gpu: str = option(EXECUTION, "GPU ids, for example 0,1 (empty: all there are; cpu: none)", "", travels=False)
+    dry_run: bool = option(
+        EXECUTION, "Check everything, measure a few steps, tell what the run would take, and stop", False, travels=False
+    )
     threads: int = option(
         EXECUTION,
         "Torch threads of each host (0: 1 for a small model, else the cores divided by the hosts)",

@@ -82,7 +82,7 @@ class CentralFolder:
         try:
             if self._events:
                 self._events.close()
-            save_epochs_figure(list(read_records(self.path)), self.path / EPOCHS)
+            save_epochs_figure(list(read_records(self.path)), self.path / EPOCHS, self.path.name)
         except (OSError, FedummError) as error:
             return f"{self.path / EPOCHS} is not drawn: {error}"
         return ""

@@ -295,6 +295,8 @@ class RunConsole:
         self.console.print(table)
         if not r["best"]["round"] and r["last"]["round"]:
             self.line(NO_BETTER)
+        if GENEVAL.name in r["untrained"]["test_tasks"] and GENEVAL.name not in r["best"]["test_tasks"]:
+            self.line("Nothing was drawn with the best adapter: see fedumm geneval, and --geneval_every 1")
         for name, entry in rows.items():
             for place in ("heldout", "test"):
                 if others := others_text(entry, place):

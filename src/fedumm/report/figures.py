@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from fedumm.texts import one_line
 
 Series = Mapping[str, Sequence[tuple[int, float]]]
 
+Panel = Callable[[Any, Series, Mapping[str, str]], None]
+"""Draws on axes of matplotlib: given them, the series, and what the curves are called."""
+
 MAX_LABELS = 16
 MAX_BARS = 100
 LONGEST_LABEL = 40
@@ -23,11 +26,9 @@ OTHER = "other"
 
 def _axes(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
     """A figure that needs no display and leaves pyplot's global state alone, and its ``panels`` side by side."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from fedumm.report.notebook_figure import NotebookFigure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = NotebookFigure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
@@ -167,17 +168,34 @@ def save_rounds_figure(
     records: Sequence[Mapping[str, Any]], path: Path, title: str = ""
 ) -> dict[str, list[tuple[int, float]]]:
     """Scores and training loss by round, a panel for each task; round 0 is the untrained adapter."""
-    return _save_curves(rounds_table(records), scored_on(records), "round", "train_loss", path, title)
+    figure, series = rounds_figure(records, title)
+    _save(figure, path)
+    return series
 
 
-def _save_curves(
-    series: dict[str, list[tuple[int, float]]], names: Mapping[str, str], step: str, told: str, path: Path, title: str
-) -> dict[str, list[tuple[int, float]]]:
-    """``told``: the kind of series that every task of the run has."""
+def rounds_figure(
+    records: Sequence[Mapping[str, Any]], title: str = "", more: Sequence[Panel] = ()
+) -> tuple[Any, dict[str, list[tuple[int, float]]]]:
+    """What :func:`save_rounds_figure` saves, as a figure of matplotlib with the series that are drawn.
+
+    Args:
+        more: panels to the right of the tasks'.
+    """
+    series = rounds_table(records)
+    return _curves(series, scored_on(records), "round", "train_loss", title, more), series
+
+
+def _curves(
+    series: Series, names: Mapping[str, str], step: str, told: str, title: str, more: Sequence[Panel] = ()
+) -> Any:
+    """A figure; ``told``: the kind of series that every task of the run has."""
     draws = any(name.endswith(f"/{T2I.name}") for name in series)
     writes = f"{told}/{I2T.name}" in series
     answers = f"{told}/{VQA.name}" in series or not (draws or writes)
-    panels = [partial(_draw_scores, VQA)] * answers + [partial(_draw_scores, I2T)] * writes + [_draw_images] * draws
+    panels: list[Panel] = (
+        [partial(_draw_scores, VQA)] * answers + [partial(_draw_scores, I2T)] * writes + [_draw_images] * draws
+    )
+    panels += more
     figure, axes = _axes(7 * len(panels), 4, len(panels))
     _name(figure, title)
     for draw, own in zip(panels, axes, strict=True):
@@ -185,16 +203,17 @@ def _save_curves(
         own.set_xlabel(step)
         own.xaxis.get_major_locator().set_params(integer=True)
         own.grid(alpha=0.3)
-    _save(figure, path)
-    return series
+    return figure
 
 
-def save_epochs_figure(records: Sequence[Mapping[str, Any]], path: Path) -> dict[str, list[tuple[int, float]]]:
+def save_epochs_figure(
+    records: Sequence[Mapping[str, Any]], path: Path, title: str = ""
+) -> dict[str, list[tuple[int, float]]]:
     """As :func:`save_rounds_figure`, of the records ``epoch`` of a central run."""
     rounds = [{**r, "event": "final", "round": r["epoch"]} for r in records if r["event"] == "epoch"]
-    return _save_curves(
-        rounds_table(rounds), {"heldout": "", "test": "test set"}, "epoch", "test", path, path.parent.name
-    )
+    series, names = rounds_table(rounds), {"heldout": "", "heldout_after": "", "test": "test set"}
+    _save(_curves(series, names, "epoch", "test", title), path)
+    return series
 
 
 def _plot(axes: Any, points: Sequence[tuple[int, float]], style: str, factor: float = 1.0, **look: Any) -> None:
@@ -216,7 +235,7 @@ def _draw_scores(task: Task, axes: Any, series: Series, names: Mapping[str, str]
     """Scores in percent (left axis) and training loss (right axis)."""
     for name, color in _COLORS.items():
         points = series.get(f"{name}/{task.name}", ())
-        _plot(axes, points, f"o{_STYLES.get(name, '-')}", 100, color=color, label=names[name], ms=4)
+        _plot(axes, points, f"o{_STYLES.get(name, '-')}", 100, color=color, label=names.get(name), ms=4)
     axes.set_ylabel(task.label)
     right = axes.twinx()
     _plot(right, series.get(f"train_loss/{task.name}", ()), "s--", color="tab:gray", label="training loss (right axis)")
@@ -229,7 +248,7 @@ def _draw_images(axes: Any, series: Series, names: Mapping[str, str]) -> None:
     """Cross-entropy of image tokens (left axis) and GenEval (right axis)."""
     for name, color in _COLORS.items():
         points = series.get(f"{name}/{T2I.name}", ())
-        _plot(axes, points, f"o{_STYLES.get(name, '-')}", color=color, label=names[name], ms=4)
+        _plot(axes, points, f"o{_STYLES.get(name, '-')}", color=color, label=names.get(name), ms=4)
     _plot(axes, series.get(f"train_loss/{T2I.name}", ()), "s--", color="tab:gray", label="training loss")
     axes.set_ylabel(T2I.label)
     right = axes.twinx()

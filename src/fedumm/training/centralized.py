@@ -19,7 +19,7 @@ from fedumm.data import DataSplits
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
 from fedumm.libraries import installed_versions
-from fedumm.metrics.evaluation import Scores, describe, summary
+from fedumm.metrics.evaluation import Scores, describe, mean_score, summary
 from fedumm.output import check_folder
 from fedumm.seeds import derive
 from fedumm.tasks import GENEVAL
@@ -30,7 +30,7 @@ from fedumm.training.data import references
 from fedumm.training.device import pick_device
 from fedumm.training.evaluation import evaluate
 from fedumm.training.feature_cache import cache_features
-from fedumm.training.generation_eval import drawing_test
+from fedumm.training.generation_eval import DRAWINGS, drawing_test
 from fedumm.training.stock import Stock
 from fedumm.training.threads import thread_count
 from fedumm.training.trainer import TrainProgress, train_epochs
@@ -53,6 +53,7 @@ def train_centrally(
     train_progress: TrainProgress,
     tell: Callable[[dict[str, Any]], None] = lambda record: None,
     stock: Stock | None = None,
+    folder: Path | None = None,
 ) -> CentralResult:
     """Train for ``config.num_epochs`` epochs and evaluate after each.
 
@@ -60,6 +61,7 @@ def train_centrally(
         say: called with the lines to print.
         tell: called with the records of ``metrics.jsonl``: ``setup``, ``epoch`` (the untrained adapter is epoch 0).
         stock: data and models that runs of this process share.
+        folder: of the run, where images that are drawn are kept; None: nowhere.
 
     Raises:
         FedummError: bad data or model, or the loss is no longer a number.
@@ -83,7 +85,7 @@ def train_centrally(
         nonlocal last
         scores, every = evaluate(backbone, test, config, progress), config.geneval_every
         if drawing and (epoch in (0, config.num_epochs) or (every and epoch % every == 0)):
-            scores[GENEVAL.name] = drawing.score(backbone, progress)
+            scores[GENEVAL.name] = drawing.score(backbone, progress, folder and folder / DRAWINGS / f"epoch-{epoch}")
         now = time.monotonic()
         tell(
             _epoch_record(config, epoch, loss, scores)
@@ -94,13 +96,20 @@ def train_centrally(
 
     before = after = score(0, None)
     say(f"untrained: {describe(before)}")
+    best, since = mean_score(before) or 0.0, 0
 
-    def after_epoch(epoch: int, loss: float) -> None:
-        nonlocal after
+    def after_epoch(epoch: int, loss: float) -> bool:
+        nonlocal after, best, since
         if not math.isfinite(loss):
             raise FedummError(f"The training loss is {loss} in epoch {epoch}: lower --lr.")
         after = score(epoch, loss)
         say(f"Epoch {epoch}/{config.num_epochs}  loss={loss:.4f}  {describe(after)}")
+        found = mean_score(after) or 0.0
+        best, since = (found, 0) if found > best else (best, since + 1)
+        tired = 0 < config.patience <= since and epoch < config.num_epochs
+        if tired:
+            say(f"stopping: the last {since} epoch(s) were no better than the best one before (--patience)")
+        return tired
 
     train_epochs(
         backbone, train, config, config.num_epochs, derive(config.seed, "central"), train_progress, after_epoch

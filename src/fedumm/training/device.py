@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,6 +130,14 @@ def free_bytes(device: torch.device) -> int:
 def gpu_bytes(device: torch.device) -> int:
     """All memory of a GPU; 0 of anything else."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory that this process has had: on a GPU of PyTorch's, else of all."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _rooms() -> Iterator[int]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedumm.backends.protocol import DrawsImages, DrawsTokens, Progress
 from fedumm.config import RunConfig
 from fedumm.errors import FedummError
+from fedumm.files import replacing
 from fedumm.metrics.evaluation import Evaluation
 from fedumm.metrics.geneval import CATEGORIES
 from fedumm.seeds import derive
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from fedumm.detectors import Detector
+
+DRAWINGS = "drawings"
+"""Folder of a run with the images that were drawn and judged."""
 
 MOST_IMAGES = 16
 """Most images that are drawn at a time, if nothing else is asked for."""
@@ -76,16 +81,22 @@ def drawn(
 class DrawingTest:
     """Captions as prompts of GenEval, a seed for each image, and the detector that looks at the images.
 
-    ``size`` is for :func:`drawn`.
+    ``size`` is for :func:`drawn`; ``numbers`` are those of the images among all of the run.
     """
 
     prompts: Sequence[dict[str, Any]]
     seeds: Sequence[int]
     detector: Detector
     size: int = 0
+    numbers: Sequence[int] = ()
 
-    def score(self, backbone: Backbone, progress: Progress) -> Evaluation:
-        """Share of images that show what their captions say, also by category."""
+    def score(self, backbone: Backbone, progress: Progress, folder: Path | None = None) -> Evaluation:
+        """Share of images that show what their captions say, also by category.
+
+        Args:
+            folder: where the images are kept, as ``0003-right.png`` or ``0003-wrong.png`` with the caption in it (a
+                text chunk ``Description``); None: nowhere.
+        """
         from fedumm.generation import score_images
 
         right: dict[str, list[bool]] = {}
@@ -94,9 +105,21 @@ class DrawingTest:
         for done, (prompt, image) in enumerate(zip(self.prompts, images, strict=True), start=1):
             (verdict,) = score_images([image], [prompt], self.detector)
             right.setdefault(prompt["tag"], []).append(verdict.correct)
+            if folder:
+                _keep(image, prompt["prompt"], folder, self.numbers[done - 1], verdict.correct)
             progress("drawing", done, len(self.prompts))
         parts = {tag: (sum(own) / len(own), len(own)) for tag, own in sorted(right.items())}
         return Evaluation(sum(share for share, _ in parts.values()) / len(parts), len(self.prompts), parts)
+
+
+def _keep(image: Image.Image, caption: str, folder: Path, number: int, right: bool) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    about = PngInfo()
+    about.add_itxt("Description", caption)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / f"{number:04}-{'right' if right else 'wrong'}.png") as draft:
+        image.save(draft, "PNG", pnginfo=about)
 
 
 def drawing_test(backbone: Backbone, rows: Any, config: RunConfig, first: int = 0, step: int = 1) -> DrawingTest | None:
@@ -131,4 +154,4 @@ def drawing_test(backbone: Backbone, rows: Any, config: RunConfig, first: int = 
     seeds = [derive(config.seed, "drawing", number) for number in numbers]
     # Larger ones are for scoring, of which one sample takes less.
     size = config.eval_batch_size if config.eval_batch_size < MOST_IMAGES else 0
-    return DrawingTest([everything[number] for number in numbers], seeds, detector_for(everything), size)
+    return DrawingTest([everything[number] for number in numbers], seeds, detector_for(everything), size, numbers)

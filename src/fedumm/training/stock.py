@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fedumm.adapters import AdapterState
+from fedumm.backends.answers import RANK
 from fedumm.backends.protocol import Progress
 from fedumm.backends.registry import BACKENDS
 from fedumm.config import RunConfig, option_fields
@@ -36,6 +37,12 @@ def _values(config: RunConfig, without: set[str]) -> tuple[Any, ...]:
     return tuple(getattr(config, f.name) for f in option_fields(RunConfig) if f.name not in without)
 
 
+def _data_key(config: RunConfig) -> tuple[Any, ...]:
+    """What is to rank is told by all rows of a central run, and not of a federated one."""
+    kind = type(config) if config.answer_mode == RANK else None
+    return (kind, *_values(config, _NOT_OF_THE_DATA))
+
+
 @dataclass
 class Stock:
     """What is kept for the next run. A new one has nothing: each run makes its own.
@@ -53,7 +60,7 @@ class Stock:
 
     def splits(self, config: RunConfig) -> DataSplits:
         """As :func:`fedumm.training.data.load_splits`."""
-        there = self._data.get(_values(config, _NOT_OF_THE_DATA))
+        there = self._data.get(_data_key(config))
         return there[0] if there else load_splits(config)
 
     def checked(self, config: RunConfig, progress: Progress) -> tuple[DataSplits, DataReport]:
@@ -62,7 +69,7 @@ class Stock:
         Raises:
             FedummError: see :func:`fedumm.training.data_check.data_to_check`, and ``check_data`` there.
         """
-        key = _values(config, _NOT_OF_THE_DATA)
+        key = _data_key(config)
         splits, report = self._data.get(key, (None, None))
         splits = data_to_check(config, progress) if splits is None else splits
         report = report or check_data(config, splits, progress)
@@ -109,6 +116,7 @@ def _may_share(config: RunConfig) -> bool:
 def _again(used: Backbone, first: AdapterState) -> Backbone:
     """A backbone as it was when it was loaded: another adapter, and no limit that memory has set before."""
     used.model.zero_grad(set_to_none=True)
+    used.model.eval()
     fresh = Backbone(used.backend, used.model, used.processor, used.device, used.dtype, used.compiled)
     fresh.put(first)
     return fresh

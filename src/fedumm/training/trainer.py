@@ -52,7 +52,7 @@ def train_epochs(
     epochs: int,
     seed: int,
     progress: TrainProgress | None = None,
-    after_epoch: Callable[[int, float], None] | None = None,
+    after_epoch: Callable[[int, float], bool | None] | None = None,
     hooks: Sequence[GradientHook] = (),
     span: tuple[float, float] = WHOLE,
 ) -> TrainResult:
@@ -62,7 +62,7 @@ def train_epochs(
     afresh, so the result does not depend on what the backbone did before.
 
     Args:
-        after_epoch: called with the epoch (1, 2, ...) and its mean loss.
+        after_epoch: called with the epoch (1, 2, ...) and its mean loss; True ends the training.
         hooks: called before each optimiser step, in this order.
         span: the part of the whole training that this is, for the learning rate's schedule.
     """
@@ -87,8 +87,8 @@ def train_epochs(
             if progress:
                 progress(epoch * count + losses.epoch_samples, epochs * count, losses.mean)
         backbone.model.eval()
-        if after_epoch:
-            after_epoch(epoch + 1, losses.epoch_mean)
+        if after_epoch and after_epoch(epoch + 1, losses.epoch_mean):
+            break
     return TrainResult(
         loss=losses.mean,
         losses=losses.by_task,

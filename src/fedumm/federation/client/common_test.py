@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fedumm.backends.protocol import Progress
@@ -20,14 +21,18 @@ class CommonTest:
 
     data_set: Any
     drawing: DrawingTest | None
+    folder: Path | None = None
+    """Where images are kept, in a folder for each version of the adapter; None: nowhere."""
 
-    def score(self, backbone: Backbone, config: RunConfig, draw: bool, progress: Progress) -> Scores:
-        """Scores of the adapter that is on the backbone; with ``draw`` also of images drawn."""
+    def score(self, backbone: Backbone, config: RunConfig, draw: bool, progress: Progress, version: int) -> Scores:
+        """Scores of the adapter that is on the backbone, the ``version`` after so many rounds; with ``draw`` also of
+        images drawn."""
         scores: Scores = {}
         if self.data_set is not None:
             what = "scoring the common test set"
             progress(what, 0, len(self.data_set))
             scores = evaluate(backbone, self.data_set, config, progress, what)
         if draw and self.drawing is not None:
-            scores[GENEVAL.name] = self.drawing.score(backbone, progress)
+            folder = self.folder and self.folder / f"round-{version}"
+            scores[GENEVAL.name] = self.drawing.score(backbone, progress, folder)
         return scores

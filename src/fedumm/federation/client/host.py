@@ -38,13 +38,14 @@ from fedumm.federation.protocol.messages import (
     RoundTask,
 )
 from fedumm.libraries import installed_versions
-from fedumm.training.backbone import Backbone, load_backbone
+from fedumm.training.backbone import Backbone
 from fedumm.training.candidates import check_candidates, training_answers
-from fedumm.training.data import label_counts, load_splits, partition_for, references
+from fedumm.training.data import label_counts, partition_for, references
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.device import pick_device
 from fedumm.training.feature_cache import cache_features
-from fedumm.training.generation_eval import drawing_test
+from fedumm.training.generation_eval import DRAWINGS, drawing_test
+from fedumm.training.stock import Stock
 from fedumm.training.threads import thread_count
 
 _LOG = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Host:
         answered: the last round that an earlier process of this host, which has died, has answered.
         simulated: all hosts, and the server, are this user's own. Otherwise this one is a site: its only client is
             itself, and errors leave it without their texts (:mod:`fedumm.federation.client.redaction`).
+        stock: data and models that runs of this process share.
 
     Attributes:
         data: None before the first message.
@@ -93,15 +95,18 @@ class Host:
 
     def __init__(
         self, name: str, config: FederateConfig, progress: Progress, folder: Path, index: int = 0, hosts: int = 1,
-        answered: int = 0, simulated: bool = False,
+        answered: int = 0, simulated: bool = False, stock: Stock | None = None,
     ) -> None:  # fmt: skip
         self._guard = Guard(name, config, simulated, folder / f"{name}@rounds.json", answered)
         self.name, self.config, self.progress = name, config, progress
         self._index, self._hosts, self._simulated = index, hosts, simulated
+        self._stock = stock or Stock()
         self._aggregator = get_aggregator(config.aggregator)
         load_codecs(config.up, config.down)
         self._privacy = check_rules(config) if config.dp == "local" else None
         self._states = ClientState(folder)
+        # A site keeps no images: its disk is not the run's.
+        self._drawings = folder.parent / DRAWINGS if simulated else None
         self._notes: list[str] = []
         self.data: LoadedData | None = None
         self.ready: ReadyHost | None = None
@@ -127,7 +132,7 @@ class Host:
         self._guard.check_data_stats_request(request)
         torch.set_num_threads(thread_count(self.config, self._hosts))
         self.progress("loading the data", 0, 1)
-        splits = load_splits(self.config)
+        splits = self._stock.splits(self.config)
         check_candidates(self.config, splits)
         partition, labels = partition_for(self.config, splits.train, request.roster, self.name)
         self.data = LoadedData(splits, partition)
@@ -163,7 +168,9 @@ class Host:
         self.ready = ReadyHost(
             model=model,
             clients={name: Client(name, share, setting) for name, share in shares.items()},
-            test=CommonTest(test_pool.part(test_rows), drawing_test(backbone, splits.eval, self.config, first, step)),
+            test=CommonTest(
+                test_pool.part(test_rows), drawing_test(backbone, splits.eval, self.config, first, step), self._drawings
+            ),
         )
         initial = backbone.adapter()
         return InitReply(
@@ -189,8 +196,9 @@ class Host:
     def _load_backbone(self, device: torch.device, data: LoadedData) -> Backbone:
         self.progress("loading the model", 0, 1)
         candidates, texts = self._training_answers(data), references(self.config, data.splits.eval)
-        backbone = load_backbone(self.config, device, candidates, texts)
-        if self._aggregator.updates_base_model:
+        grows = self._aggregator.updates_base_model
+        backbone = self._stock.backbone(self.config, device, candidates, texts, alone=grows)
+        if grows:
             backbone.widen()
         backbone.say = self._notes.append
         return backbone
@@ -226,7 +234,8 @@ class Host:
         lost = model.receive(task)
         # Where clients keep a part of the adapter, there is none that is everybody's.
         shared = self._aggregator.communicated_factors == frozenset("AB")
-        test = self.ready.test.score(model.backbone, self.config, task.draw, self.progress) if shared else {}
+        score = self.ready.test.score
+        test = score(model.backbone, self.config, task.draw, self.progress, task.round - 1) if shared else {}
         scorers = task.scorers.get(self.name, [])
         updates = [
             self._client_round(self.ready.clients[name], task, task.train and name not in scorers)

@@ -12,23 +12,42 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.runners.resumption import resume_point, what_is_saved
 from fedumm.report.console import RunConsole
-from fedumm.report.run_folder import CLIENTS, METRICS, RunFolder, check_free, create, folder_for, lock_run, reopened
+from fedumm.report.run_folder import (
+    CLIENTS,
+    METRICS,
+    RunFolder,
+    check_free,
+    create,
+    folder_for,
+    lock_run,
+    reopened,
+)
 from fedumm.report.time_left import TimeLeft
+from fedumm.report.unused import remove_unused
 from fedumm.run_events import RunListener
 from fedumm.shell import quoted
 from fedumm.stopping import exit_status
 
 if TYPE_CHECKING:
     from fedumm.training.data_check import DataReport
+    from fedumm.training.stock import Stock
 
 
-def run(config: FederateConfig, command: str, listeners: Sequence[RunListener] = ()) -> int:
+def run(
+    config: FederateConfig,
+    command: str,
+    listeners: Sequence[RunListener] = (),
+    console: RunConsole | None = None,
+    stock: Stock | None = None,
+) -> int:
     """Run in process or in FLARE's simulator, with the run folder and the screen.
 
     Args:
         config: the run's options.
         command: what starts such a run in a shell, for ``config.yaml``.
         listeners: are told what happens, after the run folder.
+        console: shows what happens.
+        stock: data and models that runs of this process share.
 
     Returns:
         The command's exit status.
@@ -38,7 +57,7 @@ def run(config: FederateConfig, command: str, listeners: Sequence[RunListener] =
     """
     if listeners and not config.in_process:
         raise FedummError("Listeners need in_process: with --simulator a run is in other processes than they are.")
-    path = folder_for(config)
+    path, console = folder_for(config), console or RunConsole(time_left=TimeLeft.of(config))
     if config.simulator:
         from fedumm.federation.runners.flare.environment import check_environment
         from fedumm.federation.runners.flare.simulator import check_path
@@ -47,23 +66,23 @@ def run(config: FederateConfig, command: str, listeners: Sequence[RunListener] =
         check_path(path)
         check_environment(config)
         check_hub(config)
-    data = None if config.resume else _checked_data(path, config)
+    data = None if config.resume else _checked_data(path, config, console, stock)
     lock = lock_run(path) if config.resume else create(path, config, command)
     try:
         if data:
             data.save(path)
-            status = _carry_out(path, config, listeners)
+            status = _carry_out(path, config, listeners, console, stock)
             if not status and data.eval.limit:
-                print(f"No model can reach more than {data.eval.limit} on these test answers (data.json).")
+                console.line(f"No model can reach more than {data.eval.limit} on these test answers (data.json).")
             return status
         records = resume_point(path, config)
         with reopened(path, config, records):
-            return _carry_out(path, config, listeners)
+            return _carry_out(path, config, listeners, console, stock)
     finally:
         lock.release()
 
 
-def _checked_data(path: Path, config: FederateConfig) -> DataReport:
+def _checked_data(path: Path, config: FederateConfig, console: RunConsole, stock: Stock | None) -> DataReport:
     """Look at the data and tell, before anything that lies in the run's folder is replaced.
 
     Raises:
@@ -71,24 +90,24 @@ def _checked_data(path: Path, config: FederateConfig) -> DataReport:
     """
     from fedumm.federation.assignment import client_names
     from fedumm.training.data import partition_for
-    from fedumm.training.data_check import check_data, data_to_check
     from fedumm.training.data_words import say
+    from fedumm.training.stock import Stock
 
     check_free(path, config.overwrite)
-    with RunConsole() as console:
-        splits = data_to_check(config, console.progress)
+    with console:
+        splits, report = (stock or Stock()).checked(config, console.progress)
         if not config.own_data:
             partition_for(config, splits.train, client_names(config.num_clients))
-        report = check_data(config, splits, console.progress)
         say(report, config, console.line)
     return report
 
 
-def _carry_out(path: Path, config: FederateConfig, listeners: Sequence[RunListener] = ()) -> int:
+def _carry_out(
+    path: Path, config: FederateConfig, listeners: Sequence[RunListener], console: RunConsole, stock: Stock | None
+) -> int:
     """The run itself; what it records comes after what is in ``metrics.jsonl``."""
     begun = _size(path / METRICS)
     summaries: list[dict[str, Any]] = []
-    console = RunConsole(time_left=TimeLeft.of(config))
 
     def show(record: dict[str, Any]) -> None:
         if record["event"] == "summary":
@@ -103,7 +122,7 @@ def _carry_out(path: Path, config: FederateConfig, listeners: Sequence[RunListen
             if config.in_process:
                 from fedumm.federation.runners.in_process import run_in_process
 
-                run_in_process(config, RunFolder(path, config, show), console.progress, listeners)
+                run_in_process(config, RunFolder(path, config, show), console.progress, listeners, stock)
             else:
                 from fedumm.federation.runners.flare.isolation import can_isolate
                 from fedumm.federation.runners.flare.simulator import run_simulator, warning
@@ -118,6 +137,8 @@ def _carry_out(path: Path, config: FederateConfig, listeners: Sequence[RunListen
     except FedummError as error:
         if _size(path / METRICS) > begun:
             raise FedummError(f"{error}\n{what_is_saved(path, config)}") from error
+        if not begun:
+            remove_unused(path)
         raise
     console.finished(
         path,

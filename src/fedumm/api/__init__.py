@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedumm.api.adapter import Adapter
+from fedumm.api.evaluation import evaluate
+from fedumm.api.given import command, plain
+from fedumm.api.run import Run, load_run
 from fedumm.cli import federate as federate_command
 from fedumm.cli import partition as partition_command
 from fedumm.cli import train as train_command
@@ -18,8 +21,8 @@ from fedumm.cli.plugins import load_for_run
 from fedumm.cli.resume import RUNNERS, resumed
 from fedumm.config import CentralConfig, FederateConfig
 from fedumm.errors import FedummError, did_you_mean
+from fedumm.own_objects import check_process, named, not_repeatable
 from fedumm.registry import REGISTRIES
-from fedumm.report.run import Run, load_run
 from fedumm.report.run_folder import folder_for
 from fedumm.run_options import from_mapping
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from fedumm.run_events import RunListener
     from fedumm.training.centralized import CentralResult
 
-__all__ = ["Run", "federate", "load_run", "partition", "train"]
+__all__ = ["Adapter", "Run", "evaluate", "federate", "load_run", "partition", "train"]
 
 
 def federate(*, listeners: Sequence[RunListener] = (), **options: Any) -> Run:
@@ -39,6 +42,9 @@ def federate(*, listeners: Sequence[RunListener] = (), **options: Any) -> Run:
     Args:
         listeners: are told what happens in the run (:mod:`fedumm.run_events`); not with ``simulator=True``.
         options: those of ``fedumm federate``, by name. Paths may be :class:`~pathlib.Path`, several a list.
+            ``dataset`` may be a ``datasets.DatasetDict`` or ``Dataset``, ``model_backend`` a backend, ``aggregator``
+            and ``partition`` a class or an object: nothing has to be registered, but such a run is in this process,
+            and its ``config.yaml`` says that it can't be repeated from there.
 
     Returns:
         The finished run.
@@ -49,22 +55,27 @@ def federate(*, listeners: Sequence[RunListener] = (), **options: Any) -> Run:
 
     Example:
         >>> run = fedumm.federate(model_backend="blip_vqa", model_name_or_path="tiny", num_clients=4)  # doctest: +SKIP
-        >>> run.best["test"], run.adapter()  # doctest: +SKIP
+        >>> run.rounds, run.adapter("best").answer("shape.png", "what color is the shape?")  # doctest: +SKIP
     """
-    given = _plain(options)
-    config = _federate_config(given)
-    if config.export_dir:
-        raise FedummError("A job for real sites is exported by the command: fedumm federate --export_dir DIR.")
-    if config.simulator:
-        _check_own(config)
-    # A run without a name is called by the time: asked for once, so that what is run is what is read.
-    config = replace(config, name=str(folder_for(config).resolve()))
-    checked = federate_command.check(config)
-    if checked is not None:
-        from fedumm.federation.runners.launch import run
+    options = plain(options)
+    if options.get("simulator"):
+        check_process(options, "simulator=True starts others, which don't know it")
+    if options.get("resume") or options.get("resume_if_exists"):
+        check_process(options, "nobody could tell whether a resumed run is given the same")
+    with named(options) as given:
+        config = _federate_config(given)
+        if config.export_dir:
+            raise FedummError("A job for real sites is exported by the command: fedumm federate --export_dir DIR.")
+        if config.simulator:
+            _check_own(config)
+        # A run without a name is called by the time: asked for once, so that what is run is what is read.
+        config = replace(config, name=str(folder_for(config).resolve()))
+        checked = federate_command.check(config)
+        if checked is not None:
+            from fedumm.federation.runners.launch import run
 
-        if run(checked, _command("federate", given), listeners):
-            raise KeyboardInterrupt
+            if run(checked, not_repeatable(options) or command("federate", given), listeners):
+                raise KeyboardInterrupt
     return load_run(Path(config.name))
 
 
@@ -80,10 +91,11 @@ def train(**options: Any) -> CentralResult:
     Raises:
         FedummError: an option, the data or the model is invalid.
     """
-    given = _plain(options)
-    load_for_run(given)
-    config = with_absolute_paths(from_mapping(CentralConfig, given, "options"))
-    return train_command.train(config, _command("train", given))
+    options = plain(options)
+    with named(options) as given:
+        load_for_run(given)
+        config = with_absolute_paths(from_mapping(CentralConfig, given, "options"))
+        return train_command.train(config, not_repeatable(options) or command("train", given))
 
 
 def partition(**options: Any) -> Partition:
@@ -98,13 +110,13 @@ def partition(**options: Any) -> Partition:
     Raises:
         FedummError: an option or the data is invalid.
     """
-    given = _plain(options)
-    load_for_run(given)
-    if unknown := sorted(given.keys() - partition_command.SHARED):
-        raise FedummError(f"Unknown option {unknown[0]!r}.{did_you_mean(unknown[0], partition_command.SHARED)}")
-    if not given.get("dataset"):
-        raise FedummError("Say which data set: partition(dataset=...).")
-    return partition_command.split(partition_command.checked(given))[1]
+    with named(plain(options)) as given:
+        load_for_run(given)
+        if unknown := sorted(given.keys() - partition_command.SHARED):
+            raise FedummError(f"Unknown option {unknown[0]!r}.{did_you_mean(unknown[0], partition_command.SHARED)}")
+        if not given.get("dataset"):
+            raise FedummError("Say which data set: partition(dataset=...).")
+        return partition_command.split(partition_command.checked(given))[1]
 
 
 def _federate_config(options: Mapping[str, Any]) -> FederateConfig:
@@ -113,17 +125,6 @@ def _federate_config(options: Mapping[str, Any]) -> FederateConfig:
         return resumed(options)
     runner = {} if any(options.get(name) for name in RUNNERS) else {"in_process": True}
     return with_absolute_paths(from_mapping(FederateConfig, {**options, **runner}, "options"))
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as a file of options has them: paths as texts, several of them joined, and nothing for None."""
-    return {name: _plain_value(value) for name, value in options.items() if value is not None}
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return os.pathsep.join(os.fspath(one) for one in value)
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _check_own(config: FederateConfig) -> None:
@@ -147,16 +148,3 @@ def _check_own(config: FederateConfig) -> None:
                     f"The {registry.kind} {name!r} is registered in this process only, and simulator=True starts "
                     "others: put it into a file and name that (plugin=FILE), or leave simulator out."
                 )
-
-
-def _command(name: str, options: Mapping[str, Any]) -> str:
-    """What does the same in a shell; it stands in the run's ``config.yaml``."""
-    words: list[str] = []
-    for option, value in options.items():
-        if isinstance(value, bool):
-            words += [f"--{option}"] if value else []
-        else:
-            words += [f"--{option}", str(value)]
-    if name == "federate" and not any(options.get(runner) for runner in (*RUNNERS, "resume")):
-        words.append("--in_process")
-    return shlex.join(["fedumm", name, *words])

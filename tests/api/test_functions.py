@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 import fedumm
+from fedumm.adapters.folder import read_folder
 from fedumm.config import FederateConfig, command_of
 from fedumm.run_events import RunListener
 from fedumm.run_options import to_mapping
@@ -60,12 +61,16 @@ def test_a_run_is_that_of_the_command_which_stands_in_its_folder(
 def test_what_a_run_offers_is_what_its_folder_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(monkeypatch)
     run = fedumm.federate(**options(tmp_path / "run"))
-    assert [one["round"] for one in run.rounds] == [1, 2]
-    assert [(one["round"], one["client"]) for one in run.clients] == [
-        (r, f"site-{k}") for r in (1, 2) for k in (1, 2, 3)
-    ]
-    assert run.best["round"] == run.rounds[-1]["best_round"] or run.best["round"] == 2
-    assert run.adapter("last") == tmp_path / "run" / "adapter" / "last"
+    kept = records(run.path)
+    assert list(run.rounds.index) == [1, 2]
+    assert list(run.clients.index) == [(r, f"site-{k}") for r in (1, 2) for k in (1, 2, 3)]
+    rounds = [one for one in kept if one["event"] == "round"]
+    assert list(run.rounds["test"]) == [one["test"] for one in rounds]
+    assert list(run.rounds["test_vqa"]) == [one["test_tasks"]["vqa"]["score"] for one in rounds]
+    assert list(run.clients["steps"]) == [one["steps"] for one in kept if one["event"] == "client"]
+    assert run.best["round"] == run.rounds["best_round"].iloc[-1] or run.best["round"] == 2
+    assert run.adapter("last").path == tmp_path / "run" / "adapter" / "last"
+    assert read_folder(run.adapter())[0].keys() == read_folder(run.path / "adapter" / "best")[0].keys()
     assert fedumm.load_run(tmp_path / "run") == run
     with pytest.raises(fedumm.FedummError, match="no adapter 'first'"):
         run.adapter("first")
@@ -75,7 +80,7 @@ def test_a_run_can_be_given_more_rounds(tmp_path: Path, monkeypatch: pytest.Monk
     prepare(monkeypatch)
     begun = fedumm.federate(**options(tmp_path / "longer", num_rounds=1))
     longer = fedumm.federate(resume=str(tmp_path / "longer"), num_rounds=2, plugin=begun_backend())
-    assert (len(begun.rounds), len(longer.rounds)) == (1, 2)
+    assert (len(begun.round_records), len(longer.round_records)) == (1, 2)
     straight = fedumm.federate(**options(tmp_path / "straight"))
     assert results(longer.path) == results(straight.path)
 

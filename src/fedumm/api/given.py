@@ -1,0 +1,34 @@
+"""Keywords as the options of a command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from fedumm.cli.resume import RUNNERS
+
+
+def plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a file of options has them: paths as texts, several of them joined, and nothing for None."""
+    return {name: _plain_value(value) for name, value in options.items() if value is not None}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return os.pathsep.join(os.fspath(one) for one in value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def command(name: str, options: Mapping[str, Any]) -> str:
+    """What does the same in a shell; it stands in the run's ``config.yaml``."""
+    words: list[str] = []
+    for option, value in options.items():
+        if isinstance(value, bool):
+            words += [f"--{option}"] if value else []
+        else:
+            words += [f"--{option}", str(value)]
+    if name == "federate" and not any(options.get(runner) for runner in (*RUNNERS, "resume")):
+        words.append("--in_process")
+    return shlex.join(["fedumm", name, *words])

@@ -1,0 +1,146 @@
+"""``--dry_run``: what a run would be and take, told before anything long, and nothing written."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from fedumm.config import CentralConfig, FederateConfig
+from fedumm.errors import FedummError
+
+if TYPE_CHECKING:
+    from fedumm.config import RunConfig
+    from fedumm.data import DataSplits
+    from fedumm.training.data_check import DataReport
+    from fedumm.training.rehearsal import Rehearsal
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much a run does.
+
+    Attributes:
+        steps: optimiser steps, of all clients and rounds.
+        scored: samples that are scored, again and again.
+        hosts: that work side by side.
+        clients: by name, the rows that they train on; none of a central run.
+        transfers: adapters down and updates up, in a round.
+    """
+
+    steps: int
+    scored: int
+    hosts: int = 1
+    clients: tuple[int, ...] = ()
+    transfers: tuple[int, int] = (0, 0)
+
+
+def dry_run(config: RunConfig) -> int:
+    """Check, measure, tell.
+
+    Raises:
+        FedummError: what a run would stop at.
+    """
+    from fedumm.report.console import RunConsole
+    from fedumm.training.data_check import check_data, data_to_check
+    from fedumm.training.data_words import say
+    from fedumm.training.rehearsal import rehearse
+
+    console = RunConsole()
+    with console:
+        splits = data_to_check(config, console.progress)
+        work = work_of(config, splits)
+        data = check_data(config, splits, console.progress)
+        say(data, config, console.line)
+        wire = (config.down, config.up) if isinstance(config, FederateConfig) else ("float32", "float32")
+        found = rehearse(config, splits, wire, work.hosts, console.progress)
+        for line in (*found.findings, *lines(config, data, work, found)):
+            console.line(line)
+    return 0
+
+
+def work_of(config: RunConfig, splits: DataSplits) -> Work:
+    """What a run with these rows does.
+
+    Raises:
+        FedummError: the rows can't be split so, or are not here.
+    """
+    in_a_step = config.batch_size * config.grad_accum
+    if isinstance(config, CentralConfig):
+        steps = math.ceil(len(splits.train) / in_a_step) * config.num_epochs
+        return Work(steps, len(splits.eval) * (config.num_epochs + 1))
+    assert isinstance(config, FederateConfig)
+    if config.own_data:
+        raise FedummError(
+            "--dry_run: with --partition own each site has its own data. Try it there, or leave that out."
+        )
+    from fedumm.federation.assignment import client_names, host_count
+    from fedumm.training.data import partition_for
+
+    partition, _ = partition_for(config, splits.train, client_names(config.num_clients))
+    sizes = [(len(share.train), len(share.heldout)) for share in partition.shares.values()]
+    drawn = config.clients_per_round or len(sizes)
+    share, rounds, hosts = drawn / len(sizes), config.num_rounds, host_count(config)
+    each = sum(math.ceil(rows / in_a_step) for rows, _ in sizes) * config.local_epochs
+    heldout = sum(own for _, own in sizes) * (2 * rounds * share + 1)
+    scored = heldout + len(splits.eval) * (rounds + 1)
+    return Work(round(each * rounds * share), round(scored), hosts, tuple(rows for rows, _ in sizes), (hosts, drawn))
+
+
+def lines(config: RunConfig, data: DataReport, work: Work, found: Rehearsal) -> list[str]:
+    """What is told."""
+    from fedumm.report.console import duration
+
+    told = []
+    if work.clients:
+        few, many = min(work.clients), max(work.clients)
+        told.append(
+            f"{len(work.clients)} clients on {work.hosts} host(s), with {few:,} to {many:,} training samples "
+            f"(median {median(work.clients):,.0f})"
+        )
+    share = 100 * found.trainable / found.total
+    told.append(f"trainable: {found.trainable:,} / {found.total:,} ({share:.4f}%); device {found.device}")
+    if work.clients:
+        down, up = (count * size for count, size in zip(work.transfers, (found.down, found.up), strict=True))
+        told.append(f"a round: {down / 1e6:,.2f} MB down, {up / 1e6:,.2f} MB up")
+    images = data.train.contents + data.eval.contents
+    encoding = 0.0
+    if found.image_bytes:
+        size = images * found.image_bytes
+        encoding = images * found.encoded / work.hosts
+        told.append(
+            f"features of up to {images:,} images: {size / 1e9:,.2f} GB, {duration(encoding)} to compute; "
+            f"{_free(config) / 1e9:,.0f} GB are free in the cache's folder (--feature_cache {config.feature_cache})"
+        )
+    training, scoring = work.steps * found.step / work.hosts, work.scored * found.scored / work.hosts
+    in_a_step = config.batch_size * config.grad_accum
+    told.append(
+        f"measured: {found.step:.3g} s a step of {in_a_step} samples (mean of {found.steps}), "
+        f"{_rate(1 / found.scored)} samples scored a second, {found.load:.3g} s to load the model"
+    )
+    if found.peak:
+        told.append(f"peak memory of this try: {found.peak / 1e9:.1f} GB (a run has {work.hosts} such process(es))")
+    total = training + scoring + encoding + found.load
+    told.append(
+        f"the run: about {duration(total)} ({work.steps:,} steps {duration(training)}, "
+        f"{work.scored:,} samples scored {duration(scoring)}); drawing images is not counted"
+    )
+    told.append("Dry run: nothing was written. Leave out --dry_run to start it.")
+    return told
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _free(config: RunConfig) -> int:
+    from fedumm.features.options import default_folder
+
+    folder = Path(os.path.expanduser(config.feature_cache_dir)) if config.feature_cache_dir else default_folder()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,320 @@
+"""``fedumm sweep``: a study, which is a grid of runs beside its baselines, and the tables of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedumm.cli import federate as federate_command
+from fedumm.cli import train as train_command
+from fedumm.cli.options import Joined, Parser, check_caches, check_model, check_partition, with_absolute_paths
+from fedumm.cli.resume import check_same
+from fedumm.config import CODE, GROUPS, CentralConfig, FederateConfig, RunConfig, is_ours, option_types, read_yaml
+from fedumm.config.validators import OneOf
+from fedumm.errors import FedummError
+from fedumm.output import check_folder
+from fedumm.report.run_folder import CONFIG, folder_for_name
+from fedumm.run_options import described_options, from_mapping
+from fedumm.shell import quoted
+from fedumm.stopping import StoppedError, exit_status
+from fedumm.studies.study import (
+    CENTRAL,
+    COLUMNS,
+    FEDERATED,
+    LOCAL_ONLY,
+    NAME,
+    NOT_OF_A_STUDY,
+    STUDY,
+    Study,
+    StudyRun,
+    is_study,
+    write_study,
+)
+
+if TYPE_CHECKING:
+    from fedumm.studies.console import StudyConsole
+    from fedumm.training.stock import Stock
+
+DESCRIPTION = """A study: a run for each combination of the options that have several values, in one process, beside its
+baselines; then table.md, table.csv, table.tex and figures in runs/NAME. What is finished is skipped, what was cut
+is resumed: the same command goes on with a study.
+
+  fedumm sweep --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa --num_clients 2,4,8 \\
+      --dirichlet_alpha 0.1,0.5,1.0 --seed 1,2,3 --lr 1e-3 --name first
+  fedumm sweep study.yaml
+
+Options that are numbers or names of a fixed list take several values here, separated by commas. In a study's file,
+all options do, as lists ([0.1, 0.5]); flags override the file. Other texts, such as --lora_r 16,site-1=4, mean with a
+comma what they mean to a single run."""
+
+_NAMES = {"model_backend", "aggregator", "wire", "wire_up", "wire_down", "answer_metric", "partition"}
+"""Options whose values are registered names, in which there is no comma."""
+
+_OWN = {
+    "compare": ("KIND,...", f"what to compare: {', '.join(COLUMNS)} (default: all)"),
+    "name": ("STUDY", "folder of the study: runs/STUDY, or a path (default: the name of its file)"),
+    "collect": ("STUDY", "make the tables and figures of runs/STUDY, or a path, of what is finished, and run nothing"),
+    "run": ("N", "do only the run that --dry_run lists as number N"),
+}
+
+
+def main(argv: list[str], prog: str) -> int:
+    """Parse, check every run, then list them, write the array job, or carry them out."""
+    flags = vars(_parser(prog).parse_args(argv))
+    if "collect" in flags:
+        return _collect(flags)
+    study, folder = _study(flags)
+    _check_folder(folder)
+    planned = [(run, _config(run, folder)) for run in study.runs()]
+    for run, config in planned:
+        _check(run, config, folder / run.name)
+    if flags.get("dry_run"):
+        return _list(planned, folder, study)
+    if flags.get("slurm"):
+        return _write_job(study, folder, len(planned))
+    if "run" in flags:
+        number = flags["run"]
+        if not 1 <= number <= len(planned):
+            raise FedummError(f"--run {number}: the study has the runs 1 to {len(planned)}.")
+        return _carry_out(planned[number - 1 : number], folder, None, prog)
+    return _carry_out(planned, folder, study, prog)
+
+
+# ---- The command line ----
+
+
+def _parser(prog: str) -> Parser:
+    parser = Parser(prog=prog, description=DESCRIPTION, usage="%(prog)s [STUDY.yaml] [OPTIONS]")
+    parser.add_argument("file", nargs="?", default=argparse.SUPPRESS, metavar="STUDY.yaml", help="options by name")
+    own = parser.add_argument_group("Study")
+    for name, (shown, text) in _OWN.items():
+        kind = int if name == "run" else str
+        own.add_argument(f"--{name}", metavar=shown, type=kind, default=argparse.SUPPRESS, help=text)
+    for name, text in (
+        ("dry_run", "list the runs, check their options, and stop"),
+        ("slurm", "write an array job (slurm.sh) with one task for each run, and stop"),
+    ):
+        own.add_argument(f"--{name}", action="store_const", const=True, default=argparse.SUPPRESS, help=text)
+    groups = {name: parser.add_argument_group(name) for name in GROUPS}
+    for f, text in described_options(FederateConfig):
+        if f.name not in {*_OWN, *NOT_OF_A_STUDY, "slurm"}:
+            _add(groups[f.metadata["group"]], f, text.replace("%", "%%"))
+    return parser
+
+
+def _add(group: argparse._ArgumentGroup, f: Field[Any], text: str) -> None:
+    flag, kind = f"--{f.name}", option_types(f)[0]
+    if kind is bool:
+        group.add_argument(flag, action="store_const", const=True, default=argparse.SUPPRESS, help=text)
+        return
+    default = "" if f.default is MISSING else f" (default: {f.default!r})".replace("'", '"')
+    shown = f"{kind.__name__.upper()}{',...' if takes_list(f) else ''}"
+    read: Callable[[str], Any] = _reader(f) if takes_list(f) else str
+    action = Joined if f.metadata["several"] else "store"
+    group.add_argument(flag, action=action, type=read, metavar=shown, default=argparse.SUPPRESS, help=text + default)
+
+
+def takes_list(f: Field[Any]) -> bool:
+    """Whether the option takes several values on the command line, where a comma must mean nothing else."""
+    return option_types(f) in ((int,), (float,)) or isinstance(f.metadata["check"], OneOf) or f.name in _NAMES
+
+
+def _reader(f: Field[Any]) -> Callable[[str], Any]:
+    """Reads one value, or a list of them."""
+    kind = option_types(f)[0]
+
+    def read(text: str) -> Any:
+        parts = [part.strip() for part in text.split(",")]
+        try:
+            values = [kind(part) for part in parts]
+        except ValueError:
+            raise FedummError(
+                f"--{f.name} takes numbers, one or several separated by commas ({kind.__name__}), not {text!r}."
+            ) from None
+        return values if len(values) > 1 else values[0]
+
+    return read
+
+
+def _study(flags: Mapping[str, Any]) -> tuple[Study, Path]:
+    """The study that file and flags name, and its folder."""
+    file = flags.get("file", "")
+    values = read_yaml(file) if file else {}
+    given = {n: v for n, v in flags.items() if n not in ("file", "run", "dry_run", "slurm")}
+    _check_ranks(given)
+    values |= given
+    if NAME in values:
+        folder = folder_for_name(str(values[NAME]))
+    elif file and Path(file).name == STUDY and is_study(Path(file).parent):
+        folder = Path(file).parent
+    elif file:
+        folder = folder_for_name(Path(file).stem)
+    else:
+        raise FedummError("Give the study a name: --name STUDY. Its runs and tables are kept in runs/STUDY.")
+    return Study.of(values), folder
+
+
+def _check_ranks(given: Mapping[str, Any]) -> None:
+    for name in ("lora_r", "lora_alpha"):
+        text = str(given.get(name, ""))
+        if "," in text and "=" not in text:
+            raise FedummError(
+                f"--{name} {text}: here a comma parts clients (16,site-1=4). For several runs, write a list into a "
+                f"study's file: {name}: [{text}]"
+            )
+
+
+# ---- Checks before any work ----
+
+
+def _check_folder(folder: Path) -> None:
+    check_folder("name", folder)
+    if folder.is_dir() and any(folder.iterdir()) and not is_study(folder):
+        raise FedummError(f"{folder} exists and holds no study. Choose another --name.")
+
+
+def _config(run: StudyRun, folder: Path) -> RunConfig:
+    """The options of a run as its own command would read them."""
+    if run.kind == CENTRAL:
+        central = {**run.options, "output_dir": str(folder / run.name), "overwrite": True}
+        return with_absolute_paths(from_mapping(CentralConfig, central, "the study"))
+    options = {**run.options, "in_process": True, "name": str(folder / run.name)}
+    return with_absolute_paths(from_mapping(FederateConfig, options, "the study"))
+
+
+def _check(run: StudyRun, config: RunConfig, path: Path) -> None:
+    check_model(config)
+    check_caches(config)
+    if isinstance(config, FederateConfig):
+        check_partition(config)
+        if run.kind == FEDERATED:
+            federate_command.check_rules_of(config)
+    if is_ours(path / CONFIG):
+        begun = from_mapping(type(config), read_yaml(path / CONFIG), str(path / CONFIG))
+        check_same(path, begun, config, may_differ=("output_dir",))
+
+
+def _state(run: StudyRun, path: Path) -> str:
+    """Whether the run is finished, was begun, or is to do."""
+    from fedumm.studies.engine import BEGUN, FINISHED, NEW
+    from fedumm.studies.results import outcome
+
+    if not is_ours(path / CONFIG):
+        return NEW
+    return FINISHED if outcome(path, run.kind) else BEGUN
+
+
+# ---- What is done ----
+
+
+def _list(planned: Sequence[tuple[StudyRun, RunConfig]], folder: Path, study: Study) -> int:
+    width = len(str(len(planned)))
+    for number, (run, _) in enumerate(planned, start=1):
+        print(f"{number:>{width}}  {_state(run, folder / run.name):<8}  {run.name}")
+    kinds = [f"{sum(run.kind == kind for run, _ in planned)} {COLUMNS[kind]}" for kind in study.compare if kind in _DO]
+    print(f"{len(planned)} runs ({', '.join(kinds)}) in {folder}")
+    return 0
+
+
+def _write_job(study: Study, folder: Path, runs: int) -> int:
+    from fedumm.studies.slurm import write_script
+
+    if study.base.get(CODE):
+        raise FedummError("--plugin is in no study's file: add it to the command in slurm.sh by hand, then.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_study(study, folder)
+    script = write_script(folder, folder / STUDY, runs)
+    print(f"Array job of {runs} runs written to {script}. Submit it from here, and make the tables when it is done:")
+    print(f"  mkdir -p logs && sbatch {quoted(script)}")
+    print(f"  fedumm sweep --collect {quoted(folder)}")
+    return 0
+
+
+def _collect(flags: Mapping[str, Any]) -> int:
+    if len(flags) > 1:
+        raise FedummError(
+            f"--collect takes the study as it is: leave --{next(n for n in flags if n != 'collect')} out."
+        )
+    folder = folder_for_name(flags["collect"])
+    if not is_study(folder):
+        raise FedummError(f"{folder}: there is no study in that folder.")
+    _write_results(Study.of(read_yaml(folder / STUDY)), folder, print)
+    return 0
+
+
+def _write_results(study: Study, folder: Path, tell: Callable[[str], None]) -> None:
+    from fedumm.studies.curves import save_figures
+    from fedumm.studies.results import outcomes, rows
+    from fedumm.studies.tables import write_tables
+
+    found = outcomes(study, folder)
+    table = rows(study, found)
+    tell(write_tables(study, found, table, folder))
+    figures = ", ".join(file.name for file in save_figures(study, table, folder) if found)
+    tell(f"{len(found)} of {len(study.runs())} runs are finished.")
+    tell(f"Study: {folder} (table.md, table.csv, table.tex, runs.csv{', ' if figures else ''}{figures})")
+
+
+def _carry_out(planned: Sequence[tuple[StudyRun, RunConfig]], folder: Path, study: Study | None, prog: str) -> int:
+    """Do the runs; with a ``study``, which is all of it, write it down first and make its tables in the end."""
+    from fedumm.studies.console import StudyConsole
+    from fedumm.studies.engine import Job, carry_out
+    from fedumm.training.stock import Stock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if study:
+        write_study(study, folder)
+    jobs = [
+        Job(run, config, folder / run.name, _state(run, folder / run.name), _DO[run.kind](run, config))
+        for run, config in planned
+    ]
+    console = StudyConsole()
+    try:
+        failed = carry_out(jobs, console, Stock(keeps=True))
+    except KeyboardInterrupt as stop:
+        print(f"\n{prog}: stopped. The same command goes on with the study in {folder}.", file=sys.stderr)
+        return exit_status(stop)
+    if study:
+        _write_results(study, folder, print)
+    if failed:
+        print(f"{prog}: {len(failed)} run(s) failed, see above: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _federated(run: StudyRun, config: FederateConfig) -> Callable[[StudyConsole, Stock], None]:
+    def do(console: StudyConsole, stock: Stock) -> None:
+        from fedumm.federation.runners.launch import run as launch
+
+        checked = federate_command.check(replace(config, resume_if_exists=True))
+        if checked and (status := launch(checked, run.command, console=console, stock=stock)):
+            raise StoppedError(status - 128)
+
+    return do
+
+
+def _central(run: StudyRun, config: CentralConfig) -> Callable[[StudyConsole, Stock], None]:
+    def do(console: StudyConsole, stock: Stock) -> None:
+        train_command.train(config, run.command, console, stock)
+
+    return do
+
+
+def _local_only(run: StudyRun, config: FederateConfig) -> Callable[[StudyConsole, Stock], None]:
+    def do(console: StudyConsole, stock: Stock) -> None:
+        from fedumm.studies.local_run import run_local_only
+
+        run_local_only(config, Path(config.name), run.command, console, stock)
+
+    return do
+
+
+_DO: dict[str, Callable[[StudyRun, Any], Callable[[StudyConsole, Stock], None]]] = {
+    FEDERATED: _federated,
+    CENTRAL: _central,
+    LOCAL_ONLY: _local_only,
+}
+"""What carries out a run of each kind."""

@@ -1,0 +1,137 @@
+"""What the runs of a study reached: read from their folders, and put together over seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedumm.report.run_folder import METRICS, read_records
+from fedumm.studies.study import CENTRAL, FEDERATED, LOCAL_ONLY, ZERO_SHOT, Study
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Scores of one finished run, 0 to 1, by column; and the seconds that it took."""
+
+    scores: Scores
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One column of one row over the seeds that are finished.
+
+    Attributes:
+        n: their number.
+        expected: the seeds of the study.
+        mean, std: of the scores; ``std`` is the sample's standard deviation, None for a single seed.
+    """
+
+    n: int
+    expected: int
+    mean: float
+    std: float | None
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting of a study, and the spread of each column that has a finished run."""
+
+    setting: Mapping[str, Any]
+    columns: Mapping[str, Spread]
+
+
+WORST = "local_only_worst"
+BEST = "federated_best"
+ALL_COLUMNS = {
+    FEDERATED: "federated",
+    BEST: "federated, best round",
+    CENTRAL: "central",
+    LOCAL_ONLY: "local only",
+    WORST: "local only, worst client",
+    ZERO_SHOT: "zero-shot",
+}
+"""Every column of ``table.csv`` with its heading."""
+
+SHOWN = (FEDERATED, CENTRAL, LOCAL_ONLY, WORST, ZERO_SHOT)
+"""Those of the other tables."""
+
+
+def _federated(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        FEDERATED: summary["last"].get("test"),
+        BEST: summary["best"].get("test"),
+        ZERO_SHOT: summary["untrained"].get("test"),
+    }
+
+
+def _central(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {CENTRAL: summary["trained"].get("test"), ZERO_SHOT: summary["untrained"].get("test")}
+
+
+def _local_only(summary: Mapping[str, Any]) -> dict[str, Any]:
+    test = summary["local_only"]["test"] or {}
+    return {LOCAL_ONLY: test.get("mean"), WORST: test.get("worst"), ZERO_SHOT: summary["untrained"].get("test")}
+
+
+_READ: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    FEDERATED: _federated,
+    CENTRAL: _central,
+    LOCAL_ONLY: _local_only,
+}
+
+
+def outcome(folder: Path, kind: str) -> Outcome | None:
+    """What the run in ``folder`` reached on the common test set; None if it is not finished.
+
+    Raises:
+        FedummError: its records are damaged.
+    """
+    if not (folder / METRICS).is_file():
+        return None
+    seconds, summary = 0.0, None
+    for record in read_records(folder, clients=False):
+        summary = record if record["event"] == "summary" else summary
+        seconds = max(seconds, float(record.get("elapsed") or 0))
+    if summary is None:
+        return None
+    scores = {name: float(score) for name, score in _READ[kind](summary).items() if score is not None}
+    return Outcome(scores, float(summary.get("seconds") or seconds))
+
+
+def outcomes(study: Study, folder: Path) -> dict[str, Outcome]:
+    """Of every finished run, by name."""
+    found = {run.name: outcome(folder / run.name, run.kind) for run in study.runs()}
+    return {name: own for name, own in found.items() if own is not None}
+
+
+def rows(study: Study, found: Mapping[str, Outcome]) -> list[Row]:
+    """Each setting's scores over the seeds that are finished."""
+    result = []
+    for cell in study.cells():
+        columns = {}
+        for column in ALL_COLUMNS:
+            values = [
+                next(
+                    (found[run].scores[column] for run in of_seed if run in found and column in found[run].scores), None
+                )
+                for of_seed in zip(*cell.runs.values(), strict=True)
+            ]
+            known = [value for value in values if value is not None]
+            if known and (column != ZERO_SHOT or ZERO_SHOT in study.compare):
+                columns[column] = spread(known, len(values))
+        result.append(Row(cell.setting, columns))
+    return result
+
+
+def spread(values: Sequence[float], expected: int) -> Spread:
+    """Mean and spread of some scores, of which there should be ``expected``."""
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(len(values), expected, statistics.fmean(values), std, min(values), max(values))
