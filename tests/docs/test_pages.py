@@ -27,8 +27,8 @@ IN_PARTS = {"--resume", "..."}
 # Options of other commands and programs that a page names in its text.
 OTHERS = {
     "help", "config", "json", "figure", "adapter", "prompts", "detector_weights", "color_weights", "out", "num",
-    "batch_size", "requeue", "export", "plugin", "durations", "nu", "samples", "score", "split", "format", "no_hub",
-    "more_images",
+    "batch_size", "requeue", "export", "plugin", "durations", "nu", "split", "format", "samples",
+    "no_hub", "more_images", "score",
 }  # fmt: skip
 OPTIONS = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}
 
