@@ -11,9 +11,8 @@ from typing import Any
 
 from fedumm.cli.options import Parser
 from fedumm.cli.report import run_folder
-from fedumm.cli.runs import as_json, state_text
+from fedumm.cli.runs import as_json, shown_score, state_text
 from fedumm.errors import FedummError
-from fedumm.formatting import scores_text
 from fedumm.report.comparison import Group, PairedTest, Place, comparison
 from fedumm.report.overview import Overview, overview
 from fedumm.texts import one_line
@@ -73,11 +72,11 @@ def _show(runs: Sequence[Overview], found: Mapping[str, Any], place: Place) -> N
         [
             Column("run", [run.path.name for run in runs]),
             Column("#", [str(number) for number in range(1, len(runs) + 1)], 0, "right"),
-            Column("untrained", [_score(run, "untrained", "test") for run in runs], 2, "right"),
-            Column("best", [_score(run, "best", "test") for run in runs], 0, "right"),
-            Column("last", [_score(run, "last", "test") for run in runs], 4, "right"),
-            Column("held-out: untrained", [_score(run, "untrained", "heldout") for run in runs], 6, "right"),
-            Column("best held-out", [_score(run, "best", "heldout") for run in runs], 3, "right"),
+            Column("untrained", [shown_score(run, "untrained", "test") for run in runs], 2, "right"),
+            Column("best", [shown_score(run, "best", "test") for run in runs], 0, "right"),
+            Column("last", [shown_score(run, "last", "test") for run in runs], 4, "right"),
+            Column("held-out: untrained", [shown_score(run, "untrained", "heldout") for run in runs], 6, "right"),
+            Column("best held-out", [shown_score(run, "best", "heldout") for run in runs], 3, "right"),
             Column("best after", [_after(run) for run in runs], 7, "right"),
             Column("MB down", [_megabytes(run.bytes_down) for run in runs], 5, "right"),
             Column("MB up", [_megabytes(run.bytes_up) for run in runs], 5, "right"),
@@ -127,10 +126,6 @@ def _show_tests(found: Sequence[Group], tests: Sequence[PairedTest], place: Plac
             Column("p (Wilcoxon)", [_number(test.wilcoxon if test else None, ".3g") for test in own], 1, "right"),
         ]
     )
-
-
-def _score(run: Overview, version: str, place: str) -> str:
-    return scores_text(run.scores.get(version, {}), place)
 
 
 def _after(run: Overview) -> str:
