@@ -30,6 +30,7 @@ COMMANDS = {
     "partition": "Show how a data set would be split among clients, without training",
     "runs": "List runs: state, best score, age, size",
     "report": "Show a run as one HTML file: scores, curves, clients, costs, example answers",
+    "compare": "Compare runs: settings that differ, results side by side, a paired test over seeds",
     "new": "Start a backend, aggregator, partitioner or source of your own: a commented file and its test",
     "evaluate": "Score any adapter, or none, on any data: intervals, tables by type, every prediction",
     "ask": "Ask a question about an image, with an adapter",
