@@ -105,6 +105,18 @@ class TestOverview:
         assert (run.state, run.round, run.best_round, run.seconds) == ("finished", 2, 2, 5.0)
         assert [run.score(name, "test") for name in ("untrained", "best", "last")] == [0.25, 0.75, 0.75]
 
+    def test_of_clients_that_train_alone_has_the_mean_over_them(self, tmp_path: Path) -> None:
+        setup = {"event": "setup", "local_only": True}
+        done = [{"event": "local", "client": f"site-{n}", "test": 0.5} for n in (1, 2)]
+        config = CONFIG + "num_clients: 2\nnum_rounds: 3\n"
+        run = overview(make(tmp_path / "a", setup, done[0], config=config))
+        assert (run.kind, run.state, run.round, run.rounds, run.clients) == ("local", "stopped", 1, 2, 2)
+        over = {"test": {"mean": 0.5, "spread": 0.0, "worst": 0.5}, "heldout": None}
+        end = {"event": "summary", "untrained": {"test": 0.25}, "local_only": over, "seconds": 9.0}
+        run = overview(make(tmp_path / "b", setup, *done, end, config=config))
+        assert (run.state, run.score("untrained", "test"), run.score("best", "test")) == ("finished", 0.25, 0.5)
+        assert run.score("best", "heldout") is None
+
 
 class TestFinding:
     def test_runs_and_those_of_studies_and_nothing_else(self, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from fedumm.cli.options import Parser
 from fedumm.config import CentralConfig
 from fedumm.errors import FedummError
-from fedumm.formatting import scores_text
+from fedumm.formatting import percent, scores_text
 from fedumm.report.overview import Overview, find_runs, is_run, overview
 from fedumm.report.run_folder import RUNS
 
@@ -59,7 +59,7 @@ def _show(runs: Sequence[Overview], folder: Path) -> None:
             Column("state", [state_text(run) for run in runs]),
             Column("untrained", [_score(run, "untrained") for run in runs], 2, "right"),
             Column("best", [_score(run, "best") for run in runs], 0, "right"),
-            Column("held-out", [scores_text(run.scores.get("best", {}), "heldout") for run in runs], 3, "right"),
+            Column("held-out", [shown_score(run, "best", "heldout") for run in runs], 3, "right"),
             Column("clients", ["-" if run.clients is None else f"{run.clients:,}" for run in runs], 1, "right"),
             Column("aggregator", [str(run.options.get("aggregator", "-")) for run in runs], 6),
             Column("data", [_data(run) for run in runs], 5),
@@ -80,11 +80,16 @@ def _data(run: Overview) -> str:
     return f".../{Path(name).name}" if "/" in name[:-1] and len(name) > 20 else name
 
 
+def shown_score(run: Overview, version: str, place: str) -> str:
+    """By task; of runs in which each client trained alone, the mean over clients and tasks."""
+    text, mean = scores_text(run.scores.get(version, {}), place), run.score(version, place)
+    return percent(mean) if text == "-" and mean is not None else text
+
+
 def _score(run: Overview, version: str) -> str:
     """On the common test set, or where there is none on held-out data."""
-    own = run.scores.get(version, {})
-    text = scores_text(own, "test")
-    return text if text != "-" else scores_text(own, "heldout")
+    text = shown_score(run, version, "test")
+    return text if text != "-" else shown_score(run, version, "heldout")
 
 
 def state_text(run: Overview) -> str:
@@ -92,8 +97,8 @@ def state_text(run: Overview) -> str:
     if run.state in ("empty", "damaged"):
         return run.state
     rounds = f"{run.round}/{run.rounds}" if run.state != "finished" else str(run.round)
-    unit = "epochs" if run.kind == "central" else "rounds"
-    return f"{run.state}, {rounds} {unit if rounds != '1' else unit[:-1]}"
+    unit = {"central": "epochs", "local": "clients alone"}.get(run.kind, "rounds")
+    return f"{run.state}, {rounds} {unit if rounds != '1' or run.kind == 'local' else unit[:-1]}"
 
 
 def age_text(seconds: float) -> str:

@@ -16,6 +16,8 @@ from fedumm.texts import one_line
 
 State = Literal["finished", "running", "stopped", "empty", "damaged"]
 
+Kind = Literal["federated", "central", "local"]
+
 VERSIONS = ("untrained", "best", "last")
 _CENTRAL = "num_epochs"
 """An option that only central runs have."""
@@ -27,7 +29,8 @@ class Overview:
 
     Attributes:
         path: its folder.
-        kind: ``federated``, or ``central``: then a round is an epoch.
+        kind: ``federated``; ``central``: then a round is an epoch; or ``local``, each client alone: then a round is a
+            client that is done, and the best version's score the mean over clients.
         state: ``stopped`` after ``round`` of ``rounds``; ``empty`` before anything was recorded; ``damaged`` if its
             files can't be read, for the reason ``problem``.
         options: as its ``config.yaml`` has them: of somebody else's folder, anything.
@@ -42,7 +45,7 @@ class Overview:
     """
 
     path: Path
-    kind: Literal["federated", "central"]
+    kind: Kind
     state: State
     round: int = 0
     rounds: int = 0
@@ -61,7 +64,7 @@ class Overview:
     def clients(self) -> int | None:
         """How many there are; None of a central run."""
         count = self.options.get("num_clients")
-        return count if isinstance(count, int) and self.kind == "federated" else None
+        return count if isinstance(count, int) and self.kind != "central" else None
 
     def score(self, version: str, place: str) -> float | None:
         """The mean score (0 to 1) of ``untrained``, ``best`` or ``last`` on ``heldout`` or ``test``."""
@@ -103,13 +106,17 @@ def _kind(config: Path) -> str:
 def overview(folder: Path) -> Overview:
     """Read one run; what can't be read makes it ``damaged``."""
     central = _kind(folder / CONFIG) == "central"
-    kind: Literal["federated", "central"] = "central" if central else "federated"
+    kind: Kind = "central" if central else "federated"
     changed, size = _changed(folder), _size(folder)
     try:
         options = read_yaml(folder / CONFIG)
         with open(folder / CONFIG, encoding="utf-8") as file:
             command = command_of(file.readline(100_000))
-        numbers = _numbers(folder, central, options)
+        records = list(read_records(folder, clients=False)) if (folder / METRICS).is_file() else []
+        if any(r["event"] == "setup" and r.get("local_only") for r in records):
+            kind, numbers = "local", _local_numbers(records, options)
+        else:
+            numbers = _numbers(records, central, options)
     except (FedummError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return Overview(
             path=folder, kind=kind, state="damaged", changed=changed, size=size, problem=one_line(error) or "unreadable"
@@ -119,8 +126,22 @@ def overview(folder: Path) -> Overview:
     return Overview(path=folder, kind=kind, options=options, command=command, changed=changed, size=size, **numbers)
 
 
-def _numbers(folder: Path, central: bool, options: Mapping[str, Any]) -> dict[str, Any]:
-    records = list(read_records(folder, clients=False)) if (folder / METRICS).is_file() else []
+def _local_numbers(records: list[dict[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run in which each client trained alone (``fedumm sweep``)."""
+    done = [r for r in records if r["event"] == "local"]
+    summary: dict[str, Any] = next((r for r in reversed(records) if r["event"] == "summary"), {})
+    means = {place: (summary.get("local_only", {}).get(place) or {}).get("mean") for place in ("test", "heldout")}
+    wanted, seconds = options.get("num_clients"), summary.get("seconds")
+    return {
+        "state": "finished" if summary else "stopped",
+        "round": len(done),
+        "rounds": wanted if isinstance(wanted, int) else 0,
+        "scores": {"untrained": dict(summary["untrained"]), "best": means, "last": means} if summary else {},
+        "seconds": float(seconds) if isinstance(seconds, int | float) else None,
+    }
+
+
+def _numbers(records: list[dict[str, Any]], central: bool, options: Mapping[str, Any]) -> dict[str, Any]:
     rounds = [r for r in records if r["event"] == ("epoch" if central else "round")]
     last = rounds[-1] if rounds else {}
     done = int(last.get("epoch" if central else "round") or 0)

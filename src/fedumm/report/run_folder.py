@@ -35,7 +35,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fedumm.backends.registry import backend_plugins
+from fedumm.backends.registry import backend_plugins, with_model_name
 from fedumm.config import FederateConfig, command_of, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
 from fedumm.files import write_atomically
@@ -157,7 +157,7 @@ class RunFolder(RunListener):
 
         facts = Facts(epsilon=event.epsilon, rank=event.rank, cut=event.cut, whole=event.complete)
         plugins = backend_plugins(self.config)
-        card = federated_card(self.config, event.version, event.scores, self.path.name, facts, plugins)
+        card = federated_card(with_model_name(self.config), event.version, event.scores, self.path.name, facts, plugins)
         folder = self.path / "adapter" / event.which
         save_folder(folder, event.state, event.adapter_config, card, Origin.of(self.config, plugins))
 

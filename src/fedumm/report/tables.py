@@ -19,6 +19,7 @@ IN_A_FILE = 160
 _GAP = 2
 _LONGEST = 200
 _SHORTEST = 12
+_LONGEST_LINE = 5000
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,22 @@ def _padded(text: str, column: Column) -> str:
     return space + text if column.side == "right" else text + space
 
 
+def table_width() -> int:
+    """Of the terminal; of a file, where no line is too long, what ``COLUMNS`` says, or :data:`IN_A_FILE`."""
+    return _screen().width
+
+
+def print_line(text: str) -> None:
+    """Print a line as it is, but what does not print."""
+    _screen().print(one_line(text, _LONGEST_LINE), soft_wrap=True)
+
+
 def print_table(columns: Sequence[Column]) -> None:
-    """Print what fits of a table into the terminal, or into a file, where no line is too long."""
-    screen = Screen(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else IN_A_FILE)
+    """Print what fits of a table."""
+    screen = _screen()
     for line in table_lines(columns, screen.width):
         screen.print(line, soft_wrap=True)
+
+
+def _screen() -> Screen:
+    return Screen(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else IN_A_FILE)

@@ -113,6 +113,11 @@ def read_history(folder: Path) -> History:
     run = overview(folder)
     if run.state == "damaged":
         raise FedummError(f"The run in {folder} can't be read: {run.problem}")
+    if run.kind == "local":
+        raise FedummError(
+            f"In the run in {folder} each client trained alone: there are no rounds to show. 'fedumm compare' has its "
+            "scores."
+        )
     if run.state == "empty" or not (folder / METRICS).is_file():
         raise FedummError(f"The run in {folder} has recorded nothing yet.")
     try:
