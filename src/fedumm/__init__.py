@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedumm.aggregation.registry import register_aggregator
-    from fedumm.api import Adapter, Run, evaluate, federate, load_run, partition, train
+    from fedumm.api import Adapter, Run, dry_run, evaluate, federate, load_run, partition, train
     from fedumm.backends.registry import register_backend
     from fedumm.compression.registry import register_codec
     from fedumm.config import CentralConfig, FederateConfig
@@ -28,6 +28,7 @@ _HOMES = {
     "FederateConfig": "fedumm.config",
     "FedummError": "fedumm.errors",
     "Run": "fedumm.api",
+    "dry_run": "fedumm.api",
     "evaluate": "fedumm.api",
     "federate": "fedumm.api",
     "load_run": "fedumm.api",
@@ -48,6 +49,7 @@ __all__ = [
     "FederateConfig",
     "FedummError",
     "Run",
+    "dry_run",
     "evaluate",
     "federate",
     "load_run",

@@ -134,6 +134,24 @@ def _score_rows(config: RunConfig, scores: Mapping[str, Any], name: str, where: 
     return rows + ([(f"Beside it on {where}", others)] if (others := others_text(scores, name)) else [])
 
 
+def for_others(card: str, base: str, *, merged: bool = False) -> str:
+    """A card that leaves this machine: the base model by its name on the Hub (empty: unknown), and of local folders and
+    files nothing but their own names.
+
+    Args:
+        card: of :func:`federated_card` or the like.
+        merged: the adapter is part of the model.
+    """
+    card = re.sub(r"^base_model: .*\n", "", card, count=1, flags=re.MULTILINE)
+    card = re.sub(r"`(?:[A-Za-z]:)?[/\\\\][^`\n]*[/\\\\]([^`/\\\\\n]+)`", r"`\1`", card)
+    if base:
+        card = re.sub(r"^(library_name: .*\n)", rf"\1base_model: {base}\n", card, count=1, flags=re.MULTILINE)
+    if merged:
+        card = re.sub(r"^library_name: peft$", "library_name: transformers", card, count=1, flags=re.MULTILINE)
+        card = card.partition("\nIn this folder:\n")[0] + "\nThe adapter is merged into the weights.\n"
+    return card
+
+
 def _code(text: str) -> str:
     """``text`` as code in a cell of a table, which some of its characters would end."""
     return f"`{shown(text).replace('`', chr(39)).replace('|', chr(92) + '|')}`"

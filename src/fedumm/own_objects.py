@@ -1,13 +1,15 @@
 """Options given as objects of Python in place of names: each has a name of its own for the time of a call.
 
-A ``datasets.DatasetDict`` or ``Dataset``, a backend, an aggregator or a partitioner, the last two as a class or as an
-object. Such a run can't be repeated from a file, nor in other processes, which know nothing of this one's objects.
+A ``datasets.DatasetDict`` or ``Dataset``, a backend, an aggregator or a partitioner (as a class or as an object), a
+function that scores answers. Such a run can't be repeated from a file, nor in other processes, which know nothing of
+this one's objects.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -20,9 +22,10 @@ from fedumm.data.request import DataRequest, DataSplits, Source
 from fedumm.data.source import SOURCES
 from fedumm.data.splits import TRAIN, chosen
 from fedumm.errors import FedummError
+from fedumm.metrics.registry import METRICS
 from fedumm.registry import Registry
 
-OPTIONS = ("dataset", "model_backend", "aggregator", "partition")
+OPTIONS = ("dataset", "model_backend", "aggregator", "partition", "answer_metric")
 """Those that may be objects."""
 
 _REGISTRIES: Mapping[str, Registry[Any]] = {
@@ -30,6 +33,7 @@ _REGISTRIES: Mapping[str, Registry[Any]] = {
     "model_backend": BACKENDS,
     "aggregator": aggregators,
     "partition": PARTITIONERS,
+    "answer_metric": METRICS,
 }
 
 
@@ -100,11 +104,12 @@ def _is_known(option: str, value: Any) -> bool:
 
 
 def _free_name(registry: Registry[Any], value: Any) -> str:
-    kind = value if isinstance(value, type) else type(value)
-    name, number, there = f"python_{kind.__name__}", 1, registry.names()
+    own = getattr(value, "__name__", type(value).__name__)
+    plain = re.sub(r"\W+", "_", own).strip("_")
+    name, number, there = f"python_{plain}", 1, registry.names()
     while name in there:
         number += 1
-        name = f"python_{kind.__name__}_{number}"
+        name = f"python_{plain}_{number}"
     return name
 
 
@@ -125,7 +130,7 @@ def _splits(parts: Mapping[str, Any], name: str, request: DataRequest) -> DataSp
     return chosen({str(split): partial(parts.__getitem__, split) for split in parts}, request, name)
 
 
-def _backend(value: Any, name: str) -> Any:
+def _as_it_is(value: Any, name: str) -> Any:
     return value
 
 
@@ -144,7 +149,8 @@ def _class(value: Any, name: str) -> Any:
 
 _MAKE: Mapping[str, Callable[[Any, str], Any]] = {
     "dataset": _source,
-    "model_backend": _backend,
+    "model_backend": _as_it_is,
     "aggregator": _class,
     "partition": _class,
+    "answer_metric": _as_it_is,
 }

@@ -74,12 +74,15 @@ def test_it_is_scored_on_objects_and_names(blip: Path, tmp_path: Path, monkeypat
     again = fedumm.evaluate(adapter=blip, gpu="cpu", dataset="easy_vqa", out="scored", **few)
     assert found.score == again.score == pytest.approx(found.predictions["score"].mean())
     assert found.predictions.equals(again.predictions)
+    assert len(repr(found)) < 500, "what a notebook shows of it"
     assert found.interval is not None
     assert found.interval[0] <= found.score <= found.interval[1]
     by_type = found.predictions.groupby("answer_type")["score"].mean()
     assert dict(found.by_answer_type.loc["vqa"]["score"]) == pytest.approx(dict(by_type))
     assert list(found.by_question_type.columns) == list(found.by_answer_type.columns)
     assert Path("scored/predictions.parquet").is_file()
+    letters = adapter.evaluate(dataset="easy_vqa", answer_metric=lambda said, right: 1 / (1 + len(said)), **few)
+    assert list(letters.predictions["score"]) == [1 / (1 + len(one)) for one in found.predictions["answer"]]
     red = Image.new("RGB", (64, 64), "red")
     rows = Dataset.from_dict({"image": [red] * 10, "question": [QUESTION] * 10, "answer": ["red"] * 10})
     rows = rows.add_column("image_id", list(range(10)))
@@ -113,6 +116,7 @@ def test_what_it_can_t_do_is_one_clear_error(blip: Path, picture: Path, tmp_path
         (lambda: adapter.evaluate(dataset="easy_vqa", split="test"), "split= is one of eval, train"),
         (lambda: adapter.evaluate(dataset="easy_vqa", format="vqa"), "out=DIR"),
         (lambda: adapter.evaluate(dataset="easy_vqa", max_eval_samples=0), "--max_eval_samples"),
+        (lambda: fedumm.evaluate(adapter=adapter.answer, dataset="easy_vqa"), "adapter= is a folder"),
         (lambda: fedumm.Adapter(tmp_path / "none"), "Adapter folder not found"),
         (lambda: fedumm.Adapter(blip, gpus="0"), "Did you mean 'gpu'"),
     ):

@@ -96,6 +96,7 @@ def begun_backend() -> str:
         ({"num_client": 3}, "Did you mean 'num_clients'"),
         ({"num_clients": 0}, "--num_clients must be positive"),
         ({"export_dir": "jobs"}, "fedumm federate --export_dir"),
+        ({"dry_run": True}, "Call fedumm.dry_run"),
         ({"resume": "nowhere"}, "there is no run in that folder"),
     ],
 )
@@ -174,6 +175,17 @@ def test_what_is_registered_here_only_is_not_for_other_processes(tmp_path: Path)
             model_backend="blip_vqa", model_name_or_path="tiny", dataset="mine", simulator=True, name=tmp_path / "run"
         )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("more", [{"num_clients": 2}, {"central": True, "num_epochs": 2}])
+def test_a_dry_run_tells_and_writes_nothing(
+    more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = {"dataset": "easy_vqa", "max_train_samples": 40, "max_eval_samples": 10, "gpu": "cpu"}
+    fedumm.dry_run(model_backend="blip_vqa", model_name_or_path="tiny", **few, **more)
+    assert "nothing was written" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_listener_hears_of_each_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

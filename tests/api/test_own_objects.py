@@ -162,6 +162,20 @@ def test_a_split_of_objects() -> None:
         assert split.method == "python_Turns"
 
 
+def test_a_name_that_is_taken_is_left_alone() -> None:
+    class Taken(Turns):
+        """Another one."""
+
+    fedumm.register_partitioner("python_Turns", Taken)
+    try:
+        split = fedumm.partition(dataset=questions(20), partition=Turns(), num_clients=2)
+        assert split.method == "python_Turns_2"
+        assert fedumm.partition(dataset=questions(20), partition="python_Turns", num_clients=2).method == "python_Turns"
+    finally:
+        for registry in REGISTRIES:
+            registry.forget("python_Turns")
+
+
 class NoAggregator:
     """Nothing."""
 

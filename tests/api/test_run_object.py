@@ -27,10 +27,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_figure_has_a_curve_for_each_client_with_its_scores(folder: Path) -> None:
     run = fedumm.load_run(folder)
+    assert len(repr(run)) < 200
     figure = run.plot()
     assert isinstance(figure, Figure)
     assert figure._repr_png_().startswith(PNG), "what a notebook asks for"
-    panel = next(axes for axes in figure.axes if "each client" in axes.get_ylabel())
+    panel = next(
+        axes for axes in figure.axes if axes.get_legend() and "each client" in axes.get_legend().get_title().get_text()
+    )
     drawn = {
         text.get_text(): (list(line.get_xdata()), list(line.get_ydata()))
         for text, line in zip(panel.get_legend().get_texts(), panel.get_lines(), strict=True)
@@ -73,3 +76,17 @@ def test_clients_that_keep_their_own_adapter_have_one_each(tmp_path: Path, monke
     assert run.adapter("site-2").path == tmp_path / "own" / "clients" / "site-2" / "adapter"
     with pytest.raises(fedumm.FedummError, match="no adapter 'site-9'"):
         run.adapter("site-9")
+
+
+def test_a_central_run_is_read_with_its_epochs(tmp_path: Path) -> None:
+    few = {"dataset": "easy_vqa", "max_train_samples": 8, "max_eval_samples": 4, "num_epochs": 2}
+    trained = fedumm.train(
+        model_backend="blip_vqa", model_name_or_path="tiny", output_dir=tmp_path / "central", gpu="cpu", **few
+    )
+    run = fedumm.load_run(tmp_path / "central")
+    assert list(run.rounds.index) == [0, 1, 2]
+    assert run.rounds["test_vqa"].iloc[-1] == trained.after["vqa"].score == run.best["test"]
+    assert run.clients.empty
+    assert run.adapter().path == tmp_path / "central" / "adapter"
+    assert run.plot().axes
+    assert run.config.num_epochs == 2

@@ -101,6 +101,7 @@ def test_the_official_format_has_each_question_once(scans: Path) -> None:
     assert [one["question_id"] for one in results] == list(range(9010, 9020))
     assert [one["answer"] for one in results] == [row["answer"] for row in lines()]
     evaluate(*TINY, "--dataset", str(scans), "--split", "train")
+    assert not Path("scored/vqa_results.json").exists(), "those were of other rows"
     assert [row["question_id"] for row in lines()] == [str(number) for number in range(9000, 9010)]
 
 
@@ -142,6 +143,7 @@ def test_questions_captions_and_drawings_of_one_model(capsys: pytest.CaptureFixt
     assert found["tasks"]["t2i"]["loss"] == pytest.approx(np.mean(losses))
     assert found["score"] == pytest.approx(np.mean([found["tasks"][task]["score"] for task in ("vqa", "t2i")]))
     assert found["geneval"]["count"] == 2
+    assert len(list(Path("scored/drawings").glob("*.png"))) == 2
     assert "nats" in capsys.readouterr().out
 
 

@@ -28,7 +28,8 @@ IN_PARTS = {"--resume", "..."}
 OTHERS = {
     "help", "config", "json", "figure", "adapter", "prompts", "detector_weights", "color_weights", "out", "num",
     "batch_size", "requeue", "export", "plugin", "durations", "nu", "split", "format", "samples",
-    "no_hub", "more_images", "score",
+    "no_hub", "merge", "push", "public", "base_model", "more_images", "compare", "slurm", "collect", "run",
+    "score",
 }  # fmt: skip
 OPTIONS = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}
 

@@ -7,6 +7,7 @@ they are imported: a child process started with ``env()`` uses it.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import mimetypes
@@ -23,7 +24,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 Repositories = dict[tuple[str, str], Path]
 
-_API = re.compile(r"/api/(model|dataset)s/([^/]+/[^/]+?)(?:/(revision|tree|paths-info|refs)(?:/([^/]+)(?:/(.*))?)?)?")
+_API = re.compile(
+    r"/api/(model|dataset)s/([^/]+/[^/]+?)(?:/(revision|tree|paths-info|refs|preupload|commit)(?:/([^/]+)(?:/(.*))?)?)?"
+)
 _FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -107,9 +110,14 @@ class HubServer:
         requests: what it answered so far.
         gated: repositories that everyone may see and whose files nobody may read.
         troubled: the answer to every request that concerns a repository.
+        readers: tokens that may read and not write.
+
+    Args:
+        uploads: where new repositories are kept; None: there can't be any.
     """
 
-    def __init__(self, repositories: Repositories) -> None:
+    def __init__(self, repositories: Repositories, uploads: Path | None = None) -> None:
+        self.uploads, self.readers, self.created = uploads, set[str](), dict[str, dict[str, Any]]()
         self.repositories = {key: Repository(*key, folder) for key, folder in repositories.items()}
         self.requests: list[Request] = []
         self.gated: set[str] = set()
@@ -141,10 +149,14 @@ class HubServer:
         """Variables that point a child process here, with its caches under ``home``."""
         return {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}
 
-    def answer(self, method: str, target: str, byte_range: str | None, body: bytes) -> Reply:
+    def answer(self, method: str, target: str, byte_range: str | None, body: bytes, token: str = "") -> Reply:
         """The reply to one request."""
         url = urlsplit(target)
         path, query = unquote(url.path), parse_qs(url.query)
+        if path == "/api/validate-yaml":
+            return _json({"errors": [], "warnings": []})
+        if path == "/api/repos/create":
+            return self._create(json.loads(body), token)
         for name, reply in self.troubled.items():
             if f"/{name}" in path:
                 return reply
@@ -162,6 +174,12 @@ class HubServer:
             return _missing("RepoNotFound", 401)
         if revision not in (None, "main", repo.commit):
             return _missing("RevisionNotFound")
+        if verb == "preupload":
+            files = [{"path": own["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
+                     for own in json.loads(body)["files"]]  # fmt: skip
+            return _json({"files": files})
+        if verb == "commit":
+            return self._commit(kind, repo, body)
         if verb == "tree":
             return _json(repo.tree(path, query.get("recursive", [""])[0].lower() in ("1", "true")))
         if verb == "paths-info":
@@ -170,6 +188,29 @@ class HubServer:
             main = {"name": "main", "ref": "refs/heads/main", "targetCommit": repo.commit}
             return _json({"branches": [main], "tags": [], "converts": []})
         return _json(repo.info())
+
+    def _create(self, asked: dict[str, Any], token: str) -> Reply:
+        if not token or token in self.readers or self.uploads is None:
+            return _missing("Forbidden", 403)
+        name = f"{asked['organization']}/{asked['name']}"
+        if ("model", name) in self.repositories:
+            return Reply(409, json.dumps({"url": f"{self.endpoint}/{name}"}).encode(), {})
+        folder = self.uploads / name
+        folder.mkdir(parents=True)
+        self.created[name] = asked
+        self.repositories["model", name] = Repository("model", name, folder)
+        return _json({"url": f"{self.endpoint}/{name}", "name": name, "id": name})
+
+    def _commit(self, kind: str, repo: Repository, body: bytes) -> Reply:
+        for line in body.decode().splitlines():
+            entry = json.loads(line)
+            if entry["key"] == "file":
+                file = repo.folder / entry["value"]["path"]
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(base64.b64decode(entry["value"]["content"]))
+        again = self.repositories[kind, repo.name] = Repository(kind, repo.name, repo.folder)
+        url = f"{self.endpoint}/{repo.name}/commit/{again.commit}"
+        return _json({"success": True, "commitOid": again.commit, "commitUrl": url, "hookOutput": ""})
 
     def _file(self, kind: str, name: str, revision: str, path: str, byte_range: str | None) -> Reply:
         repo = self.repositories.get((kind, name))
@@ -211,7 +252,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        reply = self.server_of.answer(self.command, self.path, self.headers.get("Range"), body)
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = b"".join(iter(self._chunk, b""))
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        reply = self.server_of.answer(self.command, self.path, self.headers.get("Range"), body, token)
         content = b"" if self.command == "HEAD" else reply.body
         self.server_of.requests.append(Request(self.command, self.path, reply.status, len(content)))
         self.send_response(reply.status)
@@ -219,6 +263,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+
+    def _chunk(self) -> bytes:
+        content = self.rfile.read(int(self.rfile.readline().split(b";")[0], 16))
+        self.rfile.readline()
+        return content
 
     do_GET = do_HEAD = do_POST = _reply
 

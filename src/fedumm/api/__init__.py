@@ -16,10 +16,10 @@ from fedumm.api.run import Run, load_run
 from fedumm.cli import federate as federate_command
 from fedumm.cli import partition as partition_command
 from fedumm.cli import train as train_command
-from fedumm.cli.options import with_absolute_paths
+from fedumm.cli.options import check_caches, check_model, with_absolute_paths
 from fedumm.cli.plugins import load_for_run
 from fedumm.cli.resume import RUNNERS, resumed
-from fedumm.config import CentralConfig, FederateConfig
+from fedumm.config import CentralConfig, FederateConfig, RunConfig
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.own_objects import check_process, named, not_repeatable
 from fedumm.registry import REGISTRIES
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fedumm.run_events import RunListener
     from fedumm.training.centralized import CentralResult
 
-__all__ = ["Adapter", "Run", "evaluate", "federate", "load_run", "partition", "train"]
+__all__ = ["Adapter", "Run", "dry_run", "evaluate", "federate", "load_run", "partition", "train"]
 
 
 def federate(*, listeners: Sequence[RunListener] = (), **options: Any) -> Run:
@@ -64,6 +64,7 @@ def federate(*, listeners: Sequence[RunListener] = (), **options: Any) -> Run:
         check_process(options, "nobody could tell whether a resumed run is given the same")
     with named(options) as given:
         config = _federate_config(given)
+        _check_wet(config)
         if config.export_dir:
             raise FedummError("A job for real sites is exported by the command: fedumm federate --export_dir DIR.")
         if config.simulator:
@@ -95,7 +96,33 @@ def train(**options: Any) -> CentralResult:
     with named(options) as given:
         load_for_run(given)
         config = with_absolute_paths(from_mapping(CentralConfig, given, "options"))
+        _check_wet(config)
         return train_command.train(config, not_repeatable(options) or command("train", given))
+
+
+def dry_run(*, central: bool = False, **options: Any) -> None:
+    """Tell what :func:`federate`, or :func:`train`, would do with these options and what it would take; write nothing.
+
+    Args:
+        central: whether they are for :func:`train`.
+        options: those of the run, by name.
+
+    Raises:
+        FedummError: what the run would stop at.
+    """
+    from fedumm.cli.dry_run import dry_run as tell
+
+    with named(plain(options)) as given:
+        if central:
+            load_for_run(given)
+            config = with_absolute_paths(from_mapping(CentralConfig, given, "options"))
+            check_model(config)
+            check_caches(config)
+            tell(config)
+        else:
+            federated = _federate_config(given)
+            federate_command.check(federated)
+            tell(federated)
 
 
 def partition(**options: Any) -> Partition:
@@ -117,6 +144,11 @@ def partition(**options: Any) -> Partition:
         if not given.get("dataset"):
             raise FedummError("Say which data set: partition(dataset=...).")
         return partition_command.split(partition_command.checked(given))[1]
+
+
+def _check_wet(config: RunConfig) -> None:
+    if config.dry_run:
+        raise FedummError("dry_run=True: there would be no run to return. Call fedumm.dry_run(...) with these options.")
 
 
 def _federate_config(options: Mapping[str, Any]) -> FederateConfig:

@@ -41,6 +41,8 @@ def evaluate(**options: Any) -> EvaluationResult:
             raise FedummError(f"Unknown option {unknown[0]!r}.{did_you_mean(unknown[0], _KNOWN)}")
         if not given.get("dataset"):
             raise FedummError("Say which data set: evaluate(dataset=...).")
+        if not isinstance(given.get("adapter", ""), str):
+            raise FedummError("adapter= is a folder, or what run.adapter() gives.")
         split, out, official = (given.pop(name, "") for name in ("split", "out", "format"))
         if split not in ("", *command.SPLITS) or official not in ("", "vqa"):
             raise FedummError(f"split= is one of {', '.join(command.SPLITS)}, and format= is 'vqa', if given.")
@@ -53,7 +55,7 @@ def evaluate(**options: Any) -> EvaluationResult:
         from fedumm.report.console import RunConsole
 
         with RunConsole() as console:
-            result = command.evaluated(wanted, console.progress, console.line)
+            result = command.evaluated(wanted, console.progress, console.line, out)
     if out:
         command.save(result, Path(out), bool(official))
     return result

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedumm.api.adapter import Adapter
-from fedumm.config import FederateConfig
+from fedumm.config import CentralConfig, FederateConfig, read_yaml
 from fedumm.errors import FedummError
-from fedumm.report.frames import clients_frame, rounds_frame
+from fedumm.report.frames import clients_frame, epochs_frame, rounds_frame
 from fedumm.report.run_folder import CLIENTS, CONFIG, METRICS, folder_for_name, read_config, read_records
+from fedumm.run_options import from_mapping
 from fedumm.shell import quoted
 from fedumm.texts import one_line
 
@@ -25,7 +26,7 @@ SAMPLES = "samples.jsonl"
 
 @dataclass(frozen=True)
 class Run:
-    """One federated run.
+    """One run, federated or central: then its epochs are its rounds, and it has no clients.
 
     Attributes:
         path: its folder.
@@ -34,15 +35,24 @@ class Run:
     """
 
     path: Path
-    records: tuple[dict[str, Any], ...]
+    records: tuple[dict[str, Any], ...] = field(repr=False)
 
     @cached_property
-    def config(self) -> FederateConfig:
+    def central(self) -> bool:
+        """Whether all data were in one place."""
+        if any(record["event"] in ("epoch", "round") for record in self.records):
+            return any(record["event"] == "epoch" for record in self.records)
+        return "num_epochs" in read_yaml(self.path / CONFIG)
+
+    @cached_property
+    def config(self) -> FederateConfig | CentralConfig:
         """The options that the run was made with.
 
         Raises:
             FedummError: they name something that a plugin registers, and that is not loaded.
         """
+        if self.central:
+            return from_mapping(CentralConfig, read_yaml(self.path / CONFIG), str(self.path / CONFIG))
         return read_config(self.path)
 
     @property
@@ -52,8 +62,9 @@ class Run:
 
     @property
     def round_records(self) -> tuple[dict[str, Any], ...]:
-        """One mapping a finished round."""
-        return tuple(record for record in self.records if record["event"] == "round")
+        """One mapping a finished round, or epoch."""
+        event = "epoch" if self.central else "round"
+        return tuple(record for record in self.records if record["event"] == event)
 
     @cached_property
     def client_records(self) -> tuple[dict[str, Any], ...]:
@@ -63,8 +74,8 @@ class Run:
 
     @cached_property
     def rounds(self) -> pd.DataFrame:
-        """A row for each finished round, by its number (:func:`fedumm.report.frames.rounds_frame`)."""
-        return rounds_frame(self.round_records)
+        """A row for each finished round, or epoch, by its number (:mod:`fedumm.report.frames`)."""
+        return (epochs_frame if self.central else rounds_frame)(self.round_records)
 
     @cached_property
     def clients(self) -> pd.DataFrame:
@@ -91,7 +102,7 @@ class Run:
     @property
     def best(self) -> dict[str, Any]:
         """Round and scores of the best version of the adapter; empty while there is none."""
-        return dict(self.summary.get("best") or {})
+        return dict(self.summary.get("trained" if self.central else "best") or {})
 
     def plot(self) -> Figure:
         """Scores by round, of the global adapter and of each client's own, and the training loss.
@@ -102,14 +113,20 @@ class Run:
             FedummError: no round is finished yet.
         """
         from fedumm.report.client_curves import clients_figure
+        from fedumm.report.figures import epochs_figure
 
         if not self.round_records:
             raise FedummError(f"The run in {self.path} has no finished round to plot.")
+        if self.central:
+            drawn: Figure = epochs_figure(self.records, self.path.name)[0]
+            return drawn
         figure: Figure = clients_figure(self.records, self.client_records, self.path.name)
         return figure
 
     def adapter(self, which: str = "best", **options: Any) -> Adapter:
         """The ``best`` or the ``last`` adapter, or that of a client that keeps its own, by its name.
+
+        A central run has one adapter, whichever is asked for.
 
         Args:
             options: see :class:`Adapter`.
@@ -117,6 +134,8 @@ class Run:
         Raises:
             FedummError: the run has saved none yet.
         """
+        if self.central and which in ("best", "last") and (self.path / "adapter").is_dir():
+            return Adapter(self.path / "adapter", **options)
         own = {path.parent.name: path for path in (self.path / CLIENTS).glob("*/adapter")}
         folder = {name: self.path / "adapter" / name for name in ("best", "last")}.get(which) or own.get(which)
         if folder is None or not folder.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fedumm import tasks
@@ -18,7 +19,7 @@ from fedumm.backends.protocol import (
     TakesWeights,
 )
 from fedumm.backends.weights import WeightOptions
-from fedumm.config import RunConfig
+from fedumm.config import AnyConfig, RunConfig
 from fedumm.errors import FedummError
 from fedumm.metrics.registry import VQA, answer_metric
 from fedumm.metrics.text_metric import TextMetric
@@ -131,6 +132,12 @@ def _for_answers(backend: Backend, config: RunConfig, options: AnswerOptions) ->
     asked += [f"--answer_mode {config.answer_mode}"] if options.rank else []
     asked += ["--answers"] if options.known else []
     raise FedummError(f"{asked[0]}: the backend {config.model_backend!r} does not support it.")
+
+
+def with_model_name(config: AnyConfig) -> AnyConfig:
+    """``config`` with the name of its backend's default model, if it names none."""
+    default = "" if config.model_name_or_path else getattr(get_backend(config.model_backend), "default_model", "")
+    return replace(config, model_name_or_path=default) if default else config
 
 
 def backend_plugins(config: RunConfig) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ _UNSUPPORTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias
 """Settings of PEFT that change what an adapter does, and that fedumm does not support."""
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse._ActionsContainer) -> None:
     """The options that :func:`load_adapted` reads."""
     parser.add_argument("--adapter", default="", help="adapter folder of a run (empty: the model without one)")
     parser.add_argument("--model_backend", default="", help="backend (default: the one the adapter was trained with)")

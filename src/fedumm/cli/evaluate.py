@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from fedumm.cli.adapted import adapted_config, add_model_options, check_named, with_adapter
 from fedumm.cli.options import Parser, add_option, check_caches, check_model, with_absolute_paths
 from fedumm.config import RunConfig, option_fields
+from fedumm.config.fields import DATA, TRAINING
+from fedumm.config.fields import MODEL as MODEL_GROUP
 from fedumm.errors import FedummError
 from fedumm.output import check_folder
 from fedumm.tasks import TASK_OPTIONS, VQA
@@ -35,10 +37,20 @@ SHARED = {
     "task", "dataset", "columns", "max_train_samples", "max_eval_samples", "image_root", "allow_remote_images",
     "eval_fraction", "language", "drop_overlap", "skip_bad", "data_path", "seed",
     "answer_metric", "prompt", "train_answers", "answer_mode", "answers", "max_q_len", "max_a_len", "geneval_prompts",
-    "batch_size", "eval_batch_size", "num_workers", "threads", "precision", "dtype", "load_in_4bit", "device_map",
+    "eval_batch_size", "num_workers", "threads", "precision", "dtype", "load_in_4bit", "device_map",
     "feature_cache", "feature_cache_gb", "feature_cache_disk_gb", "feature_cache_dir", "feature_dtype",
 }  # fmt: skip
 """Options of a run that say which rows are scored, and how."""
+
+_HELP = {
+    "task": "What to score: vqa (answering) | i2t (captions and reports) | t2i (drawing) | unified (vqa and t2i); of "
+    "an adapter what it has learnt",
+    "eval_batch_size": "Samples at a time (0: 64, with cached features 256, but no more than have room for their keys "
+    "and values in half of the free memory, on a CPU in 4 GB)",
+    "seed": "Random seed of the intervals' draws and of images to draw",
+}
+
+_TOPICS = {MODEL_GROUP: MODEL_GROUP, DATA: DATA, TRAINING: "Scoring"}
 
 SPLITS = ("eval", "train")
 MODEL = ("adapter", "model_backend", "model_name_or_path", "plugin", "gpu")
@@ -68,11 +80,7 @@ class Evaluation:
 def main(argv: list[str], prog: str) -> int:
     """Parse, score, write, show."""
     parser = Parser(prog=prog, description=DESCRIPTION)
-    add_model_options(parser)
-    for f in option_fields(RunConfig):
-        if f.name in SHARED:
-            text = f"{f.metadata['help']}; of an adapter what it has learnt" if f.name == "task" else ""
-            add_option(parser, f, text, required=f.name == "dataset")
+    _add_options(parser)
     parser.add_argument("--split", choices=SPLITS, default="eval", help="which rows to score (default: eval)")
     parser.add_argument("--out", default="", help="folder for evaluation.json, predictions.jsonl, predictions.parquet")
     parser.add_argument("--format", choices=("vqa",), default="", help="vqa: the official vqa_results.json, too")
@@ -87,10 +95,12 @@ def main(argv: list[str], prog: str) -> int:
     from fedumm.report.console import RunConsole, Screen
 
     with RunConsole(Screen(stderr=True)) as console:
-        result = evaluated(wanted, console.progress, console.line)
+        result = evaluated(wanted, console.progress, console.line, args.out)
     files = save(result, Path(args.out), args.format == "vqa") if args.out else []
     if args.json:
-        print(json.dumps(result.to_mapping(), indent=2))
+        from fedumm.report.run_folder import finite
+
+        print(json.dumps(finite(result.to_mapping()), indent=2))
         return 0
     from fedumm.report.evaluation_tables import show
 
@@ -99,6 +109,16 @@ def main(argv: list[str], prog: str) -> int:
     if files:
         print(f"Files: {', '.join(files)} in {args.out}")
     return 0
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of a run, by topic."""
+    groups = {name: parser.add_argument_group(title) for name, title in _TOPICS.items()}
+    add_model_options(groups[MODEL_GROUP])
+    for f in option_fields(RunConfig):
+        if f.name in SHARED:
+            text = _HELP.get(f.name, "")
+            add_option(groups.get(f.metadata["group"], groups[TRAINING]), f, text, required=f.name == "dataset")
 
 
 def save(result: EvaluationResult, folder: Path, official: bool) -> list[str]:
@@ -148,12 +168,13 @@ def _learnt(given: argparse.Namespace) -> str:
     return origin.task if origin and origin.task in TASK_OPTIONS else ""
 
 
-def evaluated(wanted: Evaluation, progress: Progress, line: Callable[[str], None]) -> EvaluationResult:
+def evaluated(wanted: Evaluation, progress: Progress, line: Callable[[str], None], out: str = "") -> EvaluationResult:
     """Load, score.
 
     Args:
         progress: told what is being done.
         line: given lines for the user.
+        out: folder in which drawn images are kept; empty: nowhere.
 
     Raises:
         FedummError: the data or the model are bad.
@@ -188,7 +209,7 @@ def evaluated(wanted: Evaluation, progress: Progress, line: Callable[[str], None
     backbone.say = line
     line(f"Scoring {len(rows):,} samples of {config.dataset}, {wanted.split} rows")
     predictions = predict(backbone, rows, config, progress)
-    return result_of(predictions, _about(wanted), config.seed, _drawn(backbone, rows, config, progress))
+    return result_of(predictions, _about(wanted), config.seed, _drawn(backbone, rows, config, progress, out))
 
 
 def _ids(rows: Any) -> list[Any]:
@@ -197,11 +218,15 @@ def _ids(rows: Any) -> list[Any]:
     return [one for one, task in zip(ids, tasks, strict=False) if task == VQA.name]
 
 
-def _drawn(backbone: Backbone, rows: Any, config: RunConfig, progress: Progress) -> Any:
-    from fedumm.training.generation_eval import drawing_test
+def _drawn(backbone: Backbone, rows: Any, config: RunConfig, progress: Progress, out: str) -> Any:
+    from fedumm.training.generation_eval import DRAWINGS, drawing_test
 
+    folder = Path(out) / DRAWINGS if out else None
+    for old in folder.glob("[0-9]*-*.png") if folder else ():
+        # Of an earlier evaluation: one that was right may be wrong now, and has another name then.
+        old.unlink()
     drawing = drawing_test(backbone, rows, config)
-    return drawing.score(backbone, progress) if drawing else None
+    return drawing.score(backbone, progress, folder) if drawing else None
 
 
 def _about(wanted: Evaluation) -> dict[str, Any]:

@@ -36,6 +36,7 @@ COMMANDS = {
     "ask": "Ask a question about an image, with an adapter",
     "draw": "Draw images from captions, with an adapter",
     "cache": "List, verify or remove the stored features of images",
+    "export": "Hand on an adapter: as a folder, merged into its model, or on the Hugging Face Hub",
     "doctor": "Look at this machine: would a run work, and if not, what is to be done?",
     "schema": "Print the JSON schema of config.yaml, for editors",
     "geneval": "Draw many captions and judge the images by GenEval's rule",

@@ -90,7 +90,7 @@ def add_option(group: argparse._ActionsContainer, f: Field[Any], text: str = "",
     group.add_argument(
         f"--{f.name}",
         action=Joined if f.metadata["several"] else "store",
-        type=_number_or_text if len(types) > 1 else types[0],
+        type=number_or_text if len(types) > 1 else types[0],
         metavar=types[0].__name__.upper(),
         default=argparse.SUPPRESS,
         required=required,
@@ -135,7 +135,8 @@ class Joined(argparse.Action):
         setattr(namespace, self.dest, os.pathsep.join(filter(None, [before, values])))
 
 
-def _number_or_text(text: str) -> int | str:
+def number_or_text(text: str) -> int | str:
+    """A whole number as such, for options that are one or a text."""
     return int(text) if text.lstrip("-").isdecimal() else text
 
 

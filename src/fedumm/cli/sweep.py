@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedumm.cli import federate as federate_command
 from fedumm.cli import train as train_command
-from fedumm.cli.options import Joined, Parser, check_caches, check_model, check_partition, with_absolute_paths
+from fedumm.cli.options import (
+    check_caches,
+    check_model,
+    check_partition,
+    with_absolute_paths,
+)
 from fedumm.cli.resume import check_same
-from fedumm.config import CODE, GROUPS, CentralConfig, FederateConfig, RunConfig, is_ours, option_types, read_yaml
-from fedumm.config.validators import OneOf
+from fedumm.cli.sweep_options import check_ranks, parser_of
+from fedumm.config import CODE, CentralConfig, FederateConfig, RunConfig, is_ours, read_yaml
 from fedumm.errors import FedummError
 from fedumm.output import check_folder
-from fedumm.report.run_folder import CONFIG, folder_for_name
-from fedumm.run_options import described_options, from_mapping
+from fedumm.report.run_folder import CONFIG, LOCK, folder_for_name
+from fedumm.run_options import from_mapping
 from fedumm.shell import quoted
 from fedumm.stopping import StoppedError, exit_status
 from fedumm.studies.study import (
@@ -27,7 +32,6 @@ from fedumm.studies.study import (
     FEDERATED,
     LOCAL_ONLY,
     NAME,
-    NOT_OF_A_STUDY,
     STUDY,
     Study,
     StudyRun,
@@ -39,32 +43,10 @@ if TYPE_CHECKING:
     from fedumm.studies.console import StudyConsole
     from fedumm.training.stock import Stock
 
-DESCRIPTION = """A study: a run for each combination of the options that have several values, in one process, beside its
-baselines; then table.md, table.csv, table.tex and figures in runs/NAME. What is finished is skipped, what was cut
-is resumed: the same command goes on with a study.
-
-  fedumm sweep --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa --num_clients 2,4,8 \\
-      --dirichlet_alpha 0.1,0.5,1.0 --seed 1,2,3 --lr 1e-3 --name first
-  fedumm sweep study.yaml
-
-Options that are numbers or names of a fixed list take several values here, separated by commas. In a study's file,
-all options do, as lists ([0.1, 0.5]); flags override the file. Other texts, such as --lora_r 16,site-1=4, mean with a
-comma what they mean to a single run."""
-
-_NAMES = {"model_backend", "aggregator", "wire", "wire_up", "wire_down", "answer_metric", "partition"}
-"""Options whose values are registered names, in which there is no comma."""
-
-_OWN = {
-    "compare": ("KIND,...", f"what to compare: {', '.join(COLUMNS)} (default: all)"),
-    "name": ("STUDY", "folder of the study: runs/STUDY, or a path (default: the name of its file)"),
-    "collect": ("STUDY", "make the tables and figures of runs/STUDY, or a path, of what is finished, and run nothing"),
-    "run": ("N", "do only the run that --dry_run lists as number N"),
-}
-
 
 def main(argv: list[str], prog: str) -> int:
     """Parse, check every run, then list them, write the array job, or carry them out."""
-    flags = vars(_parser(prog).parse_args(argv))
+    flags = vars(parser_of(prog).parse_args(argv))
     if "collect" in flags:
         return _collect(flags)
     study, folder = _study(flags)
@@ -84,68 +66,12 @@ def main(argv: list[str], prog: str) -> int:
     return _carry_out(planned, folder, study, prog)
 
 
-# ---- The command line ----
-
-
-def _parser(prog: str) -> Parser:
-    parser = Parser(prog=prog, description=DESCRIPTION, usage="%(prog)s [STUDY.yaml] [OPTIONS]")
-    parser.add_argument("file", nargs="?", default=argparse.SUPPRESS, metavar="STUDY.yaml", help="options by name")
-    own = parser.add_argument_group("Study")
-    for name, (shown, text) in _OWN.items():
-        kind = int if name == "run" else str
-        own.add_argument(f"--{name}", metavar=shown, type=kind, default=argparse.SUPPRESS, help=text)
-    for name, text in (
-        ("dry_run", "list the runs, check their options, and stop"),
-        ("slurm", "write an array job (slurm.sh) with one task for each run, and stop"),
-    ):
-        own.add_argument(f"--{name}", action="store_const", const=True, default=argparse.SUPPRESS, help=text)
-    groups = {name: parser.add_argument_group(name) for name in GROUPS}
-    for f, text in described_options(FederateConfig):
-        if f.name not in {*_OWN, *NOT_OF_A_STUDY, "slurm"}:
-            _add(groups[f.metadata["group"]], f, text.replace("%", "%%"))
-    return parser
-
-
-def _add(group: argparse._ArgumentGroup, f: Field[Any], text: str) -> None:
-    flag, kind = f"--{f.name}", option_types(f)[0]
-    if kind is bool:
-        group.add_argument(flag, action="store_const", const=True, default=argparse.SUPPRESS, help=text)
-        return
-    default = "" if f.default is MISSING else f" (default: {f.default!r})".replace("'", '"')
-    shown = f"{kind.__name__.upper()}{',...' if takes_list(f) else ''}"
-    read: Callable[[str], Any] = _reader(f) if takes_list(f) else str
-    action = Joined if f.metadata["several"] else "store"
-    group.add_argument(flag, action=action, type=read, metavar=shown, default=argparse.SUPPRESS, help=text + default)
-
-
-def takes_list(f: Field[Any]) -> bool:
-    """Whether the option takes several values on the command line, where a comma must mean nothing else."""
-    return option_types(f) in ((int,), (float,)) or isinstance(f.metadata["check"], OneOf) or f.name in _NAMES
-
-
-def _reader(f: Field[Any]) -> Callable[[str], Any]:
-    """Reads one value, or a list of them."""
-    kind = option_types(f)[0]
-
-    def read(text: str) -> Any:
-        parts = [part.strip() for part in text.split(",")]
-        try:
-            values = [kind(part) for part in parts]
-        except ValueError:
-            raise FedummError(
-                f"--{f.name} takes numbers, one or several separated by commas ({kind.__name__}), not {text!r}."
-            ) from None
-        return values if len(values) > 1 else values[0]
-
-    return read
-
-
 def _study(flags: Mapping[str, Any]) -> tuple[Study, Path]:
     """The study that file and flags name, and its folder."""
     file = flags.get("file", "")
     values = read_yaml(file) if file else {}
     given = {n: v for n, v in flags.items() if n not in ("file", "run", "dry_run", "slurm")}
-    _check_ranks(given)
+    check_ranks(given)
     values |= given
     if NAME in values:
         folder = folder_for_name(str(values[NAME]))
@@ -158,22 +84,12 @@ def _study(flags: Mapping[str, Any]) -> tuple[Study, Path]:
     return Study.of(values), folder
 
 
-def _check_ranks(given: Mapping[str, Any]) -> None:
-    for name in ("lora_r", "lora_alpha"):
-        text = str(given.get(name, ""))
-        if "," in text and "=" not in text:
-            raise FedummError(
-                f"--{name} {text}: here a comma parts clients (16,site-1=4). For several runs, write a list into a "
-                f"study's file: {name}: [{text}]"
-            )
-
-
 # ---- Checks before any work ----
 
 
 def _check_folder(folder: Path) -> None:
     check_folder("name", folder)
-    if folder.is_dir() and any(folder.iterdir()) and not is_study(folder):
+    if folder.is_dir() and any(file.name != LOCK for file in folder.iterdir()) and not is_study(folder):
         raise FedummError(f"{folder} exists and holds no study. Choose another --name.")
 
 
@@ -182,7 +98,8 @@ def _config(run: StudyRun, folder: Path) -> RunConfig:
     if run.kind == CENTRAL:
         central = {**run.options, "output_dir": str(folder / run.name), "overwrite": True}
         return with_absolute_paths(from_mapping(CentralConfig, central, "the study"))
-    options = {**run.options, "in_process": True, "name": str(folder / run.name)}
+    # A page for each of a hundred runs would take longer than they do: fedumm report makes it of any of them.
+    options = {"report_samples": "off", **run.options, "in_process": True, "name": str(folder / run.name)}
     return with_absolute_paths(from_mapping(FederateConfig, options, "the study"))
 
 
@@ -261,13 +178,37 @@ def _write_results(study: Study, folder: Path, tell: Callable[[str], None]) -> N
 
 def _carry_out(planned: Sequence[tuple[StudyRun, RunConfig]], folder: Path, study: Study | None, prog: str) -> int:
     """Do the runs; with a ``study``, which is all of it, write it down first and make its tables in the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder) if study else contextlib.nullcontext():
+        if study:
+            write_study(study, folder)
+        return _carry_out_locked(planned, folder, study, prog)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two processes would do the same runs."""
+    from filelock import Timeout
+
+    from fedumm.report.run_folder import locked_folder
+
+    try:
+        lock = locked_folder(folder)
+    except Timeout:
+        raise FedummError(f"The study in {folder} is in use by another process.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _carry_out_locked(
+    planned: Sequence[tuple[StudyRun, RunConfig]], folder: Path, study: Study | None, prog: str
+) -> int:
     from fedumm.studies.console import StudyConsole
     from fedumm.studies.engine import Job, carry_out
     from fedumm.training.stock import Stock
 
-    folder.mkdir(parents=True, exist_ok=True)
-    if study:
-        write_study(study, folder)
     jobs = [
         Job(run, config, folder / run.name, _state(run, folder / run.name), _DO[run.kind](run, config))
         for run, config in planned

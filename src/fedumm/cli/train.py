@@ -98,12 +98,12 @@ def _save(config: CentralConfig, folder: CentralFolder, result: CentralResult) -
     """The adapter, then the record that says that all is there."""
     from fedumm.adapters.folder import save_folder
     from fedumm.adapters.origin import Origin
-    from fedumm.backends.registry import backend_plugins
+    from fedumm.backends.registry import backend_plugins, with_model_name
     from fedumm.metrics.evaluation import summary
     from fedumm.model_card import central_card
 
     plugins = backend_plugins(config)
-    card = central_card(config, summary("test", result.after), plugins)
+    card = central_card(with_model_name(config), summary("test", result.after), plugins)
     save_folder(folder.path / "adapter", result.adapter, result.adapter_config, card, Origin.of(config, plugins))
     scores = {"untrained": summary("test", result.before), "trained": summary("test", result.after)}
     folder.on_record({"event": "summary", "epochs": config.num_epochs, **scores})

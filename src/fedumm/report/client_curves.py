@@ -10,6 +10,8 @@ from fedumm.report.figures import Series, rounds_figure
 from fedumm.tasks import TASKS, in_order
 from fedumm.texts import one_line
 
+_WHAT = "each client's own adapter, on its held-out data"
+
 MOST_NAMED = 10
 """Of more clients the curves have no names: nobody tells so many colours apart."""
 
@@ -51,13 +53,15 @@ def _draw(task: str, curves: Curves, axes: Any, series: Series, names: Mapping[s
     for place, points in enumerate(curves.values()):
         look = {"color": f"C{place}"} if few else {"color": "tab:blue", "alpha": 0.3}
         axes.plot([n for n, _ in points], [factor * value for _, value in points], "o-", ms=3, lw=1, **look)
-    axes.set_ylabel(f"each client, after local training: {TASKS[task].label}")
-    if few:
+    axes.set_ylabel(TASKS[task].label)
+    if not few:
+        axes.set_title(f"{_WHAT} ({len(curves):,} clients)", fontsize="small")
+    else:
         lines = axes.get_lines()
         shown = [one_line(client, 30) for client in curves]
         legend = axes.legend(
             lines, map(str, range(len(lines))), loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4,
-            frameon=False, fontsize="small",
+            frameon=False, fontsize="small", title=_WHAT, title_fontsize="small",
         )  # fmt: skip
         for text, name in zip(legend.get_texts(), shown, strict=True):
             text.set(text=name, parse_math=False)

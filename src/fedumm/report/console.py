@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fedumm.features.report import CacheReport
 from fedumm.formatting import epsilon_text, others_text, percent, score_text, scorers_text, scores_text
+from fedumm.report.notebook_line import NotebookLine
 from fedumm.report.time_left import TimeLeft
 from fedumm.shell import quoted
 from fedumm.tasks import GENEVAL, T2I, TASKS, in_order
@@ -75,8 +76,8 @@ class Screen(Console):
 
 
 class RunConsole:
-    """Shows records and progress. On a terminal the present work is a moving bar at the bottom;
-    elsewhere (a log file) it is a plain line now and then.
+    """Shows records and progress. On a terminal the present work is a moving bar at the bottom, in a notebook a line
+    that changes; elsewhere (a log file) it is a plain line now and then.
 
     Of a table that is wider than a terminal, some columns are left out. ``time_left`` tells how long the run takes
     while no round is over.
@@ -89,7 +90,8 @@ class RunConsole:
     def __init__(self, console: Console | None = None, time_left: TimeLeft | None = None) -> None:
         self.console = console or Screen()
         self._time_left = time_left
-        self._live = self.console.is_terminal
+        self._notebook = NotebookLine() if self.console.is_jupyter else None
+        self._live = self.console.is_terminal and not self._notebook
         self._bars: dict[str, TaskID] = {}
         self._last_plain = time.monotonic()
         self._header, self._widths, self._scores = False, dict(_COLUMNS), _SCORES
@@ -110,6 +112,8 @@ class RunConsole:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+        if self._notebook:
+            self._notebook.clear()
 
     def line(self, text: str) -> None:
         """Print one line above the bars."""
@@ -121,7 +125,9 @@ class RunConsole:
             self._time_left.note(host, text, done, total)
             seconds = self._time_left.seconds()
             text = text if seconds is None else f"{text}  (about {duration(seconds)} left in all)"
-        if self._live:
+        if self._notebook:
+            self._notebook.show(text, done, total, host)
+        elif self._live:
             if host and "" in self._bars:
                 self._progress.remove_task(self._bars.pop(""))
             if host not in self._bars:

@@ -77,9 +77,9 @@ class EvaluationResult:
         by_image: whether intervals are over images; else, where these can't be told apart, over samples.
     """
 
-    about: Mapping[str, Any]
-    tasks: Mapping[str, TaskResult]
-    records: tuple[Prediction, ...]
+    about: Mapping[str, Any] = field(repr=False)
+    tasks: Mapping[str, TaskResult] = field(repr=False)
+    records: tuple[Prediction, ...] = field(repr=False)
     estimate: Estimate
     geneval: Evaluation | None = None
     by_image: bool = True

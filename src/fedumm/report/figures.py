@@ -210,10 +210,18 @@ def save_epochs_figure(
     records: Sequence[Mapping[str, Any]], path: Path, title: str = ""
 ) -> dict[str, list[tuple[int, float]]]:
     """As :func:`save_rounds_figure`, of the records ``epoch`` of a central run."""
+    figure, series = epochs_figure(records, title)
+    _save(figure, path)
+    return series
+
+
+def epochs_figure(
+    records: Sequence[Mapping[str, Any]], title: str = ""
+) -> tuple[Any, dict[str, list[tuple[int, float]]]]:
+    """What :func:`save_epochs_figure` saves, as a figure of matplotlib with the series that are drawn."""
     rounds = [{**r, "event": "final", "round": r["epoch"]} for r in records if r["event"] == "epoch"]
     series, names = rounds_table(rounds), {"heldout": "", "heldout_after": "", "test": "test set"}
-    _save(_curves(series, names, "epoch", "test", title), path)
-    return series
+    return _curves(series, names, "epoch", "test", title), series
 
 
 def _plot(axes: Any, points: Sequence[tuple[int, float]], style: str, factor: float = 1.0, **look: Any) -> None:

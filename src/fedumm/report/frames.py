@@ -20,8 +20,13 @@ def rounds_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return _frame(records, ["round"])
 
 
+def epochs_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The same for each epoch of a central run; epoch 0 is the untrained adapter."""
+    return _frame(records, ["epoch"])
+
+
 def clients_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """The same for each client in each round, by round and client."""
+    """As :func:`rounds_frame`, for each client in each round, by round and client."""
     return _frame(records, ["round", "client"])
 
 

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from fedumm.errors import FedummError
 from fedumm.files import replacing, write_atomically
 from fedumm.report.evaluation_result import EvaluationResult, prediction_row
+from fedumm.report.run_folder import finite
 from fedumm.tasks import VQA
 from fedumm.texts import one_line
 from fedumm.training.predictions import Prediction
@@ -42,11 +42,14 @@ def save_evaluation(result: EvaluationResult, folder: Path, official: bool = Fal
     """
     results = official_results(result.records) if official else None
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [_finite(prediction_row(record)) for record in result.records]
-    write_atomically(folder / EVALUATION, json.dumps(_finite(result.to_mapping()), indent=2, ensure_ascii=False) + "\n")
+    rows = [finite(prediction_row(record)) for record in result.records]
+    write_atomically(folder / EVALUATION, json.dumps(finite(result.to_mapping()), indent=2, ensure_ascii=False) + "\n")
     write_atomically(folder / LINES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     _write_table(rows, folder / TABLE)
-    if results is not None:
+    if results is None:
+        # An earlier model's would lie beside this one's answers.
+        (folder / OFFICIAL).unlink(missing_ok=True)
+    else:
         write_atomically(folder / OFFICIAL, json.dumps(results) + "\n")
     return [EVALUATION, LINES, TABLE] + ([OFFICIAL] if official else [])
 
@@ -96,12 +99,3 @@ def _write_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
     kinds = {"references": pa.list_(pa.string()), "answer": pa.string(), "reference": pa.string(), "loss": pa.float64()}
     with replacing(path) as draft:
         pq.write_table(pa.table({name: pa.array(own, kinds.get(name)) for name, own in columns.items()}), draft)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -35,7 +35,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fedumm.backends.registry import backend_plugins
+from fedumm.backends.registry import backend_plugins, with_model_name
 from fedumm.config import FederateConfig, command_of, is_ours, read_yaml, write_yaml
 from fedumm.errors import FedummError
 from fedumm.files import write_atomically
@@ -157,7 +157,7 @@ class RunFolder(RunListener):
 
         facts = Facts(epsilon=event.epsilon, rank=event.rank, cut=event.cut, whole=event.complete)
         plugins = backend_plugins(self.config)
-        card = federated_card(self.config, event.version, event.scores, self.path.name, facts, plugins)
+        card = federated_card(with_model_name(self.config), event.version, event.scores, self.path.name, facts, plugins)
         folder = self.path / "adapter" / event.which
         save_folder(folder, event.state, event.adapter_config, card, Origin.of(self.config, plugins))
 
@@ -209,7 +209,7 @@ def create(path: Path, config: FederateConfig, command: str) -> FileLock:
     try:
         path.mkdir(parents=True, exist_ok=True)
         check_free(path, config.overwrite)
-        lock = _locked(path)
+        lock = locked_folder(path)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process. Choose another --name.") from None
     except OSError as error:
@@ -236,7 +236,7 @@ def lock_run(path: Path) -> FileLock:
     """
     check_run_folder(path)
     try:
-        return _locked(path)
+        return locked_folder(path)
     except Timeout:
         raise FedummError(f"Run folder {path} is in use by another process.") from None
     except OSError as error:
@@ -248,8 +248,13 @@ def check_run_folder(path: Path) -> None:
     check_plain(path, (METRICS, LOG, LOCK))
 
 
-def _locked(path: Path) -> FileLock:
-    """Taking a lock empties its file, of whatever name."""
+def locked_folder(path: Path) -> FileLock:
+    """Lock a folder for this process. (Taking a lock empties its file, of whatever name.)
+
+    Raises:
+        FedummError: the lock's file is a link.
+        Timeout: another process has it.
+    """
     if (path / LOCK).is_symlink():
         raise FedummError(f"{path / LOCK} is a link: what is written there could land outside {path}. Delete it.")
     lock = FileLock(path / LOCK)

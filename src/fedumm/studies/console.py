@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 
 from fedumm.report.console import RunConsole
 
@@ -20,6 +21,12 @@ class StudyConsole(RunConsole):
     def __init__(self, console: Console | None = None) -> None:
         super().__init__(console)
         self._stage = ""
+        # Without rich's time left: steps of a study differ too much for it, and the study knows better.
+        self._progress = Progress(
+            TextColumn("  {task.description}", markup=False), BarColumn(bar_width=20),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            console=self.console, transient=True, disable=not self._live,
+        )  # fmt: skip
 
     def __enter__(self) -> StudyConsole:
         """Runs enter it, too: the bars stay."""

@@ -104,7 +104,7 @@ class Study:
             if name not in known:
                 raise FedummError(f"Unknown option {shown_value(name)}.{did_you_mean(str(name), known)}")
         for name, values in self.grid.items():
-            if not values or any(value in values[:place] for place, value in enumerate(values)):
+            if not values or len({(type(value), value) for value in values}) < len(values):
                 raise FedummError(f"--{name} must list different values, at least one, not {shown_value(values)}.")
         for kind in self.compare:
             if kind not in COLUMNS:
@@ -130,7 +130,8 @@ class Study:
         read = {name: _coerced(known.get(name), value) for name, value in given.items()}
         grid = {name: value for name, value in read.items() if isinstance(value, list)}
         base = {name: value for name, value in read.items() if name not in grid}
-        return cls(base, grid, tuple(kind for kind in COLUMNS if kind in compare or set(compare) - set(COLUMNS)))
+        order = list(COLUMNS)
+        return cls(base, grid, tuple(sorted(dict.fromkeys(compare), key=lambda kind: (*order, kind).index(kind))))
 
     def to_mapping(self) -> dict[str, Any]:
         """The inverse of :meth:`of`."""

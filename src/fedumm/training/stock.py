@@ -24,8 +24,8 @@ from fedumm.training.data import load_splits
 from fedumm.training.data_check import DataReport, check_data, data_to_check
 
 _NOT_OF_THE_MODEL = {
-    "seed", "lr", "weight_decay", "batch_size", "grad_accum", "eval_batch_size", "merge_batches", "num_workers",
-    "threads", "geneval_prompts", "geneval_every",
+    "seed", "lr", "lr_schedule", "lr_warmup", "patience", "dry_run", "weight_decay", "batch_size", "grad_accum",
+    "eval_batch_size", "merge_batches", "num_workers", "threads", "geneval_prompts", "geneval_every",
 }  # fmt: skip
 """Options that no loaded model depends on: how it is trained."""
 

@@ -14,7 +14,7 @@ from fedumm.adapters.origin import Origin
 from fedumm.adapters.state import part
 from fedumm.aggregation.base import Aggregator
 from fedumm.backends.protocol import Progress
-from fedumm.backends.registry import backend_plugins
+from fedumm.backends.registry import backend_plugins, with_model_name
 from fedumm.compression.packing import pack, unpack
 from fedumm.config import FederateConfig
 from fedumm.data.partition.split import ClientShare
@@ -215,5 +215,5 @@ class Client:
         if part(kept, OWN):
             backbone, folder = self._model.backbone, self._setting.states.folder / self.name / "adapter"
             plugins = backend_plugins(self._config)
-            card = own_card(self._config, self.name, plugins)
+            card = own_card(with_model_name(self._config), self.name, plugins)
             save_folder(folder, backbone.adapter(), backbone.adapter_config(), card, Origin.of(self._config, plugins))

@@ -146,14 +146,14 @@ def _carry_out(
         config.tasks if BACKENDS.is_shipped(config.model_backend) else (),
         own=(path / CLIENTS).is_dir() and any((path / CLIENTS).glob("*/adapter")),
     )
-    return _report(path, config)
+    return _report(path, config, console)
 
 
-def _report(path: Path, config: FederateConfig) -> int:
+def _report(path: Path, config: FederateConfig, console: RunConsole) -> int:
     """Make the run's report and say where it is; that it can't be made is told, and no error."""
     from fedumm.report.page.making import report_at_end
 
-    with RunConsole() as console:
+    with console:
         try:
             made, note = report_at_end(path, config, console.progress)
         except KeyboardInterrupt as stop:
