@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedumm.errors import FedummError
 from fedumm.report.run_folder import METRICS, read_records
 from fedumm.studies.study import CENTRAL, FEDERATED, LOCAL_ONLY, ZERO_SHOT, Study
 
@@ -66,9 +68,9 @@ SHOWN = (FEDERATED, CENTRAL, LOCAL_ONLY, WORST, ZERO_SHOT)
 
 def _federated(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        FEDERATED: summary["last"].get("test"),
-        BEST: summary["best"].get("test"),
-        ZERO_SHOT: summary["untrained"].get("test"),
+        FEDERATED: (summary.get("last") or {}).get("test"),
+        BEST: (summary.get("best") or {}).get("test"),
+        ZERO_SHOT: (summary.get("untrained") or {}).get("test"),
     }
 
 
@@ -107,9 +109,13 @@ def outcome(folder: Path, kind: str) -> Outcome | None:
 
 
 def outcomes(study: Study, folder: Path) -> dict[str, Outcome]:
-    """Of every finished run, by name."""
-    found = {run.name: outcome(folder / run.name, run.kind) for run in study.runs()}
-    return {name: own for name, own in found.items() if own is not None}
+    """Of every finished run, by name; one whose records are damaged is none."""
+    found = {}
+    for run in study.runs():
+        with contextlib.suppress(FedummError):
+            if own := outcome(folder / run.name, run.kind):
+                found[run.name] = own
+    return found
 
 
 def rows(study: Study, found: Mapping[str, Outcome]) -> list[Row]:
