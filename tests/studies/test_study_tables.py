@@ -135,9 +135,12 @@ def test_other_options_have_a_figure_each(tmp_path: Path) -> None:
     assert save_figures(Study.of({"model_backend": "blip_vqa"}), [], tmp_path) == []
 
 
-def test_damaged_records_are_an_error(tmp_path: Path) -> None:
-    name = STUDY.runs()[0].name
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "metrics.jsonl").write_text("no record\n")
+def test_a_run_whose_records_are_damaged_is_not_finished(tmp_path: Path) -> None:
+    run = next(run for run in STUDY.runs() if run.kind == FEDERATED)
+    folder = written(tmp_path / run.name, SUMMARIES[FEDERATED])
+    assert outcomes(STUDY, tmp_path).keys() == {run.name}
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write("no record\n")
+    assert outcomes(STUDY, tmp_path) == {}
     with pytest.raises(FedummError, match="no record"):
-        outcomes(STUDY, tmp_path)
+        outcome(folder, FEDERATED)

@@ -39,6 +39,7 @@ COMMANDS = {
     "cache": "List, verify or remove the stored features of images",
     "export": "Hand on an adapter: as a folder, merged into its model, or on the Hugging Face Hub",
     "doctor": "Look at this machine: would a run work, and if not, what is to be done?",
+    "completion": "Print a script for bash, zsh or tcsh that completes commands and options",
     "schema": "Print the JSON schema of config.yaml, for editors",
     "geneval": "Draw many captions and judge the images by GenEval's rule",
 }

@@ -7,7 +7,8 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import MISSING, Field, replace
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ from fedumm.config import (
     option_types,
     read_yaml,
 )
+from fedumm.config.validators import OneOf
 from fedumm.data.configurations import split_name
 from fedumm.data.partition import partitioner_for
 from fedumm.data.source import available_sources
@@ -30,7 +32,52 @@ from fedumm.errors import FedummError, did_you_mean
 from fedumm.metrics.registry import check_metric_name
 from fedumm.output import check_cache
 from fedumm.run_options import described_options, from_mapping
+from fedumm.texts import one_line
 from fedumm.trackers import check_trackers
+
+
+class ParserMadeError(Exception):
+    """A command has made its parser, and is not carried out: see :func:`catching_parsers`."""
+
+    def __init__(self, parser: Parser) -> None:
+        super().__init__("a parser was made")
+        self.parser = parser
+
+
+_catching: ContextVar[bool] = ContextVar("catching", default=False)
+
+
+@contextlib.contextmanager
+def catching_parsers() -> Iterator[None]:
+    """Within it, a command raises :class:`ParserMadeError` where it would parse."""
+    token = _catching.set(True)
+    try:
+        yield
+    finally:
+        _catching.reset(token)
+
+
+_FILES = {
+    "adapter", "answers", "config", "dataset", "image", "image_root", "model_name_or_path", "more_images", "name",
+    "out", "plugin", "run", "runs", "folder", "study",
+}  # fmt: skip
+"""Options and arguments that files or folders complete."""
+
+
+def _completed(action: argparse.Action, names: Sequence[str] = ()) -> argparse.Action:
+    """``action``, which tells a script for the shell what completes it.
+
+    Args:
+        names: what it may be.
+    """
+    if _catching.get():
+        import shtab
+
+        if names or action.choices:
+            action.choices = list(names or action.choices or ())
+        elif action.dest in _FILES:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+    return action
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,6 +91,10 @@ class Parser(argparse.ArgumentParser):
         }
         super().__init__(**{**settings, **options})
 
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        """As ``argparse`` does."""
+        return _completed(super().add_argument(*names, **settings))
+
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage of forty options."""
         if several := re.match(r"argument (--\w+): invalid \w+ value: '([\w.+-]+,[\w.,+-]+)'", message):
@@ -56,6 +107,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse; an unknown flag is an error that names the nearest known one."""
+        if _catching.get():
+            raise ParserMadeError(self)
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
@@ -75,10 +128,38 @@ def add_options(parser: argparse.ArgumentParser, config: type[RunConfig], argv: 
     Those of the aggregators that are shipped or registered are always there, those of an installed package's where
     ``argv`` chooses it.
     """
-    groups = {name: parser.add_argument_group(name) for name in GROUPS}
-    groups[EXECUTION].add_argument("--config", metavar="FILE", help="YAML file with options; flags override it")
-    for f, text in described_options(config, _chosen_aggregator(argv)):
-        add_option(groups[f.metadata["group"]], f, text)
+    described = list(described_options(config, _chosen_aggregator(argv)))
+    names = [name for name in GROUPS if any(f.metadata["group"] == name for f, _ in described)]
+    topic = _topic(parser, argv, names)
+    groups = {name: parser.add_argument_group(name) for name in names}
+    if topic in ("", EXECUTION):
+        groups[EXECUTION].add_argument("--config", metavar="FILE", help="YAML file with options; flags override it")
+    for f, text in described:
+        if topic in ("", f.metadata["group"]):
+            add_option(groups[f.metadata["group"]], f, text)
+    if not topic:
+        parser.epilog = f"One topic only: {parser.prog} --help {' | '.join(map(_short, names))}"
+
+
+def _short(topic: str) -> str:
+    """``federated`` for ``Federated Learning``."""
+    return topic.split()[0].lower()
+
+
+def _topic(parser: argparse.ArgumentParser, argv: Sequence[str], names: Sequence[str]) -> str:
+    """The group whose options ``--help TOPIC`` asks for; empty: help is not asked for, or for all.
+
+    Raises:
+        FedummError: there is no such group.
+    """
+    place = next((place for place, word in enumerate(argv) if word in ("-h", "--help")), len(argv))
+    word = argv[place + 1].lower() if place + 1 < len(argv) and not argv[place + 1].startswith("-") else ""
+    found = next((name for name in names if word and name.lower().startswith(word)), "")
+    if word and not found:
+        short = list(map(_short, names))
+        known = f"There are: {', '.join(short)}.{did_you_mean(word, short)}"
+        parser.error(f"--help {one_line(word, 60)}: no such topic. {known}")
+    return found
 
 
 def add_option(group: argparse._ActionsContainer, f: Field[Any], text: str = "", *, required: bool = False) -> None:
@@ -87,16 +168,18 @@ def add_option(group: argparse._ActionsContainer, f: Field[Any], text: str = "",
     if types == (bool,):
         group.add_argument(f"--{f.name}", action="store_const", const=True, default=argparse.SUPPRESS, help=text)
         return
+    names, several = _names(f), f.metadata["several"]
     shown = "(required)" if required or f.default is MISSING else f"(default: {f.default!r})".replace("'", '"')
-    group.add_argument(
+    action = group.add_argument(
         f"--{f.name}",
-        action=Joined if f.metadata["several"] else "store",
+        action=Joined if several else "store",
         type=number_or_text if len(types) > 1 else types[0],
-        metavar=types[0].__name__.upper(),
+        metavar=f"{{{','.join(names)}}}" if names else types[0].__name__.upper(),
         default=argparse.SUPPRESS,
         required=required,
         help=f"{text} {shown}",
     )
+    _completed(action, _known_names(f) or names)
 
 
 def _is_number(text: str) -> bool:
@@ -110,6 +193,23 @@ def _option_before(name: str, args: Sequence[str]) -> str:
     place = args.index(name) if name in args else 0
     words = args[max(0, place - 2) : place]
     return words[0] if len(words) == 2 and words[0].startswith("--") else ""
+
+
+def _names(f: Field[Any]) -> list[str]:
+    """What the option may be, where that is one of a few names."""
+    check = f.metadata["check"]
+    return list(filter(None, check.names)) if isinstance(check, OneOf) else []
+
+
+def _known_names(f: Field[Any]) -> Sequence[str]:
+    """What is registered of what the option names, for a script for the shell."""
+    if not _catching.get():
+        return ()
+    if f.name == "aggregator":
+        from fedumm.aggregation import available_aggregators
+
+        return available_aggregators()
+    return list(BACKENDS.names()) if f.name == "model_backend" else ()
 
 
 def _chosen_aggregator(argv: Sequence[str]) -> str:

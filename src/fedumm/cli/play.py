@@ -10,6 +10,7 @@ from fedumm.cli.adapted import adapted_config, add_model_options, check_named, w
 from fedumm.cli.export import adapter_folder
 from fedumm.cli.options import Parser
 from fedumm.errors import FedummError
+from fedumm.stopping import StoppedError, exit_status
 from fedumm.texts import one_line
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ def main(argv: list[str], prog: str) -> int:
         print(f"Open {server.address}\nOnly this machine can, and only with this address. Ctrl-C ends it.", flush=True)
         try:
             server.serve_forever()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             print("\nEnded.")
+            return exit_status(stop) if isinstance(stop, StoppedError) else 0
     return 0
 
 

@@ -122,7 +122,10 @@ def _state(run: StudyRun, path: Path) -> str:
 
     if not is_ours(path / CONFIG):
         return NEW
-    return FINISHED if outcome(path, run.kind) else BEGUN
+    with contextlib.suppress(FedummError):  # damaged records are that run's error, when it is done
+        if outcome(path, run.kind):
+            return FINISHED
+    return BEGUN
 
 
 # ---- What is done ----

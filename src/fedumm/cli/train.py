@@ -26,7 +26,7 @@ DESCRIPTION = """Centralised baseline: the same training with all data in one pl
 def main(argv: list[str], prog: str) -> int:
     """Parse, check, train, save the adapter."""
     parser = Parser(prog=prog, description=DESCRIPTION)
-    add_options(parser, CentralConfig)
+    add_options(parser, CentralConfig, argv)
     config = config_from(parser.parse_args(argv), CentralConfig)
     try:
         if config.dry_run:

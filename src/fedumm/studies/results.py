@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedumm.errors import FedummError
 from fedumm.report.run_folder import METRICS, read_records
 from fedumm.studies.study import CENTRAL, FEDERATED, LOCAL_ONLY, ZERO_SHOT, Study
 
@@ -16,10 +18,12 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Scores of one finished run, 0 to 1, by column; and the seconds that it took."""
+    """Scores of one finished run on the common test set, 0 to 1, by column; the seconds that it took; and the mean
+    score on the clients' held-out data, None where there are none."""
 
     scores: Scores
     seconds: float
+    heldout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,9 @@ SHOWN = (FEDERATED, CENTRAL, LOCAL_ONLY, WORST, ZERO_SHOT)
 
 def _federated(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        FEDERATED: summary["last"].get("test"),
-        BEST: summary["best"].get("test"),
-        ZERO_SHOT: summary["untrained"].get("test"),
+        FEDERATED: (summary.get("last") or {}).get("test"),
+        BEST: (summary.get("best") or {}).get("test"),
+        ZERO_SHOT: (summary.get("untrained") or {}).get("test"),
     }
 
 
@@ -103,13 +107,23 @@ def outcome(folder: Path, kind: str) -> Outcome | None:
     if summary is None:
         return None
     scores = {name: float(score) for name, score in _READ[kind](summary).items() if score is not None}
-    return Outcome(scores, float(summary.get("seconds") or seconds))
+    return Outcome(scores, float(summary.get("seconds") or seconds), _heldout(summary, kind))
+
+
+def _heldout(summary: Mapping[str, Any], kind: str) -> float | None:
+    own = summary.get("last") if kind == FEDERATED else (summary.get("local_only") or {}).get("heldout")
+    value = (own or {}).get("heldout" if kind == FEDERATED else "mean")
+    return None if value is None else float(value)
 
 
 def outcomes(study: Study, folder: Path) -> dict[str, Outcome]:
-    """Of every finished run, by name."""
-    found = {run.name: outcome(folder / run.name, run.kind) for run in study.runs()}
-    return {name: own for name, own in found.items() if own is not None}
+    """Of every finished run, by name; one whose records are damaged is none."""
+    found = {}
+    for run in study.runs():
+        with contextlib.suppress(FedummError):
+            if own := outcome(folder / run.name, run.kind):
+                found[run.name] = own
+    return found
 
 
 def rows(study: Study, found: Mapping[str, Outcome]) -> list[Row]:

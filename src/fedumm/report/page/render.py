@@ -129,6 +129,13 @@ def _remarks(history: History) -> list[str]:
             "No round was better than the untrained adapter on the held-out data: more rounds or local steps, or a "
             "higher --lr, may help."
         )
+    for record in history.others:
+        if record["event"] == "patience":
+            place, best = record.get("round"), record.get("best")
+            found.append(
+                f"The run ended after round {place}, since none was better than the adapter after round {best} "
+                "(--patience)."
+            )
     missing = sum(bool(record.get("heldout_missing")) for record in history.rounds)
     if missing:
         found.append(f"In {missing} rounds a client that should have scored the adapter did not.")

@@ -183,7 +183,7 @@ def losses(history: History) -> list[Chart | None]:
     lines = [Line(_LOSSES[task], by_task[task], number) for number, task in enumerate(in_order(by_task))]
     if not lines:
         lines = [Line("training loss", history.of_rounds("train_loss"))]
-    whole = line_chart(f"Training loss by {unit}", lines, "nats", unit, zero=True)
+    whole = line_chart(f"Training loss by {unit}", lines, "nats", unit, zero=True, note=_steps(history))
     return [whole, _by_step(history), *client_charts(history)]
 
 
@@ -197,6 +197,16 @@ def _by_step(history: History) -> Chart | None:
     points = {client: own for client, own in points.items() if own}
     names = [name for name in history.names if name in points] or sorted(points)[:1]
     return by_client("Training loss by step", points, names, "nats", "training step")
+
+
+def _steps(history: History) -> str:
+    """How long a round is."""
+    counts = [count for points in history.of_clients("steps").values() for _, count in points]
+    if not counts:
+        return ""
+    fewest, most = f"{min(counts):,.0f}", f"{max(counts):,.0f}"
+    span = fewest if fewest == most else f"{fewest} to {most}"
+    return f"a round is {span} optimiser steps of each client that takes part"
 
 
 _LOSSES = {"vqa": "answers", I2T.name: "texts", T2I.name: "image tokens", GENEVAL.name: "drawing"}
