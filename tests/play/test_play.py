@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import io
 import json
 import re
 import threading
+import types
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fedumm.cli import play
 from fedumm.cli.main import main
 from fedumm.cli.play import adapters_of
 from fedumm.errors import FedummError
@@ -196,3 +199,21 @@ def test_adapters_of_a_run_are_found(tmp_path: Path) -> None:
 def test_what_is_wrong_is_told_before_a_model_is_loaded(given: list[str], told: str, capsys: Any) -> None:
     assert main(["play", *given]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_an_adapter_of_other_layers_is_left_out_with_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {"site-1": {"w": torch.zeros(2)}, "site-2": {"w": torch.zeros(3)}, "site-3": {"w": torch.ones(2)}}
+    made: Any = Backbone()
+    made.weight = torch.zeros(2)
+    config = types.SimpleNamespace(model_backend="toy", model_name_or_path="/far/away/model", rank=4, task="i2t")
+    monkeypatch.setattr(play, "adapted_config", lambda args: (config, states[Path(args.adapter).name]))
+    monkeypatch.setattr(play, "check_named", lambda *_: None)
+    monkeypatch.setattr(play, "with_adapter", lambda args, *_: made if not args.adapter else None)
+    folders = {name: tmp_path / name for name in states}
+    cast, facts, notes = play.load(argparse.Namespace(adapter=""), folders)
+    assert list(cast.roles) == ["untrained", "site-1", "site-3"]
+    assert facts == ["toy (model)", "rank 4"]
+    assert notes == ["site-2 is left out: its adapter has another rank or other layers than the first one."]
+    assert not cast.needs_question
+    with pytest.raises(FedummError, match="does not fit"):
+        play.load(argparse.Namespace(adapter=""), {"site-2": tmp_path / "site-2"})

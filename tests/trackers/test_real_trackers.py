@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -92,6 +93,19 @@ def test_weights_and_biases_has_the_run(tmp_path: Path) -> None:
     assert [own for own in history if "round" in own] == expected
     assert [own for own in history if "step" in own] == [
         {"step": 2, "steps/site-1/loss": 0.5}, {"step": 4, "steps/site-1/loss": 0.25},
+    ]  # fmt: skip
+
+
+def test_trackio_has_the_run(tmp_path: Path) -> None:
+    pytest.importorskip("trackio", reason="pip install -e '.[trackio]'")
+    tracked("trackio", tmp_path / "run", TRACKIO_DIR=str(tmp_path / "trackio"), HF_HUB_OFFLINE="1")
+    with sqlite3.connect(tmp_path / "trackio" / "fedumm.db") as database:
+        rows = [(name, json.loads(own)) for name, own in database.execute("select run_name, metrics from metrics")]
+    assert {name for name, _ in rows} == {"run"}
+    logs = [own for _, own in rows]
+    assert [own for own in logs if "round" in own] == [{"round": place_of(r), **numbers_of(r)} for r in RECORDS]
+    assert [own for own in logs if "training_step" in own] == [
+        {"training_step": 2, "steps/site-1/loss": 0.5}, {"training_step": 4, "steps/site-1/loss": 0.25},
     ]  # fmt: skip
 
 

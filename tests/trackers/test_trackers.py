@@ -199,5 +199,6 @@ def test_trackio_is_told_by_its_own_interface(monkeypatch: pytest.MonkeyPatch, t
     assert tracker.start("run", tmp_path, {"lr": 0.1}, "") == "begun"
     tracker.log("round", 2, {"round/heldout": 0.5})
     tracker.finish(False)
-    assert calls[0] == {"project": "fedumm", "name": "run", "config": {"lr": 0.1}, "resume": "never", "embed": False}
+    assert calls[0] == {"project": "fedumm", "name": "run", "config": {"lr": 0.1}, "resume": "never", "embed": False,
+                        "auto_log_gpu": False, "auto_log_cpu": False}  # fmt: skip
     assert calls[1:] == [{"round": 2, "round/heldout": 0.5}, "end"]

@@ -12,10 +12,7 @@ PROJECT = "fedumm"
 
 
 class Trackio:
-    """Numbers over rounds, epochs or steps.
-
-    Not tried with the package itself: it asks for other versions of its libraries than fedumm's other parts do.
-    """
+    """Numbers over rounds, epochs or steps. The package wants Pillow below 13."""
 
     packages: ClassVar[tuple[str, ...]] = ("trackio",)
 
@@ -24,13 +21,20 @@ class Trackio:
         import trackio
 
         self._run = trackio.init(
-            project=PROJECT, name=name, config=dict(options), resume="allow" if known else "never", embed=False
+            project=PROJECT,
+            name=name,
+            config=dict(options),
+            resume="allow" if known else "never",
+            embed=False,
+            auto_log_gpu=False,
+            auto_log_cpu=False,
         )
         return "begun"
 
     def log(self, axis: Axis, step: int, numbers: Mapping[str, float]) -> None:
         """Add numbers, with the place on their axis as one more."""
-        self._run.log({axis: step, **numbers})
+        # The name step is its own.
+        self._run.log({"training_step" if axis == "step" else axis: step, **numbers})
 
     def finish(self, failed: bool) -> None:
         """End the run."""
