@@ -138,12 +138,19 @@ def test_a_mistake_is_one_clear_message_before_a_model_is_loaded(
 def test_questions_captions_and_drawings_of_one_model(capsys: pytest.CaptureFixture[str]) -> None:
     model = ["--model_backend", "januspro", "--model_name_or_path", "tiny", "--gpu", "cpu", "--dataset", "shapes"]
     few = ["--max_eval_samples", "18", "--max_train_samples", "2", "--geneval_prompts", "2"]
+    Path("scored/drawings").mkdir(parents=True)
+    for name in ("2024-holiday.png", "0001-right.png", "0001-wrong.png", "0007-right.png"):
+        Path("scored/drawings", name).write_bytes(b"")
     found, rows = evaluate(*model, *few, "--task", "unified"), lines()
     losses = [row["loss"] for row in rows if row["task"] == "t2i"]
     assert found["tasks"]["t2i"]["loss"] == pytest.approx(np.mean(losses))
     assert found["score"] == pytest.approx(np.mean([found["tasks"][task]["score"] for task in ("vqa", "t2i")]))
     assert found["geneval"]["count"] == 2
-    assert len(list(Path("scored/drawings").glob("*.png"))) == 2
+    Path("scored/drawings/2024-holiday.png").unlink()
+    assert {file.name[:5] for file in Path("scored/drawings").iterdir()} == {"0000-", "0001-"}
+    assert len(list(Path("scored/drawings").glob("*.png"))) == 2, "what an earlier evaluation drew is gone"
+    assert main(["evaluate", *TINY, *EASY, "--out", "scored"]) == 0
+    assert len(list(Path("scored/drawings").glob("*.png"))) == 2, "of this one nothing is drawn"
     assert "nats" in capsys.readouterr().out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -222,10 +223,11 @@ def _drawn(backbone: Backbone, rows: Any, config: RunConfig, progress: Progress,
     from fedumm.training.generation_eval import DRAWINGS, drawing_test
 
     folder = Path(out) / DRAWINGS if out else None
-    for old in folder.glob("[0-9]*-*.png") if folder else ():
-        # Of an earlier evaluation: one that was right may be wrong now, and has another name then.
-        old.unlink()
     drawing = drawing_test(backbone, rows, config)
+    for old in folder.glob("*.png") if drawing and folder else ():
+        # Of an earlier evaluation: one that was right may be wrong now, and has another name then.
+        if re.fullmatch(r"\d{4,}-(right|wrong)\.png", old.name):
+            old.unlink()
     return drawing.score(backbone, progress, folder) if drawing else None
 
 

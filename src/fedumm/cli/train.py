@@ -59,16 +59,15 @@ def train(
     """
     check_model(config)
     check_caches(config)
-    from fedumm.report.central_folder import CentralFolder, check_finished
+    from fedumm.report.central_folder import CentralFolder, check_output
     from fedumm.report.console import RunConsole
     from fedumm.temporary import leave_room_for_sockets
-    from fedumm.training.centralized import check_output, train_centrally
+    from fedumm.training.centralized import train_centrally
     from fedumm.training.data_words import say
     from fedumm.training.stock import Stock
 
     output, console, stock = Path(config.output_dir), console or RunConsole(), stock or Stock()
-    check_output(output)
-    check_finished(output, config.overwrite)
+    check_output(output, config.overwrite)
     if config.num_workers:
         leave_room_for_sockets()
     with console:

@@ -12,15 +12,13 @@ from typing import Any
 import torch
 
 from fedumm.adapters import AdapterState
-from fedumm.adapters.folder import WEIGHTS
 from fedumm.backends.protocol import Progress
-from fedumm.config import CentralConfig, is_ours
+from fedumm.config import CentralConfig
 from fedumm.data import DataSplits
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
 from fedumm.libraries import installed_versions
 from fedumm.metrics.evaluation import Scores, describe, mean_score, summary
-from fedumm.output import check_folder
 from fedumm.seeds import derive
 from fedumm.tasks import GENEVAL
 from fedumm.texts import one_line
@@ -156,13 +154,3 @@ def _data_sets(
     for line in filter(None, (report.describe() for report in cached)):
         say(line)
     return train, test, cached
-
-
-def check_output(folder: Path) -> None:
-    """Raise :class:`FedummError` before any work if ``folder`` can't be written to or is not ours to."""
-    check_folder("output_dir", folder)
-    adapter, options = folder / "adapter", folder / "config.yaml"
-    if (adapter.exists() and not (adapter / WEIGHTS).exists()) or (options.exists() and not is_ours(options)):
-        raise FedummError(
-            f"--output_dir {folder} holds a federated run, or files of another program. Choose another folder."
-        )
