@@ -79,6 +79,10 @@ def test_a_training_that_learns_nothing_more_may_end(tmp_path: Path, capsys: pyt
     assert "stopping: the last 2 epoch(s) were no better than the best one before (--patience)" in told
     assert "Nothing was better than the untrained adapter" in told
     assert [r["epoch"] for r in records(tmp_path / "run") if r["event"] == "epoch"] == [0, 1, 2]
+    assert records(tmp_path / "run")[-1]["epochs"] == 2
+    card = (tmp_path / "run" / "adapter" / "README.md").read_text()
+    assert "| Epochs | 2 of 6 (patience 2), seed " in card
+    assert "learning rate 1e-09," in card
 
 
 @pytest.mark.parametrize(

@@ -102,10 +102,10 @@ def _save(config: CentralConfig, folder: CentralFolder, result: CentralResult) -
     from fedumm.model_card import central_card
 
     plugins = backend_plugins(config)
-    card = central_card(with_model_name(config), summary("test", result.after), plugins)
+    card = central_card(with_model_name(config), result.epochs, summary("test", result.after), plugins)
     save_folder(folder.path / "adapter", result.adapter, result.adapter_config, card, Origin.of(config, plugins))
     scores = {"untrained": summary("test", result.before), "trained": summary("test", result.after)}
-    folder.on_record({"event": "summary", "epochs": config.num_epochs, **scores})
+    folder.on_record({"event": "summary", "epochs": result.epochs, **scores})
 
 
 def _tell(result: CentralResult, limit: str, console: RunConsole) -> None:

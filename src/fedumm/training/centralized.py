@@ -36,12 +36,26 @@ from fedumm.training.trainer import TrainProgress, train_epochs
 
 @dataclass(frozen=True)
 class CentralResult:
-    """The trained adapter and how the untrained and the trained one scored."""
+    """The trained adapter, after how many epochs, and how the untrained and the trained one scored."""
 
     adapter: AdapterState
     adapter_config: dict[str, object]
     before: Scores
     after: Scores
+    epochs: int
+
+
+@dataclass
+class _Patience:
+    """How many epochs were no better than the best one before; the untrained adapter is the first of them."""
+
+    best: float = -math.inf
+    since: int = 0
+
+    def count(self, scores: Scores) -> int:
+        found = mean_score(scores) or 0.0
+        self.best, self.since = (found, 0) if found > self.best else (self.best, self.since + 1)
+        return self.since
 
 
 def train_centrally(
@@ -77,12 +91,14 @@ def train_centrally(
         say(line)
     drawing = drawing_test(backbone, splits.eval, config)
     tell(_setup_record(backbone, splits, cached) | {"seconds": round(time.monotonic() - begun, 3)})
-    last = time.monotonic()
+    last, no_better = time.monotonic(), _Patience()
 
-    def score(epoch: int, loss: float | None) -> Scores:
+    def score(epoch: int, loss: float | None) -> tuple[Scores, bool]:
+        """The scores, and whether this epoch is the last one."""
         nonlocal last
         scores, every = evaluate(backbone, test, config, progress), config.geneval_every
-        if drawing and (epoch in (0, config.num_epochs) or (every and epoch % every == 0)):
+        ends = 0 < config.patience <= no_better.count(scores) or epoch == config.num_epochs
+        if drawing and (epoch == 0 or ends or (every and epoch % every == 0)):
             scores[GENEVAL.name] = drawing.score(backbone, progress, folder and folder / DRAWINGS / f"epoch-{epoch}")
         now = time.monotonic()
         tell(
@@ -90,29 +106,26 @@ def train_centrally(
             | {"seconds": round(now - last, 3), "elapsed": round(now - begun, 3)}
         )
         last = now
-        return scores
+        return scores, ends
 
-    before = after = score(0, None)
+    before, _ = score(0, None)
     say(f"untrained: {describe(before)}")
-    best, since = mean_score(before) or 0.0, 0
+    after, epochs = before, 0
 
     def after_epoch(epoch: int, loss: float) -> bool:
-        nonlocal after, best, since
+        nonlocal after, epochs
         if not math.isfinite(loss):
             raise FedummError(f"The training loss is {loss} in epoch {epoch}: lower --lr.")
-        after = score(epoch, loss)
+        (after, ends), epochs = score(epoch, loss), epoch
         say(f"Epoch {epoch}/{config.num_epochs}  loss={loss:.4f}  {describe(after)}")
-        found = mean_score(after) or 0.0
-        best, since = (found, 0) if found > best else (best, since + 1)
-        tired = 0 < config.patience <= since and epoch < config.num_epochs
-        if tired:
-            say(f"stopping: the last {since} epoch(s) were no better than the best one before (--patience)")
-        return tired
+        if ends and epoch < config.num_epochs:
+            say(f"stopping: the last {no_better.since} epoch(s) were no better than the best one before (--patience)")
+        return ends
 
     train_epochs(
         backbone, train, config, config.num_epochs, derive(config.seed, "central"), train_progress, after_epoch
     )
-    return CentralResult(backbone.adapter(), backbone.adapter_config(), before, after)
+    return CentralResult(backbone.adapter(), backbone.adapter_config(), before, after, epochs)
 
 
 def _setup_record(backbone: Backbone, splits: DataSplits, cached: list[CacheReport]) -> dict[str, Any]:
