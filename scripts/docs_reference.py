@@ -58,7 +58,7 @@ def _option(f: Field[Any], text: str, schema: dict[str, Any], whose: list[str]) 
         facts.append("may be repeated")
     if f.default is MISSING:
         facts.append("required")
-    elif f.default not in ("", False, ()) or f.default == 0 and kind != "flag":
+    elif kind != "flag" and f.default not in ("", ()):
         facts.append(f"default ``{f.default}``")
     if len(whose) == 1:
         facts.append(f"only ``fedumm {whose[0]}``")
@@ -81,9 +81,9 @@ def commands_page() -> str:
 def help_of(name: str) -> str:
     """The help of a command as it is on a screen of 100 columns, of a command with a run's options without them."""
     said = io.StringIO()
-    with mock.patch.dict(os.environ, COLUMNS="100", NO_COLOR="1"), contextlib.redirect_stdout(said):
-        with contextlib.suppress(SystemExit):
-            run(name, ["--help"], f"fedumm {name}")
+    screen = mock.patch.dict(os.environ, COLUMNS="100", NO_COLOR="1")
+    with screen, contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        run(name, ["--help"], f"fedumm {name}")
     text = said.getvalue()
     return text.partition(f"\n{GROUPS[0]}:\n")[0] if name in BY_TOPIC else text
 

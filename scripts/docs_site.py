@@ -49,13 +49,15 @@ def gather(source: Path) -> None:
         shutil.copy(page, reference)
     (reference / "options.rst").write_text(options_page(), encoding="utf-8")
     (reference / "commands.rst").write_text(commands_page(), encoding="utf-8")
-    trees = [_tree(heading, [_entry(source, page) for page in pages]) for heading, pages in menu().items()]
-    front = (DOCS / "site" / "index.md").read_text(encoding="utf-8")
-    (source / "index.md").write_text("\n".join([front, *trees]), encoding="utf-8")
+    shutil.move(reference / "index.rst", source)
+    with (source / "index.rst").open("a", encoding="utf-8") as front:
+        for heading, pages in menu().items():
+            lines = [":hidden:", f":caption: {heading}", "", *(_entry(source, page) for page in pages)]
+            front.write("\n.. toctree::\n" + "".join(f"   {line}".rstrip() + "\n" for line in lines))
     decisions = source / "docs" / "decisions"
     names = sorted(page.stem for page in decisions.glob("*.md") if page.stem != "index")
-    with (decisions / "index.md").open("a", encoding="utf-8") as file:
-        file.write(_tree("", names))
+    with (decisions / "index.md").open("a", encoding="utf-8") as table:
+        table.write("\n".join(["", "```{toctree}", ":hidden:", "", *names, "```", ""]))
 
 
 def _entry(source: Path, page: str) -> str:
@@ -65,14 +67,16 @@ def _entry(source: Path, page: str) -> str:
     return f"{name} <{page}>" if page.endswith(".md") and colon else page
 
 
-def _tree(caption: str, pages: list[str]) -> str:
-    return "\n".join(["", "```{toctree}", ":hidden:", *([f":caption: {caption}"] if caption else []), *pages, "```", ""])
-
-
 def build(out: Path) -> int:
     """Build the site in the folder ``out``, anew; Sphinx's status, 0 if all is well: else ``out`` stays as it was."""
-    from sphinx.cmd.build import main as sphinx
-
+    try:
+        from sphinx.cmd.build import main as sphinx
+    except ImportError:
+        print(
+            "The site needs Sphinx, with Python 3.11 or newer: pip install -c constraints.txt -e '.[docs]'",
+            file=sys.stderr,
+        )
+        return 2
     with tempfile.TemporaryDirectory(prefix="fedumm-docs-") as folder:
         source, made = Path(folder, "source"), Path(folder, "made", "html")
         gather(source)

@@ -15,10 +15,12 @@ version = release = fedumm.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "index"
+highlight_language = "text"
 nitpicky = True  # With -W: a name in a docstring that leads nowhere is an error.
 
 # Headings get the anchors that code-hosting sites give them, so that a link works in both places.
 myst_heading_anchors = 4
+myst_enable_extensions = ["html_image"]
 nb_execution_mode = "off"
 smartquotes = False  # --option stays what it is.
 
@@ -63,6 +65,12 @@ def _as_text(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     return None
 
 
+def _signature(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: Any) -> Any:
+    """A protocol is no class to be called."""
+    return ("", None) if what == "class" and signature == "(*args, **kwargs)" else None
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("missing-reference", _as_text)
+    app.connect("autodoc-process-signature", _signature)
