@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fedumm.cli.main import run as run_command
+from fedumm.cli.report import run_folder
 from fedumm.errors import FedummError
 from fedumm.report.page.charts import Line, bar_chart, line_chart
 from fedumm.report.page.divergence import distances
@@ -222,6 +223,15 @@ class TestCommand:
         (tmp_path / "empty").mkdir()
         (tmp_path / "empty" / "config.yaml").write_text("# Repeat this run: x\nmodel_backend: blip_vqa\n")
         assert run_command("report", [arg.format(tmp_path) for arg in argv], "fedumm report") == 2
+
+    @pytest.mark.parametrize("name", ["alone", "study/k2", "./runs/alone", "elsewhere/a"])
+    def test_a_run_is_named_by_its_path_or_as_it_is_listed(
+        self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for place in ("runs/alone", "runs/study/k2", "elsewhere/a"):
+            record_run(tmp_path / place, clients=False)
+        assert run_folder(name).resolve() in {(tmp_path / "runs" / name).resolve(), (tmp_path / name).resolve()}
 
     def test_a_damaged_run_is_an_error(self, tmp_path: Path) -> None:
         folder = record_run(tmp_path / "a")

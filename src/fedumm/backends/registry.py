@@ -136,7 +136,10 @@ def _for_answers(backend: Backend, config: RunConfig, options: AnswerOptions) ->
 
 def with_model_name(config: AnyConfig) -> AnyConfig:
     """``config`` with the name of its backend's default model, if it names none."""
-    default = "" if config.model_name_or_path else getattr(get_backend(config.model_backend), "default_model", "")
+    # Whoever writes a run down need not have what its model is made with.
+    if config.model_name_or_path or config.model_backend not in BACKENDS.names():
+        return config
+    default = getattr(get_backend(config.model_backend), "default_model", "")
     return replace(config, model_name_or_path=default) if default else config
 
 

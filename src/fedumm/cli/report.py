@@ -9,7 +9,7 @@ from fedumm.cli.options import Joined, Parser
 from fedumm.config import is_ours
 from fedumm.errors import FedummError
 from fedumm.output import check_file, check_plain
-from fedumm.report.run_folder import CONFIG, METRICS, REPORT, folder_for_name
+from fedumm.report.run_folder import CONFIG, METRICS, REPORT, RUNS, folder_for_name
 
 if TYPE_CHECKING:
     from fedumm.backends.protocol import Progress
@@ -54,12 +54,12 @@ def main(argv: list[str], prog: str) -> int:
 
 
 def run_folder(name: str) -> Path:
-    """The folder of a run that a command names: a path to one, or a bare name in ``runs/``.
+    """The folder of a run that a command names: a path to one, or as ``fedumm runs`` lists it, in ``runs/``.
 
     Raises:
         FedummError: there is no run with records.
     """
-    places = [folder_for_name(name), Path(name)]
+    places = [folder_for_name(name), RUNS / name]
     found = next((place for place in places if is_ours(place / CONFIG)), None)
     if found is None:
         raise FedummError(f"{places[0]}: there is no run in that folder. 'fedumm runs' lists those that are there.")

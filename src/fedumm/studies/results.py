@@ -18,10 +18,12 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Scores of one finished run, 0 to 1, by column; and the seconds that it took."""
+    """Scores of one finished run on the common test set, 0 to 1, by column; the seconds that it took; and the mean
+    score on the clients' held-out data, None where there are none."""
 
     scores: Scores
     seconds: float
+    heldout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,13 @@ def outcome(folder: Path, kind: str) -> Outcome | None:
     if summary is None:
         return None
     scores = {name: float(score) for name, score in _READ[kind](summary).items() if score is not None}
-    return Outcome(scores, float(summary.get("seconds") or seconds))
+    return Outcome(scores, float(summary.get("seconds") or seconds), _heldout(summary, kind))
+
+
+def _heldout(summary: Mapping[str, Any], kind: str) -> float | None:
+    own = summary.get("last") if kind == FEDERATED else (summary.get("local_only") or {}).get("heldout")
+    value = (own or {}).get("heldout" if kind == FEDERATED else "mean")
+    return None if value is None else float(value)
 
 
 def outcomes(study: Study, folder: Path) -> dict[str, Outcome]:

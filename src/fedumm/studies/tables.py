@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.files import write_atomically
+from fedumm.studies.choice import CHOSEN, Choice, choices
 from fedumm.studies.results import ALL_COLUMNS, SHOWN, Outcome, Row, Spread
 from fedumm.studies.study import Study
 from fedumm.tasks import TASK_OPTIONS, TASKS, VQA
@@ -34,7 +35,26 @@ def write_tables(study: Study, found: Mapping[str, Outcome], rows: Sequence[Row]
     write_atomically(folder / "table.tex", latex(study, rows))
     write_atomically(folder / "table.csv", _csv(study, rows))
     write_atomically(folder / "runs.csv", _runs_csv(study, found))
+    if own := choices(study, found):
+        write_atomically(folder / "chosen.md", chosen_table(study, own))
     return table
+
+
+def chosen_table(study: Study, own: Sequence[Choice]) -> str:
+    """Which learning rate is the best one on held-out data, and what it reaches on the test set; in Markdown."""
+    names = [name for name in study.varied if name != CHOSEN]
+    header = [*(_HEADINGS.get(name, name) for name in names), "runs", _HEADINGS[CHOSEN], "held-out (%)", "test (%)"]
+    body = [
+        [*(one.setting[name] for name in names), ALL_COLUMNS[one.kind], one.value, f"{100 * one.heldout:.2f}",
+         _score(one.test, "±")] for one in own
+    ]  # fmt: skip
+    lines = ["| " + " | ".join(map(_markdown, row)) + " |" for row in (header, ["---"] * len(header), *body)]
+    rates = ", ".join(map(_markdown, study.grid[CHOSEN]))
+    about_it = (
+        f"The learning rate of {rates} with the highest mean score on the clients' held-out data, and its score on the "
+        "common test set, on which nothing was chosen. Central runs hold out no data to choose by."
+    )
+    return "\n".join([about_it, "", *lines]) + "\n"
 
 
 def score_name(study: Study) -> str:
