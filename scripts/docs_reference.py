@@ -94,5 +94,6 @@ def title(text: str, line: str) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Help as reStructuredText that means nothing but itself."""
-    return re.sub(r"([\\*`|_])", r"\\\1", text.rstrip("."))
+    """Help as reStructuredText that means nothing but itself; flags in it are code."""
+    escaped = re.sub(r"([\\*`|])|_(?=\W|$)", r"\\\g<0>", text.rstrip("."))
+    return re.sub(r"--\w+", r"``\g<0>``", escaped)

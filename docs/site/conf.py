@@ -22,7 +22,6 @@ nitpicky = True  # With -W: a name in a docstring that leads nowhere is an error
 myst_heading_anchors = 4
 myst_enable_extensions = ["html_image"]
 nb_execution_mode = "off"
-smartquotes = False  # --option stays what it is.
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
