@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-import os
+import json
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -20,6 +24,7 @@ from docs_site import FRONT, REFERENCE, menu
 from fedumm.cli.main import COMMANDS
 from fedumm.config import CentralConfig, FederateConfig
 from fedumm.run_options import known_options
+from support.needed import needed_browser
 from support.pages import PAGES, ROOT, name
 
 needs_sphinx = pytest.mark.skipif(
@@ -127,21 +132,61 @@ def test_what_is_offered_is_described(pages: dict[Path, Page], site: Path) -> No
     assert "cmdoption-dirichlet_alpha" in pages[site / "docs" / "reference" / "options.html"].anchors
 
 
-@needs_sphinx
-@pytest.mark.slow
-def test_a_search_finds_an_option_in_a_browser_without_a_server(site: Path, tmp_path: Path) -> None:
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("chromium is not installed")
+def looked_at(address: str, profile: Path) -> str:
+    """What a browser makes of a page, as HTML; a message on its console fails the test."""
     command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-        f"--user-data-dir={tmp_path}", "--disable-background-networking", "--disable-component-update",
-        "--enable-logging=stderr", "--virtual-time-budget=8000", "--dump-dom",
-        f"{(site / 'search.html').as_uri()}?q=dirichlet_alpha",
+        needed_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        f"--user-data-dir={profile}", "--disable-background-networking", "--disable-component-update",
+        "--enable-logging=stderr", "--virtual-time-budget=60000", "--dump-dom", address,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "docs/reference/options.html#cmdoption-dirichlet_alpha" in done.stdout
     assert "CONSOLE" not in done.stderr, done.stderr
+    return done.stdout
+
+
+@needs_sphinx
+@pytest.mark.slow
+def test_a_search_finds_an_option_without_a_server(site: Path, tmp_path: Path) -> None:
+    found = looked_at(f"{(site / 'search.html').as_uri()}?q=dirichlet_alpha", tmp_path)
+    assert "docs/reference/options.html#cmdoption-dirichlet_alpha" in found
+
+
+LOOK = """<pre id="out"></pre><script>
+async function go(found) {
+  for (const [page, width] of %s) await new Promise(done => {
+    const frame = document.createElement("iframe");
+    frame.style = `border: 0; height: 3000px; width: ${width}px`;
+    frame.onload = () => {
+      const own = frame.contentDocument;
+      const lost = [...own.images].filter(one => one.loading != "lazy" && !one.naturalWidth).map(one => one.src);
+      if (own.documentElement.scrollWidth > width || lost.length) found.push([page, width, lost]);
+      frame.remove();
+      done();
+    };
+    frame.src = page;
+    document.body.append(frame);
+  });
+  document.getElementById("out").textContent = JSON.stringify(found);
+}
+go([]);
+</script>"""
+
+
+class Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *args: Any) -> None: ...
+
+
+@needs_sphinx
+@pytest.mark.slow
+def test_every_page_fits_every_screen(site: Path, pages: dict[Path, Page], tmp_path: Path) -> None:
+    served = shutil.copytree(site, tmp_path / "served")
+    shown = [(file.relative_to(site).as_posix(), width) for width in (400, 1280) for file in pages]
+    (served / "frames.html").write_text(LOOK % json.dumps(shown), encoding="utf-8")
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Silent, directory=str(served))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        made = looked_at(f"http://127.0.0.1:{server.server_address[1]}/frames.html", tmp_path / "profile")
+        server.shutdown()
+    assert '<pre id="out">[]</pre>' in made, "wider than the screen, or without its pictures"
 
 
 @needs_sphinx
