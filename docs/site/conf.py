@@ -69,7 +69,14 @@ def _signature(app: Any, what: str, name: str, obj: Any, options: Any, signature
     return ("", None) if what == "class" and signature == "(*args, **kwargs)" else None
 
 
+def _no_type(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """What a property's text says before a colon is no type, as Napoleon, which comes next, would have it."""
+    if what in ("attribute", "data", "property"):
+        lines[:0] = ["..", ""]
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("missing-reference", _as_text)
     app.connect("autodoc-process-signature", _signature)
+    app.connect("autodoc-process-docstring", _no_type, priority=400)
