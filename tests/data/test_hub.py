@@ -112,7 +112,7 @@ class Child:
 def train(output: Path, cache: Path, *options: str) -> list[str]:
     """``fedumm``'s arguments for a short training with the default model."""
     fixed = ["--model_backend", "blip_vqa", "--dataset", "vqav2", "--gpu", "cpu", "--threads", "1"]
-    return ["train", *fixed, "--output_dir", str(output), "--data_path", str(cache), *options]
+    return ["train", *fixed, "--output_dir", str(output), "--overwrite", "--data_path", str(cache), *options]
 
 
 LIMITS = ("--max_train_samples", "4", "--max_eval_samples", "3")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Features, Image, List, load_from_disk
 from hypothesis import given, settings
@@ -162,6 +163,9 @@ def test_lists_beside_columns_and_other_columns_are_refused(folder: Path) -> Non
         with_pictures(
             in_columns([[0]]).remove_columns("image_2").add_column("image_2", [7]), Places(), "x", several=True
         )
+    hidden = Dataset.from_dict({"image": ["0.png"], "image_2": [["1.png", "2.png"]]})
+    with pytest.raises(FedummError, match="image_2 holds lists"):
+        with_pictures(hidden, Places(folder), "x", several=True)
     with pytest.raises(FedummError, match="a row has 100 images; 99 is the limit"):
         with_pictures(Dataset.from_dict({"image": [["0.png"] * 100]}), Places(folder), "x", several=True)
 
@@ -241,3 +245,62 @@ def test_prepared_rows_may_be_saved(tmp_path: Path) -> None:
     rows, _ = with_pictures(in_lists(), Places(), "x", several=True)
     rows.save_to_disk(tmp_path / "saved")
     assert shown(load_from_disk(str(tmp_path / "saved"))) == [[DIGESTS[number] for number in own] for own in ROWS]
+
+
+def test_lists_of_several_lists_are_bad_rows(folder: Path) -> None:
+    raw = Dataset.from_dict({"image": [[["0.png", "1.png"], ["2.png"]], [["3.png", "4.png"]], [["5.png"]]]})
+    rows, bad = with_pictures(raw, Places(folder), "x", several=True)
+    assert list(bad) == [0]
+    assert shown(rows.select([1, 2])) == [DIGESTS[3:5], [DIGESTS[5]]]
+
+
+def test_a_name_of_images_joins_rows_and_parts_no_images(folder: Path) -> None:
+    """Two pairs of one name are two samples; rows of other names that share a second image are one group."""
+    rows = (
+        in_columns([[0, 1], [0, 2]]).add_column("text", ["nothing changed", "a car"]).add_column("image_id", ["a", "a"])
+    )
+    made = samples(rows, rows, columns=("image", *I2T.columns), mix={I2T.name: 1}).train
+    assert made["texts"][:] == [["nothing changed"], ["a car"]]
+    assert len(set(made["image_id"][:])) == 1
+    shared = asked(in_columns([[0, 5], [1, 5], [2]])).add_column("image_id", ["a", "b", "c"])
+    names = samples(shared, shared).train["image_id"][:]
+    assert names[0] == names[1] != names[2]
+
+
+def test_an_official_split_by_folders_holds_for_lists(folder: Path) -> None:
+    for number, split in enumerate(["train", "train", "train", "train", "test", "test"]):
+        (folder / split).mkdir(exist_ok=True)
+        (folder / f"{number}.png").rename(folder / split / f"{number}.png")
+    entries = [["train/0.png", "train/1.png"], ["train/2.png"], ["train/3.png"], ["test/4.png", "test/5.png"]]
+    lines = [json.dumps({"image": own, "question": "?", "answer": "a"}) for own in entries]
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    splits = load_data(str(folder), DataRequest(columns=COLUMNS, several_images=True))
+    assert shown(splits.eval) == [DIGESTS[4:]]
+    (folder / "metadata.jsonl").write_text("\n".join([*lines, lines[0].replace("train/1.png", "test/4.png")]))
+    with pytest.raises(FedummError, match="the pictures of row 4 lie in several splits"):
+        load_data(str(folder), DataRequest(columns=COLUMNS, several_images=True))
+
+
+@pytest.mark.parametrize("kind", [pa.large_list(pa.string()), pa.list_(pa.large_string()), pa.list_(pa.string(), 2)])
+def test_lists_of_other_kinds_in_parquet_are_found_too(kind: Any, folder: Path) -> None:
+    (folder / "images").mkdir()
+    for number in range(6):
+        (folder / f"{number}.png").rename(folder / "images" / f"{number}.png")
+    for split, own in (("train", [["0.png", "1.png"], ["2.png", "3.png"]]), ("test", [["4.png", "5.png"]])):
+        columns = {"image": pa.array(own, kind), "question": ["?"] * len(own), "answer": ["a"] * len(own)}
+        pq.write_table(pa.table(columns), folder / f"{split}.parquet")
+    splits = load_data(str(folder), DataRequest(columns=COLUMNS, several_images=True))
+    assert shown(splits.train) == [DIGESTS[:2], DIGESTS[2:4]]
+
+
+def test_a_further_image_of_another_name_is_told(folder: Path) -> None:
+    (folder / "train.csv").write_text("image,image2,question,answer\n0.png,1.png,is it?,yes\n")
+    (folder / "val.csv").write_text("image,image2,question,answer\n3.png,4.png,is it?,yes\n")
+    splits = load_data(str(folder), DataRequest(columns=COLUMNS, several_images=True))
+    notes = [note for report in splits.reports for note in report.notes]
+    assert any("the column image2 is not read: --columns image_2=image2" in note for note in notes)
+
+
+def test_rows_in_a_chain_are_one_group_and_the_message_says_so() -> None:
+    with pytest.raises(FedummError, match="joined by images which they share"):
+        samples(asked(in_columns([[k, k + 1] for k in range(5)])), None)

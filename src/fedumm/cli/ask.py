@@ -44,7 +44,8 @@ def main(argv: list[str], prog: str) -> int:
     files = [args.image, *args.more_images]
     for file in files:
         if not os.path.isfile(file):
-            raise FedummError(f"Image not found: {file}")
+            hint = " The question comes before --more_images." if file in args.more_images and " " in file else ""
+            raise FedummError(f"Image not found: {one_line(file, 200)}.{hint}")
     if args.question is not None and not args.question.strip():
         raise FedummError("The question is empty.")
     if problem := validators.prompt(args.prompt):

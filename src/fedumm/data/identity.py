@@ -56,17 +56,18 @@ def image_identities(rows: Any, column: str, numbers: Sequence[int]) -> Identiti
 
     Args:
         rows: with ``column`` or pictures (:class:`fedumm.data.picture.Picture`) in a column ``image``, or both.
-        column: of :func:`identity_column`; may be empty. What it says holds for all images of a row together.
+        column: of :func:`identity_column`; may be empty. Rows with several images share one also if it says so.
     """
     names, how = _first_images(rows, column, numbers)
-    further = [] if column else further_images(rows.column_names)
+    further = further_images(rows.column_names) if "image" in rows.column_names else []
     if not further:
         return Identities(names, names, how)
     pictures = each_picture(rows.select_columns(["image", *further]))
-    own, how = _first_images(pictures.rows, "", range(len(pictures.rows)))
+    own, way = _first_images(pictures.rows, "", range(len(pictures.rows)))
     by_row = [[own[picture] for picture in of_row] for of_row in pictures.of_rows()]
     chosen = [by_row[number] for number in numbers]
-    return Identities(_joint(chosen), [json.dumps(images) for images in chosen], how)
+    said = [[name, *images] for name, images in zip(names, chosen, strict=True)] if column else chosen
+    return Identities(_joint(said), [json.dumps(images) for images in chosen], f"{how}, and {way}" if column else way)
 
 
 def _joint(rows: Sequence[Sequence[str]]) -> list[str]:

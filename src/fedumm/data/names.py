@@ -109,6 +109,14 @@ def without_rivals(rows: Any, given: Mapping[str, str]) -> tuple[Any, list[str]]
     return rows.remove_columns(dropped), notes
 
 
+def unread_images(columns: Iterable[str]) -> list[str]:
+    """Columns that are called like a further image, and are none: ``image2``, ``img_3``."""
+    columns = list(columns)
+    known = {"image", *further_images(columns)}
+    like = re.compile(r"(image|img|picture|photo)s?[ _-]?\d+", re.IGNORECASE)
+    return [name for name in columns if name not in known and like.fullmatch(name)]
+
+
 def flattened(rows: Any) -> Any:
     """``rows`` with the fields of a WebDataset's ``json`` as columns: ``json.question`` is ``question``."""
     from datasets import concatenate_datasets

@@ -65,9 +65,9 @@ def stored(array: pa.Array, number: int | None = None) -> Stored:
     if not holds_pictures(array.type):
         raise TypeError(f"a column of the type {array.type} holds no images")
     counts, starts = np.ones(len(array), np.int64), np.arange(len(array) + 1)
-    nested = False
+    nested, odd = False, np.zeros(len(array), bool)
     while _is(array.type, _LIST):
-        nested = True
+        nested, odd = True, odd | (nested & (counts > 1))
         offsets = _offsets(array)
         there = (counts == 1) & _at(array.is_valid(), starts)
         starts = offsets[starts]
@@ -75,7 +75,8 @@ def stored(array: pa.Array, number: int | None = None) -> Stored:
         counts = np.where(there, np.diff(starts), np.where(counts == 1, 0, counts))
         array = array.values
         if number is not None and not _is(array.type, _LIST):
-            return _entries(array, starts, counts, number)
+            # A list of several lists is no list of images.
+            return _entries(array, starts, np.where(odd, 0, counts), number)
     valid = (counts == 1) & _at(array.is_valid(), starts)
     children = [_child(array, name) for name in FIELDS]
     if nested:

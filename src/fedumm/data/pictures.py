@@ -72,12 +72,13 @@ def with_pictures(rows: Any, places: Places, what: str, *, several: bool = False
         _check_kind(rows, name, what)
     facts = {name: list(image_facts(rows, name)) for name in ("image", *further)}
     why = lru_cache(maxsize=None)(partial(_reason, places=places))
-    more = [[bool(own.size or own.text) for own in facts[name]] for name in further]
+    more = [[own.count if own.count > 1 else bool(own.size or own.text) for own in facts[name]] for name in further]
     counts = list(map(sum, zip([own.count for own in facts["image"]], *more, strict=True)))
     most = max(own.count for own in facts["image"])
-    if several and most > 1:
+    lists = next((name for name in facts if any(own.count > 1 for own in facts[name])), "")
+    if several and lists:
         if further:
-            raise FedummError(f"{what}: the column image holds lists, and there is {further[0]}: put all in one way.")
+            raise FedummError(f"{what}: the column {lists} holds lists, and there are others: put all in one way.")
         if most > MOST_IMAGES:
             raise FedummError(f"{what}: a row has {most:,} images; {MOST_IMAGES} is the limit.")
         rows, further = _spread(rows, most), [f"image_{number + 1}" for number in range(1, most)]

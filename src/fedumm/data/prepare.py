@@ -243,7 +243,10 @@ def _split_off(rows: Any, request: DataRequest, name: str) -> tuple[Any, Any]:
     distinct = list(dict.fromkeys(images))
     count = min(max(1, round(request.eval_fraction * len(distinct))), len(distinct) - 1)
     if not count:
-        raise FedummError(f"--dataset {name} has a single image: there is none to evaluate on.")
+        why = "has a single image"
+        if further_images(rows.column_names):
+            why = "has rows that are all joined by images which they share, as one image"
+        raise FedummError(f"--dataset {name} {why}: there is none to evaluate on. Give a split of its own for that.")
     order = [distinct[place] for place in np.random.default_rng(len(distinct)).permutation(len(distinct))]
     held = _with_every_task(order, count, images, rows["task"][:], name)
     train, test = (

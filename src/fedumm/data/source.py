@@ -14,6 +14,7 @@ from fedumm.data.request import DataRequest, DataSplits, Progress, RowChoice, So
 from fedumm.data.splits import divided
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.registry import Registry
+from fedumm.texts import one_line
 
 SHIPPED = {
     "easy_vqa": "fedumm.data.easy_vqa",
@@ -91,7 +92,7 @@ def _kind(value: Any) -> str:
 
 def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> tuple[DataSplits, list[str]]:
     """Raw rows whose columns have our names, as ``--columns`` says, or where there is no doubt; what was dropped."""
-    from fedumm.data.names import flattened, renamed, understood, without_rivals
+    from fedumm.data.names import flattened, renamed, understood, unread_images, without_rivals
 
     notes: list[str] = []
 
@@ -102,6 +103,9 @@ def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> tuple[D
         rows = flattened(rows)
         names = understood(rows.features, request.column_names, request.columns)
         rows, dropped = without_rivals(renamed(rows, names, f"--dataset {name}, {kind} rows"), request.column_names)
+        if request.several_images:
+            dropped += [f"the column {one_line(c, 60)} is not read: --columns image_2={c}, if it is an image" for c in
+                        unread_images(rows.column_names)]  # fmt: skip
         notes.extend(note for note in dropped if note not in notes)
         return rows, names
 

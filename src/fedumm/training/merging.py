@@ -20,8 +20,14 @@ from fedumm.errors import FedummError
 from fedumm.tasks import I2T, T2I, VQA
 from fedumm.training.backbone import Backbone, load_backbone
 
-_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf"}
-_OF_ANOTHER_REPOSITORY = {".git", ".cache", "README.md"}
+_BESIDE_THE_WEIGHTS = (
+    "*token*.json", "vocab*", "merges.txt", "*processor*.json", "chat_template*", "generation_config.json", "*.jinja",
+    "spiece.model", "sentencepiece*.model", "tokenizer.model", "*.tiktoken",
+)  # fmt: skip
+"""Files of a checkpoint that its processor is made of. A folder may hold anything else besides."""
+
+_PATHS = ("name_or_path", "_name_or_path")
+"""Entries of these files that say where they came from."""
 
 _APART = 1e-3
 """Most that the losses of the merged model may differ from those of the model with its adapter, as a share."""
@@ -48,11 +54,12 @@ def save_merged(backbone: Backbone, config: RunConfig, folder: Path, progress: P
     progress("merging", 0, 3)
     wanted = losses(backbone, config)
     source = checkpoint_folder(config, backbone)
-    for file in sorted(source.iterdir()):
-        if file.suffix not in _WEIGHTS and file.name not in _OF_ANOTHER_REPOSITORY and ".index." not in file.name:
-            (shutil.copytree if file.is_dir() else shutil.copyfile)(file, folder / file.name)
+    for file in sorted({found for pattern in _BESIDE_THE_WEIGHTS for found in source.glob(pattern)}):
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
     merged: Any = backbone.model.merge_and_unload()
     merged.save_pretrained(folder)
+    _forget_paths(folder)
     progress("merging", 1, 3)
     again = load_backbone(replace(config, model_name_or_path=str(folder.resolve())), backbone.device)
     progress("merging", 2, 3)
@@ -65,6 +72,14 @@ def save_merged(backbone: Backbone, config: RunConfig, folder: Path, progress: P
         )
     progress("merging", 3, 3)
     return apart
+
+
+def _forget_paths(folder: Path) -> None:
+    for file in folder.glob("*.json"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and any(name in content for name in _PATHS):
+            kept = {name: value for name, value in content.items() if name not in _PATHS}
+            file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def checkpoint_folder(config: RunConfig, backbone: Backbone) -> Path:

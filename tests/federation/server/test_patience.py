@@ -14,6 +14,10 @@ from fedumm.errors import FedummError
 from fedumm.federation.option_rules import check_rules
 from fedumm.federation.protocol.messages import ClientUpdate, RoundTask
 from fedumm.federation.runners.resumption import is_finished, resume_point
+from fedumm.federation.server.planning import is_last
+from fedumm.federation.server.scoreboard import Scoreboard
+from fedumm.federation.server.server import Server
+from fedumm.federation.server.state import RunState, load_saved_run
 from fedumm.report.run_folder import read_records
 from support.toy import toy_config
 
@@ -57,8 +61,16 @@ def test_it_is_told_and_the_run_is_finished(tmp_path: Path) -> None:
     assert (summary["best"]["round"], summary["last"]["round"]) == (4, 4)
     assert is_finished(tmp_path / "run", 5)
     config = toy_config(num_clients=2, num_rounds=5, patience=2)
-    with pytest.raises(FedummError, match=r"finished after 4 rounds: the last 2 were no better .*--patience"):
+    with pytest.raises(FedummError, match=r"finished after 4 rounds, with which --patience 2 ended it"):
         resume_point(tmp_path / "run", config)
+    # The last version is the best one; a process that ends before it could say so goes on to the same end.
+    server = Server(config, {"host-1": ["site-1", "site-2"]}, tmp_path / "run" / "state")
+    saved = load_saved_run(server._checkpoint, config)
+    assert saved is not None
+    state = RunState("", Scoreboard(["site-1", "site-2"], ["site-1", "site-2"]), 0.0)
+    state.load({**saved.facts, "fingerprint": ""})
+    assert state.scoreboard.best == 4
+    assert is_last(state, config)
 
 
 def test_privacy_forbids_to_decide_by_scores() -> None:

@@ -163,7 +163,6 @@ def rows(files: Sequence[Path], path: Path, split: str, request: DataRequest) ->
 
 def _table(file: Path, path: Path, split: str, request: DataRequest) -> pa.Table:
     """One table, with the folder of each picture; relative names begin at the table's own folder."""
-    import pyarrow as pa
 
     table = READERS[file.suffix.lower()](file)
     features = dict.fromkeys(table.column_names, "")
@@ -174,11 +173,23 @@ def _table(file: Path, path: Path, split: str, request: DataRequest) -> pa.Table
     first = ["", *PICTURE_FOLDERS] if own == "." else [own, *(f"{own}/{name}" for name in PICTURE_FOLDERS), ""]
     folders = PictureFolders.of(path, request)
     for column in columns:
+        table = table.set_column(table.column_names.index(column), column, _as_lists(table[column]))
         if (names := _texts_of(table[column])) is not None:
             values = _like(table[column], folders.complete(names, first, split))
             table = table.set_column(table.column_names.index(column), column, values)
-    by_folder = file.stem.lower() == "metadata" and columns and pa.types.is_string(table[columns[0]].type)
-    return _split_by_folder(table, table[columns[0]]) if by_folder else table
+    named = [column for column in columns if _texts_of(table[column]) is not None]
+    return _split_by_folder(table, named) if file.stem.lower() == "metadata" and named else table
+
+
+def _as_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists of texts of whatever kind as ordinary ones; anything else as it is."""
+    import pyarrow as pa
+
+    kind, lists = column.type, (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not any(test(kind) for test in lists):
+        return column
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return column.cast(pa.list_(pa.string())) if any(test(kind.value_type) for test in texts) else column
 
 
 def _texts_of(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
@@ -205,11 +216,23 @@ def _like(column: pa.ChunkedArray, texts: pa.ChunkedArray) -> Any:
     return pa.ListArray.from_arrays(offsets, texts.combine_chunks(), mask=missing)
 
 
-def _split_by_folder(table: pa.Table, names: pa.ChunkedArray) -> pa.Table:
-    """With a column ``split`` if the pictures' folders are splits, as in ``train/1.png`` and ``test/2.png``."""
+def _split_by_folder(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """With a column ``split`` if the pictures' folders are splits, as in ``train/1.png`` and ``test/2.png``.
+
+    Raises:
+        LayoutError: the pictures of one row are of several splits.
+    """
     import pyarrow as pa
 
-    kinds = [split_kind(str(name).rpartition("/")[0]) for name in names.to_pylist()]
-    if "split" in table.column_names or not all(kinds) or len(set(kinds)) == 1:
+    if "split" in table.column_names:
         return table
-    return table.append_column("split", pa.array(kinds))
+    kinds: list[set[str]] = [set() for _ in range(table.num_rows)]
+    for column in columns:
+        for own, names in zip(kinds, table[column].to_pylist(), strict=True):
+            every = names if isinstance(names, list) else [names]
+            own |= {split_kind(str(name).rpartition("/")[0]) for name in every if name}
+    if (mixed := next((row for row, own in enumerate(kinds) if len(own) > 1 and all(own)), None)) is not None:
+        raise LayoutError(f"the pictures of row {mixed} lie in several splits ({', '.join(sorted(kinds[mixed]))})")
+    if not all(len(own) == 1 and all(own) for own in kinds) or len(set.union(*kinds)) == 1:
+        return table
+    return table.append_column("split", pa.array([own.pop() for own in kinds]))

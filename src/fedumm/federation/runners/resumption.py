@@ -62,7 +62,7 @@ def resume_point(path: Path, config: FederateConfig) -> int:
     if is_finished(path, config.num_rounds):
         told = f"{path} is finished after {facts['round']} rounds"
         if facts["round"] < config.num_rounds:
-            raise FedummError(f"{told}: the last {config.patience} were no better than the best one (--patience).")
+            raise FedummError(f"{told}, with which --patience {config.patience} ended it.")
         raise FedummError(f"{told}. For more, add a higher --num_rounds.")
     records: int = facts["records"]
     return records

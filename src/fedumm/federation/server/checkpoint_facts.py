@@ -72,6 +72,7 @@ _FACTS: dict[str, Check] = {
     "digests": _by_name(_text),
     "elapsed": lambda value: _number(value) and 0 <= value < math.inf,
     "records": _count,
+    "ended": lambda value: isinstance(value, bool),
 }  # fmt: skip
 
 

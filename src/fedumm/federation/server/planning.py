@@ -19,7 +19,7 @@ def is_last(state: RunState, config: FederateConfig) -> bool:
     """
     scored, best = state.round - 1, state.scoreboard.best
     tired = 0 < config.patience <= scored - best and best >= 0
-    return state.round >= config.num_rounds or tired
+    return state.round >= config.num_rounds or tired or state.ended
 
 
 class Planner:

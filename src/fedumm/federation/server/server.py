@@ -155,6 +155,7 @@ class Server:
         self._round_began = time.monotonic()
         task = self._planner.plan(self._state, self._broadcast)
         if not task.train and self._state.round < self.config.num_rounds:
+            self._state.ended = True
             self._reporter.report("patience", round=self._state.round, best=self.scoreboard.best)
         return task
 

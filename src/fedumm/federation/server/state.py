@@ -29,6 +29,7 @@ class RunState:
         last_accepted_round: by client, the round of its last accepted update.
         digests: by client, the digest of that update.
         records: how many records there are up to the end of that round.
+        ended: ``--patience`` has ended the run after it.
     """
 
     fingerprint: str
@@ -38,6 +39,7 @@ class RunState:
     last_accepted_round: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     records: int = 0
+    ended: bool = False
 
     @property
     def elapsed(self) -> float:
@@ -61,6 +63,7 @@ class RunState:
             "digests": self.digests,
             "elapsed": self.elapsed,
             "records": self.records,
+            "ended": self.ended,
         }
 
     def load(self, facts: Mapping[str, Any]) -> None:
@@ -71,7 +74,7 @@ class RunState:
         """
         if facts["fingerprint"] != self.fingerprint:
             raise FedummError("The data are not those that this run began with: it can't be resumed.")
-        self.round, self.records = facts["round"], facts["records"]
+        self.round, self.records, self.ended = facts["round"], facts["records"], facts["ended"]
         self.scoreboard.load(facts)
         self.last_accepted_round, self.digests = facts["last_accepted_round"], facts["digests"]
         self.began = time.monotonic() - facts["elapsed"]

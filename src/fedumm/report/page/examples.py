@@ -257,20 +257,37 @@ def _joined(before: Prediction, after: Prediction) -> Example:
 
 
 def _pictures(rows: Any) -> dict[str, Any]:
-    """By the name of its file, a small picture of each row's image; None where there is none."""
+    """By the name of its file, a small picture of each row's images, side by side; None where there is none."""
+    from fedumm.data.each_picture import each_picture
     from fedumm.data.picture import BadImageError, read_image
 
-    found: dict[str, Any] = {}
-    for place in range(len(rows)):
-        picture = None
-        if "image" in rows.column_names:
-            try:
-                picture = read_image(rows, place)
-                picture.thumbnail((_PIXELS, _PIXELS))
-            except BadImageError:
-                picture = None
-        found[f"{PICTURES}/{place:03}.jpg"] = picture
+    found: dict[str, Any] = {f"{PICTURES}/{place:03}.jpg": None for place in range(len(rows))}
+    if "image" not in rows.column_names:
+        return found
+    pictures = each_picture(rows)
+    for name, numbers in zip(found, pictures.of_rows(), strict=True):
+        try:
+            found[name] = _side_by_side([read_image(pictures.rows, number) for number in numbers])
+        except BadImageError:
+            continue
     return found
+
+
+def _side_by_side(pictures: Sequence[Any]) -> Any:
+    """One small picture of several, with a gap between."""
+    from PIL import Image
+
+    for picture in pictures:
+        picture.thumbnail((_PIXELS // len(pictures), _PIXELS))
+    if len(pictures) == 1:
+        return pictures[0]
+    gap = 4
+    size = sum(one.width for one in pictures) + gap * (len(pictures) - 1), max(one.height for one in pictures)
+    whole, left = Image.new("RGB", size, "white"), 0
+    for picture in pictures:
+        whole.paste(picture, (left, 0))
+        left += picture.width + gap
+    return whole
 
 
 def _captions(backbone: Backbone, predictions: Sequence[Prediction]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,23 @@ def test_the_merged_model_is_the_model_with_its_adapter(run: Path, tmp_path: Pat
             assert abs(float(adapted(**inputs).loss) - float(ours)) > 1e-2, "the adapter has an effect"
     assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
     assert "merged into the weights" in (out / "README.md").read_text()
+
+
+def test_of_a_local_model_only_what_belongs_to_it_is_handed_out(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(TINY, mine)
+    (mine / ".env").write_text("SECRET=1")
+    (mine / "notes").mkdir()
+    (mine / "notes" / "patients.txt").write_text("names")
+    settings = mine / "tokenizer_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "name_or_path": "/home/alice/base"}))
+    monkeypatch.setattr("fedumm.training.merging.checkpoint_folder", lambda config, backbone: mine)
+    assert main(["export", str(run), "--merge", "--out", str(tmp_path / "whole")]) == 0
+    found = files(tmp_path / "whole")
+    assert all("/" not in name and not name.startswith(".") for name in found)
+    assert b"alice" not in b"".join(own for name, own in found.items() if name.endswith(".json"))
 
 
 def test_a_merged_model_that_is_another_is_not_handed_out(
