@@ -33,6 +33,7 @@ from fedumm.metrics.registry import check_metric_name
 from fedumm.output import check_cache
 from fedumm.run_options import described_options, from_mapping
 from fedumm.texts import one_line
+from fedumm.trackers import check_trackers
 
 
 class ParserMadeError(Exception):
@@ -271,6 +272,7 @@ def check_model(config: RunConfig) -> None:
     """Find a mistyped backend or model folder before any long work."""
     check_backend_name(config.model_backend)
     check_metric_name(config.metric)
+    check_trackers(config.trackers)
     if config.answers:
         read_answers(config.answers)
     if not BACKENDS.is_shipped(config.model_backend):
