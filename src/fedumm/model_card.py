@@ -116,10 +116,11 @@ def own_card(config: FederateConfig, client: str, plugins: Sequence[str] = ()) -
     )
 
 
-def central_card(config: CentralConfig, scores: Mapping[str, Any], plugins: Sequence[str] = ()) -> str:
-    """Card of a centrally trained adapter."""
+def central_card(config: CentralConfig, epochs: int, scores: Mapping[str, Any], plugins: Sequence[str] = ()) -> str:
+    """Card of an adapter that was trained centrally for ``epochs`` epochs, fewer than were asked for by patience."""
+    of = f" of {config.num_epochs} (patience {config.patience})" if epochs < config.num_epochs else ""
     rows = [
-        ("Epochs", f"{config.num_epochs}, seed {config.seed}"),
+        ("Epochs", f"{epochs}{of}, seed {config.seed}"),
         *_score_rows(config, scores, "test", "the evaluation data"),
     ]
     return _card(config, "Centrally trained adapter", "The centralised baseline of FedUMM.", rows, [], plugins)
@@ -162,6 +163,13 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>()#!|~&$])", r"\\\1", shown(text))
 
 
+def _schedule(config: RunConfig) -> str:
+    """How the learning rate changes, in brackets; empty if it does not."""
+    parts = [config.lr_schedule] if config.plans_lr else []
+    parts += [f"warm-up over the first {100 * config.lr_warmup:g} %"] if config.lr_warmup else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
 def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str], plugins: Sequence[str]) -> str:
     base = config.model_name_or_path or "the backend's default"
     all_rows = [
@@ -177,7 +185,7 @@ def _card(config: RunConfig, title: str, text: str, rows: Rows, tags: list[str],
         ),
         (
             "Optimiser",
-            f"AdamW, learning rate {config.lr}, weight decay {config.weight_decay}, "
+            f"AdamW, learning rate {config.lr}{_schedule(config)}, weight decay {config.weight_decay}, "
             f"{config.batch_size} x {config.grad_accum} samples a step",
         ),
     ]

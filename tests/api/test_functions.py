@@ -96,6 +96,7 @@ def begun_backend() -> str:
         ({"num_client": 3}, "Did you mean 'num_clients'"),
         ({"num_clients": 0}, "--num_clients must be positive"),
         ({"export_dir": "jobs"}, "fedumm federate --export_dir"),
+        ({"lr": [1e-4, 1e-3]}, r"lr: a run takes one value, .* fedumm sweep --lr 0.0001,0.001"),
         ({"dry_run": True}, "Call fedumm.dry_run"),
         ({"resume": "nowhere"}, "there is no run in that folder"),
     ],

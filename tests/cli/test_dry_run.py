@@ -69,3 +69,17 @@ def test_clients_that_are_drawn_count_only_then() -> None:
 def test_what_a_run_would_stop_at_stops_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("federate", [*DATA, *FEW, "--num_clients", "5000", "--dry_run"], "fedumm federate") == 2
     assert "clients" in capsys.readouterr().err
+
+
+def test_so_does_a_run_that_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = {"federate": "--name", "train": "--output_dir"}
+    for command, flag in where.items():
+        folder = tmp_path / command
+        (folder / "adapter").mkdir(parents=True)
+        (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"")
+        (folder / "config.yaml").write_text("# Repeat this run: x\nmodel_backend: blip_vqa\n")
+        (folder / "metrics.jsonl").write_text('{"event": "summary"}\n')
+        given = [*DATA, *FEW, flag, str(folder), "--dry_run"]
+        assert run(command, given, f"fedumm {command}") == 2
+        assert "--overwrite" in capsys.readouterr().err
+    assert run("train", [*given, "--overwrite"], "fedumm train") == 0

@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 import fedumm
+from fedumm.adapters.folder import read_folder
 from fedumm.cli.main import main
+from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
 
 TINY = ["--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--gpu", "cpu"]
@@ -105,6 +107,27 @@ def test_the_official_format_has_each_question_once(scans: Path) -> None:
     assert [row["question_id"] for row in lines()] == [str(number) for number in range(9000, 9010)]
 
 
+def test_all_rows_are_scored_in_their_order(scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(*TINY, "--dataset", str(scans), "--split", "all")
+    assert [row["question_id"] for row in lines()] == [str(number) for number in range(9000, 9020)]
+    (scans / "train.csv").unlink()
+    evaluate(*TINY, "--dataset", str(scans))
+    assert len(lines()) == 1, "a tenth of the images of one split"
+    assert "--split all" in capsys.readouterr().err
+    evaluate(*TINY, "--dataset", str(scans), "--split", "all")
+    assert [row["source_row"] for row in lines()] == list(range(10))
+    assert "--split all" not in capsys.readouterr().err
+
+
+def test_a_run_is_told_from_its_adapter() -> None:
+    best = Path("runs/one/adapter/best")
+    best.mkdir(parents=True)
+    (best / "adapter_model.safetensors").touch()
+    for name in ("one", "runs/one"):
+        with pytest.raises(FedummError, match=f"--adapter {best}"):
+            read_folder(name)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -138,12 +161,19 @@ def test_a_mistake_is_one_clear_message_before_a_model_is_loaded(
 def test_questions_captions_and_drawings_of_one_model(capsys: pytest.CaptureFixture[str]) -> None:
     model = ["--model_backend", "januspro", "--model_name_or_path", "tiny", "--gpu", "cpu", "--dataset", "shapes"]
     few = ["--max_eval_samples", "18", "--max_train_samples", "2", "--geneval_prompts", "2"]
+    Path("scored/drawings").mkdir(parents=True)
+    for name in ("2024-holiday.png", "0001-right.png", "0001-wrong.png", "0007-right.png"):
+        Path("scored/drawings", name).write_bytes(b"")
     found, rows = evaluate(*model, *few, "--task", "unified"), lines()
     losses = [row["loss"] for row in rows if row["task"] == "t2i"]
     assert found["tasks"]["t2i"]["loss"] == pytest.approx(np.mean(losses))
     assert found["score"] == pytest.approx(np.mean([found["tasks"][task]["score"] for task in ("vqa", "t2i")]))
     assert found["geneval"]["count"] == 2
-    assert len(list(Path("scored/drawings").glob("*.png"))) == 2
+    Path("scored/drawings/2024-holiday.png").unlink()
+    assert {file.name[:5] for file in Path("scored/drawings").iterdir()} == {"0000-", "0001-"}
+    assert len(list(Path("scored/drawings").glob("*.png"))) == 2, "what an earlier evaluation drew is gone"
+    assert main(["evaluate", *TINY, *EASY, "--out", "scored"]) == 0
+    assert len(list(Path("scored/drawings").glob("*.png"))) == 2, "of this one nothing is drawn"
     assert "nats" in capsys.readouterr().out
 
 

@@ -148,13 +148,14 @@ def test_it_is_uploaded_to_a_private_repository(run: Path, tmp_path: Path) -> No
         (["nowhere"], "no run with an adapter"),
         (["{run}", "--push", "no owner"], "not a name on the Hub"),
         (["{run}", "--out", "{run}"], "exists. Choose a new folder"),
+        (["{run}", "--out", "{run}/config.yaml/mine"], "--out {run}/config.yaml/mine can't be written to"),
     ],
 )
 def test_mistakes_are_told_before_any_work(
     options: list[str], told: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", *(option.format(run=run) for option in options)]) == 2
-    assert told in capsys.readouterr().err
+    assert told.format(run=run) in capsys.readouterr().err
 
 
 def test_a_card_for_others_names_no_folder_of_this_machine() -> None:

@@ -79,3 +79,32 @@ def test_a_training_that_learns_nothing_more_may_end(tmp_path: Path, capsys: pyt
     assert "stopping: the last 2 epoch(s) were no better than the best one before (--patience)" in told
     assert "Nothing was better than the untrained adapter" in told
     assert [r["epoch"] for r in records(tmp_path / "run") if r["event"] == "epoch"] == [0, 1, 2]
+    assert records(tmp_path / "run")[-1]["epochs"] == 2
+    card = (tmp_path / "run" / "adapter" / "README.md").read_text()
+    assert "| Epochs | 2 of 6 (patience 2), seed " in card
+    assert "learning rate 1e-09," in card
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "tensorboard/events", "drawings/holiday.png", "epochs.png", "data.json"]
+)
+@pytest.mark.parametrize("more", [[], ["--overwrite"], ["--dry_run"]])
+def test_files_of_others_are_never_replaced(
+    name: str, more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("mine")
+    assert main(["train", *MODEL, *FEW, *more, "--output_dir", str(tmp_path)]) == 2
+    assert f"holds {name.split('/')[0]}" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+
+
+def test_drawings_of_the_run_before_are_replaced_too(tmp_path: Path) -> None:
+    from fedumm.config import CentralConfig
+    from fedumm.report.central_folder import CentralFolder
+
+    CentralFolder(tmp_path, CentralConfig(model_backend="blip_vqa"), "x", print)
+    (tmp_path / "drawings" / "epoch-7").mkdir(parents=True)
+    CentralFolder(tmp_path, CentralConfig(model_backend="blip_vqa"), "x", print)
+    assert not (tmp_path / "drawings").exists()

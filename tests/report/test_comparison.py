@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.cells import cell_len
 
 from fedumm.cli.main import run as run_command
 from fedumm.errors import FedummError
-from fedumm.report.comparison import differences, groups, paired_test, paired_tests, warnings
+from fedumm.report.comparison import comparison, differences, groups, paired_test, paired_tests, warnings
 from fedumm.report.overview import Overview, overview
 from support.recorded_run import HOSTILE, record_run
 
@@ -104,6 +105,16 @@ class TestTests:
         alone = groups(runs[3:5], "test")
         assert paired_tests(alone) == []
         assert any("No tests" in line for line in warnings(alone, []))
+
+    def test_runs_that_are_not_over_are_told_and_count_nowhere(self, tmp_path: Path) -> None:
+        runs = study(tmp_path)
+        states = {0: "stopped", 5: "running"}
+        runs = [replace(run, state=states.get(number, "finished")) for number, run in enumerate(runs)]  # type: ignore[arg-type]
+        found = comparison(runs, "test")
+        assert [g.numbers for g in found["groups"]] == [(1, 2, 3), (4, 6, 7)]
+        assert [test.pairs for test in found["tests"]] == [2]
+        assert "Not finished, and so neither in the means nor in the tests: #1, #6." in found["warnings"]
+        assert not any("finished" in line for line in comparison(runs[1:5], "test")["warnings"])
 
     def test_two_runs_that_are_one_by_their_options_must_agree(self, tmp_path: Path) -> None:
         runs = [overview(recorded(tmp_path / name, score)) for name, score in (("a", 0.5), ("b", 0.6))]

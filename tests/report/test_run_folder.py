@@ -337,9 +337,22 @@ class TestCard:
     def test_of_an_iid_split_says_so(self) -> None:
         assert table_of(federated_card(config(dirichlet_alpha=0.0), 1, {}, "run"))["Clients"] == "4, IID, seed 11"
 
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            ({}, ""),
+            ({"lr_schedule": "cosine"}, " (cosine)"),
+            ({"lr_warmup": 0.1}, " (constant, warm-up over the first 10 %)"),
+        ],
+    )
+    def test_it_says_how_the_learning_rate_changes(self, options: dict[str, Any], told: str) -> None:
+        chosen = config(**options)
+        row = table_of(federated_card(chosen, 1, {}, "run"))["Optimiser"]
+        assert row.startswith(f"AdamW, learning rate {chosen.lr}{told}, weight decay ")
+
     def test_of_a_central_adapter_names_no_clients(self) -> None:
         shared = {k: v for k, v in OPTIONS.items() if k in CentralConfig.__dataclass_fields__}
-        card = central_card(from_mapping(CentralConfig, {**shared, "num_epochs": 9}), scores(test=0.125))
+        card = central_card(from_mapping(CentralConfig, {**shared, "num_epochs": 9}), 9, scores(test=0.125))
         assert table_of(card) == {
             **self.SHARED,
             "Base model": "`the backend's default` (backend `blip_vqa`)",

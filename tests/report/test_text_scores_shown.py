@@ -43,7 +43,7 @@ def test_the_end_of_a_run_tells_all_scores(capsys: Any) -> None:
 
 def test_the_card_of_an_adapter_has_them() -> None:
     config = CentralConfig(model_backend="januspro", task="i2t")
-    card = central_card(config, {"test": 0.5, "test_tasks": tasks_of(0.5)})
+    card = central_card(config, config.num_epochs, {"test": 0.5, "test_tasks": tasks_of(0.5)})
     assert "| Text score (rouge_l) on the evaluation data | 50.00 % |" in card
     assert f"| Beside it on the evaluation data | {SHOWN} |" in card
 

@@ -49,11 +49,17 @@ def test_the_rows_of_the_table_share_the_baselines() -> None:
         ({"num_rounds": [2, 3]}, 2, 2),
         ({"batch_size": [4, 8]}, 2, 2),
         ({"lora_r": [4, 8, 16]}, 3, 3),
+        ({"patience": [0, 2]}, 1, 1),
     ],
 )
 def test_a_baseline_is_run_once_for_what_it_depends_on(varied: dict[str, Any], central: int, local: int) -> None:
     study = Study.of({**BASE, **varied})
     assert (len(names(study, CENTRAL)), len(names(study, LOCAL_ONLY))) == (central, local)
+
+
+def test_a_baseline_stops_by_no_test_set() -> None:
+    runs = Study.of({**BASE, "patience": 1}).runs()
+    assert {run.kind for run in runs if "patience" in run.options} == {FEDERATED}
 
 
 def test_names_stay_when_a_study_gets_more_values() -> None:

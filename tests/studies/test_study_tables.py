@@ -98,6 +98,15 @@ def test_every_table_has_the_same_numbers(tmp_path: Path) -> None:
     assert r"2 & 60.00 $\pm$ 10.00 \\" in (tmp_path / "table.tex").read_text()
 
 
+@pytest.mark.parametrize("varied", [{}, {"num_clients": [2, 4]}])
+def test_of_no_finished_run_there_is_a_line(varied: dict[str, Any], tmp_path: Path) -> None:
+    study = Study.of({"model_backend": "blip_vqa", **varied})
+    told = write_tables(study, {}, rows(study, {}), tmp_path)
+    assert told == "No run has a score on the test set yet."
+    assert (tmp_path / "table.md").read_text().endswith(f"\n\n{told}\n")
+    assert (tmp_path / "table.tex").read_text() == f"% {told}\n"
+
+
 NASTY = "50%_of $x & {y} #1 ~^\\ <b> | `z`"
 
 

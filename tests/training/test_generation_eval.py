@@ -115,3 +115,11 @@ def test_the_baseline_reports_both_tasks_and_draws_as_often_as_asked(every: int,
     assert ["geneval=" in line for line in scored] == drawn
     assert all("image=" in line and "nats" in line for line in scored)
     assert result.after["t2i"].loss != result.before["t2i"].loss
+
+
+def test_a_training_that_stops_early_draws_after_its_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedumm.training.centralized.mean_score", lambda scores: 0.5)
+    options = config(dataset="shapes", max_train_samples=12, max_eval_samples=12, num_epochs=5, patience=1)
+    result = train_centrally(options, lambda line: None, lambda *_: None, lambda *_: None)
+    assert result.epochs == 1
+    assert set(result.after) == {"vqa", "t2i", "geneval"}

@@ -69,6 +69,17 @@ def test_a_model_that_may_not_be_shared_is_not(stock: Stock, alone: dict[str, An
         assert stock.backbone(CONFIG, CPU).model is not second.model
 
 
+def test_first_adapters_are_of_one_model_only(stock: Stock) -> None:
+    """Those of the model before are not taken for those of the next, with a run between them that shared nothing."""
+    for seed in (1, 2):
+        stock.backbone(replace(CONFIG, seed=seed), CPU)
+    stock.backbone(CONFIG, CPU, alone=True)
+    for seed in (1, 2):
+        config = replace(CONFIG, seed=seed, lora_r=2)
+        fresh = load_backbone(config, CPU).adapter()
+        assert all(torch.equal(own, fresh[name]) for name, own in stock.backbone(config, CPU).adapter().items())
+
+
 def test_unequal_ranks_are_never_shared(stock: Stock) -> None:
     config = replace(CONFIG, lora_r="4,site-1=2")
     assert stock.backbone(config, CPU).model is not stock.backbone(config, CPU).model

@@ -8,15 +8,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedumm.cli.resume import RUNNERS
+from fedumm.errors import FedummError
+from fedumm.texts import one_line
 
 
 def plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as a file of options has them: paths as texts, several of them joined, and nothing for None."""
-    return {name: _plain_value(value) for name, value in options.items() if value is not None}
+    """Options as a file of options has them: paths as texts, several of them joined, and nothing for None.
+
+    Raises:
+        FedummError: one has a list of something else, as a study has.
+    """
+    return {name: _plain_value(name, value) for name, value in options.items() if value is not None}
 
 
-def _plain_value(value: Any) -> Any:
+def _plain_value(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
+        if not all(isinstance(one, str | os.PathLike) for one in value):
+            several = ",".join(map(str, value))
+            raise FedummError(
+                f"{name}: a run takes one value, not {len(value)}. Several runs are a study: "
+                f"fedumm sweep --{name} {one_line(several, 80)} --name STUDY, with the other options."
+            )
         return os.pathsep.join(os.fspath(one) for one in value)
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 

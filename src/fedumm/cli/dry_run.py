@@ -50,6 +50,7 @@ def dry_run(config: RunConfig) -> int:
     from fedumm.training.data_words import say
     from fedumm.training.rehearsal import rehearse
 
+    _check_place(config)
     console = RunConsole()
     with console:
         splits = data_to_check(config, console.progress)
@@ -61,6 +62,19 @@ def dry_run(config: RunConfig) -> int:
         for line in (*found.findings, *lines(config, data, work, found)):
             console.line(line)
     return 0
+
+
+def _check_place(config: RunConfig) -> None:
+    """Whether the run could begin where it would write; one that is resumed goes on in its own folder."""
+    if isinstance(config, CentralConfig):
+        from fedumm.report.central_folder import check_output
+
+        check_output(Path(config.output_dir), config.overwrite)
+    elif isinstance(config, FederateConfig):
+        from fedumm.report.run_folder import check_free, folder_for
+
+        if config.name and not (config.resume or config.resume_if_exists or config.export_dir):
+            check_free(folder_for(config), config.overwrite)
 
 
 def work_of(config: RunConfig, splits: DataSplits) -> Work:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fedumm.cli.options import Parser
 from fedumm.errors import FedummError
+from fedumm.output import check_folder
 from fedumm.texts import one_line
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def main(argv: list[str], prog: str) -> int:
     out = Path(args.out) if args.out else None if args.push else Path("export") / name
     if out is not None and (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise FedummError(f"--out {out} exists. Choose a new folder.")
+    if out is not None:
+        check_folder("out", out)
 
     from fedumm.report.console import RunConsole
 

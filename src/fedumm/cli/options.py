@@ -35,6 +35,19 @@ from fedumm.run_options import described_options, from_mapping
 from fedumm.texts import one_line
 from fedumm.trackers import check_trackers
 
+MEANT = {
+    "learning_rate": ("--lr",),
+    "epochs": ("--num_epochs", "--local_epochs"),
+    "rounds": ("--num_rounds",),
+    "clients": ("--num_clients",),
+    "model": ("--model_backend",),
+    "data": ("--dataset",),
+    "alpha": ("--dirichlet_alpha",),
+    "rank": ("--lora_r",),
+    "output": ("--out", "--output_dir", "--name"),
+}
+"""Flags that people write, and ours: the first one that a command has."""
+
 
 class ParserMadeError(Exception):
     """A command has made its parser, and is not carried out: see :func:`catching_parsers`."""
@@ -118,7 +131,9 @@ class Parser(argparse.ArgumentParser):
                     f"{before} takes one value, and {name} follows it. For runs with several values: "
                     f"fedumm sweep {before} 1,2,3 ..."
                 )
-            self.error(f"Unknown option {name!r}.{did_you_mean(name, flags)}")
+            ours = MEANT.get(name.lstrip("-").replace("-", "_"), ())
+            meant = next((flag for flag in ours if flag in flags), name)
+            self.error(f"Unknown option {name!r}.{did_you_mean(meant, flags)}")
         return parsed
 
 

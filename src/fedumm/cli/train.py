@@ -59,16 +59,15 @@ def train(
     """
     check_model(config)
     check_caches(config)
-    from fedumm.report.central_folder import CentralFolder, check_finished
+    from fedumm.report.central_folder import CentralFolder, check_output
     from fedumm.report.console import RunConsole
     from fedumm.temporary import leave_room_for_sockets
-    from fedumm.training.centralized import check_output, train_centrally
+    from fedumm.training.centralized import train_centrally
     from fedumm.training.data_words import say
     from fedumm.training.stock import Stock
 
     output, console, stock = Path(config.output_dir), console or RunConsole(), stock or Stock()
-    check_output(output)
-    check_finished(output, config.overwrite)
+    check_output(output, config.overwrite)
     if config.num_workers:
         leave_room_for_sockets()
     with console:
@@ -107,10 +106,10 @@ def _save(config: CentralConfig, folder: CentralFolder, result: CentralResult) -
     from fedumm.model_card import central_card
 
     plugins = backend_plugins(config)
-    card = central_card(with_model_name(config), summary("test", result.after), plugins)
+    card = central_card(with_model_name(config), result.epochs, summary("test", result.after), plugins)
     save_folder(folder.path / "adapter", result.adapter, result.adapter_config, card, Origin.of(config, plugins))
     scores = {"untrained": summary("test", result.before), "trained": summary("test", result.after)}
-    folder.on_record({"event": "summary", "epochs": config.num_epochs, **scores})
+    folder.on_record({"event": "summary", "epochs": result.epochs, **scores})
 
 
 def _tell(result: CentralResult, limit: str, console: RunConsole) -> None:

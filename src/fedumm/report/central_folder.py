@@ -9,17 +9,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedumm.config import CentralConfig, write_yaml
+from fedumm.adapters.folder import WEIGHTS
+from fedumm.config import CentralConfig, is_ours, write_yaml
 from fedumm.errors import FedummError
+from fedumm.output import check_folder
 from fedumm.report.answers_digest import keep_answers_digest
 from fedumm.report.plugin_digest import keep_digests
 from fedumm.report.run_folder import CONFIG, METRICS, finite, read_records
 from fedumm.run_options import to_mapping, told_options
 from fedumm.step_losses import STEPS
 from fedumm.trackers.tracking import KNOWN, Tracking
+from fedumm.training.data_check import DATA
+from fedumm.training.generation_eval import DRAWINGS
 
 EPOCHS = "epochs.png"
-_OURS = (METRICS, EPOCHS, "tensorboard", "adapter", STEPS, KNOWN)
+_OURS = (METRICS, EPOCHS, DATA, DRAWINGS, "tensorboard", "adapter", STEPS, KNOWN)
+"""What a run writes, and deletes of one before."""
 
 
 def is_finished(folder: Path) -> bool:
@@ -31,8 +36,21 @@ def is_finished(folder: Path) -> bool:
     return (folder / METRICS).is_file() and any(r["event"] == "summary" for r in read_records(folder, clients=False))
 
 
-def check_finished(folder: Path, overwrite: bool) -> None:
-    """Raise :class:`FedummError` if ``folder`` holds a finished run that must not be replaced."""
+def check_output(folder: Path, overwrite: bool) -> None:
+    """Raise :class:`FedummError` before any work if ``folder`` can't be written to, or holds what must not be replaced:
+    files that are not ours, or, without ``overwrite``, a finished run."""
+    check_folder("output_dir", folder)
+    adapter, ours = folder / "adapter", is_ours(folder / CONFIG)
+    if adapter.exists() and not (adapter / WEIGHTS).exists():
+        raise FedummError(
+            f"--output_dir {folder} holds a federated run, or files of another program. Choose another folder."
+        )
+    others = [name for name in (CONFIG, *_OURS) if os.path.lexists(folder / name)]
+    if others and not ours:
+        raise FedummError(
+            f"--output_dir {folder} holds {others[0]}, and no {CONFIG} of a run: what a run writes would replace it. "
+            "Choose another folder."
+        )
     if not overwrite and ((folder / "adapter").exists() or is_finished(folder)):
         raise FedummError(
             f"--output_dir {folder} holds a finished run. Choose another folder, or replace it with --overwrite."

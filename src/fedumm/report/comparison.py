@@ -83,7 +83,7 @@ class Group:
 
 
 def groups(runs: Sequence[Overview], place: Place) -> list[Group]:
-    """The runs that have a score, by all settings but the seed, in the order of their first runs.
+    """The finished runs that have a score, by all settings but the seed, in the order of their first runs.
 
     Raises:
         FedummError: two runs of a group have the same seed and other scores.
@@ -91,7 +91,7 @@ def groups(runs: Sequence[Overview], place: Place) -> list[Group]:
     places: dict[str, list[int]] = {}
     for number, run in enumerate(runs):
         own = {name: value for name, value in settings(run).items() if name != SEED}
-        if run.score("best", place) is not None:
+        if run.state == "finished" and run.score("best", place) is not None:
             places.setdefault(json.dumps([run.kind, own], sort_keys=True), []).append(number)
     return [_group(runs, numbers, place) for numbers in places.values()]
 
@@ -170,9 +170,11 @@ def paired_test(differences: Sequence[float], first: int = 0, second: int = 1) -
     )
 
 
-def warnings(found: Sequence[Group], tests: Sequence[PairedTest]) -> list[str]:
-    """What a reader of the tests has to know."""
+def warnings(found: Sequence[Group], tests: Sequence[PairedTest], runs: Sequence[Overview] = ()) -> list[str]:
+    """What a reader of the tests has to know; of ``runs``, which of them are in no group, since they are not over."""
     told = []
+    if unfinished := [f"#{number}" for number, run in enumerate(runs, start=1) if run.state != "finished"]:
+        told.append(f"Not finished, and so neither in the means nor in the tests: {', '.join(unfinished)}.")
     if len(found) > 1 and not tests:
         told.append("No tests: they need runs of each setting with two --seed or more, the same for all.")
     few = sorted({test.pairs for test in tests if test.pairs < FEW})
@@ -196,4 +198,4 @@ def comparison(runs: Sequence[Overview], place: Place) -> dict[str, Any]:
     """
     found = groups(runs, place)
     tests = paired_tests(found)
-    return {"differ": differences(runs), "groups": found, "tests": tests, "warnings": warnings(found, tests)}
+    return {"differ": differences(runs), "groups": found, "tests": tests, "warnings": warnings(found, tests, runs)}

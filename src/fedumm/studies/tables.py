@@ -22,6 +22,7 @@ _LATEX = {
 }  # fmt: skip
 _MARKDOWN = {"|": r"\|", "*": r"\*", "`": r"\`", "<": "&lt;", ">": "&gt;", "[": r"\[", "]": r"\]", "\\": "\\\\"}
 _LONGEST = 80
+_NOTHING = "No run has a score on the test set yet."
 
 
 def write_tables(study: Study, found: Mapping[str, Outcome], rows: Sequence[Row], folder: Path) -> str:
@@ -77,7 +78,9 @@ def about(study: Study, found: Mapping[str, Outcome]) -> str:
 
 
 def markdown(study: Study, rows: Sequence[Row]) -> str:
-    """The table, with columns of equal width."""
+    """The table, with columns of equal width; a line while there is nothing to put into it."""
+    if not any(row.columns for row in rows):
+        return _NOTHING
     cells = _cells(study, rows, _markdown, "±", "%")
     widths = [max(3, *(len(row[place]) for row in cells)) for place in range(len(cells[0]))]
     lines = [
@@ -88,7 +91,9 @@ def markdown(study: Study, rows: Sequence[Row]) -> str:
 
 
 def latex(study: Study, rows: Sequence[Row]) -> str:
-    """A ``tabular`` that needs the package booktabs; texts are escaped."""
+    """A ``tabular`` that needs the package booktabs; texts are escaped. A comment while there is nothing to put in."""
+    if not any(row.columns for row in rows):
+        return f"% {_NOTHING}\n"
     header, *body = _cells(study, rows, _latex, r"$\pm$", r"\%")
     keys = len(study.varied)
     lines = [

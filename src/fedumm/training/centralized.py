@@ -12,15 +12,13 @@ from typing import Any
 import torch
 
 from fedumm.adapters import AdapterState
-from fedumm.adapters.folder import WEIGHTS
 from fedumm.backends.protocol import Progress
-from fedumm.config import CentralConfig, is_ours
+from fedumm.config import CentralConfig
 from fedumm.data import DataSplits
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
 from fedumm.libraries import installed_versions
 from fedumm.metrics.evaluation import Scores, describe, mean_score, summary
-from fedumm.output import check_folder
 from fedumm.seeds import derive
 from fedumm.step_losses import CENTRAL, STEPS, StepLosses, points_of_a_part
 from fedumm.tasks import GENEVAL
@@ -39,12 +37,26 @@ from fedumm.training.trainer import TrainProgress, train_epochs
 
 @dataclass(frozen=True)
 class CentralResult:
-    """The trained adapter and how the untrained and the trained one scored."""
+    """The trained adapter, after how many epochs, and how the untrained and the trained one scored."""
 
     adapter: AdapterState
     adapter_config: dict[str, object]
     before: Scores
     after: Scores
+    epochs: int
+
+
+@dataclass
+class _Patience:
+    """How many epochs were no better than the best one before; the untrained adapter is the first of them."""
+
+    best: float = -math.inf
+    since: int = 0
+
+    def count(self, scores: Scores) -> int:
+        found = mean_score(scores) or 0.0
+        self.best, self.since = (found, 0) if found > self.best else (self.best, self.since + 1)
+        return self.since
 
 
 def train_centrally(
@@ -80,12 +92,14 @@ def train_centrally(
         say(line)
     drawing = drawing_test(backbone, splits.eval, config)
     tell(_setup_record(backbone, splits, cached) | {"seconds": round(time.monotonic() - begun, 3)})
-    last = time.monotonic()
+    last, no_better = time.monotonic(), _Patience()
 
-    def score(epoch: int, loss: float | None) -> Scores:
+    def score(epoch: int, loss: float | None) -> tuple[Scores, bool]:
+        """The scores, and whether this epoch is the last one."""
         nonlocal last
         scores, every = evaluate(backbone, test, config, progress), config.geneval_every
-        if drawing and (epoch in (0, config.num_epochs) or (every and epoch % every == 0)):
+        ends = 0 < config.patience <= no_better.count(scores) or epoch == config.num_epochs
+        if drawing and (epoch == 0 or ends or (every and epoch % every == 0)):
             scores[GENEVAL.name] = drawing.score(backbone, progress, folder and folder / DRAWINGS / f"epoch-{epoch}")
         now = time.monotonic()
         tell(
@@ -93,34 +107,31 @@ def train_centrally(
             | {"seconds": round(now - last, 3), "elapsed": round(now - begun, 3)}
         )
         last = now
-        return scores
+        return scores, ends
 
-    before = after = score(0, None)
+    before, _ = score(0, None)
     say(f"untrained: {describe(before)}")
-    best, since = mean_score(before) or 0.0, 0
+    after, epochs = before, 0
     file = folder / STEPS / f"{CENTRAL}.jsonl" if folder else None
     losses = StepLosses(file, points_of_a_part(config.num_epochs)) if file else None
 
     def after_epoch(epoch: int, loss: float) -> bool:
-        nonlocal after, best, since
+        nonlocal after, epochs
         if losses:
             losses.end(epoch)
         if not math.isfinite(loss):
             raise FedummError(f"The training loss is {loss} in epoch {epoch}: lower --lr.")
-        after = score(epoch, loss)
+        (after, ends), epochs = score(epoch, loss), epoch
         say(f"Epoch {epoch}/{config.num_epochs}  loss={loss:.4f}  {describe(after)}")
-        found = mean_score(after) or 0.0
-        best, since = (found, 0) if found > best else (best, since + 1)
-        tired = 0 < config.patience <= since and epoch < config.num_epochs
-        if tired:
-            say(f"stopping: the last {since} epoch(s) were no better than the best one before (--patience)")
-        return tired
+        if ends and epoch < config.num_epochs:
+            say(f"stopping: the last {no_better.since} epoch(s) were no better than the best one before (--patience)")
+        return ends
 
     train_epochs(
         backbone, train, config, config.num_epochs, derive(config.seed, "central"), train_progress, after_epoch,
         on_step=losses.add if losses else None,
     )  # fmt: skip
-    return CentralResult(backbone.adapter(), backbone.adapter_config(), before, after)
+    return CentralResult(backbone.adapter(), backbone.adapter_config(), before, after, epochs)
 
 
 def _setup_record(backbone: Backbone, splits: DataSplits, cached: list[CacheReport]) -> dict[str, Any]:
@@ -162,13 +173,3 @@ def _data_sets(
     for line in filter(None, (report.describe() for report in cached)):
         say(line)
     return train, test, cached
-
-
-def check_output(folder: Path) -> None:
-    """Raise :class:`FedummError` before any work if ``folder`` can't be written to or is not ours to."""
-    check_folder("output_dir", folder)
-    adapter, options = folder / "adapter", folder / "config.yaml"
-    if (adapter.exists() and not (adapter / WEIGHTS).exists()) or (options.exists() and not is_ours(options)):
-        raise FedummError(
-            f"--output_dir {folder} holds a federated run, or files of another program. Choose another folder."
-        )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,7 @@ from fedumm.backends.protocol import HasFrozenStages, Progress
 from fedumm.compression.packing import pack
 from fedumm.config import RunConfig
 from fedumm.data import DataSplits
+from fedumm.data.prepare import limits
 from fedumm.features.encode import Encoder
 from fedumm.features.images import DistinctImages
 from fedumm.features.numbers import kept_as
@@ -68,7 +70,7 @@ class Rehearsal:
 
 
 def rehearse(config: RunConfig, splits: DataSplits, wire: tuple[str, str], hosts: int, progress: Progress) -> Rehearsal:
-    """Load the model, train a few steps on the first rows and score some.
+    """Load the model, train a few steps on the first rows of each task and score some.
 
     Args:
         wire: the codecs of adapters and updates.
@@ -86,8 +88,11 @@ def rehearse(config: RunConfig, splits: DataSplits, wire: tuple[str, str], hosts
     lengths = config.max_q_len, config.max_a_len
     in_a_step = config.batch_size * config.grad_accum
     train, test = (
-        backbone.backend.build_dataset(rows.select(range(min(most, len(rows)))), backbone.processor, *lengths)
-        for rows, most in ((splits.train, _STEPS * in_a_step), (splits.eval, _SCORED))
+        backbone.backend.build_dataset(rows, backbone.processor, *lengths)
+        for rows in (
+            first_rows(splits.train, _STEPS * in_a_step, config.mix),
+            first_rows(splits.eval, _SCORED, Counter(_tasks(splits.eval))),
+        )
     )
     encoded, image_bytes = _encoding(backbone, train, config, progress)
     if encoded:
@@ -103,6 +108,22 @@ def rehearse(config: RunConfig, splits: DataSplits, wire: tuple[str, str], hosts
         backbone.trainable, backbone.total, down, up, step, steps, scored, encoded, image_bytes, load,
         peak_bytes(device), str(device), tuple(backbone.findings()),
     )  # fmt: skip
+
+
+def first_rows(rows: Any, most: int, mix: Mapping[str, int]) -> Any:
+    """Up to ``most`` of ``rows``, which come task after task: the first of each task, in the proportions of ``mix``."""
+    by_task: dict[str, list[int]] = {}
+    for row, task in enumerate(_tasks(rows)):
+        by_task.setdefault(task, []).append(row)
+    if len(by_task) < 2:
+        return rows.select(range(min(most, len(rows))))
+    wanted = limits(most, {task: mix[task] for task in by_task})
+    return rows.select(sorted(row for task, own in by_task.items() for row in own[: wanted[task]]))
+
+
+def _tasks(rows: Any) -> list[str]:
+    """The task of each row; nothing where the data are of one."""
+    return list(rows["task"][:]) if "task" in rows.column_names else []
 
 
 def _training(backbone: Backbone, dataset: Any, config: RunConfig, progress: Progress) -> tuple[float, int]:

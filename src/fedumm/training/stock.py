@@ -54,7 +54,8 @@ class Stock:
     keeps: bool = False
     _data: dict[Any, tuple[DataSplits, DataReport | None]] = field(default_factory=dict)
     _model: tuple[Any, Backbone] | None = None
-    _first: dict[Any, AdapterState] = field(default_factory=dict)
+    _first: dict[int, AdapterState] = field(default_factory=dict)
+    _first_of: Any = None
     loads: int = 0
     """How often a model was loaded."""
 
@@ -95,8 +96,9 @@ class Stock:
             self.loads += 1
             return load_backbone(config, device, candidates, references)
         key = (_values(config, _NOT_OF_THE_MODEL), str(device), tuple(candidates), tuple(map(tuple, references)))
-        if self._model and self._model[0] != key:
+        if self._first_of != key:
             self._first.clear()
+            self._first_of = key
         first = self._first.get(config.seed)
         if self._model and first is not None and self._model[0] == key:
             return _again(self._model[1], first)

@@ -147,7 +147,8 @@ def _carry_out(
                     console.line(text)
                 run_simulator(path, show, console.progress, config.plugin, isolated)
     except KeyboardInterrupt as stop:
-        print(f"\nStopped. {what_is_saved(path, config)}", file=sys.stderr)
+        if stock is None:  # a study says how it goes on
+            print(f"\nStopped. {what_is_saved(path, config)}", file=sys.stderr)
         return exit_status(stop)
     except FedummError as error:
         if _size(path / METRICS) > begun:
