@@ -7,6 +7,7 @@
 # make test-pythons  the tests marked compat, with every Python from 3.10 on that is installed
 # make fuzz          five minutes of mutated messages, payloads and files (SECONDS=30 SEED=7 for others)
 # make gpu-check     on a machine with a GPU: the tests marked gpu, then speed and memory on it
+# make docs          the documentation as a site, in site/
 # make benchmarks    measure again what docs/benchmarks.md says (an hour on a quiet machine)
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +16,7 @@ NEWEST := .venv-newest/bin
 # Files of tests shared out to processes, one for each core up to four.
 SHARED := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test gpu-check test-slow test-lowest test-newest test-pythons fuzz benchmarks clean
+.PHONY: demo test gpu-check test-slow test-lowest test-newest test-pythons fuzz docs benchmarks clean
 
 demo: .venv/.run
 	$(BIN)/python job.py --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa \
@@ -27,7 +28,7 @@ test: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/pytest $(SHARED) -m "not slow"
 
-test-slow: .venv/.dev
+test-slow: .venv/.dev .venv/.docs
 	$(BIN)/pytest $(SHARED) -m slow
 
 test-lowest: .venv-lowest/.test
@@ -49,6 +50,9 @@ gpu-check: .venv/.dev
 	$(BIN)/python benchmarks/gpu_check.py
 	$(BIN)/python benchmarks/report.py none
 
+docs: .venv/.docs
+	$(BIN)/python scripts/docs_site.py site
+
 benchmarks: .venv/.dev
 	$(BIN)/python benchmarks/report.py
 
@@ -63,10 +67,14 @@ benchmarks: .venv/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+.venv/.docs: .venv/.run
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 .venv-lowest/.test: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest
 	$(LOWEST)/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[privacy,test]'
 	touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-newest
+	rm -rf .venv .venv-lowest .venv-newest site

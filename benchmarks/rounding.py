@@ -67,7 +67,7 @@ def run() -> list[Table]:
     by_name: Mapping[str, list[Outcome]] = {name: [found[name, seed] for seed in SEEDS] for name in SETTINGS}
     rows = [row(name, own, by_name["float32"]) for name, own in by_name.items()]
     untrained = 100 * by_name["float32"][0].untrained
-    columns = ["--wire", "bytes down, x", "bytes up, x", "accuracy %", "difference, points"]
+    columns = ["`--wire`", "bytes down, x", "bytes up, x", "accuracy %", "difference, points"]
     title = f"After 10 rounds, mean ± standard deviation over {len(SEEDS)} seeds; untrained {untrained:.1f} %"
     return [Table(title, columns, rows)]
 

@@ -99,7 +99,7 @@ def run() -> list[Table]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     found = [measure_size(size) for size in ("tiny", "base")]
-    columns = ["model", "--wire", "down", "x", "up", "x", "code ms", "decode ms"]
+    columns = ["model", "`--wire`", "down", "x", "up", "x", "code ms", "decode ms"]
     models = ["model", "adapter", "float32 down / adapter", "float32 up / adapter", "whole model"]
     return [
         Table("Bytes on the wire", columns, [row for rows, _ in found for row in rows]),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+import weakref
 from pathlib import Path
 
 import pytest
 
 from fedumm import temporary
-from fedumm.stopping import SIGNALS, StoppedError, like_ctrl_c, undisturbed
+from fedumm.stopping import SIGNALS, StoppedError, exit_status, like_ctrl_c, undisturbed
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +38,27 @@ def test_a_second_signal_disturbs_no_end_that_has_begun(number: signal.Signals) 
     assert cleared == [True]
     with pytest.raises(StoppedError), like_ctrl_c():  # the next command of a program that goes on all the same
         os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *SIGNALS])
+def test_a_signal_where_python_drops_exceptions_is_not_lost(number: signal.Signals) -> None:
+    """A weak reference's callback: PyTorch has many of these, and a study went on after Ctrl-C."""
+
+    class Thing:
+        pass
+
+    def called(_: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(0.001)
+
+    thing = Thing()
+    watched = weakref.ref(thing, called)
+    with pytest.raises(KeyboardInterrupt) as stop, like_ctrl_c():  # noqa: PT012
+        del thing
+        assert watched() is None
+        time.sleep(5)
+        pytest.fail("it was lost")
+    assert exit_status(stop.value) == 128 + number
 
 
 def test_without_a_signal_all_is_as_before() -> None:

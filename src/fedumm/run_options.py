@@ -5,12 +5,13 @@ This is where :mod:`fedumm.config` meets the registries: a name is looked up her
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import Field, asdict
 from typing import Any
 
 from fedumm.aggregation.registry import available_aggregators, get_aggregator, method_options
-from fedumm.config import AnyConfig, FederateConfig, RunConfig, build, option_fields
+from fedumm.config import EXECUTION, AnyConfig, FederateConfig, RunConfig, build, option_fields
 from fedumm.config.fields import check_field, coerced, shown_value
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.texts import one_line
@@ -63,6 +64,17 @@ def to_mapping(config: RunConfig) -> dict[str, Any]:
         if isinstance(config, FederateConfig) and f.name == "aggregator":
             result |= asdict(get_aggregator(config.aggregator).from_config(config).options)
     return result
+
+
+def told_options(config: RunConfig) -> dict[str, Any]:
+    """What a tracker of experiments is told: no option of this machine, and of a path the last part."""
+    found = {}
+    for f in option_fields(type(config)):
+        if f.metadata["travels"] and f.metadata["group"] != EXECUTION:
+            value = getattr(config, f.name)
+            local = isinstance(value, str) and os.path.isabs(value)
+            found[f.name] = os.path.basename(value.rstrip(os.sep)) if local else value
+    return found
 
 
 def _aggregator(f: Field[Any], values: Mapping[str, Any]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +14,9 @@ from typing import Any
 _NAMES = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
+
+_SOON = 0.01
+"""Seconds after which a signal that was lost comes again."""
 
 _ignored = set[int]()
 """Those that an end which has begun takes no notice of."""
@@ -52,8 +57,35 @@ def like_ctrl_c() -> Iterator[None]:
     for number in _ignored:
         signal.signal(number, signal.SIG_DFL)
     _ignored.clear()
-    with _handled({s: _raise for s in SIGNALS if signal.getsignal(s) == signal.SIG_DFL}):
+    with _handled({s: _raise for s in SIGNALS if signal.getsignal(s) == signal.SIG_DFL}), _never_lost():
         yield
+
+
+@contextmanager
+def _never_lost() -> Iterator[None]:
+    """Within it, a signal that comes where Python drops all exceptions (a weak reference's callback) comes again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            before(lost)
+            return
+        for number in _ignored:  # no end has begun, after all
+            signal.signal(number, _raise)
+        _ignored.clear()
+        number = lost.exc_value.number if isinstance(lost.exc_value, StoppedError) else signal.SIGINT
+        again = threading.Timer(_SOON, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager

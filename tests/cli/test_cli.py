@@ -173,6 +173,7 @@ BLIP = "--model_backend blip_vqa"
 MISTAKES = {
     # options
     f"federate {BLIP} --simulator --num_client 3": "Unknown option '--num_client'. Did you mean '--num_clients'?",
+    f"federate {BLIP} --simulator --learning-rate 1": "Unknown option '--learning-rate'. Did you mean '--lr'?",
     f"federate {BLIP} --simulater": "Unknown option '--simulater'. Did you mean '--simulator'?",
     f"federate {BLIP} --simulator --lora-r=8": "Unknown option '--lora-r'. Did you mean '--lora_r'?",
     f"train {BLIP} --zzzzzz": "Unknown option '--zzzzzz'.",

@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 import fedumm
+from fedumm.adapters.folder import read_folder
 from fedumm.cli.main import main
+from fedumm.errors import FedummError
 from fedumm.metrics import vqa_score
 
 TINY = ["--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--gpu", "cpu"]
@@ -103,6 +105,27 @@ def test_the_official_format_has_each_question_once(scans: Path) -> None:
     evaluate(*TINY, "--dataset", str(scans), "--split", "train")
     assert not Path("scored/vqa_results.json").exists(), "those were of other rows"
     assert [row["question_id"] for row in lines()] == [str(number) for number in range(9000, 9010)]
+
+
+def test_all_rows_are_scored_in_their_order(scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(*TINY, "--dataset", str(scans), "--split", "all")
+    assert [row["question_id"] for row in lines()] == [str(number) for number in range(9000, 9020)]
+    (scans / "train.csv").unlink()
+    evaluate(*TINY, "--dataset", str(scans))
+    assert len(lines()) == 1, "a tenth of the images of one split"
+    assert "--split all" in capsys.readouterr().err
+    evaluate(*TINY, "--dataset", str(scans), "--split", "all")
+    assert [row["source_row"] for row in lines()] == list(range(10))
+    assert "--split all" not in capsys.readouterr().err
+
+
+def test_a_run_is_told_from_its_adapter() -> None:
+    best = Path("runs/one/adapter/best")
+    best.mkdir(parents=True)
+    (best / "adapter_model.safetensors").touch()
+    for name in ("one", "runs/one"):
+        with pytest.raises(FedummError, match=f"--adapter {best}"):
+            read_folder(name)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_source_and_a_partitioner_of_a_users_own_are_shown(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("partition", ["--plugin", plugin, *SPLIT], "fedumm partition") == 0
     out = capsys.readouterr().out
-    assert "blocks, by answer_type" in out
+    assert "Split: blocks. Counted: training samples by answer_type" in " ".join(out.split())
     rows = [re.findall(r"[\w-]+", line) for line in out.splitlines() if "site-" in line]
     # Of the 4 rows that are held out, the second client, which has none by the file, is given one.
     assert rows == [["site-1", "7", "7", "3"], ["site-2", "30", "30", "1"]]

@@ -104,7 +104,7 @@ def test_drawings_of_the_run_before_are_replaced_too(tmp_path: Path) -> None:
     from fedumm.config import CentralConfig
     from fedumm.report.central_folder import CentralFolder
 
-    CentralFolder(tmp_path, CentralConfig(model_backend="blip_vqa"), "x")
+    CentralFolder(tmp_path, CentralConfig(model_backend="blip_vqa"), "x", print)
     (tmp_path / "drawings" / "epoch-7").mkdir(parents=True)
-    CentralFolder(tmp_path, CentralConfig(model_backend="blip_vqa"), "x")
+    CentralFolder(tmp_path, CentralConfig(model_backend="blip_vqa"), "x", print)
     assert not (tmp_path / "drawings").exists()

@@ -65,6 +65,11 @@ def content(rows: Dataset) -> list[str]:
 # images
 
 
+def test_a_picture_in_a_column_of_another_name_is_asked_for() -> None:
+    with pytest.raises(FedummError, match=r"--dataset x has no column image\. It has: .*--columns image="):
+        samples(table([1, 2]).rename_column("image", "slide"), open_images=-1)
+
+
 @pytest.mark.parametrize("ids", ["no column", "img_id", "nulls", "image_id"])
 def test_no_client_trains_on_an_image_that_is_held_out(ids: str) -> None:
     """Two questions an image, whatever the column is called that tells images apart, if there is one."""

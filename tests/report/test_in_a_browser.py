@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ from PIL import Image
 from fedumm.report.page.examples import Example
 from fedumm.report.page.history import read_history
 from fedumm.report.page.render import page
-from support.needed import PATH
+from support.needed import needed_browser
 from support.recorded_run import HOSTILE, record_run
 
 pytestmark = pytest.mark.slow
@@ -53,15 +51,6 @@ for (const width of widths) {
   document.body.append(frame);
 }
 </script>"""
-
-
-def chromium() -> str:
-    """The browser; without one the test is skipped, or with ``CI`` set it fails."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((place for name in names if (place := shutil.which(name, path=PATH))), "")
-    if not found:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("chromium is not installed")
-    return found
 
 
 class Asked(SimpleHTTPRequestHandler):
@@ -105,7 +94,7 @@ def site(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 def look(address: str, profile: Path, dark: bool) -> tuple[dict[str, Any], str]:
     """What the page says of its frames, and what the browser has to say of it."""
     command = [
-        chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        needed_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
         f"--user-data-dir={profile}",
         "--disable-background-networking", "--disable-component-update", "--no-first-run", "--enable-logging=stderr",
         f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--window-size=1400,1200",

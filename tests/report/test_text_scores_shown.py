@@ -13,8 +13,8 @@ from fedumm.model_card import central_card
 from fedumm.report import figures
 from fedumm.report.console import RunConsole, Screen
 from fedumm.report.figures import save_rounds_figure
-from fedumm.report.tensorboard import EventWriter
 from fedumm.tasks import I2T
+from fedumm.trackers.tracking import Tracking
 
 SHOWN = "ROUGE-L 50.00 %  token F1 25.00 %  exact match 0.00 %  CIDEr 1.250"
 
@@ -64,9 +64,9 @@ def test_the_figure_has_a_panel_for_texts(monkeypatch: Any, tmp_path: Path) -> N
 
 
 def test_tensorboard_has_them(tmp_path: Path) -> None:
-    writer = EventWriter(tmp_path)
-    writer.write({"event": "round", "round": 3, "test": 0.5, "test_tasks": tasks_of(0.5)})
-    writer.close()
-    events = EventAccumulator(str(tmp_path)).Reload()
+    tracking = Tracking(["tensorboard"], tmp_path, print)
+    tracking.on_record({"event": "round", "round": 3, "test": 0.5, "test_tasks": tasks_of(0.5)})
+    tracking.finish()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     (cider,) = events.Scalars("round/test/i2t_cider")
     assert (cider.step, round(cider.value, 4)) == (3, 1.25)

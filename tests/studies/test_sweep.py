@@ -18,6 +18,7 @@ from fedumm.config import FederateConfig, read_yaml
 from fedumm.report.run_folder import read_records
 from fedumm.run_options import known_options
 from fedumm.studies import local_run
+from fedumm.studies.study import Study, write_study
 from support.needed import needed
 from support.processes import wait_for
 
@@ -103,6 +104,20 @@ def test_what_is_finished_is_not_done_again(finished: Path, capsys: pytest.Captu
 def test_other_options_under_the_same_name_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep(str(finished / "study.yaml"), "--num_rounds", "3") == 2
     assert "began with --num_" in capsys.readouterr().err
+
+
+def test_runs_that_a_later_command_leaves_out_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    write_study(Study.of({"model_backend": "blip_vqa", "seed": [1, 2]}), folder)
+    assert sweep("--collect", str(folder)) == 0
+    told = capsys.readouterr().out
+    assert "No figure: " in told
+    assert "Not in these tables" not in told
+    (folder / "central-seed9").mkdir()
+    (folder / "central-seed9" / "config.yaml").touch()
+    assert sweep("--collect", str(folder)) == 0
+    assert "Not in these tables: 1 earlier run(s) in that folder (central-seed9)." in capsys.readouterr().out
 
 
 def test_a_run_that_fails_leaves_the_others_alone(

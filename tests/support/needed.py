@@ -17,3 +17,10 @@ def needed(*programs: str) -> str:
         if shutil.which(program, path=PATH) is None:
             (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{program} is not installed")
     return str(shutil.which(programs[0], path=PATH))
+
+
+def needed_browser() -> str:
+    """Chromium, by whichever name; without it the test is skipped, or with ``CI`` set it fails."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((place for name in names if (place := shutil.which(name, path=PATH))), "")
+    return found or needed(names[0])

@@ -82,6 +82,13 @@ def _replace(draft: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _of_a_run(path: Path) -> str:
+    """Where the adapter of the run in ``path`` is; empty if there is no run."""
+    inside = path / "adapter" / "best"
+    inside = inside if inside.is_dir() else path / "adapter"
+    return f". The adapter of that run: --adapter {inside}" if (inside / WEIGHTS).is_file() else ""
+
+
 def read_folder(folder: str | Path) -> tuple[AdapterState, dict[str, Any]]:
     """Weights and configuration of an adapter folder.
 
@@ -90,7 +97,9 @@ def read_folder(folder: str | Path) -> tuple[AdapterState, dict[str, Any]]:
     """
     path = Path(folder)
     if not os.path.isdir(path):
-        raise FedummError(f"Adapter folder not found: {folder}")
+        raise FedummError(f"Adapter folder not found: {folder}{_of_a_run(Path('runs', path))}")
+    if hint := _of_a_run(path):
+        raise FedummError(f"{folder} holds a run, not an adapter{hint}")
     try:
         for name in (WEIGHTS, CONFIG):
             # Opening another kind, such as a pipe, may wait for ever.

@@ -16,6 +16,7 @@ from fedumm.cli.options import Parser, add_option, check_caches, check_model, wi
 from fedumm.config import RunConfig, option_fields
 from fedumm.config.fields import DATA, TRAINING
 from fedumm.config.fields import MODEL as MODEL_GROUP
+from fedumm.data.column_values import SOURCE_ROW
 from fedumm.errors import FedummError
 from fedumm.output import check_folder
 from fedumm.tasks import TASK_OPTIONS, VQA
@@ -23,6 +24,7 @@ from fedumm.tasks import TASK_OPTIONS, VQA
 if TYPE_CHECKING:
     from fedumm.adapters import AdapterState
     from fedumm.backends.protocol import Progress
+    from fedumm.data import DataSplits
     from fedumm.report.evaluation_result import EvaluationResult
     from fedumm.training.backbone import Backbone
 
@@ -53,7 +55,9 @@ _HELP = {
 
 _TOPICS = {MODEL_GROUP: MODEL_GROUP, DATA: DATA, TRAINING: "Scoring"}
 
-SPLITS = ("eval", "train")
+ALL = "all"
+SPLITS = ("eval", "train", ALL)
+_SPLIT_HELP = "which rows to score; of data with one split, eval is a share of it (--eval_fraction) (default: eval)"
 MODEL = ("adapter", "model_backend", "model_name_or_path", "plugin", "gpu")
 
 
@@ -66,7 +70,7 @@ class Evaluation:
         config: of the data, and of the scores.
         model: the same for the task that the model is built for.
         adapter: its weights; empty without one.
-        split: ``eval`` or ``train``.
+        split: ``eval``, ``train`` or ``all``.
         official: whether ids of questions must be whole numbers.
     """
 
@@ -82,7 +86,7 @@ def main(argv: list[str], prog: str) -> int:
     """Parse, score, write, show."""
     parser = Parser(prog=prog, description=DESCRIPTION)
     _add_options(parser)
-    parser.add_argument("--split", choices=SPLITS, default="eval", help="which rows to score (default: eval)")
+    parser.add_argument("--split", choices=SPLITS, default="eval", help=_SPLIT_HELP)
     parser.add_argument("--out", default="", help="folder for evaluation.json, predictions.jsonl, predictions.parquet")
     parser.add_argument("--format", choices=("vqa",), default="", help="vqa: the official vqa_results.json, too")
     parser.add_argument("--json", action="store_true", help="print all of it as JSON")
@@ -187,7 +191,6 @@ def evaluated(wanted: Evaluation, progress: Progress, line: Callable[[str], None
     from fedumm.training.candidates import check_candidates, training_answers
     from fedumm.training.data import references
     from fedumm.training.data_check import data_to_check
-    from fedumm.training.data_words import row_lines
     from fedumm.training.predictions import predict
     from fedumm.training.threads import thread_count
 
@@ -195,8 +198,8 @@ def evaluated(wanted: Evaluation, progress: Progress, line: Callable[[str], None
     torch.set_num_threads(thread_count(config))
     splits = data_to_check(config, progress)
     check_candidates(config, splits)
-    rows = splits.eval if wanted.split == "eval" else splits.train
-    for text in row_lines(splits.reports[SPLITS[::-1].index(wanted.split)]):
+    rows = _rows(splits, wanted.split)
+    for text in _row_lines(splits, wanted.split):
         line(text)
     if wanted.official:
         question_numbers(_ids(rows))
@@ -205,12 +208,48 @@ def evaluated(wanted: Evaluation, progress: Progress, line: Callable[[str], None
         wanted.model,
         wanted.adapter,
         training_answers(config, splits.train),
-        references(config, splits.eval),
+        references(config, rows if wanted.split == ALL else splits.eval),
     )
     backbone.say = line
     line(f"Scoring {len(rows):,} samples of {config.dataset}, {wanted.split} rows")
     predictions = predict(backbone, rows, config, progress)
     return result_of(predictions, _about(wanted), config.seed, _drawn(backbone, rows, config, progress, out))
+
+
+def _rows(splits: DataSplits, split: str) -> Any:
+    """Those to score; all of them in the order of the data, of two splits the training rows first."""
+    if split != ALL:
+        return splits.eval if split == "eval" else splits.train
+    from datasets import concatenate_datasets
+
+    try:
+        rows = concatenate_datasets([splits.train, splits.eval])
+    except ValueError as error:
+        raise FedummError(
+            "--split all: training and evaluation rows have columns of different types. Score them one after the "
+            "other: --split train, --split eval."
+        ) from error
+    if not _is_split_off(splits):
+        return rows
+    numbers = rows[SOURCE_ROW][:]
+    return rows.select(sorted(range(len(rows)), key=numbers.__getitem__))
+
+
+def _is_split_off(splits: DataSplits) -> bool:
+    """Whether the data have one split, and the evaluation rows are a share of it."""
+    return not splits.reports[-1].given
+
+
+def _row_lines(splits: DataSplits, split: str) -> list[str]:
+    """What became of the other rows, and how to score those of which only a share is."""
+    from fedumm.training.data_words import row_lines
+
+    training, evaluation = splits.reports
+    if split == "train":
+        return row_lines(training)
+    if not _is_split_off(splits):
+        return [*(row_lines(training) if split == ALL else ()), *row_lines(evaluation)]
+    return row_lines(training) if split == ALL else [*row_lines(evaluation), "to score all of the rows: --split all"]
 
 
 def _ids(rows: Any) -> list[Any]:

@@ -35,6 +35,7 @@ COMMANDS = {
     "evaluate": "Score any adapter, or none, on any data: intervals, tables by type, every prediction",
     "ask": "Ask a question about an image, with an adapter",
     "draw": "Draw images from captions, with an adapter",
+    "play": "A local page: pictures and questions, answers before and after the training side by side",
     "cache": "List, verify or remove the stored features of images",
     "export": "Hand on an adapter: as a folder, merged into its model, or on the Hugging Face Hub",
     "doctor": "Look at this machine: would a run work, and if not, what is to be done?",

@@ -33,6 +33,20 @@ from fedumm.metrics.registry import check_metric_name
 from fedumm.output import check_cache
 from fedumm.run_options import described_options, from_mapping
 from fedumm.texts import one_line
+from fedumm.trackers import check_trackers
+
+MEANT = {
+    "learning_rate": ("--lr",),
+    "epochs": ("--num_epochs", "--local_epochs"),
+    "rounds": ("--num_rounds",),
+    "clients": ("--num_clients",),
+    "model": ("--model_backend",),
+    "data": ("--dataset",),
+    "alpha": ("--dirichlet_alpha",),
+    "rank": ("--lora_r",),
+    "output": ("--out", "--output_dir", "--name"),
+}
+"""Flags that people write, and ours: the first one that a command has."""
 
 
 class ParserMadeError(Exception):
@@ -117,7 +131,9 @@ class Parser(argparse.ArgumentParser):
                     f"{before} takes one value, and {name} follows it. For runs with several values: "
                     f"fedumm sweep {before} 1,2,3 ..."
                 )
-            self.error(f"Unknown option {name!r}.{did_you_mean(name, flags)}")
+            ours = MEANT.get(name.lstrip("-").replace("-", "_"), ())
+            meant = next((flag for flag in ours if flag in flags), name)
+            self.error(f"Unknown option {name!r}.{did_you_mean(meant, flags)}")
         return parsed
 
 
@@ -271,6 +287,7 @@ def check_model(config: RunConfig) -> None:
     """Find a mistyped backend or model folder before any long work."""
     check_backend_name(config.model_backend)
     check_metric_name(config.metric)
+    check_trackers(config.trackers)
     if config.answers:
         read_answers(config.answers)
     if not BACKENDS.is_shipped(config.model_backend):

@@ -40,7 +40,8 @@ def main(argv: list[str], prog: str) -> int:
     for f in option_fields(FederateConfig):
         if f.name in SHARED:
             add_option(parser, f, required=f.name == "dataset")
-    parser.add_argument("--show", default="answer_type", help="column to count (default: answer_type)")
+    counted = "column whose values are counted: answer, answer_type, question ... (default: answer_type)"
+    parser.add_argument("--show", default="answer_type", help=counted)
     parser.add_argument("--figure", default="partition.png", help="file of the figure (default: partition.png)")
     args = parser.parse_args(argv)
     return _show(args)
@@ -78,7 +79,7 @@ def _show(args: argparse.Namespace) -> int:
     check_file("figure", figure)
 
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from fedumm.report.console import Screen
     from fedumm.report.figures import save_partition_figure
@@ -89,12 +90,13 @@ def _show(args: argparse.Namespace) -> int:
     rows = splits.train
     shown = column_labels(rows, label_column(rows, show, "--show"))
     labels, counts = save_partition_figure(partition.counts(shown), figure)
+    skewed = f", skewed by {config.partition_by}" if partition.method == "dirichlet" else ""
     table = Table(
-        "client",
+        Column("client", no_wrap=True),
         *(escape(one_line(label, 60)) for label in labels),
         "training",
         "held out",
-        title=f"{partition.method}, by {show}",
+        title=f"Split: {partition.method}{skewed}. Counted: training samples by {show}",
         title_justify="left",
     )
     for (name, share), row in zip(partition.shares.items(), counts, strict=True):

@@ -63,7 +63,7 @@ def _show(runs: Sequence[Overview], folder: Path) -> None:
             Column("clients", ["-" if run.clients is None else f"{run.clients:,}" for run in runs], 1, "right"),
             Column("aggregator", [str(run.options.get("aggregator", "-")) for run in runs], 6),
             Column("data", [_data(run) for run in runs], 5),
-            Column("age", [age_text(now - run.changed) for run in runs], 0, "right"),
+            Column("age", [age_text(now - run.changed) for run in runs], 1, "right"),
             Column("size", [size_text(run.size) for run in runs], 4, "right"),
         ]
     )

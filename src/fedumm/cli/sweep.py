@@ -177,6 +177,20 @@ def _write_results(study: Study, folder: Path, tell: Callable[[str], None]) -> N
     figures = ", ".join(file.name for file in save_figures(study, table, folder) if found)
     tell(f"{len(found)} of {len(study.runs())} runs are finished.")
     tell(f"Study: {folder} (table.md, table.csv, table.tex, runs.csv{', ' if figures else ''}{figures})")
+    if not figures:
+        tell("No figure: it takes an option with several numbers besides the seed, such as --num_clients 2,4.")
+    if others := _other_runs(study, folder):
+        named = f"{others[0]} ..." if others[1:] else others[0]
+        tell(
+            f"Not in these tables: {len(others)} earlier run(s) in that folder ({named}). "
+            "For tables of all, give all values together: finished runs are not done again."
+        )
+
+
+def _other_runs(study: Study, folder: Path) -> list[str]:
+    """Runs in the study's folder that are not, or no longer, its own."""
+    own = {run.name for run in study.runs()}
+    return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}") if path.parent.name not in own)
 
 
 def _carry_out(planned: Sequence[tuple[StudyRun, RunConfig]], folder: Path, study: Study | None, prog: str) -> int:

@@ -73,22 +73,26 @@ def train(
     with console:
         _, data = stock.checked(config, console.progress)
         say(data, config, console.line)
-        folder = CentralFolder(output, config, command)
-        data.save(output)
-        result = train_centrally(
-            config,
-            console.line,
-            console.progress,
-            lambda done, total, loss: console.progress(f"training  loss {loss:.3f}", done, total),
-            folder.on_record,
-            stock,
-            output,
-        )
-        _save(config, folder, result)
+        folder = CentralFolder(output, config, command, console.line)
+        try:
+            data.save(output)
+            result = train_centrally(
+                config,
+                console.line,
+                console.progress,
+                lambda done, total, loss: console.progress(f"training  loss {loss:.3f}", done, total),
+                folder.on_record,
+                stock,
+                output,
+            )
+            _save(config, folder, result)
+        except BaseException:
+            folder.tracking.finish(failed=True)
+            raise
     if problem := folder.finish():
         console.line(problem)
     _tell(result, data.eval.limit, console)
-    console.line(f"Run folder: {output} (metrics.jsonl, epochs.png, tensorboard/)")
+    console.line(f"Run folder: {output} ({folder.contents})")
     console.line(f"Adapter: {output / 'adapter'}")
     return result
 

@@ -229,6 +229,14 @@ class RunConfig(Options):
     dry_run: bool = option(
         EXECUTION, "Check everything, measure a few steps, tell what the run would take, and stop", False, travels=False
     )
+    tracker: str = option(
+        EXECUTION,
+        "Where the run's numbers go besides its folder: tensorboard (files in the folder) | mlflow | wandb | trackio | "
+        "a name that --plugin registers; several, separated by commas | none",
+        "tensorboard",
+        validators.trackers,
+        travels=False,
+    )
     threads: int = option(
         EXECUTION,
         "Torch threads of each host (0: 1 for a small model, else the cores divided by the hosts)",
@@ -256,6 +264,12 @@ class RunConfig(Options):
     def plugins(self) -> tuple[str, ...]:
         """The files of ``plugin``."""
         return plugin_files(self.plugin)
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The names of ``tracker``, each once; none of ``none``."""
+        names = dict.fromkeys(name.strip() for name in self.tracker.split(","))
+        return tuple(name for name in names if name != "none")
 
     @property
     def ranks(self) -> ByClient:

@@ -105,6 +105,14 @@ def report_samples(value: int | str) -> str | None:
     return None if good else "must be auto, off, or a number from 0 to 1,000"
 
 
+def trackers(value: str) -> str | None:
+    """Names with commas between, or ``none`` alone."""
+    names = [name.strip() for name in value.split(",")]
+    if not all(re.fullmatch(r"[A-Za-z][\w-]*", name) for name in names) or ("none" in names and len(names) > 1):
+        return "must be none, or names of trackers with commas between, such as tensorboard,mlflow"
+    return None
+
+
 LONGEST_PROMPT = 4096
 """Characters."""
 

@@ -107,7 +107,7 @@ class _Split:
         spoken = self._spoken(raw, numbers)
         chosen = self._chosen(raw, limits(limit, self.request.mix), spoken)
         rows = raw.select(range(max(map(max, chosen.values())) + 1))
-        if "image" in self.request.columns:
+        if "image" in self.request.columns and "image" in rows.column_names:
             rows = self._with_pictures(rows, sorted(set().union(*chosen.values())))
         made = {task: self._selected(rows, task, own) for task, own in chosen.items()}
         parts = [self._of_task(rows, task, own) for task, own in made.items()]

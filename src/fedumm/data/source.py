@@ -114,6 +114,10 @@ def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> tuple[D
     return DataSplits(train, others, {**raw.columns, **columns}), notes
 
 
+_FILES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".tar")
+"""How a file of data is called: one that is missing is not looked for on the Hub where its folder is there."""
+
+
 def _source(name: str) -> Source:
     if name in available_sources():
         return SOURCES.get(name)
@@ -128,6 +132,9 @@ def _source(name: str) -> Source:
             f"--dataset {name}: not a folder or a file, not a Hub id (owner/name), and not one of "
             f"{', '.join(available_sources())}.{did_you_mean(name, available_sources())}"
         )
+    folder = Path(path).parent
+    if folder.is_dir() and Path(path).suffix.lower() in _FILES:
+        raise FedummError(f"--dataset {name}: there is no such file in the folder {folder}.")
     return lambda request: _load_hub(where, configuration, request)
 
 

@@ -1,13 +1,13 @@
-"""The folder of a central run: options, records, the figure of epochs, TensorBoard events, the adapter."""
+"""The folder of a central run: options, records, the figure of epochs, the adapter; and what trackers are told."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fedumm.adapters.folder import WEIGHTS
 from fedumm.config import CentralConfig, is_ours, write_yaml
@@ -16,15 +16,14 @@ from fedumm.output import check_folder
 from fedumm.report.answers_digest import keep_answers_digest
 from fedumm.report.plugin_digest import keep_digests
 from fedumm.report.run_folder import CONFIG, METRICS, finite, read_records
-from fedumm.run_options import to_mapping
+from fedumm.run_options import to_mapping, told_options
+from fedumm.step_losses import STEPS
+from fedumm.trackers.tracking import KNOWN, Tracking
 from fedumm.training.data_check import DATA
 from fedumm.training.generation_eval import DRAWINGS
 
-if TYPE_CHECKING:
-    from fedumm.report.tensorboard import EventWriter
-
 EPOCHS = "epochs.png"
-_OURS = (METRICS, EPOCHS, DATA, DRAWINGS, "tensorboard", "adapter")
+_OURS = (METRICS, EPOCHS, DATA, DRAWINGS, "tensorboard", "adapter", STEPS, KNOWN)
 """What a run writes, and deletes of one before."""
 
 
@@ -64,33 +63,40 @@ class CentralFolder:
     Args:
         path: where it is written; what a run before left there is deleted, other files stay.
         command: what repeats the run, for ``config.yaml``.
+        warn: is told of a tracker that failed.
+
+    Raises:
+        FedummError: a tracker of the options can't start.
     """
 
-    def __init__(self, path: Path, config: CentralConfig, command: str) -> None:
+    def __init__(self, path: Path, config: CentralConfig, command: str, warn: Callable[[str], None]) -> None:
         self.path = path
-        self._events: EventWriter | None = None
         path.mkdir(parents=True, exist_ok=True)
         for old in (path / name for name in _OURS):
             shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink(missing_ok=True)
         keep_digests(path, config.plugins)
         keep_answers_digest(path, config.answers)
         write_yaml(to_mapping(config), path / CONFIG, command)
+        self.tracking = Tracking(config.trackers, path, warn)
+        self.tracking.start(told_options(config))
+
+    @property
+    def contents(self) -> str:
+        """What a finished run has in its folder, besides the adapter."""
+        shown = [METRICS, EPOCHS, *(["tensorboard/"] if (self.path / "tensorboard").is_dir() else [])]
+        return ", ".join(shown)
 
     def on_record(self, record: Mapping[str, Any]) -> None:
-        """Append one line to ``metrics.jsonl``, and the scores of an epoch to TensorBoard's events."""
+        """Append one line to ``metrics.jsonl``, and tell the trackers."""
         clean = finite(record)
         with open(self.path / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(clean, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        if clean["event"] == "epoch":
-            from fedumm.report.tensorboard import EventWriter
-
-            self._events = self._events or EventWriter(self.path / "tensorboard")
-            self._events.write(clean)
+        self.tracking.on_record(clean)
 
     def finish(self) -> str:
-        """Close the event file and draw the figure of epochs.
+        """End the tracking and draw the figure of epochs.
 
         Returns:
             What could not be written, in words; empty if all was.
@@ -98,8 +104,7 @@ class CentralFolder:
         from fedumm.report.figures import save_epochs_figure
 
         try:
-            if self._events:
-                self._events.close()
+            self.tracking.finish()
             save_epochs_figure(list(read_records(self.path)), self.path / EPOCHS, self.path.name)
         except (OSError, FedummError) as error:
             return f"{self.path / EPOCHS} is not drawn: {error}"

@@ -314,7 +314,8 @@ class RunConsole:
         """Say where things are, and how to use the adapter for ``tasks``; with ``own`` each client has its own."""
         if summary:
             self._summary(summary)
-        self.line(f"Run folder: {folder} (metrics.jsonl, partition.png, rounds.png, tensorboard/)")
+        events = ", tensorboard/" if (folder / "tensorboard").is_dir() else ""
+        self.line(f"Run folder: {folder} (metrics.jsonl, partition.png, rounds.png{events})")
         best = folder / "clients" / "NAME" / "adapter" if own else folder / "adapter" / "best"
         self.line(f"Adapter:    {best}")
         for task in (TASKS[name] for name in tasks):

@@ -13,6 +13,7 @@
 ``adapter/last``        PEFT folder after the last finished round
 ``state/``              what ``--resume`` needs
 ``clients/``            what clients keep from round to round, where the method asks for it
+``steps/``              losses by training step, of clients on this machine (:mod:`fedumm.step_losses`)
 ======================  =======================================================
 """
 
@@ -45,6 +46,8 @@ from fedumm.report.answers_digest import keep_answers_digest
 from fedumm.report.plugin_digest import keep_digests
 from fedumm.run_events import AdapterEvent, PartitionEvent, Record, RunListener
 from fedumm.run_options import from_mapping, to_mapping
+from fedumm.trackers import TENSORBOARD
+from fedumm.trackers.tracking import Tracking
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
@@ -56,8 +59,6 @@ STATE = "state"
 CLIENTS = "clients"
 LOG = "flare.log"
 LOCK = ".lock"
-SHOWN_EVENTS = ("client", "round", "folded", "final")
-"""Records that TensorBoard gets."""
 
 _OF_A_CLIENT = b'{"event": "client",'
 """How such a line begins: see :func:`fedumm.federation.server.metrics_records.client_record`."""
@@ -94,7 +95,9 @@ class RunFolder(RunListener):
 
     def __init__(self, path: Path, config: FederateConfig, show: Callable[[Record], None] | None = None) -> None:
         self.path, self.config, self._show = path, config, show
-        self._events: Any = None
+        # Other trackers are for the process that the user started: this one may have no network.
+        own = [TENSORBOARD] if TENSORBOARD in config.trackers else []
+        self._events = Tracking(own, path, self._warn)
         self._drawing: threading.Thread | None = None
 
     @property
@@ -121,7 +124,8 @@ class RunFolder(RunListener):
         self._drawing.start()
 
     def _draw_partition(self, labels: Mapping[str, Mapping[str, int]]) -> None:
-        importlib.import_module("torch.utils.tensorboard")
+        if TENSORBOARD in self.config.trackers:
+            importlib.import_module("torch.utils.tensorboard")
         from fedumm.report.figures import save_partition_figure
 
         try:
@@ -143,12 +147,7 @@ class RunFolder(RunListener):
             self._show(clean)
 
     def _write_events(self, record: Record) -> None:
-        if record["event"] not in SHOWN_EVENTS:
-            return
-        from fedumm.report.tensorboard import EventWriter
-
-        self._events = self._events or EventWriter(self.path / "tensorboard")
-        self._events.write(record)
+        self._events.on_record(record)
 
     def on_adapter(self, event: AdapterEvent) -> None:
         """Write ``adapter/best`` or ``adapter/last``, atomically."""
@@ -171,8 +170,7 @@ class RunFolder(RunListener):
         if self._drawing:
             self._drawing.join()
         try:
-            if self._events:
-                self._events.close()
+            self._events.finish()
             if (self.path / METRICS).exists():
                 kept = [for_rounds_figure(record) for record in read_records(self.path, clients=False)]
                 save_rounds_figure(kept, self.path / ROUNDS, self.path.name)

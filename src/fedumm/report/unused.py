@@ -8,8 +8,9 @@ from pathlib import Path
 from fedumm.report.answers_digest import DIGEST
 from fedumm.report.plugin_digest import DIGESTS
 from fedumm.report.run_folder import CONFIG, LOCK, PARTITION
+from fedumm.trackers.tracking import KNOWN
 
-_BEFORE_THE_FIRST_RECORD = {CONFIG, LOCK, PARTITION, "partition.png", "data.json", DIGESTS, DIGEST}
+_BEFORE_THE_FIRST_RECORD = {CONFIG, LOCK, PARTITION, "partition.png", "data.json", DIGESTS, DIGEST, KNOWN}
 
 
 def remove_unused(path: Path) -> None:

@@ -20,6 +20,7 @@ from fedumm.features.report import CacheReport
 from fedumm.libraries import installed_versions
 from fedumm.metrics.evaluation import Scores, describe, mean_score, summary
 from fedumm.seeds import derive
+from fedumm.step_losses import CENTRAL, STEPS, StepLosses, points_of_a_part
 from fedumm.tasks import GENEVAL
 from fedumm.texts import one_line
 from fedumm.training.backbone import Backbone
@@ -73,7 +74,7 @@ def train_centrally(
         say: called with the lines to print.
         tell: called with the records of ``metrics.jsonl``: ``setup``, ``epoch`` (the untrained adapter is epoch 0).
         stock: data and models that runs of this process share.
-        folder: of the run, where images that are drawn are kept; None: nowhere.
+        folder: of the run, where images that are drawn and losses by step are kept; None: nowhere.
 
     Raises:
         FedummError: bad data or model, or the loss is no longer a number.
@@ -111,9 +112,13 @@ def train_centrally(
     before, _ = score(0, None)
     say(f"untrained: {describe(before)}")
     after, epochs = before, 0
+    file = folder / STEPS / f"{CENTRAL}.jsonl" if folder else None
+    losses = StepLosses(file, points_of_a_part(config.num_epochs)) if file else None
 
     def after_epoch(epoch: int, loss: float) -> bool:
         nonlocal after, epochs
+        if losses:
+            losses.end(epoch)
         if not math.isfinite(loss):
             raise FedummError(f"The training loss is {loss} in epoch {epoch}: lower --lr.")
         (after, ends), epochs = score(epoch, loss), epoch
@@ -123,8 +128,9 @@ def train_centrally(
         return ends
 
     train_epochs(
-        backbone, train, config, config.num_epochs, derive(config.seed, "central"), train_progress, after_epoch
-    )
+        backbone, train, config, config.num_epochs, derive(config.seed, "central"), train_progress, after_epoch,
+        on_step=losses.add if losses else None,
+    )  # fmt: skip
     return CentralResult(backbone.adapter(), backbone.adapter_config(), before, after, epochs)
 
 

@@ -22,6 +22,9 @@ from fedumm.training.steps import Steps, sample_mean
 TrainProgress = Callable[[int, int, float], None]
 """Called after each optimiser step with samples done, samples in all, and the mean loss so far."""
 
+StepLoss = Callable[[float, int], None]
+"""Called after each optimiser step with its mean loss, and over how many samples that is."""
+
 GPU_BYTES = 20_000_000_000
 """A card of 24 GB takes one ordinary merged batch, one of 80 GB four times as many samples. What does not fit is halved
 (:class:`Steps`)."""
@@ -55,6 +58,7 @@ def train_epochs(
     after_epoch: Callable[[int, float], bool | None] | None = None,
     hooks: Sequence[GradientHook] = (),
     span: tuple[float, float] = WHOLE,
+    on_step: StepLoss | None = None,
 ) -> TrainResult:
     """Train the backbone's adapter in place.
 
@@ -65,6 +69,7 @@ def train_epochs(
         after_epoch: called with the epoch (1, 2, ...) and its mean loss; True ends the training.
         hooks: called before each optimiser step, in this order.
         span: the part of the whole training that this is, for the learning rate's schedule.
+        on_step: is told the loss of each optimiser step.
     """
     start, count, steps = time.monotonic(), len(dataset), 0
     optimizer = optimizer_for(backbone, config)
@@ -82,8 +87,12 @@ def train_epochs(
         backbone.model.train()
         losses.begin_epoch()
         for batches, found in work.epoch(plan):
+            before, total = losses.epoch_samples, losses.epoch_total
             losses.add(batches, found)
             steps += 1
+            if on_step:
+                samples = losses.epoch_samples - before
+                on_step((losses.epoch_total - total) / samples, samples)
             if progress:
                 progress(epoch * count + losses.epoch_samples, epochs * count, losses.mean)
         backbone.model.eval()
@@ -108,7 +117,7 @@ class _MeanLosses:
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
-        self._epoch_total, self.epoch_samples = 0.0, 0
+        self.epoch_total, self.epoch_samples = 0.0, 0
 
     def add(self, batches: Sequence[Batch], losses: Sequence[float]) -> None:
         """Count the mean loss of each batch."""
@@ -116,7 +125,7 @@ class _MeanLosses:
             size = len(batch.rows)
             self._samples[batch.task] += size
             self._totals[batch.task] += loss * size
-            self._epoch_total += loss * size
+            self.epoch_total += loss * size
             self.epoch_samples += size
 
     @property
@@ -125,7 +134,7 @@ class _MeanLosses:
 
     @property
     def epoch_mean(self) -> float:
-        return self._epoch_total / self.epoch_samples
+        return self.epoch_total / self.epoch_samples
 
     @property
     def by_task(self) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from fedumm.adapters import AdapterState, Spec
@@ -28,6 +29,7 @@ from fedumm.model_card import own_card
 from fedumm.privacy.mechanism import private_update
 from fedumm.privacy.plan import DPPlan
 from fedumm.seeds import derive
+from fedumm.step_losses import StepLosses, points_of_a_part
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.evaluation import evaluate
 from fedumm.training.gradient_correction import ControlVariates, GradientHook, Proximal
@@ -40,7 +42,7 @@ class ClientSetting:
     """What all clients of a host share.
 
     ``privacy`` is the plan of ``--dp local``, None without it; ``pool`` holds the host's training rows; ``states`` is
-    where clients keep things between rounds.
+    where clients keep things between rounds; ``steps`` is the folder of losses by step, None if nobody is told them.
     """
 
     config: FederateConfig
@@ -50,6 +52,7 @@ class ClientSetting:
     pool: DatasetPool
     states: ClientState
     progress: Progress
+    steps: Path | None = None
 
 
 class Client:
@@ -76,6 +79,12 @@ class Client:
     @cached_property
     def _heldout_set(self) -> Any:
         return self._setting.pool.part(self._share.heldout.tolist())
+
+    @cached_property
+    def _losses(self) -> StepLosses | None:
+        folder, config = self._setting.steps, self._config
+        most = points_of_a_part(config.num_clients * config.num_rounds)
+        return StepLosses(folder / f"{self.name}.jsonl", most) if folder else None
 
     @cached_property
     def _spec(self) -> Spec:
@@ -159,9 +168,13 @@ class Client:
         seed = derive(config.seed, "client", self.name, "round", task.round)
         span = (task.round - 1) / config.num_rounds, task.round / config.num_rounds
         with backbone.slot.training_only(task.factors):
-            return train_epochs(
-                backbone, self._train_set, config, config.local_epochs, seed, self._show_progress, None, hooks, span
-            )
+            result = train_epochs(
+                backbone, self._train_set, config, config.local_epochs, seed, self._show_progress, None, hooks, span,
+                self._losses.add if self._losses else None,
+            )  # fmt: skip
+        if self._losses:
+            self._losses.end(task.round)
+        return result
 
     def _show_progress(self, done: int, total: int, loss: float) -> None:
         self._setting.progress(f"training {self.name}  loss {loss:.3f}", done, total)

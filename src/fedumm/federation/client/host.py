@@ -38,6 +38,7 @@ from fedumm.federation.protocol.messages import (
     RoundTask,
 )
 from fedumm.libraries import installed_versions
+from fedumm.step_losses import STEPS
 from fedumm.training.backbone import Backbone
 from fedumm.training.candidates import check_candidates, training_answers
 from fedumm.training.data import label_counts, partition_for, references
@@ -107,6 +108,8 @@ class Host:
         self._states = ClientState(folder)
         # A site keeps no images: its disk is not the run's.
         self._drawings = folder.parent / DRAWINGS if simulated else None
+        # Nor does it tell of its training more than its updates; nor does anybody with local privacy.
+        self._steps = folder.parent / STEPS if simulated and config.dp != "local" else None
         self._notes: list[str] = []
         self.data: LoadedData | None = None
         self.ready: ReadyHost | None = None
@@ -164,7 +167,9 @@ class Host:
         test_rows = range(first, len(splits.eval), step)
         pool, test_pool = self._pools(backbone, splits, shares, test_rows)
         cached = self._cache_features(backbone, training=pool, evaluation=test_pool)
-        setting = ClientSetting(self.config, self._aggregator, self._privacy, model, pool, self._states, self.progress)
+        setting = ClientSetting(
+            self.config, self._aggregator, self._privacy, model, pool, self._states, self.progress, self._steps
+        )
         self.ready = ReadyHost(
             model=model,
             clients={name: Client(name, share, setting) for name, share in shares.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,11 @@ from fedumm.report.run_folder import (
 from fedumm.report.time_left import TimeLeft
 from fedumm.report.unused import remove_unused
 from fedumm.run_events import RunListener
+from fedumm.run_options import told_options
 from fedumm.shell import quoted
 from fedumm.stopping import exit_status
+from fedumm.trackers import TENSORBOARD
+from fedumm.trackers.tracking import Tracking
 
 if TYPE_CHECKING:
     from fedumm.training.data_check import DataReport
@@ -77,7 +81,7 @@ def run(
             return status
         records = resume_point(path, config)
         with reopened(path, config, records):
-            return _carry_out(path, config, listeners, console, stock)
+            return _carry_out(path, config, listeners, console, stock, records)
     finally:
         lock.release()
 
@@ -103,13 +107,23 @@ def _checked_data(path: Path, config: FederateConfig, console: RunConsole, stock
 
 
 def _carry_out(
-    path: Path, config: FederateConfig, listeners: Sequence[RunListener], console: RunConsole, stock: Stock | None
+    path: Path,
+    config: FederateConfig,
+    listeners: Sequence[RunListener],
+    console: RunConsole,
+    stock: Stock | None,
+    kept: int = 0,
 ) -> int:
-    """The run itself; what it records comes after what is in ``metrics.jsonl``."""
+    """The run itself; what it records comes after what is in ``metrics.jsonl``, of which ``kept`` records are told."""
     begun = _size(path / METRICS)
     summaries: list[dict[str, Any]] = []
+    shown = count()
+    tracking = Tracking([name for name in config.trackers if name != TENSORBOARD], path, console.line)
 
     def show(record: dict[str, Any]) -> None:
+        # Of a simulation, all of the file is shown.
+        if next(shown) >= (kept if config.simulator else 0):
+            tracking.on_record(record)
         if record["event"] == "summary":
             summaries.append(record)
         else:
@@ -119,6 +133,7 @@ def _carry_out(
         with console:
             console.line(f"Run folder: {path}")
             console.progress("starting", 0, 1)
+            tracking.start(told_options(config))
             if config.in_process:
                 from fedumm.federation.runners.in_process import run_in_process
 
@@ -132,7 +147,8 @@ def _carry_out(
                     console.line(text)
                 run_simulator(path, show, console.progress, config.plugin, isolated)
     except KeyboardInterrupt as stop:
-        print(f"\nStopped. {what_is_saved(path, config)}", file=sys.stderr)
+        if stock is None:  # a study says how it goes on
+            print(f"\nStopped. {what_is_saved(path, config)}", file=sys.stderr)
         return exit_status(stop)
     except FedummError as error:
         if _size(path / METRICS) > begun:
@@ -140,6 +156,8 @@ def _carry_out(
         if not begun:
             remove_unused(path)
         raise
+    finally:
+        tracking.finish(failed=not summaries)
     console.finished(
         path,
         summaries[-1] if summaries else None,

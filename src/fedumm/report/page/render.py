@@ -74,7 +74,7 @@ def _content(history: History, examples: Sequence[Example], note: str) -> dict[s
         "losses": sum(one.change < 0 for one in shown),
         "examples_note": note,
         "drawn": [one for one in examples if one.drawn_after],
-        "picture": lambda name: _picture(history.path, name),
+        "picture": lambda name: picture_address(history.path, name),
         "curves": _there(scores.curves(history)),
         "split": clients.split(history),
         "fairness": clients.fairness(history),
@@ -146,7 +146,7 @@ def _remarks(history: History) -> list[str]:
     return found
 
 
-def _picture(folder: Path, name: str) -> str:
+def picture_address(folder: Path, name: str) -> str:
     """A picture of the examples as a ``data:`` address; empty if it is none of ours, or no picture."""
     path = folder / name
     kinds = {".jpg": ("image/jpeg", "JPEG"), ".png": ("image/png", "PNG")}

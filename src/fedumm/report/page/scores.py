@@ -9,6 +9,7 @@ from typing import Any
 from fedumm.formatting import CATEGORIES, others_text, percent, score_text
 from fedumm.report.page.charts import Chart, Line, line_chart
 from fedumm.report.page.history import History, Point, mapping, number
+from fedumm.step_losses import read_losses
 from fedumm.tasks import GENEVAL, I2T, T2I, TASKS, in_order
 
 PLACES = {"test": "common test set", "heldout": "clients' held-out data"}
@@ -183,7 +184,19 @@ def losses(history: History) -> list[Chart | None]:
     if not lines:
         lines = [Line("training loss", history.of_rounds("train_loss"))]
     whole = line_chart(f"Training loss by {unit}", lines, "nats", unit, zero=True, note=_steps(history))
-    return [whole, *client_charts(history)]
+    return [whole, _by_step(history), *client_charts(history)]
+
+
+def _by_step(history: History) -> Chart | None:
+    """Of clients on the run's machine: a client's steps are counted through all its rounds."""
+    found = read_losses(history.path)
+    points: dict[str, list[Point]] = {
+        client: [(float(step), loss) for part in sorted(losses) for step, loss in losses[part]]
+        for client, losses in found.items()
+    }
+    points = {client: own for client, own in points.items() if own}
+    names = [name for name in history.names if name in points] or sorted(points)[:1]
+    return by_client("Training loss by step", points, names, "nats", "training step")
 
 
 def _steps(history: History) -> str:
