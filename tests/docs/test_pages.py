@@ -26,7 +26,7 @@ PROGRAMS: dict[str, type[RunConfig]] = {
 IN_PARTS = {"--resume", "..."}
 # Options of other commands and programs that a page names in its text.
 OTHERS = {
-    "help", "config", "json", "figure", "adapter", "prompts", "detector_weights", "color_weights", "out", "num",
+    "help", "config", "json", "figure", "show", "adapter", "prompts", "detector_weights", "color_weights", "out", "num",
     "batch_size", "requeue", "export", "plugin", "durations", "nu", "split", "format", "samples",
     "no_hub", "merge", "push", "public", "base_model", "more_images", "compare", "slurm", "collect", "run",
     "score", "port",
