@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -90,7 +91,7 @@ def adapter_folder(run: str, which: str) -> tuple[Path, str]:
 @contextmanager
 def _draft(out: Path | None) -> Iterator[Path]:
     """A new folder beside ``out``, which is gone afterwards unless it was renamed."""
-    parent = Path.cwd() if out is None else out.parent
+    parent = Path(tempfile.gettempdir()) if out is None else out.parent
     parent.mkdir(parents=True, exist_ok=True)
     draft = parent / f".export-{secrets.token_hex(8)}"
     draft.mkdir()

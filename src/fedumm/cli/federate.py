@@ -18,9 +18,9 @@ DESCRIPTION = """Federated fine-tuning: clients train LoRA adapters on their own
       --num_clients 4 --num_rounds 3 --dirichlet_alpha 0.5 --simulator"""
 
 NO_RUNNER = """Say how to run: --simulator, --in_process or --export_dir. For example:
-  {prog} --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa --simulator
-  {prog} --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa --in_process
-  {prog} --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa --export_dir jobs"""
+  {command} --simulator
+  {command} --in_process
+  {command} --export_dir jobs"""
 
 
 def main(argv: list[str], prog: str) -> int:
@@ -30,7 +30,7 @@ def main(argv: list[str], prog: str) -> int:
     parsed = parser.parse_args(argv)
     config = _config(parsed)
     if not any(getattr(config, name) for name in RUNNERS) and not config.dry_run:
-        raise FedummError(NO_RUNNER.format(prog=prog))
+        raise FedummError(NO_RUNNER.format(command=shlex.join([*prog.split(), *argv])))
     checked = check(config)
     if config.dry_run:
         from fedumm.cli.dry_run import dry_run
