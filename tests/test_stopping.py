@@ -41,7 +41,9 @@ def test_a_second_signal_disturbs_no_end_that_has_begun(number: signal.Signals) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, *SIGNALS])
-def test_a_signal_where_python_drops_exceptions_is_not_lost(number: signal.Signals) -> None:
+def test_a_signal_where_python_drops_exceptions_is_not_lost(
+    number: signal.Signals, request: pytest.FixtureRequest
+) -> None:
     """A weak reference's callback: PyTorch has many of these, and a study went on after Ctrl-C."""
 
     class Thing:
@@ -51,6 +53,9 @@ def test_a_signal_where_python_drops_exceptions_is_not_lost(number: signal.Signa
         os.kill(os.getpid(), number)
         time.sleep(0.001)
 
+    # A shell that starts something in the background lets it ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     thing = Thing()
     watched = weakref.ref(thing, called)
     with pytest.raises(KeyboardInterrupt) as stop, like_ctrl_c():  # noqa: PT012
