@@ -28,7 +28,7 @@ test: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/pytest $(SHARED) -m "not slow"
 
-test-slow: .venv/.dev .venv/.docs
+test-slow: .venv/.dev .venv/.docs .venv/.trackers
 	$(BIN)/pytest $(SHARED) -m slow
 
 test-lowest: .venv-lowest/.test
@@ -69,6 +69,10 @@ benchmarks: .venv/.dev
 
 .venv/.docs: .venv/.run
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+.venv/.trackers: .venv/.run
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mlflow,wandb]'
 	touch $@
 
 .venv-lowest/.test: pyproject.toml constraints-lowest.txt
