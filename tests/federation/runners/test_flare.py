@@ -177,7 +177,8 @@ def slow_run(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
 
     def in_second_round() -> bool:
         assert child.poll() is None, child.communicate()[0]
-        return (folder / "metrics.jsonl").exists() and bool(of(folder, "round"))
+        # The adapter comes after the state, and that after the record.
+        return (folder / "adapter" / "last").is_dir() and bool(of(folder, "round"))
 
     wait_for(in_second_round, 120)
     with child:
