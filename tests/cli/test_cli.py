@@ -173,10 +173,8 @@ BLIP = "--model_backend blip_vqa"
 MISTAKES = {
     # options
     f"federate {BLIP} --simulator --num_client 3": "Unknown option '--num_client'. Did you mean '--num_clients'?",
-    f"federate {BLIP} --simulator --learning-rate 1": "Unknown option '--learning-rate'. Did you mean '--lr'?",
     f"federate {BLIP} --simulater": "Unknown option '--simulater'. Did you mean '--simulator'?",
     f"federate {BLIP} --simulator --lora-r=8": "Unknown option '--lora-r'. Did you mean '--lora_r'?",
-    f"train {BLIP} --zzzzzz": "Unknown option '--zzzzzz'.",
     f"train {BLIP} --num_rounds 3": "Unknown option '--num_rounds'.",
     f"train {BLIP} stray": "Unknown option 'stray'.",
     "partition --dataset shapes --num_client 3": "Unknown option '--num_client'. Did you mean '--num_clients'?",
@@ -404,10 +402,8 @@ class TestRunners:
 
         monkeypatch.setattr("fedumm.cli.train.train", interrupted)
         assert run("train", BLIP.split(), "fedumm train") == status
-        told = (
-            "\nfedumm train: stopped. No adapter is saved before the end: the same command starts from the beginning.\n"
-        )
-        assert capsys.readouterr() == ("", told)
+        told = "fedumm train: stopped. No adapter is saved before the end: the same command starts from the beginning."
+        assert capsys.readouterr() == ("", f"\n{told}\n")
         monkeypatch.setattr("fedumm.cli.ask.main", interrupted)
         assert run("ask", [], "fedumm ask") == status
         assert capsys.readouterr() == ("", "\nfedumm ask: stopped.\n")

@@ -98,7 +98,7 @@ def test_of_a_local_model_only_what_belongs_to_it_is_handed_out(
     (mine / "notes").mkdir()
     (mine / "notes" / "patients.txt").write_text("names")
     settings = mine / "tokenizer_config.json"
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "name_or_path": "/home/alice/base"}))
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "name_or_path": str(tmp_path / "alice")}))
     monkeypatch.setattr("fedumm.training.merging.checkpoint_folder", lambda config, backbone: mine)
     assert main(["export", str(run), "--merge", "--out", str(tmp_path / "whole")]) == 0
     found = files(tmp_path / "whole")
@@ -160,7 +160,7 @@ def test_mistakes_are_told_before_any_work(
 
 def test_a_card_for_others_names_no_folder_of_this_machine() -> None:
     card = (
-        "---\nlibrary_name: peft\nbase_model: old/one\ntags:\n- lora\n---\n\n| Base model | `/home/me/models/blip` |\n"
+        "---\nlibrary_name: peft\nbase_model: old/one\ntags:\n- lora\n---\n\n| Base model | `/data/me/models/blip` |\n"
         "| Data | `C:\\me\\data.csv` |\n| Other | `shapes` | `a/b` |\n\nIn this folder:\n\n```\nfedumm ask\n```\n"
     )
     told = for_others(card, "new/one", merged=True)

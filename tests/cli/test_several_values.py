@@ -20,6 +20,8 @@ RUN = ["--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--dataset
         ),
         (["--seed", "1,2"], "For runs with several values: fedumm sweep --seed 1,2 ..."),
         (["--lr", "1e-4,5e-4"], "For runs with several values: fedumm sweep --lr 1e-4,5e-4 ..."),
+        (["--learning-rate", "1"], "Unknown option '--learning-rate'. Did you mean '--lr'?"),
+        (["--zzzzzz"], "Unknown option '--zzzzzz'."),
         (["--sed", "1"], "Unknown option '--sed'. Did you mean '--seed'?"),
     ],
 )

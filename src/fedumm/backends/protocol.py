@@ -253,10 +253,7 @@ class MergesBatches(Protocol):
 
 @runtime_checkable
 class ReadsSeveralImages(Protocol):
-    """A backend that reads all images of a row: ``image``, and what is not null of ``image_2`` and so on.
-
-    :func:`fedumm.data.each_picture` gives them as rows with one image each, as a :class:`FeatureDataset` has them.
-    """
+    """A backend that reads all images of a row, which :mod:`fedumm.data.each_picture` finds, not ``image`` alone."""
 
     reads_several_images: bool
 
@@ -312,10 +309,7 @@ class AnswersQuestions(Protocol):
     """A backend that ``fedumm ask`` can use."""
 
     def answer(self, model: torch.nn.Module, processor: Any, image: Any, question: str, device: torch.device) -> str:
-        """The model's answer to ``question`` about ``image``, a ``PIL.Image``.
-
-        A backend that :class:`ReadsSeveralImages` may be given a list of them.
-        """
+        """The answer to ``question`` about a ``PIL.Image``; :class:`ReadsSeveralImages` may be given a list of them."""
         ...
 
 
