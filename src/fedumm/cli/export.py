@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import secrets
 import shutil
@@ -166,4 +165,4 @@ def push(folder: Path, repo_id: str, *, public: bool = False) -> str:
     except Exception as error:  # of huggingface_hub and of the HTTP library that it uses
         told = one_line(str(error).strip().split("\n")[0], 300)
         raise FedummError(f"--push {repo_id}: {told} Export with --out, and upload the folder later.") from error
-    return json.dumps(f"{api.endpoint}/{repo_id}").strip('"')
+    return f"{api.endpoint}/{repo_id}"

@@ -109,9 +109,6 @@ def questions(rows: Any, chosen: Iterable[int], columns: Sequence[str], name: st
     kept = [c for c in dict.fromkeys([*columns, *_KEPT]) if c in there and c not in derived]
     _check_columns([c for c in columns if c not in kept and c not in derived], rows, name)
     scored = answers is not None and not {BEST, ALL}.isdisjoint(columns)
-    bad = (
-        {n: "has a question that is no text" for n, text in enumerate(derived[VQA.column]) if not text} if asked else {}
-    )
     bad |= answers.bad if answers and scored else {}
     numbers = [n for n in chosen if n not in bad]
     made = {column: [values[n] for n in numbers] for column, values in derived.items()}
