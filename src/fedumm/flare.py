@@ -7,15 +7,19 @@ by its launcher. Nothing else is defined here: an entry of that list that is cut
 
 from __future__ import annotations
 
+import contextlib
+import time
 import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from nvflare.apis.client import Client
 from nvflare.apis.controller_spec import ClientTask, Task
 from nvflare.apis.event_type import EventType
 from nvflare.apis.executor import Executor
-from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable, make_reply
@@ -25,7 +29,15 @@ from fedumm import errors, files
 from fedumm.federation import assignment
 from fedumm.federation.client import redaction
 from fedumm.federation.protocol import messages
-from fedumm.federation.runners.flare import admission, job_options, process_guard, shareables, site_host
+from fedumm.federation.runners.flare import (
+    admission,
+    job_options,
+    process_guard,
+    shareables,
+    site_host,
+    sites,
+    waiting,
+)
 from fedumm.report import run_folder
 
 __all__ = ["HostExecutor", "ServerController"]
@@ -109,7 +121,7 @@ class ServerController(Controller):  # type: ignore[misc]
         self.run_config = run_config
         self._run = process_guard.simulated_run()
         self._config = process_guard.simulated_config() if self._run else job_options.config_of_job(run_config)
-        self._answers: dict[str, messages.Message] = {}
+        self._gone: dict[str, float] = {}
 
     def set_communicator(self, communicator: Any) -> None:
         """FLARE 2.9 sets ``task_check_period``, but its communicator reads ``_task_check_period``."""
@@ -135,7 +147,7 @@ class ServerController(Controller):  # type: ignore[misc]
         try:
             hosts, balance = self._assignments(fl_ctx), bool(self._run)
             server = Server(self._config, hosts, folder.state, [folder], balance=balance)
-            drive(server, lambda message: self._send(message, list(server.assignments), abort_signal, fl_ctx))
+            drive(server, lambda messages, follow_up: self._ask(messages, follow_up, abort_signal, fl_ctx))
         except shareables.JobAbortedError:
             self.log_info(fl_ctx, "the job was aborted")
         except errors.FedummError as error:
@@ -154,38 +166,76 @@ class ServerController(Controller):  # type: ignore[misc]
         config = self._config
         if self._run:
             return assignment.assign(config.num_clients, assignment.host_count(config))
-        sites = sorted((client.name for client in fl_ctx.get_engine().get_clients()), key=assignment.natural)
-        if len(sites) != config.num_clients:
-            raise errors.FedummError(
-                f"The job was exported for --num_clients {config.num_clients}, but {len(sites)} sites take part: "
-                f"{', '.join(sites)}."
-            )
-        return {site: [site] for site in sites}
+        connected = [client.name for client in fl_ctx.get_engine().get_clients()]
+        return {site: [site] for site in sites.present(connected, config)}
 
-    def _send(
-        self, message: messages.Message, hosts: list[str], abort_signal: Signal, fl_ctx: FLContext
+    def _ask(
+        self,
+        messages_by_host: Mapping[str, messages.Message],
+        follow_up: Callable[[str, messages.Message], messages.Message | None],
+        abort_signal: Signal,
+        fl_ctx: FLContext,
     ) -> dict[str, messages.Message]:
-        self._answers = {}
-        task = Task(name=shareables.TASK, data=shareables.pack(message), result_received_cb=self._received)
-        self.broadcast_and_wait(task, fl_ctx, targets=hosts, min_responses=len(hosts), abort_signal=abort_signal)
-        if abort_signal.triggered:
-            raise shareables.JobAbortedError
-        lost = messages.HostError("no answer: the process died or the connection was lost")
-        return {host: self._answers.get(host, lost) for host in hosts}
-
-    def _received(self, client_task: ClientTask, fl_ctx: FLContext) -> None:
-        result, host = client_task.result, client_task.client.name
-        code = result.get_return_code()
+        """See ``fedumm.federation.runners.round_loop.Ask``."""
+        inbox: SimpleQueue[tuple[str, messages.Message]] = SimpleQueue()
+        rounds = any(isinstance(message, messages.RoundTask) for message in messages_by_host.values())
+        limit = self._config.round_timeout if rounds else 0.0
+        wait = waiting.Waiting(messages_by_host, limit, self._config.min_clients, gone=self._gone)
+        tasks = [self._post(message, hosts, inbox, fl_ctx) for message, hosts in sites.alike(messages_by_host)]
         try:
-            ok = code == ReturnCode.OK
-            answer = shareables.unpack(result) if ok else messages.HostError(f"NVIDIA FLARE reports {code}")
-        except Exception as error:
-            # FLARE would give up the task for everybody.
-            answer = messages.HostError(f"{type(error).__name__}: {error}")
-        self._answers[host] = answer
-        client_task.result = None
+            while wait.open:
+                with contextlib.suppress(Empty):
+                    host, answer = inbox.get(timeout=_POLL)
+                    if host not in wait.open:
+                        continue
+                    if (more := follow_up(host, answer)) is None:
+                        wait.answered(host, answer)
+                    else:
+                        tasks.append(self._post(more, [host], inbox, fl_ctx))
+                if abort_signal.triggered:
+                    raise shareables.JobAbortedError
+                # A simulation's processes are watched by their launcher.
+                for host, reason in (wait.why_over() if not self._run else {}).items():
+                    wait.answered(host, messages.HostError(reason))
+                if line := wait.word():
+                    self.log_info(fl_ctx, line)
+        finally:
+            for task in tasks:
+                if task.completion_status is None:
+                    self.cancel_task(task, fl_ctx=fl_ctx)
+        return wait.answers
+
+    def _post(self, message: messages.Message, hosts: list[str], inbox: SimpleQueue[Any], fl_ctx: FLContext) -> Task:
+        """Give a message to hosts; their answers come into ``inbox``."""
+
+        def received(client_task: ClientTask, fl_ctx: FLContext) -> None:
+            inbox.put((client_task.client.name, _answer(client_task.result)))
+            client_task.result = None
+
+        task = Task(name=shareables.TASK, data=shareables.pack(message), result_received_cb=received)
+        self.broadcast(task, fl_ctx, targets=hosts, min_responses=len(hosts))
+        return task
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Keep in mind whose connection is lost."""
+        super().handle_event(event_type, fl_ctx)
+        if event_type == EventType.CLIENT_DISCONNECTED:
+            self._gone.setdefault(fl_ctx.get_prop(FLContextKey.DISCONNECTED_CLIENT_NAME), time.monotonic())
+        elif event_type == EventType.CLIENT_RECONNECTED:
+            self._gone.pop(fl_ctx.get_prop(FLContextKey.RECONNECTED_CLIENT_NAME), None)
 
     def process_result_of_unknown_task(
         self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext
     ) -> None:
         """A late answer to a finished task is dropped."""
+
+
+def _answer(result: Shareable) -> messages.Message:
+    """What a host answered, or what stands for it: an exception here would end the task for everybody."""
+    code = result.get_return_code()
+    try:
+        if code != ReturnCode.OK:
+            return messages.HostError(f"NVIDIA FLARE reports {code}")
+        return shareables.unpack(result)
+    except Exception as error:
+        return messages.HostError(f"{type(error).__name__}: {error}")

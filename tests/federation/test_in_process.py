@@ -17,12 +17,13 @@ from fedumm.compression.packing import pack, unpack
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import DataStats, HostError, Message, RoundReply, RoundTask
+from fedumm.federation.runners.in_process import ask_in_turn
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import RunFolder, read_records
 from fedumm.training.backbone import Backbone
-from support.toy import TOY, Run, toy_config
+from support.toy import TOY, Run, together, toy_config
 
 
 def of(records: Sequence[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
@@ -49,7 +50,7 @@ def drive_hosts(folder: Path, assignments: dict[str, list[str]], **options: Any)
         seen.extend((message, answer) for answer in answers.values())
         return answers
 
-    drive(Server(config, assignments, folder / "state", [RunFolder(folder, config)]), send)
+    drive(Server(config, assignments, folder / "state", [RunFolder(folder, config)]), together(send))
     return seen
 
 
@@ -141,14 +142,12 @@ def test_a_site_that_fails_leaves_out_itself_alone_and_is_back_in_the_next_round
         for i, name in enumerate(sites)
     }
 
-    def send(message: Message) -> dict[str, Message]:
-        failing = isinstance(message, RoundTask) and message.round == 2
-        return {
-            name: HostError("no power") if failing and name == "site-3" else host.handle(message)
-            for name, host in hosts.items()
-        }
+    def handle(name: str, message: Message) -> Message:
+        failing = isinstance(message, RoundTask) and message.round == 2 and name == "site-3"
+        return HostError("no power") if failing else hosts[name].handle(message)
 
-    drive(Server(config, {name: [name] for name in sites}, folder / "state", [RunFolder(folder, config)]), send)
+    server = Server(config, {name: [name] for name in sites}, folder / "state", [RunFolder(folder, config)])
+    drive(server, partial(ask_in_turn, handle))
     out = [(r["round"], r["client"], r["rejected"], r["reason"]) for r in read_records(folder) if r.get("rejected")]
     assert out == [(2, "site-3", "failed", "no power")]
     assert [r["clients"] for r in read_records(folder) if r["event"] == "round"] == [3, 2, 3, 3]

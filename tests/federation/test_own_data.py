@@ -29,7 +29,7 @@ from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import PARTITION, read_records
 from fedumm.training.data import label_counts, partition_for
-from support.toy import PlainFolder, lora_options, toy_config
+from support.toy import PlainFolder, lora_options, together, toy_config
 
 SITES = ("site-1", "site-2")
 ROWS = {"site-1": 60, "site-2": 36}
@@ -75,7 +75,7 @@ class Federation:
         }
         self.change: Callable[[str, Message], Message] = change or (lambda _, answer: answer)
         self.server = Server(config, {site: [site] for site in SITES}, folder / "state", [PlainFolder(folder, config)])
-        drive(self.server, self._send)
+        drive(self.server, together(self._send))
 
     def _send(self, message: Message) -> dict[str, Message]:
         self.asked.append(message)

@@ -9,7 +9,7 @@ from typing import Any
 from fedumm.config import FederateConfig
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import Message, RoundReply, RoundTask
-from fedumm.federation.runners.round_loop import drive
+from fedumm.federation.runners.round_loop import Ask, FollowUp, drive
 from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import RunFolder
@@ -61,6 +61,18 @@ class PlainFolder(RunFolder):
     def _write_events(self, record: Any) -> None: ...
 
 
+def together(send: Callable[[Message], dict[str, Message]]) -> Ask:
+    """Asks hosts, of which none ever misses anything, all at once."""
+
+    def ask(messages: Mapping[str, Message], follow_up: FollowUp) -> dict[str, Message]:
+        (message,) = {id(message): message for message in messages.values()}.values()
+        answers = send(message)
+        assert not any(follow_up(name, answer) for name, answer in answers.items())
+        return answers
+
+    return ask
+
+
 class Driven:
     """A run whose every message was kept.
 
@@ -79,7 +91,7 @@ class Driven:
         }
         self.rounds: list[tuple[RoundTask, dict[str, Any]]] = []
         self.server = Server(config, assignments, folder / "state", [PlainFolder(folder, config)])
-        drive(self.server, self._send)
+        drive(self.server, together(self._send))
 
     def _send(self, message: Message) -> dict[str, Message]:
         answers = {name: host.handle(message) for name, host in self.hosts.items()}

@@ -55,6 +55,13 @@ class FederateConfig(RunConfig):
     min_clients: int = option(
         AGGREGATION, "Usable updates that a round needs; with fewer it is repeated once", 1, validators.positive
     )
+    round_timeout: float = option(
+        EXECUTION,
+        "Seconds after which real sites that have not answered are left out of a round (0: five times what the slowest "
+        "of the others took, and ten minutes at least)",
+        0.0,
+        validators.non_negative,
+    )
     max_update_norm: float = option(
         AGGREGATION,
         "Highest norm of an update (0: 10 times what the others' norms suggest)",

@@ -67,6 +67,8 @@ def _problems(config: FederateConfig) -> list[str]:
 
 def _unknown_clients(config: FederateConfig) -> list[str]:
     """A mistyped name, or a client without a number."""
+    if not (config.simulator or config.in_process):
+        return []  # the sites of a job have names of their own: the server sees who is there
     names = client_names(config.num_clients)
     for value in (config.ranks, config.alphas):
         for name in sorted(value.own.keys() - set(names)):

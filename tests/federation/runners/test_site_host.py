@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import DataStatsRequest, HostError, Message, RoundTask
 from fedumm.federation.runners.flare.site_host import LOG, SiteHost, StoppedHostError
+from fedumm.federation.runners.in_process import ask_in_turn
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import read_records
-from support.toy import LORA_TOY, PlainFolder, lora_options, toy_config
+from support.toy import LORA_TOY, PlainFolder, lora_options, together, toy_config
 
 SITES = {"site-1": ["site-1"], "site-2": ["site-2"]}
 
@@ -56,16 +58,13 @@ def federated(folder: Path, given: FederateConfig, ask: Callable[[str, Message],
     folder.mkdir()
     config = given
 
-    def send(message: Message) -> dict[str, Message]:
-        answers: dict[str, Message] = {}
-        for site in SITES:
-            try:
-                answers[site] = ask(site, message)
-            except FedummError as error:
-                answers[site] = HostError(str(error))
-        return answers
+    def handle(site: str, message: Message) -> Message:
+        try:
+            return ask(site, message)
+        except FedummError as error:
+            return HostError(str(error))
 
-    drive(Server(config, SITES, folder / "state", [PlainFolder(folder, config)]), send)
+    drive(Server(config, SITES, folder / "state", [PlainFolder(folder, config)]), partial(ask_in_turn, handle))
     return list(read_records(folder))
 
 
@@ -128,7 +127,7 @@ def test_with_local_privacy_no_child_answers_a_round_again(tmp_path: Path, start
     with pytest.raises(FedummError, match="enough"):
         drive(
             Server(given, {"site-1": ["site-1"]}, tmp_path / "run" / "state", [PlainFolder(tmp_path / "run", given)]),
-            ask,
+            together(ask),
         )
     psutil.Process(site.pid).kill()
     with pytest.raises(FedummError, match="died"):

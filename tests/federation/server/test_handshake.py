@@ -16,7 +16,7 @@ from fedumm.federation.protocol.initial_adapter import adapter_digest
 from fedumm.federation.protocol.messages import DataStats, HostError, InitReply
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
-from support.toy import toy_config
+from support.toy import together, toy_config
 
 START = {"w": torch.zeros(3)}
 
@@ -117,4 +117,4 @@ def test_a_host_that_can_not_go_on_ends_the_run_with_its_words(tmp_path: Path) -
         tmp_path / "state",
     )
     with pytest.raises(FedummError, match="host-1: the disk is full"):
-        drive(server, lambda _: {"host-1": HostError("the disk is full")})
+        drive(server, together(lambda _: {"host-1": HostError("the disk is full")}))

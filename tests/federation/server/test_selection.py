@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from fedumm.federation.protocol.messages import (
     RoundReply,
     RoundTask,
 )
+from fedumm.federation.runners.in_process import ask_in_turn
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server import server as server_module
 from fedumm.federation.server.sampling import panel_of
@@ -207,7 +209,7 @@ def run_sites(folder: Path, answer: Answer, sites: int = 4, **options: Any) -> l
             return HostError(str(error))
 
     server = Server(config, {name: [name] for name in names}, folder / "state", [PlainFolder(folder, config)])
-    drive(server, lambda message: {name: reply(message, name) for name in names})
+    drive(server, partial(ask_in_turn, lambda name, message: reply(message, name)))
     return list(read_records(folder))
 
 

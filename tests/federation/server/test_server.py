@@ -31,7 +31,7 @@ from fedumm.federation.server.server import Server
 from fedumm.formatting import epsilon_text
 from fedumm.metrics.evaluation import Evaluation, Scores
 from fedumm.report.run_folder import RunFolder, read_records
-from support.toy import toy_config
+from support.toy import together, toy_config
 
 CLIENTS = ("site-1", "site-2")
 SIZES = {"site-1": 30, "site-2": 10}
@@ -96,7 +96,7 @@ def run(
         assert isinstance(message, RoundTask)
         return {"host-1": RoundReply(reply(message), tests(message))}
 
-    drive(server, send)
+    drive(server, together(send))
     return server
 
 

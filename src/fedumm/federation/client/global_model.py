@@ -8,11 +8,10 @@ from fedumm.adapters import AdapterState
 from fedumm.aggregation.base import BackboneDelta
 from fedumm.aggregation.error import lost_share
 from fedumm.config import FederateConfig
-from fedumm.errors import PublicError
-from fedumm.federation.client.guard import Guard
+from fedumm.federation.client.guard import Guard, NotReadyError
 from fedumm.federation.protocol.backbone_delta import unpack_backbone_delta
 from fedumm.federation.protocol.client_view import client_start
-from fedumm.federation.protocol.messages import RoundTask
+from fedumm.federation.protocol.messages import ADAPTER, RoundTask
 from fedumm.federation.protocol.transfer import unpack_payload
 from fedumm.training.backbone import Backbone
 
@@ -44,6 +43,16 @@ class GlobalModel:
         self._guard.check_change(change)
         self._folded = change, self.backbone.fold(change)
 
+    def check_base(self, task: RoundTask) -> None:
+        """What ``task`` brings must continue what is held.
+
+        Raises:
+            NotReadyError: this host missed a round.
+        """
+        if task.base_round not in (-1, self._round):
+            held = f"it holds the result of {self._round}, not of {task.base_round}"
+            raise NotReadyError(f"it missed a round: {held}", ADAPTER)
+
     def receive(self, task: RoundTask) -> float | None:
         """Update the global model to the one that ``task`` starts from.
 
@@ -51,10 +60,8 @@ class GlobalModel:
             The share of the last round's result that this host's arithmetic lost; None if no layer was changed.
 
         Raises:
-            PublicError: this host missed a round, or what came is no adapter.
+            PublicError: what came is no adapter.
         """
-        if task.base_round not in (-1, self._round):
-            raise PublicError(f"it missed a round: it holds the result of {self._round}, not of {task.base_round}")
         if task.change:
             self.fold(task.change)
         self._unpack(task)

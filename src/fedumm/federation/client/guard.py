@@ -18,8 +18,16 @@ from fedumm.aggregation.base import BackboneDelta
 from fedumm.config import FederateConfig
 from fedumm.errors import PublicError
 from fedumm.federation.client.answered_rounds import AnsweredRounds
-from fedumm.federation.protocol.messages import DataStatsRequest, InitRequest, RoundTask
+from fedumm.federation.protocol.messages import SETUP, DataStatsRequest, InitRequest, RoundTask
 from fedumm.federation.protocol.names import check_name, check_names
+
+
+class NotReadyError(PublicError):
+    """This host can't do what it is asked before it is told more: ``needs`` says what (see ``HostError``)."""
+
+    def __init__(self, message: str, needs: str) -> None:
+        super().__init__(message)
+        self.needs = needs
 
 
 class Guard:
@@ -57,7 +65,7 @@ class Guard:
     def check_init_request(self, request: InitRequest) -> None:
         """Every client must have one place, and keep it."""
         if self._data_request is None:
-            raise PublicError("a set-up was asked for before the survey")
+            raise NotReadyError("a set-up was asked for before the survey", SETUP)
         served = check_names(client for own in request.assignments.values() for client in own)
         if (unknown := _not_among(served, self._data_request.roster)) is not None:
             raise PublicError(f"{unknown} is not on the roster")
@@ -87,7 +95,7 @@ class Guard:
         With ``--dp local`` a round is answered once, whatever becomes of the answer: it is on record from here on.
         """
         if self._init_request is None:
-            raise PublicError("a round was asked for before the set-up")
+            raise NotReadyError("a round was asked for before the set-up", SETUP)
         rounds = self._config.num_rounds
         # With --patience the round that only scores may come after fewer.
         early = 0 < self._config.patience < task.round - 1 <= rounds and not task.train

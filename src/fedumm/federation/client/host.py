@@ -23,14 +23,16 @@ from fedumm.federation.client.client import Client, ClientSetting
 from fedumm.federation.client.client_state import ClientState
 from fedumm.federation.client.common_test import CommonTest
 from fedumm.federation.client.global_model import GlobalModel
-from fedumm.federation.client.guard import Guard
+from fedumm.federation.client.guard import Guard, NotReadyError
 from fedumm.federation.client.redaction import whole, withheld, without_data
 from fedumm.federation.option_rules import check_rules
 from fedumm.federation.protocol.initial_adapter import adapter_digest
 from fedumm.federation.protocol.messages import (
+    SETUP,
     ClientUpdate,
     DataStats,
     DataStatsRequest,
+    HostError,
     InitReply,
     InitRequest,
     Message,
@@ -118,6 +120,8 @@ class Host:
         """The answer to ``message``; an exception becomes a :class:`HostError`."""
         try:
             answer = self._answer(message)
+        except NotReadyError as error:
+            return HostError(str(error), needs=error.needs)
         except Exception as error:
             return whole(error, message) if self._simulated else withheld(error, message)
         return answer if self._simulated else without_data(answer)
@@ -155,7 +159,7 @@ class Host:
     def _initialize(self, request: InitRequest) -> InitReply:
         self._guard.check_init_request(request)
         if self.data is None:
-            raise PublicError("a set-up was asked for before the survey")
+            raise NotReadyError("a set-up was asked for before the survey", SETUP)
         splits, partition = self.data.splits, self.data.partition
         device = pick_device(self.config.gpu, self._index)
         backbone = self._load_backbone(device, self.data)
@@ -232,10 +236,12 @@ class Host:
 
     def _run_round(self, task: RoundTask) -> RoundReply:
         if self.ready is None:
-            raise PublicError("a round was asked for before the set-up")
+            raise NotReadyError("a round was asked for before the set-up", SETUP)
+        model = self.ready.model
+        # First: with --dp local, what follows puts the round on record as answered.
+        model.check_base(task)
         self._guard.check_round_task(task)
         begun = time.monotonic()
-        model = self.ready.model
         lost = model.receive(task)
         # Where clients keep a part of the adapter, there is none that is everybody's.
         shared = self._aggregator.communicated_factors == frozenset("AB")

@@ -34,6 +34,17 @@ def outliers(answers: Mapping[str, Answer], key: Callable[[Answer], Hashable]) -
     return sorted(host for host, own in found.items() if own != usual)
 
 
+_ALIKE: list[tuple[str, Callable[[InitReply], Hashable]]] = [
+    ("the adapter's shape: model or LoRA options differ.", lambda ready: (*sorted(ready.spec.items()),)),
+    (
+        "PEFT's configuration: model, LoRA options or versions differ.",
+        lambda ready: repr(sorted(_comparable(ready).items())),
+    ),
+    ("the first adapter: --seed or the libraries' versions differ.", lambda ready: ready.digest),
+]
+"""What must be the same on all hosts, and what is said where it is not."""
+
+
 def check_alike(answers: Mapping[str, InitReply], config: FederateConfig) -> None:
     """All hosts must have derived one adapter of the run's rank and alpha.
 
@@ -46,12 +57,14 @@ def check_alike(answers: Mapping[str, InitReply], config: FederateConfig) -> Non
         )
         if (rank, alpha) != (config.rank, config.alpha):
             raise FedummError(f"{host} has an adapter of another rank or alpha than --lora_r and --lora_alpha.")
-    if odd := outliers(answers, lambda ready: (*sorted(ready.spec.items()),)):
-        raise FedummError(f"{_differ(odd, answers)} the adapter's shape: model or LoRA options differ.")
-    if odd := outliers(answers, lambda ready: repr(sorted(_comparable(ready).items()))):
-        raise FedummError(f"{_differ(odd, answers)} PEFT's configuration: model, LoRA options or versions differ.")
-    if odd := outliers(answers, lambda ready: ready.digest):
-        raise FedummError(f"{_differ(odd, answers)} the first adapter: --seed or the libraries' versions differ.")
+    for what, key in _ALIKE:
+        if odd := outliers(answers, key):
+            raise FedummError(f"{_differ(odd, answers)} {what}")
+
+
+def unlike(ready: InitReply, first: InitReply) -> str:
+    """What a host has otherwise than ``first``, which the run began with; empty if nothing."""
+    return next((f"it differs in {what}" for what, key in _ALIKE if key(ready) != key(first)), "")
 
 
 def own_adapter_config(answers: Mapping[str, InitReply], config: FederateConfig) -> dict[str, Any]:

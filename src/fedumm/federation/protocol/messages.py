@@ -12,6 +12,8 @@ from fedumm.metrics.evaluation import Scores
 if TYPE_CHECKING:
     from fedumm.adapters.state import Spec
 
+SETUP, ADAPTER = "setup", "adapter"
+
 
 @dataclass(frozen=True)
 class DataStatsRequest:
@@ -174,10 +176,15 @@ class RoundReply:
 
 @dataclass(frozen=True)
 class HostError:
-    """A host cannot continue; ``message`` is for the user."""
+    """A host cannot continue; ``message`` is for the user.
+
+    ``needs`` says what would help it: :data:`SETUP` (its process is new, and knows nothing of the run), :data:`ADAPTER`
+    (it missed a round), or nothing.
+    """
 
     message: str
     details: str = field(default="", repr=False)
+    needs: str = ""
 
 
 Message = DataStatsRequest | DataStats | InitRequest | InitReply | RoundTask | RoundReply | HostError

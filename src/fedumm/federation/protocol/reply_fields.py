@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedumm.features.report import CacheReport
+from fedumm.federation.protocol.messages import ADAPTER, SETUP
 from fedumm.metrics.evaluation import Evaluation
 from fedumm.texts import is_plain, one_line, plain_lines
 
@@ -282,6 +283,6 @@ REPLIES: dict[str, Take] = {
             "folding_error": _optional(_number),
         }
     ),
-    "HostError": _record({"message": _text, "details": _lines}),
+    "HostError": _record({"message": _text, "details": _lines, "needs": _one_of("", SETUP, ADAPTER)}),
 }
 """By kind of message, what its fields are to be. Of an update, those of ``ClientUpdate``."""

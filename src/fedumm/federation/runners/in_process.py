@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from fedumm.config import FederateConfig
@@ -10,7 +10,7 @@ from fedumm.federation.assignment import assign, host_count
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import Message
 from fedumm.federation.protocol.wire import from_wire, to_wire
-from fedumm.federation.runners.round_loop import drive
+from fedumm.federation.runners.round_loop import FollowUp, drive
 from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import CLIENTS, RunFolder
@@ -54,15 +54,33 @@ def run_in_process(
         for index, name in enumerate(assignments)
     ]
     server = Server(config, assignments, folder.state, [folder, *map(UserListener, listeners)], balance=True)
+    by_name = {host.name: host for host in hosts}
 
-    def send(message: Message) -> dict[str, Message]:
+    def handle(name: str, message: Message) -> Message:
         # As on a network: what is no message is found out in the same place.
-        return {host.name: from_wire(to_wire(host.handle(message))) for host in hosts}
+        return from_wire(to_wire(by_name[name].handle(message)))
 
     try:
-        drive(server, send)
+        drive(server, partial(ask_in_turn, handle))
     finally:
         folder.finish()
+
+
+def ask_in_turn(
+    handle: Callable[[str, Message], Message], messages: Mapping[str, Message], follow_up: FollowUp
+) -> dict[str, Message]:
+    """Ask one host after the other; see :data:`fedumm.federation.runners.round_loop.Ask`.
+
+    Args:
+        handle: gives a host's answer.
+    """
+    answers: dict[str, Message] = {}
+    for name, first in messages.items():
+        message: Message | None = first
+        while message is not None:
+            answers[name] = handle(name, message)
+            message = follow_up(name, answers[name])
+    return answers
 
 
 def _forward(progress: HostProgress, host: str, text: str, done: int, total: int) -> None:

@@ -1,8 +1,9 @@
-"""The loop that both runners share: ask the server what is next, carry it, bring the answers back."""
+"""The loop that all runners share: ask the server what is next, carry it, bring the answers back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from fedumm.errors import FedummError
@@ -11,6 +12,7 @@ from fedumm.federation.protocol.messages import (
     DataStats,
     HostError,
     InitReply,
+    InitRequest,
     Message,
     RoundReply,
     RoundTask,
@@ -18,31 +20,34 @@ from fedumm.federation.protocol.messages import (
 from fedumm.federation.server.server import Server
 from fedumm.texts import one_line, plain_lines
 
-Send = Callable[[Message], dict[str, Message]]
-"""Carries a message to every host and returns their answers by host name."""
+FollowUp = Callable[[str, Message], Message | None]
+"""What a host is sent next, from its name and its answer; None: it has nothing more to say."""
+
+Ask = Callable[[Mapping[str, Message], FollowUp], dict[str, Message]]
+"""Carries messages to hosts, by name, follows up their answers, and returns the last one of each."""
 
 Answer = TypeVar("Answer", DataStats, InitReply, RoundReply)
 
 
-def drive(server: Server, send: Send) -> None:
+def drive(server: Server, ask: Ask) -> None:
     """Run all rounds.
 
-    A host that serves simulated clients on this machine must work; where each is a site of somebody else's, one that
-    fails in a round fails for its own clients only.
+    A host that serves simulated clients on this machine must work. Where each is a site of somebody else's, one that
+    can't begin is left out of the run, and one that fails in a round fails for its own clients only.
 
     Raises:
         FedummError: a host cannot go on, too few clients sent a usable update, or a round can't be saved.
     """
-    sizes = _answers(send(server.survey()), DataStats)
-    server.start(_answers(send(server.setup(sizes)), InitReply))
+    server.start(_set_up(server, ask, server.setup(_sizes(server, ask))))
     while (task := server.next_task()) is not None:
-        answers, lost = send(task), set[str]()
-        if not server.balance:
-            lost = {host for host, answer in answers.items() if not isinstance(answer, RoundReply)}
-            answers = {host: _or_failure(task, host, answer) for host, answer in answers.items()}
-        replies = _answers(answers, RoundReply)
+        catch_up = server.catch_up(task)
+        answers = ask(dict.fromkeys(server.assignments, task), catch_up)
+        if server.balance:
+            replies = _must(answers, RoundReply)
+        else:
+            replies = {host: _or_failure(task, host, answer, catch_up.problem) for host, answer in answers.items()}
         try:
-            server.finish(task, replies, lost)
+            server.finish(task, replies, catch_up)
         except OSError as error:
             raise FedummError(
                 f"Round {task.round} can't be saved: {error}. What was saved before it is whole: make room and resume."
@@ -54,17 +59,51 @@ def drive(server: Server, send: Send) -> None:
     server.close()
 
 
-def _or_failure(task: RoundTask, host: str, answer: Message) -> Message:
+def _sizes(server: Server, ask: Ask) -> dict[str, DataStats]:
+    answers = ask(dict.fromkeys(server.assignments, server.survey()), _nothing_more)
+    if server.balance:
+        return _must(answers, DataStats)
+    server.leave_out({h: _reason(h, a) for h, a in answers.items() if not isinstance(a, DataStats)})
+    return {host: answer for host, answer in answers.items() if isinstance(answer, DataStats)}
+
+
+def _set_up(server: Server, ask: Ask, request: InitRequest) -> dict[str, InitReply]:
+    """The answers of those hosts that are ready; a site that is not may catch up in a later round."""
+    messages: dict[str, Message] = dict.fromkeys(server.assignments, request)
+    answers = ask(messages, _nothing_more)
+    if server.balance:
+        return _must(answers, InitReply)
+    ready = {host: answer for host, answer in answers.items() if isinstance(answer, InitReply)}
+    server.note_not_ready({h: _reason(h, a) for h, a in answers.items() if not isinstance(a, InitReply)})
+    while ready and not any(answer.adapter for answer in ready.values()):
+        # Whose first adapter was to be everybody's is not there.
+        other = next(iter(ready))
+        (answer,) = ask({other: replace(request, initial_from=other)}, _nothing_more).values()
+        del ready[other]
+        if isinstance(answer, InitReply) and answer.adapter:
+            ready[other] = answer
+    return ready
+
+
+def _nothing_more(host: str, answer: Message) -> None:
+    """No answer is followed up."""
+
+
+def _or_failure(task: RoundTask, host: str, answer: Message, problem: Callable[[str, Message], str]) -> RoundReply:
     """``answer``, or what stands for it where it is none: all its clients failed."""
     if isinstance(answer, RoundReply):
         return answer
-    why = answer.message if isinstance(answer, HostError) else f"{host} answered with {type(answer).__name__}"
-    return RoundReply(
-        [ClientUpdate(client=client, round=task.round, error=one_line(why)) for client in task.clients(host)]
-    )
+    why = problem(host, answer) or _reason(host, answer)
+    return RoundReply([ClientUpdate(client=client, round=task.round, error=why) for client in task.clients(host)])
 
 
-def _answers(answers: dict[str, Message], kind: type[Answer]) -> dict[str, Answer]:
+def _reason(host: str, answer: Message) -> str:
+    if isinstance(answer, HostError):
+        return one_line(answer.message)
+    return f"{host} answered with {type(answer).__name__}"
+
+
+def _must(answers: Mapping[str, Message], kind: type[Answer]) -> dict[str, Answer]:
     for host, answer in answers.items():
         if isinstance(answer, HostError):
             details = f"\n{plain_lines(answer.details)}" if answer.details else ""

@@ -61,6 +61,7 @@ def _task(value: Any) -> bool:
 _FACTS: dict[str, Check] = {
     "round": _count,
     "fingerprint": _text,
+    "fingerprints": _by_name(_text),
     "best": _object(version=_version, scores=_by_name(_by_name(_pair))),
     "scores": _by_version(
         _object(

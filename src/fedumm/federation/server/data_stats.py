@@ -41,7 +41,7 @@ def agreed(answers: Mapping[str, DataStats]) -> DataStats:
 def joined(answers: Mapping[str, DataStats], assignments: Mapping[str, Sequence[str]]) -> DataStats:
     """Of data that are each host's own: each tells of its own clients, and of nobody else's.
 
-    The fingerprint is of all hosts' ones: a resumed run must find the same data everywhere.
+    The fingerprint is of all hosts' ones.
 
     Raises:
         FedummError: a host tells of others, or not of all of its own, or split them.

@@ -27,6 +27,7 @@ class Initial:
         adapter_config: PEFT's configuration of it.
         scale: its alpha / rank.
         test_rows: by host, in natural order, the rows of its part of the common test set.
+        reply: the answer of a host that all agree with.
     """
 
     spec: Spec = field(repr=False)
@@ -34,6 +35,7 @@ class Initial:
     adapter_config: dict[str, Any]
     scale: float
     test_rows: dict[str, int]
+    reply: InitReply = field(repr=False)
 
 
 def init_request(participants: Participants, own_data: bool, changes: Sequence[bytes]) -> InitRequest:
@@ -47,19 +49,20 @@ def init_request(participants: Participants, own_data: bool, changes: Sequence[b
     return InitRequest(participants.assignments, tests, hosts[0], list(changes))
 
 
-def agree(answers: Mapping[str, InitReply], config: FederateConfig) -> Initial:
-    """What all hosts say of the first adapter and of the common test set.
+def agree(answers: Mapping[str, InitReply], request: InitRequest, config: FederateConfig) -> Initial:
+    """What the hosts that are ready say of the first adapter and of the common test set.
 
     Raises:
         FedummError: they disagree, or the first adapter is damaged.
     """
-    first = answers[min(answers, key=natural)]
+    first = next((ready for ready in answers.values() if ready.adapter), answers[min(answers, key=natural)])
     check_alike(answers, config)
     adapter_config = own_adapter_config(answers, config)
     test_rows = {host: answers[host].test_samples for host in sorted(answers, key=natural)}
     if not config.own_data:
-        check_test_parts(test_rows)
-    return Initial(first.spec, _first_adapter(first), adapter_config, scale_of(adapter_config, config), test_rows)
+        check_test_parts(test_rows, request.tests)
+    adapter, scale = _first_adapter(first), scale_of(adapter_config, config)
+    return Initial(first.spec, adapter, adapter_config, scale, test_rows, first)
 
 
 def _first_adapter(reply: InitReply) -> AdapterState:

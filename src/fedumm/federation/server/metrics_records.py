@@ -54,13 +54,18 @@ def setup_record(
 
 
 def round_record(
-    task: RoundTask, good: Sequence[ClientUpdate], host_seconds: Sequence[float], tasks: Mapping[str, Mapping[str, int]]
+    task: RoundTask,
+    good: Sequence[ClientUpdate],
+    host_seconds: Sequence[float],
+    tasks: Mapping[str, Mapping[str, int]],
+    extra_bytes: int,
 ) -> Record:
     """What the accepted updates say together.
 
     Args:
         host_seconds: what the round took each host.
         tasks: training rows of each client by task.
+        extra_bytes: what hosts were sent that had to catch up.
     """
     total = sum(u.num_samples for u in good)
     return {
@@ -71,7 +76,7 @@ def round_record(
         "train_losses": _train_losses(good, tasks),
         **summary("heldout_before", combine([u.before for u in good])),
         **summary("heldout_after", combine([u.after for u in good])),
-        "bytes_down": task.size * len(host_seconds),
+        "bytes_down": task.size * len(host_seconds) + extra_bytes,
         "bytes_up": sum(u.size for u in good),
         "seconds_host": round(max(host_seconds, default=0.0), 3),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedumm.config import FederateConfig
@@ -24,12 +24,14 @@ class Participants:
             ``labels``.
         method: how the data were split.
         fingerprint: tells this split from others.
+        fingerprints: by host, where each has data of its own: a resumed run must find the same there.
     """
 
     assignments: dict[str, list[str]]
     clients: dict[str, dict[str, Any]]
     method: str
     fingerprint: str
+    fingerprints: dict[str, str]
 
     @property
     def roster(self) -> list[str]:
@@ -40,6 +42,12 @@ class Participants:
     def hosts(self) -> list[str]:
         """All hosts in order."""
         return sorted(self.assignments, key=natural)
+
+    def without(self, hosts: Collection[str]) -> Participants:
+        """The participants but for all clients of these hosts."""
+        served = {host: own for host, own in self.assignments.items() if host not in hosts}
+        clients = {name: self.clients[name] for name in in_order(served.values())}
+        return replace(self, assignments=served, clients=clients)
 
     def by_host(self, clients: Collection[str]) -> dict[str, list[str]]:
         """Those of ``clients`` that each host serves."""
@@ -66,7 +74,8 @@ def find_participants(
     served = {host: list(own) for host, own in assignments.items()}
     if balance and not config.own_data:
         served = balanced({name: own["train"] for name, own in clients.items()}, list(assignments))
-    return Participants(served, clients, whole.method, whole.fingerprint)
+    prints = {host: own.fingerprint for host, own in answers.items()} if config.own_data else {}
+    return Participants(served, clients, whole.method, whole.fingerprint, prints)
 
 
 def in_order(clients_by_host: Iterable[Sequence[str]]) -> list[str]:

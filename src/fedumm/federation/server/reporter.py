@@ -103,6 +103,7 @@ class Reporter:
         task: RoundTask,
         used: Sequence[ClientUpdate],
         answers: Mapping[str, RoundReply],
+        extra_bytes: int,
         began: float,
         report: Report,
     ) -> None:
@@ -110,13 +111,14 @@ class Reporter:
 
         Args:
             used: the accepted updates.
+            extra_bytes: what hosts were sent that had to catch up.
             began: when the round began, by :func:`time.monotonic`.
             report: numbers of the aggregation.
         """
         tasks = {name: own["tasks"] for name, own in self._participants.clients.items()}
         roster, scoreboard = len(self._participants.roster), self._state.scoreboard
         self._tell(
-            round_record(task, used, [reply.seconds for reply in answers.values()], tasks)
+            round_record(task, used, [reply.seconds for reply in answers.values()], tasks, extra_bytes)
             | scoreboard[task.round - 1]
             | {
                 "rounds": self.config.num_rounds,

@@ -25,7 +25,7 @@ def uniform_sampler(count: int, seed: int) -> Sampler:
     """``count`` clients drawn without replacement, in the roster's order; 0 takes all."""
 
     def sample(round_number: int, roster: Sequence[str]) -> list[str]:
-        if not count:
+        if not 0 < count < len(roster):
             return list(roster)
         chosen = random.Random(derive(seed, "clients", round_number)).sample(list(roster), count)
         return sorted(chosen, key=list(roster).index)

@@ -6,7 +6,7 @@ A score that lies within its range is believed: nobody but its client has the ro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedumm.errors import FedummError
@@ -109,15 +109,25 @@ def common_test_problem(test: Scores, tasks: Iterable[str], rows: int, images: i
     return score_problem(test, unit)
 
 
-def check_test_parts(rows: Mapping[str, int]) -> None:
-    """See that the hosts' parts, every n-th row each, can be of one common test set. ``rows``: in the order of parts.
+def check_test_parts(rows: Mapping[str, int], parts: Mapping[str, Sequence[int]]) -> None:
+    """See that the hosts' parts can be of one common test set.
+
+    Args:
+        rows: by host that is ready, how many rows its part has.
+        parts: by host, ``[i, n]`` for every n-th row from i.
 
     Raises:
         FedummError: they can't; it names those that differ from most, where there are three or more.
     """
-    counts = list(rows.values())
-    if counts == [len(range(first, sum(counts), len(counts))) for first in range(len(counts))]:
+    # With c rows from i on, n apart, a test set has from i + n (c - 1) + 1 to i + n c rows.
+    bounds = [
+        (first + step * (rows[host] - 1) + 1, first + step * rows[host])
+        for host, (first, step) in parts.items()
+        if host in rows
+    ]
+    if max(low for low, _ in bounds) <= min(high for _, high in bounds):
         return
+    counts = list(rows.values())
     usual = sorted(counts)[len(counts) // 2]
     odd = [host for host, count in rows.items() if abs(count - usual) > 1]
     whose = ", ".join(odd) if 0 < len(odd) < len(counts) / 2 else "The hosts"

@@ -48,7 +48,8 @@ class Screening:
 
     Args:
         aggregation: knows the global adapter, and what is trained in a round.
-        test_rows: by host, the rows of its part of the common test set, in the order of the parts.
+        parts: by host, which rows of the common test set it scores: ``[i, n]`` for every n-th from i.
+        test_rows: by host, how many these are, as far as it is known.
     """
 
     def __init__(
@@ -56,11 +57,16 @@ class Screening:
         config: FederateConfig,
         participants: Participants,
         aggregation: RoundAggregation,
+        parts: Mapping[str, Sequence[int]],
         test_rows: Mapping[str, int],
     ) -> None:
         self.config, self._participants, self._aggregation = config, participants, aggregation
-        self._test_rows = dict(test_rows)
+        self._parts, self._test_rows = parts, dict(test_rows)
         self._shares = scores_are_shares(config)
+
+    def expect_test_rows(self, host: str, count: int) -> None:
+        """A host that is set up later has a part of the test set, too."""
+        self._test_rows[host] = count
 
     def collect(self, answers: Mapping[str, RoundReply]) -> dict[str, ClientUpdate]:
         """By client, the first update that its own host has of it."""
@@ -114,9 +120,9 @@ class Screening:
         scores: list[Scores] = []
         problems: dict[str, str] = {}
         for host, reply in answers.items():
-            place = list(self._test_rows).index(host)
-            images = len(range(place, self.config.geneval_prompts, len(self._test_rows))) if task.draw else 0
-            rows = self._test_rows[host]
+            first, step = self._parts[host]
+            images = len(range(first, self.config.geneval_prompts, step)) if task.draw else 0
+            rows = self._test_rows.get(host, -1)  # of one that was never set up no score is right
             if problem := common_test_problem(reply.test, self.config.tasks, rows, images, self._shares):
                 problems[host] = problem
             else:

@@ -7,7 +7,8 @@ in their answers, and tells listeners what happened. Both runners drive this one
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from fedumm.adapters import AdapterState
@@ -24,6 +25,7 @@ from fedumm.federation.protocol.messages import (
     RoundReply,
     RoundTask,
 )
+from fedumm.federation.server.catching_up import Beginning, CatchUp
 from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.federation.server.handshake import agree, init_request
 from fedumm.federation.server.participants import Participants, find_participants, in_order
@@ -75,12 +77,17 @@ class Server:
         self._began = self._round_began = time.monotonic()
         self._repeated_round = 0
         self._last_is_scored = False
+        self._left_out: dict[str, str] = {}
+        self._not_ready: dict[str, str] = {}
         # From setup() on:
         self._participants: Participants
+        self._sizes: Mapping[str, DataStats]
+        self._request: InitRequest
         self._saved: SavedRun | None
         # From start() on:
         self.aggregation: RoundAggregation
         self.scoreboard: Scoreboard
+        self._beginning: Beginning
         self._planner: Planner
         self._screening: Screening
         self._state: RunState
@@ -95,6 +102,29 @@ class Server:
         """The first message, for every host."""
         return DataStatsRequest(self.roster)
 
+    def leave_out(self, reasons: Mapping[str, str]) -> None:
+        """The run goes on without these hosts, which can't begin.
+
+        Args:
+            reasons: by host.
+
+        Raises:
+            FedummError: too few are left.
+        """
+        self._left_out |= reasons
+        self.assignments = {host: own for host, own in self.assignments.items() if host not in reasons}
+        left = len(in_order(self.assignments.values()))
+        if left < self.config.min_clients:
+            why = "".join(f"\n  {host}: {reason}" for host, reason in self._left_out.items())
+            raise FedummError(
+                f"{left} of {len(self.roster)} clients can take part, and --min_clients is "
+                f"{self.config.min_clients}.{why}"
+            )
+
+    def note_not_ready(self, reasons: Mapping[str, str]) -> None:
+        """These hosts could not be set up; each may be in a later round."""
+        self._not_ready |= reasons
+
     def setup(self, answers: Mapping[str, DataStats]) -> InitRequest:
         """The second one, from the hosts' answers to the first.
 
@@ -104,20 +134,28 @@ class Server:
         self._participants = find_participants(self.config, self.assignments, answers, self.balance)
         self.assignments = self._participants.assignments
         self._saved = load_saved_run(self._checkpoint, self.config)
-        return init_request(self._participants, self.config.own_data, self._saved.changes if self._saved else [])
+        self._sizes = answers
+        changes = self._saved.changes if self._saved else []
+        self._request = init_request(self._participants, self.config.own_data, changes)
+        return self._request
 
     def start(self, answers: Mapping[str, InitReply]) -> None:
         """Take in the hosts' answers to :meth:`setup`.
 
         Raises:
-            FedummError: hosts disagree on the adapter's shape, or what was saved is not of this run.
+            FedummError: no host is ready, hosts disagree on the adapter's shape, or what was saved is not of this run.
         """
-        config, participants, initial = self.config, self._participants, agree(answers, self.config)
+        if not answers:
+            why = "".join(f"\n  {host}: {reason}" for host, reason in self._not_ready.items())
+            raise FedummError(f"No site is ready for the first round.{why}")
+        config, participants = self.config, self._participants
+        initial = agree(answers, self._request, config)
+        self._beginning = Beginning(self.survey(), self._sizes, self._request, initial.reply)
         self.aggregation = RoundAggregation(config, initial.spec, initial.adapter, initial.scale, self._dp)
         self.scoreboard = self._new_scoreboard()
-        self._state = RunState(participants.fingerprint, self.scoreboard, self._began)
+        self._state = RunState(participants.fingerprint, participants.fingerprints, self.scoreboard, self._began)
         self._planner = Planner(config, participants, self.aggregation, self._sampler)
-        self._screening = Screening(config, participants, self.aggregation, initial.test_rows)
+        self._screening = Screening(config, participants, self.aggregation, self._request.tests, initial.test_rows)
         self._reporter = Reporter(
             config, participants, self.aggregation, self._state, self._dp, initial.adapter_config, self._listeners
         )
@@ -128,6 +166,10 @@ class Server:
         else:
             self._broadcast = self.aggregation.first_broadcast()
             self._reporter.report_setup(answers, self.balance)
+        for host, reason in self._left_out.items():
+            self._reporter.report("left_out", host=host, reason=reason)
+        for host, reason in self._not_ready.items():
+            self._reporter.report("not_ready", host=host, reason=reason)
 
     def _new_scoreboard(self) -> Scoreboard:
         clients = self._participants.clients
@@ -159,29 +201,40 @@ class Server:
             self._reporter.report("patience", round=self._state.round, best=self.scoreboard.best)
         return task
 
-    def finish(self, task: RoundTask, answers: Mapping[str, RoundReply], lost: Collection[str] = ()) -> None:
+    def catch_up(self, task: RoundTask) -> CatchUp:
+        """What follows up hosts' answers to ``task`` where these can't take part as they are."""
+        grows = self.aggregation.aggregator.updates_base_model
+        changes = partial(self._checkpoint.changes, self._state.round) if grows else None
+        return CatchUp(self._beginning, task, self.aggregation.whole_broadcast, changes)
+
+    def finish(self, task: RoundTask, answers: Mapping[str, RoundReply], catch_up: CatchUp | None = None) -> None:
         """Screen, score, aggregate and save one round.
 
         Args:
-            lost: hosts that gave no answer: they may have been started again, and hold nothing.
+            catch_up: what has followed up the answers.
 
         Raises:
             FedummError: too few usable updates, for the second time.
         """
+        for host, rows in catch_up.test_rows.items() if catch_up else ():
+            self._screening.expect_test_rows(host, rows)
+        extra_bytes = sum(catch_up.extra_bytes.values()) if catch_up else 0
         self._reporter.report_notes(task, answers)
         updates = self._screening.collect(answers)
         tests, problems = self._screening.screen_tests(task, answers)
         self._reporter.report_rejected_tests(task, problems)
         if task.train:
-            self._finish_training(task, answers, updates, combine(tests))
+            self._finish_training(task, answers, updates, combine(tests), extra_bytes)
         else:
             self._finish_scoring(task, updates, combine(tests))
-        # Changes of the backbone that a host missed can't be sent again.
-        if lost and not self.aggregation.aggregator.updates_base_model:
-            self._broadcast = self.aggregation.whole_broadcast()
 
     def _finish_training(
-        self, task: RoundTask, answers: Mapping[str, RoundReply], updates: Mapping[str, ClientUpdate], test: Scores
+        self,
+        task: RoundTask,
+        answers: Mapping[str, RoundReply],
+        updates: Mapping[str, ClientUpdate],
+        test: Scores,
+        extra_bytes: int,
     ) -> None:
         screened = self._screening.screen(task, updates, self._state.digests)
         self._reporter.report_clients(task, updates, screened)
@@ -194,7 +247,8 @@ class Server:
         if self.aggregation.aggregator.updates_base_model:
             # Also an empty one: a try of this round that was cut off may have left another.
             self._checkpoint.save_change(task.round, self._broadcast.change)
-        self._reporter.report_round(task, [one.update for one in accepted], answers, self._round_began, report)
+        used = [one.update for one in accepted]
+        self._reporter.report_round(task, used, answers, extra_bytes, self._round_began, report)
         self._state.finish_round(task.round, accepted, self._reporter.records)
         # Nobody sees the adapter of a round that might have to be done again, with other noise.
         self._save()

@@ -23,6 +23,7 @@ class RunState:
 
     Attributes:
         fingerprint: of the data's split; a run is resumed with the same data only.
+        fingerprints: of data that are hosts' own, by host: in a resumed run some of these may be missing or new.
         scoreboard: what the versions so far scored.
         began: when the run began, by :func:`time.monotonic`; for a resumed one, as if it had never stopped.
         round: the last finished one.
@@ -33,6 +34,7 @@ class RunState:
     """
 
     fingerprint: str
+    fingerprints: dict[str, str]
     scoreboard: Scoreboard
     began: float
     round: int = 0
@@ -58,6 +60,7 @@ class RunState:
         return {
             "round": self.round,
             "fingerprint": self.fingerprint,
+            "fingerprints": self.fingerprints,
             **self.scoreboard.facts(),
             "last_accepted_round": self.last_accepted_round,
             "digests": self.digests,
@@ -72,8 +75,13 @@ class RunState:
         Raises:
             FedummError: the data are others.
         """
-        if facts["fingerprint"] != self.fingerprint:
+        known: dict[str, str] = facts["fingerprints"]
+        if not known and facts["fingerprint"] != self.fingerprint:
             raise FedummError("The data are not those that this run began with: it can't be resumed.")
+        for host, own in self.fingerprints.items():
+            if known.get(host, own) != own:
+                raise FedummError(f"{host} does not have the data that it began with: this run can't be resumed.")
+        self.fingerprints = {**known, **self.fingerprints}
         self.round, self.records, self.ended = facts["round"], facts["records"], facts["ended"]
         self.scoreboard.load(facts)
         self.last_accepted_round, self.digests = facts["last_accepted_round"], facts["digests"]

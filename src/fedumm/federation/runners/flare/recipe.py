@@ -67,7 +67,7 @@ class FedummRecipe(Recipe):  # type: ignore[misc]
     """
 
     def __init__(self, config: FederateConfig, num_hosts: int = 0) -> None:
-        job = FedJob(name=job_name(config), min_clients=num_hosts or config.num_clients)
+        job = FedJob(name=job_name(config), min_clients=num_hosts or config.min_clients)
         job.set_app_packages(["fedumm"])
         options = {} if num_hosts else job_options(config)
         job.to_server(ServerController(options), id="fedumm")

@@ -20,7 +20,7 @@ from typing import Any
 from fedumm.config import FederateConfig
 from fedumm.errors import PublicError
 from fedumm.federation.client.redaction import withheld
-from fedumm.federation.protocol.messages import DataStatsRequest, HostError, InitRequest, Message, RoundTask
+from fedumm.federation.protocol.messages import Message, RoundReply, RoundTask
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.runners.flare.environment import child_environment, python_command
 from fedumm.federation.runners.flare.framing import receive, send
@@ -50,7 +50,7 @@ class StoppedHostError(Exception):
 class SiteHost:
     """A supervised host, with the one method of :class:`fedumm.federation.client.host.Host`.
 
-    A child that died is started again for the next message, and told again what it has to know before a round.
+    A child that died is started again for the next message: it says that it is new, and the server sets it up.
 
     Args:
         config: the run's options.
@@ -62,7 +62,6 @@ class SiteHost:
         self._name, self._config, self._folder, self._stop = name, config, folder, stop
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
-        self._before_rounds: dict[type, Message] = {}
         self._answered = 0
 
     @property
@@ -80,13 +79,8 @@ class SiteHost:
         """
         if self._child is None:
             self._start()
-            for known in self._before_rounds.values():
-                if isinstance(answer := self._ask(known), HostError):
-                    raise PublicError(answer.message)
         answer = self._ask(message)
-        if isinstance(message, DataStatsRequest | InitRequest):
-            self._before_rounds[type(message)] = message
-        if isinstance(message, RoundTask):
+        if isinstance(message, RoundTask) and isinstance(answer, RoundReply):
             self._answered = message.round
         return answer
 
