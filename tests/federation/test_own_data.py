@@ -137,7 +137,7 @@ def test_a_run_goes_on_with_the_same_data_at_every_site_only(tmp_path: Path, fol
     Federation(tmp_path / "run", folders, longer)
     assert [r["round"] for r in read_records(tmp_path / "run") if r["event"] == "round"] == [1, 2]
     swapped = {"site-1": folders["site-2"], "site-2": folders["site-1"]}
-    with pytest.raises(FedummError, match="not those that this run began with"):
+    with pytest.raises(FedummError, match="site-1 does not have the data that it began with"):
         Federation(tmp_path / "run", swapped, replace(config, num_rounds=3))
 
 

@@ -218,6 +218,12 @@ class RunConsole:
     def _note(self, r: Mapping[str, Any]) -> None:
         self._few("notes", f"  round {r['round']}: {r['host']}: {r['text']}")
 
+    def _left_out(self, r: Mapping[str, Any]) -> None:
+        self.line(f"  {r['host']} is left out of this run: {r['reason']}")
+
+    def _not_ready(self, r: Mapping[str, Any]) -> None:
+        self.line(f"  {r['host']} is not ready yet: {r['reason']}")
+
     def _repeat(self, r: Mapping[str, Any]) -> None:
         self.line(f"  round {r['round']}: {r['usable']} usable update(s) of the {r['needed']} that it needs: once more")
 

@@ -88,7 +88,12 @@ def test_losses_have_bounds() -> None:
 
 @pytest.mark.parametrize("counts", [[12], [12, 12], [13, 12], [5, 4, 4], [1, 1, 0], [0]])
 def test_parts_of_one_test_set(counts: list[int]) -> None:
-    check_test_parts({f"host-{i}": count for i, count in enumerate(counts)})
+    rows = {f"host-{i}": count for i, count in enumerate(counts)}
+    parts = {host: [i, len(rows)] for i, host in enumerate(rows)}
+    check_test_parts(rows, parts)
+    for absent in rows:
+        if present := {host: count for host, count in rows.items() if host != absent}:
+            check_test_parts(present, parts)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +102,10 @@ def test_parts_of_one_test_set(counts: list[int]) -> None:
 )
 def test_parts_of_none(counts: list[int], who: str) -> None:
     with pytest.raises(FedummError, match=f"^{who} another common test set: .*host-1 {counts[1]}"):
-        check_test_parts({f"host-{i}": count for i, count in enumerate(counts)})
+        check_test_parts(
+            {f"host-{i}": count for i, count in enumerate(counts)},
+            {f"host-{i}": [i, len(counts)] for i in range(len(counts))},
+        )
 
 
 def surveyed(*fingerprints: str) -> dict[str, DataStats]:

@@ -16,7 +16,7 @@ NO_SCORES: dict[str, Any] = {
     "heldout": None, "heldout_tasks": {}, "heldout_clients": {}, "heldout_missing": [], "test": None, "test_tasks": {},
 }  # fmt: skip
 FACTS: dict[str, Any] = {
-    "round": 3, "fingerprint": "f", "best": {"version": 0, "scores": {"site-1": {"vqa": [0.5, 4]}}},
+    "round": 3, "fingerprint": "f", "fingerprints": {}, "best": {"version": 0, "scores": {"site-1": {"vqa": [0.5, 4]}}},
     "scores": {"0": NO_SCORES}, "last_accepted_round": {"site-1": 3},
     "digests": {"site-1": "d"}, "elapsed": 1.5, "records": 99, "ended": False,
 }  # fmt: skip

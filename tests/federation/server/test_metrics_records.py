@@ -55,7 +55,7 @@ def updates() -> list[ClientUpdate]:
 
 def test_losses_are_means_over_samples() -> None:
     """Of all of them, and of each task's; not over clients, and not over steps."""
-    record = round_record(TASK, updates(), [1.0], ROWS)
+    record = round_record(TASK, updates(), [1.0], ROWS, 0)
     every = [loss for client in ROWS for loss in samples(client)]
     assert record["train_loss"] == pytest.approx(fmean(every))
     assert record["train_losses"] == pytest.approx(
@@ -64,16 +64,16 @@ def test_losses_are_means_over_samples() -> None:
 
 
 def test_of_an_update_that_did_not_count_nothing_is_in_the_losses() -> None:
-    record = round_record(TASK, updates()[1:2], [1.0], ROWS)
+    record = round_record(TASK, updates()[1:2], [1.0], ROWS, 0)
     assert record["train_loss"] == 0.5
     assert record["train_losses"] == {"vqa": 0.5}
 
 
 def test_scores_bytes_and_seconds_of_a_round() -> None:
     """The adapter goes to each host once, however many clients it has; scores are means over held-out rows."""
-    record = round_record(TASK, updates(), [2.0, 5.5], ROWS)
+    record = round_record(TASK, updates(), [2.0, 5.5], ROWS, 7)
     assert record["clients"] == 3
-    assert record["bytes_down"] == 2 * (100 + 20 + 3)
+    assert record["bytes_down"] == 2 * (100 + 20 + 3) + 7
     assert record["bytes_up"] == 3 * 1000 + 10 + 20 + 30
     assert record["seconds_host"] == 5.5
     assert record["heldout_before"] == pytest.approx((0.1 * 10 + 0.2 * 20 + 0.3 * 30) / 60)

@@ -67,7 +67,7 @@ def test_it_is_told_and_the_run_is_finished(tmp_path: Path) -> None:
     server = Server(config, {"host-1": ["site-1", "site-2"]}, tmp_path / "run" / "state")
     saved = load_saved_run(server._checkpoint, config)
     assert saved is not None
-    state = RunState("", Scoreboard(["site-1", "site-2"], ["site-1", "site-2"]), 0.0)
+    state = RunState("", {}, Scoreboard(["site-1", "site-2"], ["site-1", "site-2"]), 0.0)
     state.load({**saved.facts, "fingerprint": ""})
     assert state.scoreboard.best == 4
     assert is_last(state, config)

@@ -21,7 +21,7 @@ def scored(*values: float) -> dict[str, Scores]:
 
 
 def some_state(fingerprint: str = "print") -> RunState:
-    return RunState(fingerprint, Scoreboard(PANEL, PANEL), time.monotonic())
+    return RunState(fingerprint, {}, Scoreboard(PANEL, PANEL), time.monotonic())
 
 
 def test_a_state_survives_being_saved() -> None:

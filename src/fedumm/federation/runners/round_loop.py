@@ -41,11 +41,13 @@ def drive(server: Server, ask: Ask) -> None:
     server.start(_set_up(server, ask, server.setup(_sizes(server, ask))))
     while (task := server.next_task()) is not None:
         catch_up = server.catch_up(task)
-        answers = ask(dict.fromkeys(server.assignments, task), catch_up)
+        answers = ask({host: task for host in server.assignments if host not in server.refused}, catch_up)
         if server.balance:
             replies = _must(answers, RoundReply)
         else:
-            replies = {host: _or_failure(task, host, answer, catch_up.problem) for host, answer in answers.items()}
+            server.refuse({h: problem for h, answer in answers.items() if (problem := catch_up.problem(h, answer))})
+            answers |= {host: HostError(reason) for host, reason in server.refused.items()}
+            replies = {host: _or_failure(task, host, answer) for host, answer in answers.items()}
         try:
             server.finish(task, replies, catch_up)
         except OSError as error:
@@ -89,11 +91,11 @@ def _nothing_more(host: str, answer: Message) -> None:
     """No answer is followed up."""
 
 
-def _or_failure(task: RoundTask, host: str, answer: Message, problem: Callable[[str, Message], str]) -> RoundReply:
+def _or_failure(task: RoundTask, host: str, answer: Message) -> RoundReply:
     """``answer``, or what stands for it where it is none: all its clients failed."""
     if isinstance(answer, RoundReply):
         return answer
-    why = problem(host, answer) or _reason(host, answer)
+    why = _reason(host, answer)
     return RoundReply([ClientUpdate(client=client, round=task.round, error=why) for client in task.clients(host)])
 
 

@@ -77,10 +77,13 @@ class Reporter:
             for text in reply.notes:
                 self._tell(note_record(task, host, text))
 
-    def report_rejected_tests(self, task: RoundTask, problems: Mapping[str, str]) -> None:
-        """Why hosts' scores of the common test set are not used."""
+    def report_tests(self, task: RoundTask, problems: Mapping[str, str], missing: Sequence[str]) -> None:
+        """Why hosts' scores of the common test set are not used, and whose are not there."""
         for host, problem in problems.items():
             self._tell(note_record(task, host, f"its scores of the common test set are rejected: {problem}"))
+        for host in missing:
+            text = "its part of the common test is missing: this score is of the others' rows, unlike other rounds'"
+            self._tell(note_record(task, host, text))
 
     def report_clients(self, task: RoundTask, updates: Mapping[str, ClientUpdate], screened: Screened) -> None:
         """Whose updates are used, and why others are not."""

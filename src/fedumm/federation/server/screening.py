@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fedumm.adapters.factors import spec_at_rank
@@ -115,9 +115,15 @@ class Screening:
                 rejected[client] = error.rejection
         return scores, rejected
 
-    def screen_tests(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> tuple[list[Scores], dict[str, str]]:
+    def missing_tests(self, scored: Collection[str]) -> list[str]:
+        """Hosts whose part of the common test set nobody has scored; none where no host scores any."""
+        return [host for host in self._parts if host not in scored] if scored else []
+
+    def screen_tests(
+        self, task: RoundTask, answers: Mapping[str, RoundReply]
+    ) -> tuple[dict[str, Scores], dict[str, str]]:
         """The hosts' scores of their parts of the common test set, and why those of others can't be."""
-        scores: list[Scores] = []
+        scores: dict[str, Scores] = {}
         problems: dict[str, str] = {}
         for host, reply in answers.items():
             first, step = self._parts[host]
@@ -126,7 +132,7 @@ class Screening:
             if problem := common_test_problem(reply.test, self.config.tasks, rows, images, self._shares):
                 problems[host] = problem
             else:
-                scores.append(reply.test)
+                scores[host] = reply.test
         return scores, problems
 
     def _expected(self, task: RoundTask, client: str, previous: str) -> Expected:

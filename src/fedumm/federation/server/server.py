@@ -48,6 +48,7 @@ class Server:
         adapter: the global adapter, as the hosts hold it.
         aggregation: makes the next one of a round's updates.
         scoreboard: what the versions so far scored.
+        refused: hosts that came back with other data or another model, and why.
 
     Args:
         config: the run's options.
@@ -79,6 +80,7 @@ class Server:
         self._last_is_scored = False
         self._left_out: dict[str, str] = {}
         self._not_ready: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
         # From setup() on:
         self._participants: Participants
         self._sizes: Mapping[str, DataStats]
@@ -201,6 +203,12 @@ class Server:
             self._reporter.report("patience", round=self._state.round, best=self.scoreboard.best)
         return task
 
+    def refuse(self, reasons: Mapping[str, str]) -> None:
+        """Leave hosts out from now on, which came back otherwise than they began."""
+        self.refused |= reasons
+        for host, reason in reasons.items():
+            self._reporter.report("left_out", host=host, reason=reason)
+
     def catch_up(self, task: RoundTask) -> CatchUp:
         """What follows up hosts' answers to ``task`` where these can't take part as they are."""
         grows = self.aggregation.aggregator.updates_base_model
@@ -222,11 +230,11 @@ class Server:
         self._reporter.report_notes(task, answers)
         updates = self._screening.collect(answers)
         tests, problems = self._screening.screen_tests(task, answers)
-        self._reporter.report_rejected_tests(task, problems)
+        self._reporter.report_tests(task, problems, self._screening.missing_tests([h for h in tests if tests[h]]))
         if task.train:
-            self._finish_training(task, answers, updates, combine(tests), extra_bytes)
+            self._finish_training(task, answers, updates, combine(list(tests.values())), extra_bytes)
         else:
-            self._finish_scoring(task, updates, combine(tests))
+            self._finish_scoring(task, updates, combine(list(tests.values())))
 
     def _finish_training(
         self,

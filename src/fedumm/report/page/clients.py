@@ -189,6 +189,9 @@ def left_out(history: History) -> list[LeftOut]:
             case "unusual":
                 key = (str(record.get("client")), "unusual, but counted")
                 found.setdefault(key, []).append((place, str(record.get("text"))))
+            case "left_out" | "not_ready":
+                key = (str(record.get("host")), str(record["event"]).replace("_", " "))
+                found.setdefault(key, []).append((place, str(record.get("reason"))))
             case "note":
                 found.setdefault((str(record.get("host")), "note"), []).append((place, str(record.get("text"))))
     rows = [LeftOut(who, code, _rounds([p for p, _ in own]), own[-1][1]) for (who, code), own in found.items()]
