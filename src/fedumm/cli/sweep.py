@@ -281,15 +281,15 @@ def _job(run: StudyRun, folder: Path) -> Job:
 
 
 def _tell_choices(study: Study, folder: Path, tell: Callable[[str], None]) -> None:
-    """What the short runs have chosen; settings that share them are told once."""
+    """What the short runs have chosen."""
     from fedumm.studies.choice import choices
-    from fedumm.studies.chosen import words
+    from fedumm.studies.chosen import notes
     from fedumm.studies.results import outcomes
 
     tell("Learning rates by held-out data:")
-    for one in choices(study, outcomes(study.short_runs(), folder)):
-        for line in words(one, lambda value: f"{value:g}" if isinstance(value, float) else one_line(value, 60)):
-            tell(f"  {line}")
+    made = choices(study, outcomes(study.short_runs(), folder))
+    for line in notes(made, lambda value: f"{value:g}" if isinstance(value, float) else one_line(value, 60)):
+        tell(f"  {line}")
 
 
 def _stopped(stop: KeyboardInterrupt, folder: Path, prog: str) -> int:

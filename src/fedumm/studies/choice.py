@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -48,12 +48,14 @@ class Choice:
         kind: ``federated``, ``central`` or ``local_only``.
         trials: all that were tried, in the order of the study.
         test: what the chosen one's full runs score on the common test set; None as long as there are none.
+        runs: the names of all runs that tried one. Several settings of a baseline may have the same.
     """
 
     setting: Mapping[str, Any]
     kind: str
     trials: Sequence[Trial]
     test: Spread | None = None
+    runs: tuple[str, ...] = ()
 
     @cached_property
     def best(self) -> Trial | None:
@@ -97,7 +99,8 @@ def choices(study: Study, found: Mapping[str, Outcome]) -> list[Choice]:
         lowest = _lowest(study, setting)
         trials = [_trial(value, list(map(found.get, names)), lowest) for value, names in by_rate.items()]
         if all(trials):
-            result.append(Choice(setting, kind, [trial for trial in trials if trial]))
+            names = tuple(name for own in by_rate.values() for name in own)
+            result.append(Choice(setting, kind, [trial for trial in trials if trial], runs=names))
     return result
 
 
@@ -114,7 +117,7 @@ def with_test(study: Study, own: Sequence[Choice], found: Mapping[str, Outcome])
         names = study.full_runs(one.kind, one.setting, one.best.value) if one.best else []
         scores = [found[name].scores[one.kind] for name in names if one.kind in getattr(found.get(name), "scores", ())]
         test = spread(scores, len(names)) if scores else None
-        result.append(Choice(one.setting, one.kind, one.trials, test))
+        result.append(replace(one, test=test))
     return result
 
 

@@ -4,6 +4,7 @@ rounds that a search takes, told before it begins."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fedumm.studies.choice import Choice
@@ -51,6 +52,18 @@ def words(choice: Choice, plain: Callable[[Any], str]) -> list[str]:
     return lines
 
 
+def notes(own: Sequence[Choice], plain: Callable[[Any], str]) -> list[str]:
+    """The :func:`words` of all choices; of those that the same runs made once, by what their settings have in common."""
+    groups: dict[tuple[str, ...], list[Choice]] = {}
+    for one in own:
+        groups.setdefault(one.runs, []).append(one)
+    lines = []
+    for first, *others in groups.values():
+        common = {n: v for n, v in first.setting.items() if all(other.setting[n] == v for other in others)}
+        lines += words(replace(first, setting=common), plain)
+    return lines
+
+
 def chosen_table(
     study: Study, own: Sequence[Choice], headings: Mapping[str, str], plain: Callable[[Any], str], score: Any
 ) -> str:
@@ -73,8 +86,7 @@ def chosen_table(
             setting = [plain(one.setting[name]) for name in names]
             body.append([*setting, COLUMNS[one.kind], plain(trial.value), held, str(trial.rows), *end])
     lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *body)]
-    notes = [f"- {line}" for one in own for line in words(one, plain)]
-    return "\n".join([_about(study), "", *lines, "", *notes]) + "\n"
+    return "\n".join([_about(study), "", *lines, "", *(f"- {line}" for line in notes(own, plain))]) + "\n"
 
 
 def _about(study: Study) -> str:
@@ -84,7 +96,7 @@ def _about(study: Study) -> str:
             "common test set, on which nothing was chosen. Central runs hold out no data to choose by, unless with "
             "--lr_search."
         )
-    central = " Central ones hold out as large a share for it, on which their full runs train." * (
+    central = " Central runs hold out the share --holdout for this alone, and train on all rows in full." * (
         CENTRAL in study.compare
     )
     return (
