@@ -53,7 +53,7 @@ def words(choice: Choice, plain: Callable[[Any], str]) -> list[str]:
 
 
 def notes(own: Sequence[Choice], plain: Callable[[Any], str]) -> list[str]:
-    """The :func:`words` of all choices; of those that the same runs made once, by what their settings have in common."""
+    """The :func:`words` of all choices; of those that the same runs made once, by what their settings share."""
     groups: dict[tuple[str, ...], list[Choice]] = {}
     for one in own:
         groups.setdefault(one.runs, []).append(one)
