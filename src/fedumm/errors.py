@@ -20,6 +20,10 @@ class PublicError(FedummError):
     """
 
 
+class DivergedError(FedummError):
+    """A training whose loss is no longer a number: of several learning rates, this one is too high."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the nearest of ``known``, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1)

@@ -122,6 +122,7 @@ def central_card(config: CentralConfig, epochs: int, scores: Mapping[str, Any], 
     rows = [
         ("Epochs", f"{epochs}{of}, seed {config.seed}"),
         *_score_rows(config, scores, "test", "the evaluation data"),
+        *(_score_rows(config, scores, "heldout", "held-out rows") if "heldout" in scores else []),
     ]
     return _card(config, "Centrally trained adapter", "The centralised baseline of FedUMM.", rows, [], plugins)
 

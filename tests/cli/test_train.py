@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fedumm.cli.main import main
 from fedumm.config import read_yaml
 from fedumm.report.figures import save_epochs_figure
+from fedumm.training import centralized
 
 MODEL = ["--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--dataset", "easy_vqa", "--gpu", "cpu"]
 FEW = ["--max_train_samples", "16", "--max_eval_samples", "6", "--lora_r", "2", "--num_epochs", "2"]
@@ -108,3 +109,46 @@ def test_drawings_of_the_run_before_are_replaced_too(tmp_path: Path) -> None:
     (tmp_path / "drawings" / "epoch-7").mkdir(parents=True)
     CentralFolder(tmp_path, CentralConfig(model_backend="blip_vqa"), "x", print)
     assert not (tmp_path / "drawings").exists()
+
+
+HELD = [*MODEL, *FEW[:-2], "--num_epochs", "4", "--holdout", "0.3"]
+
+
+def test_held_out_rows_are_not_trained_on_and_decide_when_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Better and better on the evaluation data, and never on what is held out: that is what ``--patience`` sees."""
+    from fedumm.metrics.evaluation import Evaluation
+
+    seen: dict[str, list[Any]] = {"train": [], "scoring": [], "scoring held-out rows": []}
+    real = centralized.train_epochs
+
+    def train_epochs(backbone: Any, dataset: Any, *rest: Any, **named: Any) -> Any:
+        seen["train"].append(dataset)
+        return real(backbone, dataset, *rest, **named)
+
+    def evaluate(backbone: Any, dataset: Any, config: Any, progress: Any, what: str = "scoring") -> Any:
+        seen[what].append(dataset)
+        score = 0.1 * len(seen[what]) if what == "scoring" else 0.5
+        return {"vqa": Evaluation(score, len(dataset), {})}
+
+    monkeypatch.setattr(centralized, "train_epochs", train_epochs)
+    monkeypatch.setattr(centralized, "evaluate", evaluate)
+    assert main(["train", *HELD, "--patience", "2", "--output_dir", str(tmp_path / "run")]) == 0
+    told = capsys.readouterr().out
+    assert "--patience goes by the held-out rows" in told
+    setup, *epochs, end = records(tmp_path / "run")
+    assert [r["heldout"] for r in epochs] == [0.5] * 3, "two epochs were no better than the untrained adapter"
+    assert (end["epochs"], end["trained"]["heldout"], end["trained"]["test"]) == (2, 0.5, pytest.approx(0.3))
+    assert setup["train"] + setup["heldout"] == 16
+    assert 0 < setup["heldout"] == len(seen["scoring held-out rows"][0])
+    assert setup["train"] == len(seen["train"][0])
+    assert "| Accuracy on held-out rows | 50.00 % |" in (tmp_path / "run" / "adapter" / "README.md").read_text()
+
+
+def test_without_holdout_it_is_said_that_the_evaluation_data_decide(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *MODEL, *FEW, "--patience", "1", "--output_dir", str(tmp_path / "run")]) == 0
+    assert "--holdout 0.1 sets training rows aside" in " ".join(capsys.readouterr().out.split())
+    assert not any("heldout" in r for r in records(tmp_path / "run") if r["event"] == "epoch")

@@ -29,7 +29,7 @@ OTHERS = {
     "help", "config", "json", "figure", "show", "adapter", "prompts", "detector_weights", "color_weights", "out", "num",
     "batch_size", "requeue", "export", "plugin", "durations", "nu", "split", "format", "samples",
     "no_hub", "merge", "push", "public", "base_model", "more_images", "compare", "slurm", "collect", "run",
-    "score", "port",
+    "score", "port", "lr_search",
 }  # fmt: skip
 OPTIONS = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedumm.studies.choice import choices
+from fedumm.studies.choice import choices, with_test
 from fedumm.studies.results import Outcome, rows
 from fedumm.studies.study import Study
 from fedumm.studies.tables import write_tables
@@ -21,14 +21,14 @@ RUNS = [run.name for run in STUDY.runs()]
 
 def outcome(name: str, test: float, heldout: float) -> Outcome:
     kind = name.split("-")[0]
-    return Outcome({kind: test}, 1.0, None if kind == "central" else heldout)
+    return Outcome({kind: test}, 1.0, None, ()) if kind == "central" else Outcome({kind: test}, 1.0, heldout, (100,))
 
 
 @given(st.lists(st.tuples(SCORE, SCORE), min_size=len(RUNS), max_size=len(RUNS)))
 @settings(max_examples=60, deadline=None)
 def test_the_best_on_held_out_data_is_chosen(scores: list[tuple[float, float]]) -> None:
     found = {name: outcome(name, *own) for name, own in zip(RUNS, scores, strict=True)}
-    made = choices(STUDY, found)
+    made = with_test(STUDY, choices(STUDY, found), found)
     assert [(one.kind, one.setting["num_clients"]) for one in made] == [
         ("federated", 2), ("local_only", 2), ("federated", 4), ("local_only", 4),
     ]  # fmt: skip
@@ -41,8 +41,11 @@ def test_the_best_on_held_out_data_is_chosen(scores: list[tuple[float, float]]) 
             held = sum(run.heldout or 0.0 for run in own) / 2
             by_rate[float(rate)] = held, sum(run.scores[one.kind] for run in own) / 2
         best = max(by_rate, key=lambda rate: by_rate[rate][0])
-        assert one.value == best
-        assert abs(one.heldout - by_rate[best][0]) < 1e-12
+        assert one.best
+        assert one.test
+        assert one.best.value == best
+        assert one.best.rows == 200
+        assert abs((one.best.heldout or 0.0) - by_rate[best][0]) < 1e-12
         assert abs(one.test.mean - by_rate[best][1]) < 1e-12
 
 
@@ -55,7 +58,8 @@ def test_nothing_is_chosen_before_all_are_finished(tmp_path: Path) -> None:
     ]  # fmt: skip
     write_tables(STUDY, found, rows(STUDY, found), tmp_path)
     told = (tmp_path / "chosen.md").read_text()
-    assert "| 2 | federated | 0.0001 | 50.00 | 50.00 ± 0.00 |" in told, "of equals the first"
+    assert "| 2 | federated | 0.0001 | 50.00 | 200 | yes | 50.00 ± 0.00 |" in told, "of equals the first"
+    assert "| 2 | federated | 0.001 | 50.00 | 200 |  |  |" in told
     assert "central |" not in told
 
 

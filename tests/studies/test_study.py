@@ -13,7 +13,8 @@ import paper_configs
 from fedumm.cli.main import main
 from fedumm.config import read_yaml
 from fedumm.errors import FedummError
-from fedumm.studies.study import CENTRAL, FEDERATED, LOCAL_ONLY, Study, is_study, write_study
+from fedumm.studies.study import Study, is_study, write_study
+from fedumm.studies.study_run import CENTRAL, FEDERATED, LOCAL_ONLY
 from support.pages import PAGES, ROOT, commands
 
 BASE = {"model_backend": "blip_vqa", "num_rounds": 4, "local_epochs": 5}

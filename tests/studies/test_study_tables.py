@@ -15,7 +15,8 @@ import pytest
 from fedumm.errors import FedummError
 from fedumm.studies.curves import axis_and_lines, curves, save_figures
 from fedumm.studies.results import Outcome, outcome, outcomes, rows, spread
-from fedumm.studies.study import CENTRAL, FEDERATED, LOCAL_ONLY, Study
+from fedumm.studies.study import Study
+from fedumm.studies.study_run import CENTRAL, FEDERATED, LOCAL_ONLY
 from fedumm.studies.tables import latex, markdown, write_tables
 
 STUDY = Study.of({"model_backend": "blip_vqa", "num_clients": [2, 4], "seed": [1, 2, 3], "dataset": "easy_vqa"})
@@ -147,9 +148,9 @@ def test_other_options_have_a_figure_each(tmp_path: Path) -> None:
 def test_a_run_whose_records_are_damaged_is_not_finished(tmp_path: Path) -> None:
     run = next(run for run in STUDY.runs() if run.kind == FEDERATED)
     folder = written(tmp_path / run.name, SUMMARIES[FEDERATED])
-    assert outcomes(STUDY, tmp_path).keys() == {run.name}
+    assert outcomes(STUDY.runs(), tmp_path).keys() == {run.name}
     with open(folder / "metrics.jsonl", "a") as file:
         file.write("no record\n")
-    assert outcomes(STUDY, tmp_path) == {}
+    assert outcomes(STUDY.runs(), tmp_path) == {}
     with pytest.raises(FedummError, match="no record"):
         outcome(folder, FEDERATED)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from fedumm.run_options import known_options
 from fedumm.studies import local_run
 from fedumm.studies.study import Study, write_study
 from support.needed import needed
-from support.processes import wait_for
+from support.processes import killed
 
 MODEL = ["--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--dataset", "easy_vqa", "--gpu", "cpu"]
 FEW = ["--max_train_samples", "60", "--max_eval_samples", "20", "--lora_r", "2", "--num_rounds", "2", "--lr", "3e-3"]
@@ -239,26 +237,13 @@ def test_a_task_of_the_array_does_its_run(capsys: pytest.CaptureFixture[str]) ->
     assert {line["n"] for line in table(Path("runs/array"))} == {"1"}
 
 
-def killed(options: list[str], when: Path, lines: int) -> None:
-    """Start the study and end it without a word as soon as ``when`` has so many lines."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fedumm", "sweep", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(lambda: when.is_file() and len(when.read_bytes().splitlines()) >= lines, 240)
-        assert process.poll() is None
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_twice_it_ends_with_the_same_table(finished: Path) -> None:
     options = [*MODEL, *FEW, *GRID, "--name", "./killed"]
     # In the midst of a federated run, after its first round, and of one in which each client is alone.
-    killed(options, Path("killed", "federated-k3-alpha0.5-seed1-lr0.003", "metrics.jsonl"), 5)
-    killed(options, Path("killed", "local_only-k3-alpha0.5-seed2-lr0.003", "metrics.jsonl"), 2)
+    killed(["sweep", *options], Path("killed", "federated-k3-alpha0.5-seed1-lr0.003", "metrics.jsonl"), 5)
+    killed(["sweep", *options], Path("killed", "local_only-k3-alpha0.5-seed2-lr0.003", "metrics.jsonl"), 2)
     assert sweep(*options) == 0
     assert Path("killed", "table.csv").read_bytes() == (finished / "table.csv").read_bytes()
     assert Path("killed", "table.tex").read_bytes() == (finished / "table.tex").read_bytes()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,3 +33,16 @@ def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
             return result
         time.sleep(0.1)
     raise AssertionError(f"not within {seconds} s")
+
+
+def killed(command: list[str], when: Path, lines: int) -> None:
+    """Start ``fedumm`` with this command, and end it without a word as soon as the file ``when`` has so many lines."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fedumm", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: when.is_file() and len(when.read_bytes().splitlines()) >= lines, 240)
+        assert process.poll() is None
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()

@@ -85,8 +85,11 @@ def work_of(config: RunConfig, splits: DataSplits) -> Work:
     """
     in_a_step = config.batch_size * config.grad_accum
     if isinstance(config, CentralConfig):
-        steps = math.ceil(len(splits.train) / in_a_step) * config.num_epochs
-        return Work(steps, len(splits.eval) * (config.num_epochs + 1))
+        from fedumm.training.data import central_share
+
+        own = central_share(config, splits.train)
+        steps = math.ceil(len(own.train) / in_a_step) * config.num_epochs
+        return Work(steps, (len(splits.eval) + len(own.heldout)) * (config.num_epochs + 1))
     assert isinstance(config, FederateConfig)
     if config.own_data:
         raise FedummError(

@@ -26,21 +26,13 @@ from fedumm.report.run_folder import CONFIG, LOCK, folder_for_name
 from fedumm.run_options import from_mapping
 from fedumm.shell import quoted
 from fedumm.stopping import StoppedError, exit_status
-from fedumm.studies.study import (
-    CENTRAL,
-    COLUMNS,
-    FEDERATED,
-    LOCAL_ONLY,
-    NAME,
-    STUDY,
-    Study,
-    StudyRun,
-    is_study,
-    write_study,
-)
+from fedumm.studies.study import NAME, STUDY, Study, is_study, write_study
+from fedumm.studies.study_run import CENTRAL, COLUMNS, FEDERATED, LOCAL_ONLY, StudyRun
+from fedumm.texts import one_line
 
 if TYPE_CHECKING:
     from fedumm.studies.console import StudyConsole
+    from fedumm.studies.engine import Job
     from fedumm.training.stock import Stock
 
 
@@ -51,19 +43,16 @@ def main(argv: list[str], prog: str) -> int:
         return _collect(flags)
     study, folder = _study(flags)
     _check_folder(folder)
-    planned = [(run, _config(run, folder)) for run in study.runs()]
-    for run, config in planned:
-        _check(run, config, folder / run.name)
-    if flags.get("dry_run"):
-        return _list(planned, folder, study)
+    for run in (*study.short_runs(), *study.in_full().runs()):
+        _check(run, _config(run, folder), folder / run.name)
     if flags.get("slurm"):
-        return _write_job(study, folder, len(planned))
+        return _write_job(study, folder)
+    study = _settled(study, folder)
+    if flags.get("dry_run"):
+        return _list(study, folder)
     if "run" in flags:
-        number = flags["run"]
-        if not 1 <= number <= len(planned):
-            raise FedummError(f"--run {number}: the study has the runs 1 to {len(planned)}.")
-        return _carry_out(planned[number - 1 : number], folder, None, prog)
-    return _carry_out(planned, folder, study, prog)
+        return _carry_out_one(study, folder, flags["run"], prog)
+    return _carry_out(study, folder, prog)
 
 
 def _study(flags: Mapping[str, Any]) -> tuple[Study, Path]:
@@ -131,25 +120,42 @@ def _state(run: StudyRun, path: Path) -> str:
 # ---- What is done ----
 
 
-def _list(planned: Sequence[tuple[StudyRun, RunConfig]], folder: Path, study: Study) -> int:
-    width = len(str(len(planned)))
-    for number, (run, _) in enumerate(planned, start=1):
+def _settled(study: Study, folder: Path) -> Study:
+    """With the learning rates that are chosen by now."""
+    from fedumm.studies.choice import chosen
+    from fedumm.studies.results import outcomes
+
+    return chosen(study, outcomes(study.short_runs(), folder)) if study.lr_search else study
+
+
+def _list(study: Study, folder: Path) -> int:
+    from fedumm.studies.chosen import budget
+
+    runs = [*study.short_runs(), *study.runs()]
+    width = len(str(len(runs)))
+    for number, run in enumerate(runs, start=1):
         print(f"{number:>{width}}  {_state(run, folder / run.name):<8}  {run.name}")
-    kinds = [f"{sum(run.kind == kind for run, _ in planned)} {COLUMNS[kind]}" for kind in study.compare if kind in _DO]
-    print(f"{len(planned)} runs ({', '.join(kinds)}) in {folder}")
+    parts = [f"{sum(run.kind == kind and not run.short for run in runs)} {COLUMNS[kind]}" for kind in study.kinds]
+    if study.lr_search:
+        print(budget(study))
+        parts.append(f"{sum(run.short for run in runs)} short")
+    print(f"{len(runs)} runs ({', '.join(parts)}) in {folder}")
     return 0
 
 
-def _write_job(study: Study, folder: Path, runs: int) -> int:
-    from fedumm.studies.slurm import write_script
+def _write_job(study: Study, folder: Path) -> int:
+    from fedumm.studies.slurm import submission, write_script
 
     if study.base.get(CODE):
         raise FedummError("--plugin is in no study's file: add it to the command in slurm.sh by hand, then.")
     folder.mkdir(parents=True, exist_ok=True)
     write_study(study, folder)
-    script = write_script(folder, folder / STUDY, runs)
-    print(f"Array job of {runs} runs written to {script}. Submit it from here, and make the tables when it is done:")
-    print(f"  mkdir -p logs && sbatch {quoted(script)}")
+    short, runs = len(study.short_runs()), len(study.runs())
+    script = write_script(folder, folder / STUDY, runs, short)
+    print(f"Array job of {short + runs} runs written to {script}. Submit it from here, and make the tables when done:")
+    print("  mkdir -p logs")
+    for line in submission(quoted(script), runs, short):
+        print(f"  {line}")
     print(f"  fedumm sweep --collect {quoted(folder)}")
     return 0
 
@@ -167,15 +173,19 @@ def _collect(flags: Mapping[str, Any]) -> int:
 
 
 def _write_results(study: Study, folder: Path, tell: Callable[[str], None]) -> None:
+    from fedumm.studies.choice import chosen
     from fedumm.studies.curves import save_figures
     from fedumm.studies.results import outcomes, rows
     from fedumm.studies.tables import write_tables
 
-    found = outcomes(study, folder)
+    found = outcomes([*study.short_runs(), *study.runs()], folder)
+    study = chosen(study, found)
+    found |= outcomes(study.runs(), folder)
     table = rows(study, found)
     tell(write_tables(study, found, table, folder))
     figures = ", ".join(file.name for file in save_figures(study, table, folder) if found)
-    tell(f"{len(found)} of {len(study.runs())} runs are finished.")
+    runs = study.runs()
+    tell(f"{sum(run.name in found for run in runs)} of {len(runs)} runs are finished.")
     tell(f"Study: {folder} (table.md, table.csv, table.tex, runs.csv{', ' if figures else ''}{figures})")
     if not figures:
         tell("No figure: it takes an option with several numbers besides the seed, such as --num_clients 2,4.")
@@ -189,17 +199,39 @@ def _write_results(study: Study, folder: Path, tell: Callable[[str], None]) -> N
 
 def _other_runs(study: Study, folder: Path) -> list[str]:
     """Runs in the study's folder that are not, or no longer, its own."""
-    own = {run.name for run in study.runs()}
+    own = {run.name for run in (*study.short_runs(), *study.runs())}
     return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}") if path.parent.name not in own)
 
 
-def _carry_out(planned: Sequence[tuple[StudyRun, RunConfig]], folder: Path, study: Study | None, prog: str) -> int:
-    """Do the runs; with a ``study``, which is all of it, write it down first and make its tables in the end."""
+def _carry_out(study: Study, folder: Path, prog: str) -> int:
+    """Write the study down, do its runs, the short ones of a search first, and make its tables in the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder) if study else contextlib.nullcontext():
-        if study:
-            write_study(study, folder)
-        return _carry_out_locked(planned, folder, study, prog)
+    with _alone(folder):
+        write_study(study, folder)
+        return _carry_out_locked(study, folder, prog)
+
+
+def _carry_out_one(study: Study, folder: Path, number: int, prog: str) -> int:
+    """Do the run that ``--dry_run`` lists so."""
+    runs = [*study.short_runs(), *study.runs()]
+    if not 1 <= number <= len(runs):
+        raise FedummError(f"--run {number}: the study has the runs 1 to {len(runs)}.")
+    run = runs[number - 1]
+    if run.to_choose:
+        raise FedummError(
+            f"--run {number} waits for its learning rate, which the short runs 1 to {len(study.short_runs())} choose: "
+            "not all of them are finished, or all have diverged."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    from fedumm.studies.console import StudyConsole
+    from fedumm.studies.engine import carry_out
+    from fedumm.training.stock import Stock
+
+    try:
+        failed = carry_out([_job(run, folder)], StudyConsole(), Stock(keeps=True))
+    except KeyboardInterrupt as stop:
+        return _stopped(stop, folder, prog)
+    return _failures(failed, [], prog)
 
 
 @contextlib.contextmanager
@@ -219,28 +251,58 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _carry_out_locked(
-    planned: Sequence[tuple[StudyRun, RunConfig]], folder: Path, study: Study | None, prog: str
-) -> int:
+def _carry_out_locked(study: Study, folder: Path, prog: str) -> int:
+    from fedumm.studies.chosen import budget
     from fedumm.studies.console import StudyConsole
-    from fedumm.studies.engine import Job, carry_out
+    from fedumm.studies.engine import Progress, carry_out
     from fedumm.training.stock import Stock
 
-    jobs = [
-        Job(run, config, folder / run.name, _state(run, folder / run.name), _DO[run.kind](run, config))
-        for run, config in planned
-    ]
-    console = StudyConsole()
+    console, stock, progress, failed = StudyConsole(), Stock(keeps=True), Progress(), list[str]()
     try:
-        failed = carry_out(jobs, console, Stock(keeps=True))
+        if short := study.short_runs():
+            console.tell(budget(study))
+            failed += carry_out([_job(run, folder) for run in short], console, stock, progress, study.runs())
+            study = _settled(study, folder)
+            _tell_choices(study, folder, console.tell)
+        runs = study.runs()
+        ready = [_job(run, folder) for run in runs if not run.to_choose]
+        failed += carry_out(ready, console, stock, progress)
     except KeyboardInterrupt as stop:
-        print(f"\n{prog}: stopped. The same command goes on with the study in {folder}.", file=sys.stderr)
-        return exit_status(stop)
-    if study:
-        _write_results(study, folder, print)
+        return _stopped(stop, folder, prog)
+    _write_results(study, folder, print)
+    return _failures(failed, [run.name for run in runs if run.to_choose], prog)
+
+
+def _job(run: StudyRun, folder: Path) -> Job:
+    from fedumm.studies.engine import Job
+
+    config = _config(run, folder)
+    return Job(run, config, folder / run.name, _state(run, folder / run.name), _DO[run.kind](run, config))
+
+
+def _tell_choices(study: Study, folder: Path, tell: Callable[[str], None]) -> None:
+    """What the short runs have chosen."""
+    from fedumm.studies.choice import choices
+    from fedumm.studies.chosen import notes
+    from fedumm.studies.results import outcomes
+
+    tell("Learning rates by held-out data:")
+    made = choices(study, outcomes(study.short_runs(), folder))
+    for line in notes(made, lambda value: f"{value:g}" if isinstance(value, float) else one_line(value, 60)):
+        tell(f"  {line}")
+
+
+def _stopped(stop: KeyboardInterrupt, folder: Path, prog: str) -> int:
+    print(f"\n{prog}: stopped. The same command goes on with the study in {folder}.", file=sys.stderr)
+    return exit_status(stop)
+
+
+def _failures(failed: Sequence[str], waiting: Sequence[str], prog: str) -> int:
     if failed:
         print(f"{prog}: {len(failed)} run(s) failed, see above: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    if waiting:
+        print(f"{prog}: {len(waiting)} run(s) have no learning rate yet: {', '.join(waiting)}", file=sys.stderr)
+    return 1 if failed or waiting else 0
 
 
 def _federated(run: StudyRun, config: FederateConfig) -> Callable[[StudyConsole, Stock], None]:

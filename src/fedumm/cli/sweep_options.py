@@ -12,7 +12,8 @@ from fedumm.config import GROUPS, FederateConfig, option_types
 from fedumm.config.validators import OneOf
 from fedumm.errors import FedummError
 from fedumm.run_options import described_options
-from fedumm.studies.study import COLUMNS, NOT_OF_A_STUDY
+from fedumm.studies.study import NOT_OF_A_STUDY
+from fedumm.studies.study_run import COLUMNS
 
 DESCRIPTION = """A study: a run for each combination of the options that have several values, in one process, beside its
 baselines; then table.md, table.csv, table.tex and figures in runs/NAME. What is finished is skipped, what was cut
@@ -33,6 +34,11 @@ _OWN = {
     "compare": ("KIND,...", f"what to compare: {', '.join(COLUMNS)} (default: all)"),
     "name": ("STUDY", "folder of the study: runs/STUDY, or a path (default: the name of its file)"),
     "collect": ("STUDY", "make the tables and figures of runs/STUDY, or a path, of what is finished, and run nothing"),
+    "lr_search": (
+        "ROUNDS",
+        "choose the learning rate of each setting among those of --lr by held-out data, after short runs of so many "
+        "rounds with the first seed; only the chosen one runs in full (0: all do)",
+    ),
     "run": ("N", "do only the run that --dry_run lists as number N"),
 }
 
@@ -43,7 +49,7 @@ def parser_of(prog: str) -> Parser:
     parser.add_argument("file", nargs="?", default=argparse.SUPPRESS, metavar="STUDY.yaml", help="options by name")
     own = parser.add_argument_group("Study")
     for name, (shown, text) in _OWN.items():
-        kind = int if name == "run" else str
+        kind = int if name in ("run", "lr_search") else str
         own.add_argument(f"--{name}", metavar=shown, type=kind, default=argparse.SUPPRESS, help=text)
     for name, text in (
         ("dry_run", "list the runs, check their options, and stop"),

@@ -102,13 +102,12 @@ def _save(config: CentralConfig, folder: CentralFolder, result: CentralResult) -
     from fedumm.adapters.folder import save_folder
     from fedumm.adapters.origin import Origin
     from fedumm.backends.registry import backend_plugins, with_model_name
-    from fedumm.metrics.evaluation import summary
     from fedumm.model_card import central_card
 
     plugins = backend_plugins(config)
-    card = central_card(with_model_name(config), result.epochs, summary("test", result.after), plugins)
+    scores = result.records()
+    card = central_card(with_model_name(config), result.epochs, scores["trained"], plugins)
     save_folder(folder.path / "adapter", result.adapter, result.adapter_config, card, Origin.of(config, plugins))
-    scores = {"untrained": summary("test", result.before), "trained": summary("test", result.after)}
     folder.on_record({"event": "summary", "epochs": result.epochs, **scores})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedumm.config import validators
-from fedumm.config.fields import EXECUTION, TRAINING, option
+from fedumm.config.fields import DATA, EXECUTION, TRAINING, option
 from fedumm.config.run import RunConfig
 from fedumm.errors import FedummError
 
@@ -15,6 +15,13 @@ class CentralConfig(RunConfig):
     """Options of ``fedumm train`` (``src/local_train.py``), the centralised baseline."""
 
     num_epochs: int = option(TRAINING, "Training epochs", 1, validators.positive)
+    holdout: float = option(
+        DATA,
+        "Share of the training images that is not trained on but scored after each epoch, and that --patience goes by "
+        "(0: none)",
+        0.0,
+        validators.probability,
+    )
     output_dir: str = option(EXECUTION, "Save model here", "./workspace_centralized")
     overwrite: bool = option(EXECUTION, "Replace a finished run in --output_dir", False)
 

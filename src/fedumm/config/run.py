@@ -73,7 +73,7 @@ class RunConfig(Options):
     patience: int = option(
         TRAINING,
         "Stop after so many rounds or epochs that were no better than the best one before (0: never): by the score on "
-        "the clients' held-out data, of fedumm train by the one on the evaluation data",
+        "held-out data, of fedumm train without --holdout by the one on the evaluation data",
         0,
         validators.non_negative,
     )

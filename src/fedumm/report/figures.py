@@ -220,7 +220,7 @@ def epochs_figure(
 ) -> tuple[Any, dict[str, list[tuple[int, float]]]]:
     """What :func:`save_epochs_figure` saves, as a figure of matplotlib with the series that are drawn."""
     rounds = [{**r, "event": "final", "round": r["epoch"]} for r in records if r["event"] == "epoch"]
-    series, names = rounds_table(rounds), {"heldout": "", "heldout_after": "", "test": "test set"}
+    series, names = rounds_table(rounds), {"heldout": "held-out", "heldout_after": "", "test": "test set"}
     return _curves(series, names, "epoch", "test", title), series
 
 

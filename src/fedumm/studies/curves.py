@@ -8,7 +8,8 @@ from typing import Any
 
 from fedumm.files import replacing
 from fedumm.studies.results import ALL_COLUMNS, Row, Spread
-from fedumm.studies.study import CENTRAL, FEDERATED, LOCAL_ONLY, ZERO_SHOT, Study
+from fedumm.studies.study import Study
+from fedumm.studies.study_run import CENTRAL, FEDERATED, LOCAL_ONLY, ZERO_SHOT
 from fedumm.studies.tables import score_name
 from fedumm.texts import one_line
 

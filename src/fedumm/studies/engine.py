@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedumm.config import RunConfig
-from fedumm.errors import FedummError
+from fedumm.errors import DivergedError, FedummError
+from fedumm.files import write_atomically
 from fedumm.formatting import percent
 from fedumm.report.console import duration
 from fedumm.studies.console import StudyConsole
-from fedumm.studies.results import Outcome, outcome
-from fedumm.studies.study import StudyRun
+from fedumm.studies.results import DIVERGED, Outcome, outcome
+from fedumm.studies.study_run import StudyRun
+from fedumm.texts import one_line
 from fedumm.training.data_words import say
 from fedumm.training.stock import Stock
 
@@ -44,32 +46,42 @@ class Job:
 
 @dataclass
 class Progress:
-    """How long runs take, by kind, and so how much time is left."""
+    """How long a round takes, by kind of runs, and so how much time is left."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, kind: str, seconds: float) -> None:
-        """A run of this kind took so long."""
-        self.seconds.setdefault(kind, []).append(seconds)
+    def add(self, run: StudyRun, seconds: float) -> None:
+        """This run took so long."""
+        self.seconds.setdefault(run.kind, []).append(seconds / run.rounds)
 
-    def left(self, jobs: Sequence[Job]) -> float | None:
-        """Seconds that ``jobs`` will take; None as long as nothing is known.
+    def left(self, runs: Sequence[StudyRun]) -> float | None:
+        """Seconds that ``runs`` will take; None as long as nothing is known.
 
         Of a kind that no finished run is of, the mean of all others stands in.
         """
         every = [one for own in self.seconds.values() for one in own]
         if not every:
             return None
-        return sum(statistics.fmean(self.seconds.get(job.run.kind, every)) for job in jobs)
+        return sum(run.rounds * statistics.fmean(self.seconds.get(run.kind, every)) for run in runs)
 
-    def text(self, jobs: Sequence[Job]) -> str:
+    def text(self, runs: Sequence[StudyRun]) -> str:
         """The time left in words; empty as long as nothing is known."""
-        left = self.left(jobs)
-        return "" if left is None or not jobs else f"about {duration(left)} left"
+        left = self.left(runs)
+        return "" if left is None or not runs else f"about {duration(left)} left"
 
 
-def carry_out(jobs: Sequence[Job], console: StudyConsole, stock: Stock) -> list[str]:
-    """Do all that is not finished. A run that fails leaves the others alone.
+def carry_out(
+    jobs: Sequence[Job],
+    console: StudyConsole,
+    stock: Stock,
+    progress: Progress | None = None,
+    later: Sequence[StudyRun] = (),
+) -> list[str]:
+    """Do all that is not finished. A run that fails leaves the others alone; a short one that diverges has not failed.
+
+    Args:
+        progress: what is known of the time that runs take.
+        later: runs that come after these, for the time left.
 
     Returns:
         The names of the runs that failed, each with a traceback in the folder ``errors`` beside it.
@@ -77,17 +89,17 @@ def carry_out(jobs: Sequence[Job], console: StudyConsole, stock: Stock) -> list[
     Raises:
         KeyboardInterrupt: it was stopped.
     """
-    waiting, progress = [job for job in jobs if job.state != FINISHED], Progress()
+    waiting, progress = [job for job in jobs if job.state != FINISHED], progress or Progress()
     for job in jobs:
-        if job.state == FINISHED and (known := outcome(job.path, job.run.kind)):
-            progress.add(job.run.kind, known.seconds)
+        if job.state == FINISHED and (known := outcome(job.path, job.run.kind)) and not known.diverged:
+            progress.add(job.run, known.seconds)
     total, done, failed, told = len(jobs), len(jobs) - len(waiting), [], None
     if done:
-        console.tell(f"{done} of {total} runs are finished.")
+        console.tell(f"{done} of {total} {'short ' * jobs[0].run.short}runs are finished.")
     console.start()
     try:
         for place, job in enumerate(waiting):
-            begun, left = time.monotonic(), waiting[place:]
+            begun, left = time.monotonic(), [*(one.run for one in waiting[place:]), *later]
             console.study(f"{job.run.name}  {progress.text(left)}".rstrip(), done + place, total)
             try:
                 _, report = stock.checked(job.config, console.progress)
@@ -96,14 +108,18 @@ def carry_out(jobs: Sequence[Job], console: StudyConsole, stock: Stock) -> list[
                     told = report
                 job.carry_out(console, stock)
             except Exception as error:
+                if job.run.short and isinstance(error, DivergedError):
+                    write_atomically(job.path / DIVERGED, f"{one_line(error)}\n")
+                    console.tell(f"[{done + place + 1}/{total}] {job.run.name}: diverged, so this learning rate is out")
+                    continue
                 failed.append(job.run.name)
                 console.tell(f"[{done + place + 1}/{total}] {job.run.name} failed: {_keep(error, job.path)}")
                 continue
             _error_file(job.path).unlink(missing_ok=True)
             seconds = time.monotonic() - begun
-            progress.add(job.run.kind, seconds)
+            progress.add(job.run, seconds)
             rest = progress.text(left[1:])
-            reached = _reached(outcome(job.path, job.run.kind), job.run.kind)
+            reached = _reached(outcome(job.path, job.run.kind), job.run)
             spent = ", ".join(filter(None, (duration(seconds), rest)))
             console.tell(f"[{done + place + 1}/{total}] {job.run.name}: {reached} ({spent})")
     finally:
@@ -111,8 +127,11 @@ def carry_out(jobs: Sequence[Job], console: StudyConsole, stock: Stock) -> list[
     return failed
 
 
-def _reached(own: Outcome | None, kind: str) -> str:
-    return percent(own.scores.get(kind)) if own else "-"
+def _reached(own: Outcome | None, run: StudyRun) -> str:
+    """Of a short run, what it is for."""
+    if own is None:
+        return "-"
+    return f"{percent(own.heldout)} held out" if run.short else percent(own.scores.get(run.kind))
 
 
 def _error_file(path: Path) -> Path:

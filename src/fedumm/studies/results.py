@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedumm.errors import FedummError
 from fedumm.report.run_folder import METRICS, read_records
-from fedumm.studies.study import CENTRAL, FEDERATED, LOCAL_ONLY, ZERO_SHOT, Study
+from fedumm.studies.study import Study
+from fedumm.studies.study_run import CENTRAL, FEDERATED, LOCAL_ONLY, ZERO_SHOT, StudyRun
 
 Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Scores of one finished run on the common test set, 0 to 1, by column; the seconds that it took; and the mean
-    score on the clients' held-out data, None where there are none."""
+    """What one finished run reached.
+
+    Attributes:
+        scores: on the common test set, 0 to 1, by column.
+        seconds: that it took.
+        heldout: the mean score on held-out data; None where there are none.
+        rows: how many rows are held out, of each whose score counts the same in that mean.
+        diverged: a short run whose loss was no longer a number; it has no scores.
+    """
 
     scores: Scores
     seconds: float
     heldout: float | None = None
+    rows: tuple[int, ...] = ()
+    diverged: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,9 @@ class Row:
     setting: Mapping[str, Any]
     columns: Mapping[str, Spread]
 
+
+DIVERGED = "diverged.txt"
+"""In the folder of a short run whose loss was no longer a number."""
 
 WORST = "local_only_worst"
 BEST = "federated_best"
@@ -98,28 +111,46 @@ def outcome(folder: Path, kind: str) -> Outcome | None:
     Raises:
         FedummError: its records are damaged.
     """
+    if (folder / DIVERGED).is_file():
+        return Outcome({}, 0.0, diverged=True)
     if not (folder / METRICS).is_file():
         return None
-    seconds, summary = 0.0, None
+    seconds, summary, setup = 0.0, None, dict[str, Any]()
     for record in read_records(folder, clients=False):
         summary = record if record["event"] == "summary" else summary
+        setup = record if record["event"] == "setup" else setup
         seconds = max(seconds, float(record.get("elapsed") or 0))
     if summary is None:
         return None
     scores = {name: float(score) for name, score in _READ[kind](summary).items() if score is not None}
-    return Outcome(scores, float(summary.get("seconds") or seconds), _heldout(summary, kind))
+    heldout = _heldout(summary, kind)
+    rows = () if heldout is None else _held_rows(setup, kind)
+    return Outcome(scores, float(summary.get("seconds") or seconds), heldout, rows)
 
 
 def _heldout(summary: Mapping[str, Any], kind: str) -> float | None:
-    own = summary.get("last") if kind == FEDERATED else (summary.get("local_only") or {}).get("heldout")
-    value = (own or {}).get("heldout" if kind == FEDERATED else "mean")
+    if kind == LOCAL_ONLY:
+        value = ((summary.get("local_only") or {}).get("heldout") or {}).get("mean")
+    else:
+        value = (summary.get("last" if kind == FEDERATED else "trained") or {}).get("heldout")
     return None if value is None else float(value)
 
 
-def outcomes(study: Study, folder: Path) -> dict[str, Outcome]:
-    """Of every finished run, by name; one whose records are damaged is none."""
+def _held_rows(setup: Mapping[str, Any], kind: str) -> tuple[int, ...]:
+    """A federated score is a mean over rows, that of clients which are alone one over clients."""
+    if kind == CENTRAL:
+        return (int(setup["heldout"]),)
+    clients: Mapping[str, Mapping[str, Any]] = setup.get("clients") or {}
+    judges = setup.get("panel") or clients
+    rows = [int(own["heldout"]) for name, own in clients.items() if kind == LOCAL_ONLY or name in judges]
+    held = [own for own in rows if own]
+    return tuple(held) if kind == LOCAL_ONLY else (sum(held),)
+
+
+def outcomes(runs: Iterable[StudyRun], folder: Path) -> dict[str, Outcome]:
+    """Of every finished one of these runs, by name; one whose records are damaged is none."""
     found = {}
-    for run in study.runs():
+    for run in runs:
         with contextlib.suppress(FedummError):
             if own := outcome(folder / run.name, run.kind):
                 found[run.name] = own

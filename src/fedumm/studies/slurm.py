@@ -15,14 +15,14 @@ _TEXT = """#!/usr/bin/env bash
 # A study as an array of Slurm jobs, one for each of its @RUNS@ runs. From the folder that fedumm sweep was called in:
 #
 #   mkdir -p logs
-#   sbatch @SCRIPT@
+@SUBMIT@
 #   fedumm sweep --collect @STUDY@
 #
 # The last command makes the tables, of what is finished so far. A task that is pre-empted or reaches its time limit is
-# queued again and resumes; sbatch @SCRIPT@ does only what is left. What fits your cluster can also be said to
-# sbatch (--time, --partition, --array=1-@RUNS@%4 ...), which wins over the lines below.
+# queued again and resumes; the same again does only what is left. What fits your cluster can also be said to
+# sbatch (--time, --partition, --array=1-@FIRST@%4 ...), which wins over the lines below.
 #SBATCH --job-name=fedumm-study
-#SBATCH --array=1-@RUNS@
+#SBATCH --array=1-@FIRST@
 #SBATCH --gres=gpu:1
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=32G
@@ -97,18 +97,33 @@ exit "$STATUS"
 """
 
 
-def write_script(folder: Path, study_file: Path, runs: int, flags: str = "") -> Path:
+def submission(script: str, runs: int, short: int) -> list[str]:
+    """The commands that submit it: of a search first its short runs, and the others when these have ended.
+
+    Args:
+        script: quoted for the shell.
+        short: how many short runs come before the ``runs``.
+    """
+    if not short:
+        return [f"sbatch {script}"]
+    then = f"--array={short + 1}-{short + runs}"
+    return [f"search=$(sbatch --parsable {script})", f'sbatch --dependency=afterany:"$search" {then} {script}']
+
+
+def write_script(folder: Path, study_file: Path, runs: int, short: int = 0, flags: str = "") -> Path:
     """Write ``slurm.sh`` into a study's folder, and submit nothing.
 
     Args:
+        short: as in :func:`submission`.
         study_file: as the tasks, which run where ``sbatch`` is called, name it.
         flags: options for each task that ``study_file`` does not hold, quoted for the shell.
     """
     script = folder / SCRIPT
     values = {
-        "@RUNS@": str(runs),
+        "@RUNS@": str(short + runs),
+        "@FIRST@": str(short or runs),
         # In comments: a line break would end them.
-        "@SCRIPT@": one_line(quoted(script)),
+        "@SUBMIT@": "\n".join(f"#   {line}" for line in submission(one_line(quoted(script)), runs, short)),
         "@STUDY@": one_line(quoted(folder)),
         "@FILE@": quoted(study_file),
         "@FLAGS@": f"{flags} " if flags else "",

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fedumm.config import CODE, FEDERATION, CentralConfig, FederateConfig, RunConfig, option_fields, read_yaml
+from fedumm.config import CODE, FEDERATION, CentralConfig, FederateConfig, RunConfig, option_fields
 from fedumm.config.fields import coerced, shown_value
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.files import write_atomically
 from fedumm.run_options import known_options
+from fedumm.studies.study_run import (
+    CENTRAL,
+    CHOSEN,
+    COLUMNS,
+    FEDERATED,
+    LOCAL_ONLY,
+    TO_CHOOSE,
+    ZERO_SHOT,
+    Cell,
+    StudyRun,
+)
+from fedumm.tasks import T2I, TASK_OPTIONS
 
-FEDERATED, CENTRAL, LOCAL_ONLY, ZERO_SHOT = "federated", "central", "local_only", "zero_shot"
-COLUMNS = {
-    FEDERATED: "federated",
-    CENTRAL: "central",
-    LOCAL_ONLY: "local only",
-    ZERO_SHOT: "zero-shot",
-}
-"""What a study can compare, and the headings of the tables."""
-
-COMPARE, NAME = "compare", "name"
+COMPARE, NAME, SEARCH = "compare", "name", "lr_search"
 STUDY = "study.yaml"
 REPEAT = "# A study. Do what is left of it, or the same elsewhere with --name: fedumm sweep"
 NOT_OF_A_STUDY = {
@@ -39,8 +41,9 @@ NOT_OF_A_STUDY = {
 _IN_NAMES = {"num_clients": "k", "dirichlet_alpha": "alpha", "seed": "seed", "lr": "lr"}
 """These stand in each run's name, so that a study can get more of their values later and find its runs again."""
 
-# Central runs have no held-out data to stop by, and the test set that the table shows is none.
-_OF_CENTRAL = {f.name for f in option_fields(CentralConfig)} - NOT_OF_A_STUDY - {"patience"}
+# Central runs train on all rows, as a reader expects of them: there is no held-out data to stop by, and the test set
+# that the table shows is none. Only their short runs hold out.
+_OF_CENTRAL = {f.name for f in option_fields(CentralConfig)} - NOT_OF_A_STUDY - {"patience", "holdout"}
 _OF_LOCAL = (
     {f.name for f in option_fields(RunConfig)}
     | {f.name for f in option_fields(FederateConfig) if f.metadata["group"] == FEDERATION}
@@ -49,54 +52,23 @@ _OF_NO_STUDY = "simulator", "in_process", "use_env_script"
 
 
 @dataclass(frozen=True)
-class StudyRun:
-    """One run of a study.
-
-    Attributes:
-        kind: ``federated``, ``central`` or ``local_only``.
-        name: its folder below the study's.
-        options: those that were given, or follow from the study, by name.
-    """
-
-    kind: str
-    name: str
-    options: Mapping[str, Any]
-
-    @property
-    def command(self) -> str:
-        """What makes such a run alone, in a shell."""
-        words = ["fedumm", {FEDERATED: "federate", CENTRAL: "train", LOCAL_ONLY: "sweep"}[self.kind]]
-        for name, value in self.options.items():
-            words += [f"--{name}"] if value is True else [] if value is False else [f"--{name}", str(value)]
-        words += {FEDERATED: ["--in_process"], CENTRAL: [], LOCAL_ONLY: ["--compare", LOCAL_ONLY, "--name", "NAME"]}[
-            self.kind
-        ]
-        return shlex.join(words)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One row of a study's table: a setting, and its runs by kind, one for each seed.
-
-    Attributes:
-        setting: the options that have several values in the study, but the seed, with their values here.
-    """
-
-    setting: Mapping[str, Any]
-    runs: Mapping[str, Sequence[str]]
-
-
-@dataclass(frozen=True)
 class Study:
     """Options with one value (``base``) and with several (``grid``), and what is compared.
 
+    Attributes:
+        lr_search: rounds of the short runs that choose the learning rate of each setting; 0: all of them run in full.
+        rates: what they have chosen, by kind and values of the setting: see :meth:`settled`.
+
     Raises:
-        FedummError: an option is unknown or means nothing in a study, or a list is empty or has a value twice.
+        FedummError: an option is unknown or means nothing in a study, a list is empty or has a value twice, or there
+            is nothing to search.
     """
 
     base: Mapping[str, Any]
     grid: Mapping[str, Sequence[Any]]
     compare: Sequence[str] = tuple(COLUMNS)
+    lr_search: int = 0
+    rates: Mapping[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = known_options(FederateConfig)
@@ -113,6 +85,31 @@ class Study:
                 raise FedummError(f"--{COMPARE} is of {', '.join(COLUMNS)}, not {kind!r}.{did_you_mean(kind, COLUMNS)}")
         if not set(self.compare) - {ZERO_SHOT}:
             raise FedummError(f"--{COMPARE} needs a kind of runs: zero_shot is what these score before they train.")
+        if type(self.lr_search) is not int or self.lr_search < 0:
+            raise FedummError(f"--{SEARCH} is a number of rounds (0: no search), not {shown_value(self.lr_search)}.")
+        if self.lr_search:
+            self._check_search()
+
+    def _check_search(self) -> None:
+        if len(self.grid.get(CHOSEN, ())) < 2:
+            raise FedummError(f"--{SEARCH} needs learning rates to choose from: --{CHOSEN} 1e-4,5e-4,2e-3.")
+        fewest = min(self._value("num_rounds", {"num_rounds": own} if own else {}) for own in self._of("num_rounds"))
+        if self.lr_search > fewest:
+            raise FedummError(f"--{SEARCH} {self.lr_search} is more than --num_rounds {fewest}: give fewer.")
+        if FEDERATED in self.compare and any(own not in (None, "off") for own in self._of("dp")):
+            raise FedummError(
+                f"--{SEARCH} chooses by clients' scores, and with --dp none that are not private may decide anything: "
+                f"give one --{CHOSEN}."
+            )
+        if CENTRAL in self.compare and "holdout" in self.grid:
+            raise FedummError(
+                f"--{SEARCH} holds out one share of a central run's rows: give --holdout one value, or leave central "
+                f"out of --{COMPARE}."
+            )
+
+    def _of(self, name: str) -> Sequence[Any]:
+        """Every value of an option; None: it is not given."""
+        return self.grid.get(name, [self.base.get(name)])
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Study:
@@ -123,7 +120,7 @@ class Study:
             {'seed': [1, 2]}
         """
         given = {name: value for name, value in values.items() if name != NAME}
-        compare = given.pop(COMPARE, list(COLUMNS))
+        compare, search = given.pop(COMPARE, list(COLUMNS)), given.pop(SEARCH, 0)
         if isinstance(compare, str):
             compare = [part.strip() for part in compare.split(",")]
         if not isinstance(compare, list) or not all(isinstance(kind, str) for kind in compare):
@@ -133,17 +130,24 @@ class Study:
         grid = {name: value for name, value in read.items() if isinstance(value, list)}
         base = {name: value for name, value in read.items() if name not in grid}
         order = list(COLUMNS)
-        return cls(base, grid, tuple(sorted(dict.fromkeys(compare), key=lambda kind: (*order, kind).index(kind))))
+        kinds = tuple(sorted(dict.fromkeys(compare), key=lambda kind: (*order, kind).index(kind)))
+        return cls(base, grid, kinds, search)
 
     def to_mapping(self) -> dict[str, Any]:
         """The inverse of :meth:`of`."""
         lists = {name: list(values) for name, values in self.grid.items()}
-        return {COMPARE: list(self.compare), **self.base, **lists}
+        search = {SEARCH: self.lr_search} if self.lr_search else {}
+        return {COMPARE: list(self.compare), **search, **self.base, **lists}
 
     @property
     def varied(self) -> tuple[str, ...]:
-        """The options with several values, but the seed."""
-        return tuple(name for name in self.grid if name != "seed")
+        """The options with several values in the table: not the seed, nor a learning rate that is searched for."""
+        return tuple(name for name in self.grid if name != "seed" and not (self.lr_search and name == CHOSEN))
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of runs, of which zero-shot is none."""
+        return [kind for kind in self.compare if kind != ZERO_SHOT]
 
     @property
     def seeds(self) -> Sequence[Any]:
@@ -158,32 +162,98 @@ class Study:
     def runs(self) -> list[StudyRun]:
         """Every run once, since several settings often share a baseline. Central runs come first, then seed by seed.
 
+        In a search these are the full ones, each with the learning rate that was chosen, or :data:`TO_CHOOSE`.
+
         Raises:
             FedummError: two runs would have one name.
         """
+        return self._once(
+            self._run(kind, setting, seed)
+            for several in self._order()
+            for seed, setting in product(self.seeds, self.settings())
+            for kind in several
+        )
+
+    def short_runs(self) -> list[StudyRun]:
+        """The runs of a search, with the first seed, each once; none without one.
+
+        Raises:
+            FedummError: two runs would have one name.
+        """
+        return self._once(
+            self._short(kind, setting, rate)
+            for several in self._order() * bool(self.lr_search)
+            for setting in self.settings()
+            for kind in several
+            for rate in self.grid[CHOSEN]
+        )
+
+    def in_full(self) -> Study:
+        """The same study without a search: every learning rate runs in full."""
+        return replace(self, lr_search=0, rates={})
+
+    def settled(self, rates: Mapping[tuple[Any, ...], Any]) -> Study:
+        """With the learning rates that were chosen, by (kind, values of the setting)."""
+        return replace(self, rates=dict(rates)) if self.lr_search else self
+
+    def trials(self) -> Iterator[tuple[str, dict[str, Any], dict[Any, list[str]]]]:
+        """Each kind and setting without the learning rate, and by each of these the names of the runs that try it.
+
+        These are the short runs of a search, or else the runs of all seeds.
+        """
+        free = [name for name in self.varied if name != CHOSEN]
+        for values in product(*(self.grid[name] for name in free)):
+            setting = dict(zip(free, values, strict=True))
+            for kind in self.kinds:
+                by_rate = {}
+                for rate in self.grid.get(CHOSEN, ()):
+                    short = [self._short(kind, setting, rate).name] if self.lr_search else []
+                    by_rate[rate] = short or self.full_runs(kind, setting, rate)
+                yield kind, setting, by_rate
+
+    def full_runs(self, kind: str, setting: Mapping[str, Any], rate: Any) -> list[str]:
+        """The names of the runs in full with this setting and learning rate, one for each seed."""
+        options = {**setting, CHOSEN: rate}
+        return [self._made(kind, {**self.base, **options, "seed": seed}, {}).name for seed in self.seeds]
+
+    def _order(self) -> list[list[str]]:
+        return [[CENTRAL]] * (CENTRAL in self.compare) + [[k for k in (FEDERATED, LOCAL_ONLY) if k in self.compare]]
+
+    @staticmethod
+    def _once(runs: Iterable[StudyRun]) -> list[StudyRun]:
         found: dict[str, StudyRun] = {}
-        kinds = [kind for kind in (FEDERATED, LOCAL_ONLY) if kind in self.compare]
-        order = [[CENTRAL]] * (CENTRAL in self.compare) + [kinds]
-        for several in order:
-            for seed, setting in product(self.seeds, self.settings()):
-                for kind in several:
-                    run = self._run(kind, setting, seed)
-                    if found.setdefault(run.name, run).options != run.options:
-                        raise FedummError(f"Two runs of this study would be called {run.name}: make it two studies.")
+        for run in runs:
+            if found.setdefault(run.name, run).options != run.options:
+                raise FedummError(f"Two runs of this study would be called {run.name}: make it two studies.")
         return list(found.values())
 
     def cells(self) -> list[Cell]:
         """The rows of the table."""
-        kinds = [kind for kind in self.compare if kind != ZERO_SHOT]
         return [
-            Cell(setting, {kind: [self._run(kind, setting, seed).name for seed in self.seeds] for kind in kinds})
+            Cell(setting, {kind: [self._run(kind, setting, seed).name for seed in self.seeds] for kind in self.kinds})
             for setting in self.settings()
         ]
 
+    def _short(self, kind: str, setting: Mapping[str, Any], rate: Any) -> StudyRun:
+        """A run of the search: it draws nothing, which chooses nothing, and no rate gets fewer rounds by patience."""
+        options = {**self.base, **setting, "seed": self.seeds[0], CHOSEN: rate, "num_rounds": self.lr_search}
+        options.pop("patience", None)
+        if T2I.name in TASK_OPTIONS.get(str(options.get("task")), ()):
+            options["geneval_prompts"] = 0
+        run = self._made(kind, options, {"holdout": self._value("holdout", options)} if kind == CENTRAL else {})
+        return replace(run, name=f"search{self.lr_search}-{run.name}", short=True)
+
     def _run(self, kind: str, setting: Mapping[str, Any], seed: Any) -> StudyRun:
         options = {**self.base, **setting, "seed": seed}
+        if self.lr_search:
+            options[CHOSEN] = self.rates.get((kind, *setting.values()), TO_CHOOSE)
+        return self._made(kind, options, {})
+
+    def _made(self, kind: str, options: Mapping[str, Any], more: Mapping[str, Any]) -> StudyRun:
+        """The run of these options, of which its kind may have no use for some; and of ``more``."""
+        rounds = self._value("num_rounds", options)
         if kind == CENTRAL:
-            epochs = self._value("num_rounds", options) * self._value("local_epochs", options)
+            epochs = rounds * self._value("local_epochs", options)
             options = {n: v for n, v in options.items() if n in _OF_CENTRAL} | {"num_epochs": epochs}
         elif kind == LOCAL_ONLY:
             options = {n: v for n, v in options.items() if n in _OF_LOCAL}
@@ -196,7 +266,7 @@ class Study:
         if kind == CENTRAL and {"num_rounds", "local_epochs"} & set(self.varied):
             further.append("num_epochs")
         parts += [f"{name}={_plain(options[name])}" for name in further]
-        return StudyRun(kind, "-".join(parts), options)
+        return StudyRun(kind, "-".join(parts), {**options, **more}, rounds)
 
     @staticmethod
     def _value(name: str, options: Mapping[str, Any]) -> Any:
@@ -216,15 +286,6 @@ def _coerced(field: Any, value: Any) -> Any:
 def _plain(value: Any) -> str:
     """A value in the name of a folder: ``5e-05``; what no file name should hold becomes a line."""
     return re.sub(r"[^\w.+,=-]+", "-", f"{value:g}" if isinstance(value, float) else str(value)) or "none"
-
-
-def read_study(path: str | Path) -> dict[str, Any]:
-    """The mapping that a study's file holds.
-
-    Raises:
-        FedummError: it is no YAML file of options, or names code.
-    """
-    return read_yaml(path)
 
 
 def write_study(study: Study, folder: Path) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.files import write_atomically
-from fedumm.studies.choice import CHOSEN, Choice, choices
+from fedumm.studies.choice import choices, with_test
+from fedumm.studies.chosen import chosen_table
 from fedumm.studies.results import ALL_COLUMNS, SHOWN, Outcome, Row, Spread
 from fedumm.studies.study import Study
+from fedumm.studies.study_run import CHOSEN
 from fedumm.tasks import TASK_OPTIONS, TASKS, VQA
 from fedumm.texts import one_line
 
@@ -36,26 +38,9 @@ def write_tables(study: Study, found: Mapping[str, Outcome], rows: Sequence[Row]
     write_atomically(folder / "table.tex", latex(study, rows))
     write_atomically(folder / "table.csv", _csv(study, rows))
     write_atomically(folder / "runs.csv", _runs_csv(study, found))
-    if own := choices(study, found):
-        write_atomically(folder / "chosen.md", chosen_table(study, own))
+    if own := with_test(study, choices(study, found), found):
+        write_atomically(folder / "chosen.md", chosen_table(study, own, _HEADINGS, _markdown, _score))
     return table
-
-
-def chosen_table(study: Study, own: Sequence[Choice]) -> str:
-    """Which learning rate is the best one on held-out data, and what it reaches on the test set; in Markdown."""
-    names = [name for name in study.varied if name != CHOSEN]
-    header = [*(_HEADINGS.get(name, name) for name in names), "runs", _HEADINGS[CHOSEN], "held-out (%)", "test (%)"]
-    body = [
-        [*(one.setting[name] for name in names), ALL_COLUMNS[one.kind], one.value, f"{100 * one.heldout:.2f}",
-         _score(one.test, "±")] for one in own
-    ]  # fmt: skip
-    lines = ["| " + " | ".join(map(_markdown, row)) + " |" for row in (header, ["---"] * len(header), *body)]
-    rates = ", ".join(map(_markdown, study.grid[CHOSEN]))
-    about_it = (
-        f"The learning rate of {rates} with the highest mean score on the clients' held-out data, and its score on the "
-        "common test set, on which nothing was chosen. Central runs hold out no data to choose by."
-    )
-    return "\n".join([about_it, "", *lines]) + "\n"
 
 
 def score_name(study: Study) -> str:
@@ -67,14 +52,20 @@ def score_name(study: Study) -> str:
 def about(study: Study, found: Mapping[str, Outcome]) -> str:
     """What the numbers are, with every option that was given: a table alone says too little."""
     given = ", ".join(f"{_markdown(name)} {_markdown(value)}" for name, value in study.base.items())
-    total, done = study.runs(), len(found)
+    total = study.runs()
+    done = sum(run.name in found for run in total)
     unfinished = f" {len(total) - done} of {len(total)} runs are not finished." if done < len(total) else ""
+    searched = f" Learning rates are those of chosen.md, of {_values(study.grid[CHOSEN])}." if study.lr_search else ""
     return (
         f"{score_name(study).capitalize()} on the common test set after the last round, in percent: mean ± standard "
         f"deviation over {len(study.seeds)} seed(s) ({', '.join(map(str, study.seeds))}); in brackets how many, where "
         f"some are missing. Central and local only train for as many epochs as a client of the federated run. "
-        f"Options: {given or 'the defaults'}.{unfinished}"
+        f"Options: {given or 'the defaults'}.{searched}{unfinished}"
     )
+
+
+def _values(values: Sequence[Any]) -> str:
+    return ", ".join(map(_markdown, values))
 
 
 def markdown(study: Study, rows: Sequence[Row]) -> str:
@@ -142,7 +133,7 @@ def _csv(study: Study, rows: Sequence[Row]) -> str:
 
 def _runs_csv(study: Study, found: Mapping[str, Outcome]) -> str:
     """One line for each finished run."""
-    names = [*study.varied, "seed"]
+    names = [*study.varied, *([CHOSEN] if study.lr_search else []), "seed"]
     content: list[list[Any]] = [["run", "kind", *names, *ALL_COLUMNS, "seconds"]]
     for run in study.runs():
         if own := found.get(run.name):

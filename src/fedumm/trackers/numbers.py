@@ -21,7 +21,7 @@ _ROUND = (
     "epsilon",
 )
 _CLIENT = ("train_loss", "heldout", "heldout_after", "num_samples")
-_EPOCH = ("train_loss", "test", "seconds")
+_EPOCH = ("train_loss", "heldout", "test", "seconds")
 _SCORES = ("heldout", "heldout_before", "heldout_after", "test")
 _OF_RECORDS = {"round": ("round", _ROUND), "final": ("round", ("heldout", "test")), "epoch": ("epoch", _EPOCH)}
 

@@ -10,10 +10,10 @@ from typing import Any
 from fedumm.backends.protocol import Progress, ReadsSeveralImages
 from fedumm.backends.registry import backend_for
 from fedumm.backends.weights import WeightOptions, check_weights
-from fedumm.config import FederateConfig, RunConfig
+from fedumm.config import CentralConfig, FederateConfig, RunConfig
 from fedumm.data import DataRequest, DataSplits, load_data
 from fedumm.data.partition import partitioner_for
-from fedumm.data.partition.split import RARE, Partition, split_rows
+from fedumm.data.partition.split import RARE, ClientShare, Partition, hold_out, split_rows
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.tasks import I2T
 
@@ -126,6 +126,16 @@ def partition_for(
         tasks=rows["task"][:] if len(config.tasks) > 1 else None,
     )
     return (replace(partition, method="own") if config.own_data else partition), labels
+
+
+def central_share(config: CentralConfig, rows: Any) -> ClientShare:
+    """The rows that a central run trains on, and those that it holds out.
+
+    Raises:
+        FedummError: there is nothing to hold out.
+    """
+    images = rows["image_id"][:] if "image_id" in rows.column_names else None
+    return hold_out(images, len(rows), seed=config.seed, holdout=config.holdout)
 
 
 def label_counts(

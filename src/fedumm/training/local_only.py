@@ -12,7 +12,7 @@ from fedumm.adapters import AdapterState
 from fedumm.adapters.factors import at_rank
 from fedumm.backends.protocol import Progress
 from fedumm.config import FederateConfig
-from fedumm.errors import FedummError
+from fedumm.errors import DivergedError
 from fedumm.metrics.evaluation import Scores, summary
 from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone
@@ -50,7 +50,7 @@ def train_alone(
         The record ``local`` of ``metrics.jsonl``, without seconds.
 
     Raises:
-        FedummError: the loss is no longer a number.
+        DivergedError: the loss is no longer a number.
     """
     put_first(backbone, first, client, config)
     seed = derive(config.seed, "local only", client)
@@ -59,7 +59,7 @@ def train_alone(
         lambda done, total, loss: progress(f"training {client} alone  loss {loss:.3f}", done, total),
     )  # fmt: skip
     if not math.isfinite(result.loss):
-        raise FedummError(f"The training loss of {client} is {result.loss}: lower --lr.")
+        raise DivergedError(f"The training loss of {client} is {result.loss}: lower --lr.")
     return {
         "event": "local",
         "client": client,

@@ -92,6 +92,28 @@ def split_rows(
     return Partition(partitioner.description, shares, _fingerprint(labels, images, [*owner[unit_of], *row_held]))
 
 
+def hold_out(images: Sequence[str] | None, count: int, *, seed: int, holdout: float) -> ClientShare:
+    """Rows ``0 .. count - 1`` in one place: those to train on, and those held out, of whole images.
+
+    They are those that :func:`split_rows` holds out of a single client's rows.
+
+    Args:
+        images, seed: as there.
+        holdout: share of images held out, in [0, 1); 0: none.
+
+    Raises:
+        FedummError: there is a single image, so that nothing can be held out.
+    """
+    if not holdout:
+        return ClientShare(np.arange(count), np.arange(0))
+    image_of = _codes([str(i) for i in range(count)] if images is None else images)
+    rng = np.random.default_rng([seed, count, 1])
+    held = _hold_out(int(image_of.max()) + 1, holdout, rng)[image_of] if count else np.zeros(0, bool)
+    if not held.any():
+        raise FedummError("--holdout: the training data are of one image, so nothing can be held out. Leave it out.")
+    return ClientShare(np.flatnonzero(~held), np.flatnonzero(held))
+
+
 def _owners(
     label: Ints, held: Mask, num_clients: int, what: str, partitioner: Partitioner, rng: np.random.Generator
 ) -> Ints:

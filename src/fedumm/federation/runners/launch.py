@@ -152,7 +152,7 @@ def _carry_out(
         return exit_status(stop)
     except FedummError as error:
         if _size(path / METRICS) > begun:
-            raise FedummError(f"{error}\n{what_is_saved(path, config)}") from error
+            raise type(error)(f"{error}\n{what_is_saved(path, config)}") from error
         if not begun:
             remove_unused(path)
         raise

@@ -29,6 +29,9 @@ CODES: dict[RejectionCode, str] = {
 }
 """What each code means. They are compared within a round last: ``norm``, ``product`` and ``direction``."""
 
+OF_DIVERGED: frozenset[RejectionCode] = frozenset({"loss", "non_finite", "huge"})
+"""What a training with too high a learning rate comes to."""
+
 
 @dataclass(frozen=True)
 class Rejection:

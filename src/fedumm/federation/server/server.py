@@ -7,14 +7,14 @@ in their answers, and tells listeners what happened. Both runners drive this one
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from fedumm.adapters import AdapterState
 from fedumm.compression.registry import load_codecs
 from fedumm.config import FederateConfig
-from fedumm.errors import FedummError
+from fedumm.errors import DivergedError, FedummError
 from fedumm.federation.option_rules import check_rules
 from fedumm.federation.protocol.messages import (
     ClientUpdate,
@@ -30,6 +30,7 @@ from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.federation.server.handshake import agree, init_request
 from fedumm.federation.server.participants import Participants, find_participants, in_order
 from fedumm.federation.server.planning import Planner
+from fedumm.federation.server.rejection import OF_DIVERGED, Rejection
 from fedumm.federation.server.reporter import Reporter
 from fedumm.federation.server.round_aggregation import Broadcast, RoundAggregation
 from fedumm.federation.server.sampling import Sampler, panel_of, sampler_for
@@ -222,7 +223,7 @@ class Server:
             catch_up: what has followed up the answers.
 
         Raises:
-            FedummError: too few usable updates, for the second time.
+            FedummError: too few usable updates, for the second time; :class:`DivergedError` if none is finite.
         """
         for host, rows in catch_up.test_rows.items() if catch_up else ():
             self._screening.expect_test_rows(host, rows)
@@ -248,7 +249,7 @@ class Server:
         self._reporter.report_clients(task, updates, screened)
         accepted = list(screened.accepted.values())
         if len(accepted) < (0 if self.config.dp == "central" else self.config.min_clients):
-            self._repeat(task, len(accepted))
+            self._repeat(task, len(accepted), screened.rejected.values())
             return
         self._select(task, screened.scores | self._scores(task, task.scorers, updates), test)
         self._broadcast, report = self.aggregation.aggregate(task.round, accepted, len(self.roster))
@@ -262,12 +263,14 @@ class Server:
         self._save()
         self._reporter.report_adapter("last", task.round, {})
 
-    def _repeat(self, task: RoundTask, found: int) -> None:
+    def _repeat(self, task: RoundTask, found: int, rejected: Iterable[Rejection]) -> None:
         """Once more with the same clients, who may have failed for a passing reason; not a third time."""
         needed = self.config.min_clients
         # A second update with other noise would cost privacy again.
         if self._repeated_round == task.round or self._dp:
-            raise FedummError(
+            codes = {rejection.code for rejection in rejected}
+            diverged = not found and codes and codes <= OF_DIVERGED
+            raise (DivergedError if diverged else FedummError)(
                 f"Round {task.round}: {found} usable update(s), and --min_clients {needed}. The "
                 "reasons are in metrics.jsonl. The last good state is kept: fix the cause and resume."
             )
