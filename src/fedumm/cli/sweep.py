@@ -95,11 +95,12 @@ def _check_folder(folder: Path) -> None:
 
 def _config(run: StudyRun, folder: Path) -> RunConfig:
     """The options of a run as its own command would read them."""
-    if run.kind == CENTRAL:
-        central = {**run.options, "output_dir": str(folder / run.name), "overwrite": True}
-        return with_absolute_paths(from_mapping(CentralConfig, central, "the study"))
     # A page for each of a hundred runs would take longer than they do: fedumm report makes it of any of them.
-    options = {"report_samples": "off", **run.options, "in_process": True, "name": str(folder / run.name)}
+    options = {"report_samples": "off", **run.options}
+    if run.kind == CENTRAL:
+        central = {**options, "output_dir": str(folder / run.name), "overwrite": True}
+        return with_absolute_paths(from_mapping(CentralConfig, central, "the study"))
+    options |= {"in_process": True, "name": str(folder / run.name)}
     return with_absolute_paths(from_mapping(FederateConfig, options, "the study"))
 
 

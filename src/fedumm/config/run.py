@@ -237,6 +237,14 @@ class RunConfig(Options):
         validators.trackers,
         travels=False,
     )
+    report_samples: int | str = option(
+        EXECUTION,
+        "Example answers in the report that a run here makes at its end: a number (0: none) | auto (16; none of a "
+        "model above 50 MB) | off (no report)",
+        "auto",
+        validators.report_samples,
+        travels=False,
+    )
     threads: int = option(
         EXECUTION,
         "Torch threads of each host (0: 1 for a small model, else the cores divided by the hosts)",
