@@ -264,9 +264,12 @@ def _central(run: StudyRun, config: CentralConfig) -> Callable[[StudyConsole, St
 
 def _local_only(run: StudyRun, config: FederateConfig) -> Callable[[StudyConsole, Stock], None]:
     def do(console: StudyConsole, stock: Stock) -> None:
+        from fedumm.report.page.making import report_at_end
         from fedumm.studies.local_run import run_local_only
 
         run_local_only(config, Path(config.name), run.command, console, stock)
+        for line in report_at_end(Path(config.name), config, console.progress):
+            console.line(line)
 
     return do
 

@@ -22,6 +22,7 @@ _LATEX = {
 }  # fmt: skip
 _MARKDOWN = {"|": r"\|", "*": r"\*", "`": r"\`", "<": "&lt;", ">": "&gt;", "[": r"\[", "]": r"\]", "\\": "\\\\"}
 _LONGEST = 80
+_CHOSEN = "The learning rate of"
 _NOTHING = "No run has a score on the test set yet."
 
 
@@ -36,8 +37,11 @@ def write_tables(study: Study, found: Mapping[str, Outcome], rows: Sequence[Row]
     write_atomically(folder / "table.tex", latex(study, rows))
     write_atomically(folder / "table.csv", _csv(study, rows))
     write_atomically(folder / "runs.csv", _runs_csv(study, found))
+    chosen = folder / "chosen.md"
     if own := choices(study, found):
-        write_atomically(folder / "chosen.md", chosen_table(study, own))
+        write_atomically(chosen, chosen_table(study, own))
+    elif chosen.is_file() and chosen.read_bytes().startswith(_CHOSEN.encode()):
+        chosen.unlink()  # of an earlier table, with several learning rates
     return table
 
 
@@ -52,7 +56,7 @@ def chosen_table(study: Study, own: Sequence[Choice]) -> str:
     lines = ["| " + " | ".join(map(_markdown, row)) + " |" for row in (header, ["---"] * len(header), *body)]
     rates = ", ".join(map(_markdown, study.grid[CHOSEN]))
     about_it = (
-        f"The learning rate of {rates} with the highest mean score on the clients' held-out data, and its score on the "
+        f"{_CHOSEN} {rates} with the highest mean score on the clients' held-out data, and its score on the "
         "common test set, on which nothing was chosen. Central runs hold out no data to choose by."
     )
     return "\n".join([about_it, "", *lines]) + "\n"

@@ -128,6 +128,19 @@ def partition_for(
     return (replace(partition, method="own") if config.own_data else partition), labels
 
 
+def client_facts(
+    config: FederateConfig, partition: Partition, rows: Any, labels: Sequence[str], simulated: bool = True
+) -> dict[str, dict[str, Any]]:
+    """By client: rows in ``train`` and ``heldout``, training rows by task in ``tasks``, and by label in ``labels``, as
+    far as :func:`label_counts` tells them."""
+    tasks = partition.counts(rows["task"][:])
+    counts = label_counts(config, partition, rows, labels, simulated)
+    return {
+        name: {"train": len(own.train), "heldout": len(own.heldout), "tasks": tasks[name], "labels": counts[name]}
+        for name, own in partition.shares.items()
+    }
+
+
 def label_counts(
     config: FederateConfig, partition: Partition, rows: Any, labels: Sequence[str], simulated: bool = True
 ) -> dict[str, dict[str, int]]:

@@ -41,7 +41,7 @@ from fedumm.libraries import installed_versions
 from fedumm.step_losses import STEPS
 from fedumm.training.backbone import Backbone
 from fedumm.training.candidates import check_candidates, training_answers
-from fedumm.training.data import label_counts, partition_for, references
+from fedumm.training.data import client_facts, partition_for, references
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.device import pick_device
 from fedumm.training.feature_cache import cache_features
@@ -139,17 +139,7 @@ class Host:
         check_candidates(self.config, splits)
         partition, labels = partition_for(self.config, splits.train, request.roster, self.name)
         self.data = LoadedData(splits, partition)
-        counts = label_counts(self.config, partition, splits.train, labels, self._simulated)
-        tasks = partition.counts(splits.train["task"][:])
-        clients = {
-            name: {
-                "train": len(share.train),
-                "heldout": len(share.heldout),
-                "tasks": tasks[name],
-                "labels": counts[name],
-            }
-            for name, share in partition.shares.items()
-        }
+        clients = client_facts(self.config, partition, splits.train, labels, self._simulated)
         return DataStats(clients, partition.method, partition.fingerprint)
 
     def _initialize(self, request: InitRequest) -> InitReply:

@@ -50,7 +50,12 @@ def times(history: History) -> tuple[Rows, list[Chart | None]]:
         epochs = Line("training and scoring", [p for p in history.of_rounds("seconds") if p[0] > 0])
         rows = [("in all", duration(history.run.seconds))] if history.run.seconds else []
         return rows, [bar_chart("Seconds by epoch", [epochs], "seconds", "epoch")]
-    rows = []
+    rows: Rows = []
+    if history.run.kind == "local":
+        own = [value for record in history.alone.values() if (value := number(record.get("seconds"))) is not None]
+        setup = number(history.setup.get("seconds"))
+        kinds = (("set-up", setup), ("training and scoring of all clients", sum(own) or None))
+        return [(name, duration(seconds)) for name, seconds in kinds if seconds is not None], []
     for name, seconds in (("in all", history.run.seconds), ("set-up", number(history.setup.get("seconds")))):
         if seconds is not None:
             rows.append((name, duration(seconds)))

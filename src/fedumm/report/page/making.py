@@ -20,6 +20,8 @@ AUTO, OFF = "auto", "off"
 FEW = 16
 """Examples of a report that is made at the end of a run."""
 
+NOT_KEPT = "No example answers: each client trained an adapter alone, and these are not kept."
+
 _MANY_SAMPLES = 100_000
 """Of a larger data set, loading it once more takes long."""
 
@@ -55,7 +57,7 @@ def report_at_end(folder: Path, config: RunConfig, progress: Progress) -> list[s
         history = read_history(folder)
         note = ""
         samples = int(config.report_samples) if config.report_samples != AUTO else FEW
-        if config.report_samples == AUTO and not _quick(history, config):
+        if config.report_samples == AUTO and history.run.kind != "local" and not _quick(history, config):
             samples, note = 0, f"The report has no example answers, for which the model is loaded again: {again}"
         note = _write(history, out, samples, progress, config.gpu) or note
     except Exception as error:  # of the file system, of matplotlib, of a model that does not fit a second time
@@ -74,7 +76,8 @@ def _quick(history: History, config: RunConfig) -> bool:
 
 
 def _write(history: History, out: Path, samples: int, progress: Progress, gpu: str) -> str:
-    note = _examine(history, samples, progress, gpu) if samples else ""
+    # Where there can't be any, the page says so in any case.
+    note = _examine(history, samples, progress, gpu) if samples or history.run.kind == "local" else ""
     examples = read_examples(history.path)[:samples] if samples and not note else []
     write_atomically(out, page(history, examples, note))
     return note
@@ -82,6 +85,8 @@ def _write(history: History, out: Path, samples: int, progress: Progress, gpu: s
 
 def _examine(history: History, samples: int, progress: Progress, gpu: str) -> str:
     """Make the examples, unless they are there; why that could not be done, or nothing."""
+    if history.run.kind == "local":
+        return NOT_KEPT
     try:
         config = read_options(history.path, dict(history.options))
         make_examples(history.path, replace(config, gpu=gpu or config.gpu), samples, progress)
