@@ -213,7 +213,7 @@ class RunConfig(Options):
     )
     geneval_every: int = option(
         TRAINING,
-        "Draw them every so many rounds or epochs (0: before the first and after the last)",
+        "Draw them every so many rounds or epochs (0: before the first and after the last, and with the best adapter)",
         0,
         validators.non_negative,
     )
