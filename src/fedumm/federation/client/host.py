@@ -231,7 +231,8 @@ class Host:
         shared = self._aggregator.communicated_factors == frozenset("AB")
         tests = self.ready.test
         if task.version >= 0:
-            return RoundReply([], tests.draw(model.backbone, self.progress, task.version), time.monotonic() - begun)
+            drawn = tests.draw(model.backbone, self.progress, task.version)
+            return RoundReply([], drawn, time.monotonic() - begun, self._told())
         version = task.round - 1
         test = tests.score(model.backbone, self.config, task.draw, self.progress, version) if shared else {}
         scorers = task.scorers.get(self.name, [])
