@@ -305,7 +305,7 @@ def test_the_baselines_adapter_knows_its_model(tmp_path: Path) -> None:
         str(tmp_path),
     ]
     model = ["--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--lora_r", "2", "--gpu", "cpu"]
-    assert main(["train", *few, *model]) == 0
+    assert main(["train", *few, *model, "--report_samples", "off"]) == 0
     origin = read_origin(tmp_path / "adapter")
     assert origin is not None
     assert (origin.model_name_or_path, origin.lora_r) == ("tiny", 2)

@@ -24,7 +24,7 @@ from support.hub_server import HubServer
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 MODEL = ["--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--dataset", "easy_vqa", "--gpu", "cpu"]
-FEW = ["--max_train_samples", "16", "--max_eval_samples", "6"]
+FEW = ["--max_train_samples", "16", "--max_eval_samples", "6", "--report_samples", "off"]
 TINY = Path(fedumm.__file__).parent / "checkpoints" / "tiny_blip_vqa"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fedumm.cli.main import main
 from fedumm.config import read_yaml
 from fedumm.report.figures import save_epochs_figure
+from fedumm.stopping import StoppedError
 from fedumm.training import centralized
 
 MODEL = ["--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--dataset", "easy_vqa", "--gpu", "cpu"]
-FEW = ["--max_train_samples", "16", "--max_eval_samples", "6", "--lora_r", "2", "--num_epochs", "2"]
+SMALL = ["--max_train_samples", "16", "--max_eval_samples", "6", "--lora_r", "2"]
+FEW = [*SMALL, "--report_samples", "off", "--num_epochs", "2"]
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -25,7 +28,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("central")
-    assert main(["train", *MODEL, *FEW, "--output_dir", str(folder)]) == 0
+    assert main(["train", *MODEL, *SMALL, "--num_epochs", "2", "--output_dir", str(folder)]) == 0
     return folder
 
 
@@ -50,6 +53,16 @@ def test_figure_and_events_hold_the_same_numbers(finished: Path, tmp_path: Path)
     assert (finished / "epochs.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_ends_with_its_report(finished: Path) -> None:
+    """With example answers, since the model is small: of the untrained adapter and of the trained one."""
+    page = (finished / "report.html").read_text()
+    assert page.count('<article class="example') == 6
+    examples = [json.loads(line) for line in (finished / "samples.jsonl").read_text().splitlines()]
+    end = records(finished)[-1]
+    for key, name in (("score_before", "untrained"), ("score_after", "trained")):
+        assert sum(one[key] for one in examples) / 6 == pytest.approx(end[name]["test"])
+
+
 def test_what_is_finished_is_replaced_only_if_asked(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {file: file.read_bytes() for file in finished.rglob("*") if file.is_file()}
     again = ["train", *MODEL, *FEW, "--lr", "0.01", "--output_dir", str(finished)]
@@ -61,6 +74,22 @@ def test_what_is_finished_is_replaced_only_if_asked(finished: Path, capsys: pyte
     assert read_yaml(finished / "config.yaml")["lr"] == 0.01
     assert [r["event"] for r in records(finished)] == ["setup", "epoch", "epoch", "epoch", "summary"]
     assert (finished / "notes.txt").read_text() == "mine"
+    assert not {"report.html", "samples.jsonl", "samples"} & {file.name for file in finished.iterdir()}, (
+        "of the old run"
+    )
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_stopped_in_its_report_is_finished(
+    number: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> list[str]:
+        raise StoppedError(number)
+
+    monkeypatch.setattr("fedumm.report.page.making.report_at_end", stopped)
+    assert main(["train", *MODEL, *FEW, "--output_dir", str(tmp_path)]) == status
+    assert f"The run is finished, without its report: fedumm report {tmp_path}\n" in capsys.readouterr().err
+    assert records(tmp_path)[-1]["event"] == "summary"
 
 
 def test_a_run_that_was_cut_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +104,7 @@ def test_a_run_that_was_cut_starts_again(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_training_that_learns_nothing_more_may_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     still = ["--num_epochs", "6", "--lr", "1e-9", "--patience", "2"]
-    assert main(["train", *MODEL, *FEW[:-2], *still, "--output_dir", str(tmp_path / "run")]) == 0
+    assert main(["train", *MODEL, *SMALL, *still, "--output_dir", str(tmp_path / "run")]) == 0
     told = capsys.readouterr().out
     assert "stopping: the last 2 epoch(s) were no better than the best one before (--patience)" in told
     assert "Nothing was better than the untrained adapter" in told

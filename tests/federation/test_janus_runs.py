@@ -97,6 +97,32 @@ def test_without_a_cache_the_run_is_the_same_to_rounding(run_janus: JanusRun) ->
     assert a == pytest.approx(b, rel=1e-3)
 
 
+@pytest.mark.slow
+def test_the_best_is_drawn_with_as_if_it_had_been_while_it_was_the_latest(
+    run_janus: JanusRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same images, to the last bit, and on several hosts."""
+    from fedumm.federation.server import selection
+
+    monkeypatch.setattr(selection, "_better", lambda new, old: True)
+    monkeypatch.setattr(selection.Selection, "offer", first_of(selection.Selection.offer))
+    few = {"max_train_samples": 60, "max_eval_samples": 20}
+    folder, records = run_janus("then", geneval_every=1, **few)
+    images = {file.name: file.read_bytes() for file in (folder / "drawings" / "round-1").iterdir()}
+    assert len(images) == 7
+    other, others = run_janus("at the end", hosts=3, **few)
+    assert {file.name: file.read_bytes() for file in (other / "drawings" / "round-1").iterdir()} == images
+    best, same = (own[-1]["best"] for own in (records, others))
+    assert best["round"] == same["round"] == 1
+    assert same["test_tasks"]["geneval"] == best["test_tasks"]["geneval"]
+    assert weights(other, "best") == weights(folder, "best")
+
+
+def first_of(offer: Any) -> Any:
+    """Of the versions, the one after the first round is the best."""
+    return lambda self, version, scores: version <= 1 and offer(self, version, scores)
+
+
 def test_a_client_without_a_task_neither_trains_nor_reports_it(run_janus: JanusRun) -> None:
     folder, records = run_janus("run", num_clients=2, partition="task:1", lora_targets="all", num_rounds=1)
     (setup,) = of(records, "setup")

@@ -67,5 +67,7 @@ def test_one_rate_leaves_nothing_to_choose(tmp_path: Path) -> None:
     study = Study.of({"model_backend": "blip_vqa", "num_clients": [2, 4], "lr": 1e-3})
     found = {run.name: outcome(run.name, 0.5, 0.5) for run in study.runs()}
     assert not choices(study, found)
+    earlier = {name: outcome(name, 0.5, 0.5) for name in RUNS}
+    write_tables(STUDY, earlier, rows(STUDY, earlier), tmp_path)
     write_tables(study, found, rows(study, found), tmp_path)
     assert not (tmp_path / "chosen.md").exists()

@@ -145,6 +145,21 @@ def test_other_options_have_a_figure_each(tmp_path: Path) -> None:
     assert save_figures(Study.of({"model_backend": "blip_vqa"}), [], tmp_path) == []
 
 
+def test_figures_of_an_earlier_table_are_deleted_and_no_other_files(tmp_path: Path) -> None:
+    def figures(**grid: Any) -> set[str]:
+        study = Study.of({"model_backend": "blip_vqa", "compare": ["federated"], **grid})
+        scores = {run.name: Outcome({FEDERATED: 0.5}, 1.0) for run in study.runs()}
+        save_figures(study, rows(study, scores), tmp_path)
+        return {file.name for file in tmp_path.iterdir()}
+
+    mine = tmp_path / "figure-9.png"
+    mine.write_bytes(b"\x89PNG of another program")
+    two = {"num_clients": [2, 4], "dirichlet_alpha": [0.1, 1.0]}
+    assert figures(**two, lr=[1e-3, 1e-4]) == {"figure-1.png", "figure-2.png", mine.name}
+    assert figures(**two) == {"figure.png", mine.name}
+    assert figures(seed=[1, 2]) == {mine.name}
+
+
 def test_a_run_whose_records_are_damaged_is_not_finished(tmp_path: Path) -> None:
     run = next(run for run in STUDY.runs() if run.kind == FEDERATED)
     folder = written(tmp_path / run.name, SUMMARIES[FEDERATED])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_a_run_of_a_study_has_the_bits_of_a_run_alone(finished: Path) -> None:
 
 def test_so_has_a_central_run(finished: Path) -> None:
     few = [option if option != "--num_rounds" else "--num_epochs" for option in FEW]
-    assert main(["train", *MODEL, *few, "--seed", "2", "--output_dir", "alone"]) == 0
+    assert main(["train", *MODEL, *few, "--seed", "2", "--output_dir", "alone", "--report_samples", "off"]) == 0
     run = finished / "central-seed2-lr0.003"
     file = "adapter/adapter_model.safetensors"
     assert (run / file).read_bytes() == Path("alone", file).read_bytes()
@@ -87,6 +88,36 @@ def test_a_client_alone_has_the_rows_of_the_federated_one(finished: Path) -> Non
     scores = [r["test"] for r in local]
     assert summary["local_only"]["test"]["worst"] == min(scores)
     assert summary["local_only"]["test"]["mean"] == pytest.approx(sum(scores) / 3)
+
+
+def test_a_client_alone_is_scored_before_it_trains_too(finished: Path) -> None:
+    """By the same untrained adapter, on the same rows as in the federated run's first round."""
+    name = "k3-alpha0.5-seed1-lr0.003"
+    first = next(r for r in read_records(finished / f"federated-{name}") if r["event"] == "round")
+    local = [r for r in read_records(finished / f"local_only-{name}") if r["event"] == "local"]
+    assert {r["client"]: r["heldout_before"] for r in local} == first["heldout_clients"]
+    folders = [finished / f"{kind}-{name}" for kind in ("federated", "local_only")]
+    split = [json.loads((folder / "partition.json").read_text()) for folder in folders]
+    assert split[0] == split[1]
+
+
+def test_its_page_has_the_scores_of_each_client(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = finished / "local_only-k3-alpha0.5-seed1-lr0.003"
+    assert main(["report", str(folder)]) == 0
+    assert "No example answers: " in capsys.readouterr().out
+    page = (folder / "report.html").read_text()
+    for heading in ("Result", "Curves", "Clients and fairness", "Split", "How it was made"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "these are not kept" in page
+    assert "--compare local_only" in page
+    *local, end = [r for r in read_records(folder) if r["event"] in ("local", "summary")]
+    for record in local:
+        for key in ("heldout_before", "heldout", "test"):
+            assert f"{100 * record[key]:.2f} %" in page
+    mean = end["local_only"]["test"]["mean"]
+    assert f'class="before">{100 * end["untrained"]["test"]:.2f} %</span>' in page
+    assert f"<b>{100 * mean:.2f} %</b>" in page
+    (folder / "report.html").unlink()
 
 
 def test_what_is_finished_is_not_done_again(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,10 +154,10 @@ def test_a_run_that_fails_leaves_the_others_alone(
 ) -> None:
     real = local_run.train_alone
 
-    def failing(backbone: Any, first: Any, client: str, data: Any, config: FederateConfig, progress: Any) -> Any:
+    def failing(backbone: Any, first: Any, client: str, data: Any, config: FederateConfig, *more: Any) -> Any:
         if config.seed == 1 and client == "site-2":
             raise RuntimeError("the disk is on fire")
-        return real(backbone, first, client, data, config, progress)
+        return real(backbone, first, client, data, config, *more)
 
     monkeypatch.setattr(local_run, "train_alone", failing)
     options = [*MODEL, *FEW, "--seed", "1,2", "--compare", "local_only", "--name", "./failing"]

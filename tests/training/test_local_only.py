@@ -11,6 +11,7 @@ import torch
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.assignment import client_names
+from fedumm.metrics.evaluation import summary
 from fedumm.seeds import derive
 from fedumm.training.backbone import Backbone, load_backbone
 from fedumm.training.data import load_splits, partition_for
@@ -58,6 +59,8 @@ def test_it_is_training_on_the_own_rows_from_the_first_adapter(prepared: Any) ->
     assert all(torch.equal(tensor, expected[name]) for name, tensor in adapter.items())
     assert any(not torch.equal(tensor, first[name]) for name, tensor in adapter.items())
     tests = other.backend.build_dataset(splits.eval, other.processor, CONFIG.max_q_len, CONFIG.max_a_len)
+    untrained = load_backbone(CONFIG, CPU)
+    assert record["heldout_before_tasks"] == summary("", evaluate(untrained, data["site-2"].heldout, CONFIG))["_tasks"]
     assert record["test"] == evaluate(other, tests, CONFIG)["vqa"].score
     assert (record["train_loss"], record["num_samples"]) == (result.loss, len(own["site-2"]))
 

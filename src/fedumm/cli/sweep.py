@@ -84,11 +84,12 @@ def _check_folder(folder: Path) -> None:
 
 def _config(run: StudyRun, folder: Path) -> RunConfig:
     """The options of a run as its own command would read them."""
-    if run.kind == CENTRAL:
-        central = {**run.options, "output_dir": str(folder / run.name), "overwrite": True}
-        return with_absolute_paths(from_mapping(CentralConfig, central, "the study"))
     # A page for each of a hundred runs would take longer than they do: fedumm report makes it of any of them.
-    options = {"report_samples": "off", **run.options, "in_process": True, "name": str(folder / run.name)}
+    options = {"report_samples": "off", **run.options}
+    if run.kind == CENTRAL:
+        central = {**options, "output_dir": str(folder / run.name), "overwrite": True}
+        return with_absolute_paths(from_mapping(CentralConfig, central, "the study"))
+    options |= {"in_process": True, "name": str(folder / run.name)}
     return with_absolute_paths(from_mapping(FederateConfig, options, "the study"))
 
 
@@ -325,9 +326,12 @@ def _central(run: StudyRun, config: CentralConfig) -> Callable[[StudyConsole, St
 
 def _local_only(run: StudyRun, config: FederateConfig) -> Callable[[StudyConsole, Stock], None]:
     def do(console: StudyConsole, stock: Stock) -> None:
+        from fedumm.report.page.making import report_at_end
         from fedumm.studies.local_run import run_local_only
 
         run_local_only(config, Path(config.name), run.command, console, stock)
+        for line in report_at_end(Path(config.name), config, console.progress):
+            console.line(line)
 
     return do
 

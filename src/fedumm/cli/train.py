@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from fedumm.cli.options import Parser, add_options, check_caches, check_model, config_from
 from fedumm.config import CentralConfig
-from fedumm.stopping import exit_status
+from fedumm.shell import quoted
+from fedumm.stopping import StoppedError, exit_status
 
 if TYPE_CHECKING:
     from fedumm.report.central_folder import CentralFolder
@@ -37,12 +38,26 @@ def main(argv: list[str], prog: str) -> int:
             return dry_run(config)
         train(config, shlex.join([*prog.split(), *argv]))
         return 0
+    except _ReportStopped as stop:
+        print(
+            f"\n{prog}: stopped. The run is finished, without its report: fedumm report {quoted(stop.folder)}",
+            file=sys.stderr,
+        )
+        return exit_status(stop)
     except KeyboardInterrupt as stop:
         print(
             f"\n{prog}: stopped. No adapter is saved before the end: the same command starts from the beginning.",
             file=sys.stderr,
         )
         return exit_status(stop)
+
+
+class _ReportStopped(StoppedError):
+    """Ctrl-C, or a signal like it, after all that counts was saved."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        super().__init__(number)
+        self.folder = folder
 
 
 def train(
@@ -94,7 +109,22 @@ def train(
     _tell(result, data.eval.limit, console)
     console.line(f"Run folder: {output} ({folder.contents})")
     console.line(f"Adapter: {output / 'adapter'}")
+    _report(config, console)
     return result
+
+
+def _report(config: CentralConfig, console: RunConsole) -> None:
+    """Make the run's report and say where it is; that it can't be made is told, and no error."""
+    from fedumm.report.page.making import report_at_end
+
+    output = Path(config.output_dir)
+    with console:
+        try:
+            lines = report_at_end(output, config, console.progress)
+        except KeyboardInterrupt as stop:
+            raise _ReportStopped(output, exit_status(stop) - 128) from stop
+        for line in lines:
+            console.line(line)
 
 
 def _save(config: CentralConfig, folder: CentralFolder, result: CentralResult) -> None:

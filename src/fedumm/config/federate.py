@@ -133,15 +133,6 @@ class FederateConfig(RunConfig):
         travels=False,
     )
 
-    report_samples: int | str = option(
-        EXECUTION,
-        "Example answers in the report that a run here makes at its end: a number (0: none) | auto (16; none of a "
-        "model above 50 MB) | off (no report)",
-        "auto",
-        validators.report_samples,
-        travels=False,
-    )
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.aggregator_options, AggregatorOptions):

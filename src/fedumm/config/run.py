@@ -213,7 +213,7 @@ class RunConfig(Options):
     )
     geneval_every: int = option(
         TRAINING,
-        "Draw them every so many rounds or epochs (0: before the first and after the last)",
+        "Draw them every so many rounds or epochs (0: before the first and after the last, and with the best adapter)",
         0,
         validators.non_negative,
     )
@@ -235,6 +235,14 @@ class RunConfig(Options):
         "a name that --plugin registers; several, separated by commas | none",
         "tensorboard",
         validators.trackers,
+        travels=False,
+    )
+    report_samples: int | str = option(
+        EXECUTION,
+        "Example answers in the report that a run here makes at its end: a number (0: none) | auto (16; none of a "
+        "model above 50 MB) | off (no report)",
+        "auto",
+        validators.report_samples,
         travels=False,
     )
     threads: int = option(

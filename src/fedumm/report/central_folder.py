@@ -14,8 +14,9 @@ from fedumm.config import CentralConfig, is_ours, write_yaml
 from fedumm.errors import FedummError
 from fedumm.output import check_folder
 from fedumm.report.answers_digest import keep_answers_digest
+from fedumm.report.page.examples import PICTURES, SAMPLES
 from fedumm.report.plugin_digest import keep_digests
-from fedumm.report.run_folder import CONFIG, METRICS, finite, read_records
+from fedumm.report.run_folder import CONFIG, METRICS, REPORT, finite, read_records
 from fedumm.run_options import to_mapping, told_options
 from fedumm.step_losses import STEPS
 from fedumm.trackers.tracking import KNOWN, Tracking
@@ -23,7 +24,7 @@ from fedumm.training.data_check import DATA
 from fedumm.training.generation_eval import DRAWINGS
 
 EPOCHS = "epochs.png"
-_OURS = (METRICS, EPOCHS, DATA, DRAWINGS, "tensorboard", "adapter", STEPS, KNOWN)
+_OURS = (METRICS, EPOCHS, DATA, DRAWINGS, "tensorboard", "adapter", STEPS, KNOWN, REPORT, SAMPLES, PICTURES)
 """What a run writes, and deletes of one before."""
 
 

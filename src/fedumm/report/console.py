@@ -147,6 +147,11 @@ class RunConsole:
             self._last_plain = time.monotonic()
             shower(record)
 
+    def _drawn(self, r: Mapping[str, Any]) -> None:
+        own = r["test_tasks"][GENEVAL.name]
+        what = f"{GENEVAL.score} of the best adapter (after round {r['round']})"
+        self.line(f"{what} on {own['count']} images: {percent(own['score'])}")
+
     def _setup(self, r: Mapping[str, Any]) -> None:
         self._setup_seconds = r["seconds"]
         if self._time_left:

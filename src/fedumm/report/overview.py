@@ -38,7 +38,8 @@ class Overview:
         scores: by ``untrained``, ``best`` and ``last``, a version's part of a record: ``heldout_tasks``,
             ``test_tasks`` and so on.
         seconds: it took so far.
-        bytes_down: sent to hosts in all rounds; None of a central run.
+        bytes_down: sent to hosts in all rounds, and to score the last and draw with the best version; None of a
+            central run.
         bytes_up: sent by clients that counted.
         changed: when its records last changed, in seconds since 1970.
         size: of all its files, in bytes.
@@ -149,6 +150,7 @@ def _numbers(records: list[dict[str, Any]], central: bool, options: Mapping[str,
     state: State = "finished" if summary else ("stopped" if records else "empty")
     scores = _scores(summary) if summary else _scores_so_far(rounds)
     wanted = options.get(_CENTRAL if central else "num_rounds")
+    sent = [*rounds, *(r for r in records if r["event"] in ("final", "drawn"))]
     seconds = (summary or {}).get("seconds", last.get("elapsed"))
     return {
         "state": state,
@@ -157,7 +159,7 @@ def _numbers(records: list[dict[str, Any]], central: bool, options: Mapping[str,
         "scores": scores,
         "best_round": scores.get("best", {}).get("round"),
         "seconds": float(seconds) if isinstance(seconds, int | float) else None,
-        "bytes_down": None if central else sum(int(r.get("bytes_down") or 0) for r in rounds),
+        "bytes_down": None if central else sum(int(r.get("bytes_down") or 0) for r in sent),
         "bytes_up": None if central else sum(int(r.get("bytes_up") or 0) for r in rounds),
     }
 

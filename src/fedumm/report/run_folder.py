@@ -43,6 +43,7 @@ from fedumm.files import write_atomically
 from fedumm.model_card import Facts, federated_card
 from fedumm.output import check_plain
 from fedumm.report.answers_digest import keep_answers_digest
+from fedumm.report.partition_file import save_partition
 from fedumm.report.plugin_digest import keep_digests
 from fedumm.run_events import AdapterEvent, PartitionEvent, Record, RunListener
 from fedumm.run_options import from_mapping, to_mapping
@@ -52,7 +53,6 @@ from fedumm.trackers.tracking import Tracking
 RUNS = Path("runs")
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
-PARTITION = "partition.json"
 ROUNDS = "rounds.png"
 REPORT = "report.html"
 STATE = "state"
@@ -107,17 +107,7 @@ class RunFolder(RunListener):
 
     def on_partition(self, event: PartitionEvent) -> None:
         """Write ``partition.json`` and its figure."""
-        content = {
-            "method": event.method,
-            "alpha": self.config.dirichlet_alpha,
-            "by": self.config.partition_by,
-            "seed": self.config.seed,
-            "holdout": self.config.holdout,
-            "keep_images_whole": self.config.keep_images_whole,
-            "fingerprint": event.fingerprint,
-            "clients": event.clients,
-        }
-        write_atomically(self.path / PARTITION, json.dumps(content, indent=1) + "\n")
+        save_partition(self.path, self.config, event)
         labels = {name: client["labels"] or {"all": client["train"]} for name, client in event.clients.items()}
         # Importing TensorBoard and matplotlib and drawing take seconds, in which clients can train.
         self._drawing = threading.Thread(target=self._draw_partition, args=(labels,))

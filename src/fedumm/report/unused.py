@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 from fedumm.report.answers_digest import DIGEST
+from fedumm.report.partition_file import PARTITION
 from fedumm.report.plugin_digest import DIGESTS
-from fedumm.report.run_folder import CONFIG, LOCK, PARTITION
+from fedumm.report.run_folder import CONFIG, LOCK
 from fedumm.trackers.tracking import KNOWN
 
 _BEFORE_THE_FIRST_RECORD = {CONFIG, LOCK, PARTITION, "partition.png", "data.json", DIGESTS, DIGEST, KNOWN}

@@ -11,6 +11,9 @@ from fedumm.studies.choice import Choice
 from fedumm.studies.study import Study
 from fedumm.studies.study_run import CENTRAL, COLUMNS, StudyRun
 
+CHOSEN_BEGIN = "The learning rate with the highest"
+"""By which such a file is told from others."""
+
 
 def budget(study: Study) -> str:
     """How many runs and rounds a search takes, and how many it would be without one."""
@@ -92,7 +95,7 @@ def chosen_table(
 def _about(study: Study) -> str:
     if not study.lr_search:
         return (
-            "The learning rate with the highest mean score on held-out data over all seeds, and its score on the "
+            f"{CHOSEN_BEGIN} mean score on held-out data over all seeds, and its score on the "
             "common test set, on which nothing was chosen. Central runs hold out no data to choose by, unless with "
             "--lr_search."
         )
@@ -100,7 +103,7 @@ def _about(study: Study) -> str:
         CENTRAL in study.compare
     )
     return (
-        f"The learning rate with the highest score on held-out data after short runs of {study.lr_search} round(s) "
+        f"{CHOSEN_BEGIN} score on held-out data after short runs of {study.lr_search} round(s) "
         f"with seed {study.seeds[0]}, and what full runs with it score on the common test set, on which nothing was "
         f"chosen.{central} What is best after few rounds need not be after many."
     )

@@ -14,6 +14,8 @@ from fedumm.studies.tables import score_name
 from fedumm.texts import one_line
 
 FIGURE = "figure"
+_MARK = "fedumm sweep"
+"""Stands in each figure, so that no file of somebody else's is taken for one."""
 _STYLES = {FEDERATED: "o-", LOCAL_ONLY: "s--"}
 _LEVEL = {CENTRAL: ("-.", "black"), ZERO_SHOT: (":", "gray")}
 _ORDER = ("num_clients", "dirichlet_alpha")
@@ -33,14 +35,14 @@ def axis_and_lines(study: Study) -> tuple[str, str]:
 def save_figures(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
     """A figure for each combination of the other options; none if no option has several numbers.
 
+    Figures of an earlier table that this one has no more are deleted.
+
     Returns:
         The files: ``figure.png``, or ``figure-1.png`` and so on, each with its options as the title.
     """
     axis, lines = axis_and_lines(study)
-    if not axis:
-        return []
     groups: dict[str, list[Row]] = {}
-    for row in rows:
+    for row in rows if axis else ():
         others = [f"{name}={row.setting[name]}" for name in study.varied if name not in (axis, lines)]
         groups.setdefault(" ".join(others), []).append(row)
     several = len(groups) > 1
@@ -48,7 +50,18 @@ def save_figures(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
     for place, (title, own) in enumerate(groups.items(), start=1):
         files.append(folder / (f"{FIGURE}-{place}.png" if several else f"{FIGURE}.png"))
         _draw(curves(own, axis, lines), axis, title if several else "", score_name(study), files[-1])
+    for old in {folder / f"{FIGURE}.png", *folder.glob(f"{FIGURE}-*.png")}.difference(files):
+        if _is_ours(old):
+            old.unlink()
     return files
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        with open(file, "rb") as content:
+            return _MARK.encode() in content.read(4096)
+    except OSError:
+        return False
 
 
 def curves(rows: Sequence[Row], axis: str, lines: str) -> dict[tuple[str, str], Points]:
@@ -96,4 +109,4 @@ def _draw(found: Mapping[tuple[str, str], Points], axis: str, title: str, score:
     for text in legend.get_texts():
         text.set_parse_math(False)
     with replacing(path) as draft:
-        figure.savefig(draft, dpi=150, format="png")
+        figure.savefig(draft, dpi=150, format="png", metadata={"Source": _MARK})

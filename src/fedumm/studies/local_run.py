@@ -15,10 +15,13 @@ from fedumm.data.partition.split import ClientShare
 from fedumm.federation.assignment import client_names
 from fedumm.libraries import installed_versions
 from fedumm.report.console import RunConsole
-from fedumm.report.run_folder import METRICS, RunFolder, create, lock_run, read_records
+from fedumm.report.partition_file import save_partition
+from fedumm.report.run_folder import METRICS, REPORT, RunFolder, create, lock_run, read_records
+from fedumm.run_events import PartitionEvent
+from fedumm.step_losses import STEPS, StepLosses, points_of_a_part
 from fedumm.training.backbone import Backbone
 from fedumm.training.candidates import training_answers
-from fedumm.training.data import partition_for, references
+from fedumm.training.data import client_facts, partition_for, references
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.device import pick_device
 from fedumm.training.feature_cache import cache_features
@@ -45,13 +48,16 @@ def run_local_only(config: FederateConfig, path: Path, command: str, console: Ru
         FedummError: bad data or model, the folder is in use, or a loss is no longer a number.
     """
     splits, report = stock.checked(config, console.progress)
-    partition, _ = partition_for(config, splits.train, client_names(config.num_clients))
+    partition, labels = partition_for(config, splits.train, client_names(config.num_clients))
     done = {record["client"]: record for record in _records(path) if record["event"] == "local"}
     lock = lock_run(path) if done else create(path, replace(config, overwrite=True), command)
     try:
         if done:
             _end_whole(path / METRICS)
+            (path / REPORT).unlink(missing_ok=True)
         report.save(path)
+        clients = client_facts(config, partition, splits.train, labels)
+        save_partition(path, config, PartitionEvent(partition.method, partition.fingerprint, clients))
         folder = RunFolder(path, config, console.show)
         _Run(config, folder, console, stock, partition.shares).carry_out(done)
     finally:
@@ -90,7 +96,8 @@ class _Run:
                 continue
             begun = time.monotonic()
             data = ClientData(pool.part(share.train.tolist()), pool.part(share.heldout.tolist()), test)
-            record = train_alone(backbone, first, client, data, config, progress)
+            losses = StepLosses(self.folder.path / STEPS / f"{client}.jsonl", points_of_a_part(epochs_of(config)))
+            record = train_alone(backbone, first, client, data, config, progress, losses)
             done[client] = record | {"seconds": round(time.monotonic() - begun, 3)}
             self.folder.on_record(done[client])
         untrained = score_untrained(backbone, first, test, config, progress)

@@ -10,7 +10,7 @@ from typing import Any
 
 from fedumm.files import write_atomically
 from fedumm.studies.choice import choices, with_test
-from fedumm.studies.chosen import chosen_table
+from fedumm.studies.chosen import CHOSEN_BEGIN, chosen_table
 from fedumm.studies.results import ALL_COLUMNS, SHOWN, Outcome, Row, Spread
 from fedumm.studies.study import Study
 from fedumm.studies.study_run import CHOSEN
@@ -38,8 +38,11 @@ def write_tables(study: Study, found: Mapping[str, Outcome], rows: Sequence[Row]
     write_atomically(folder / "table.tex", latex(study, rows))
     write_atomically(folder / "table.csv", _csv(study, rows))
     write_atomically(folder / "runs.csv", _runs_csv(study, found))
+    chosen = folder / "chosen.md"
     if own := with_test(study, choices(study, found), found):
-        write_atomically(folder / "chosen.md", chosen_table(study, own, _HEADINGS, _markdown, _score))
+        write_atomically(chosen, chosen_table(study, own, _HEADINGS, _markdown, _score))
+    elif chosen.is_file() and chosen.read_bytes().startswith(CHOSEN_BEGIN.encode()):
+        chosen.unlink()  # of an earlier table, with several learning rates
     return table
 
 

@@ -138,6 +138,19 @@ def central_share(config: CentralConfig, rows: Any) -> ClientShare:
     return hold_out(images, len(rows), seed=config.seed, holdout=config.holdout)
 
 
+def client_facts(
+    config: FederateConfig, partition: Partition, rows: Any, labels: Sequence[str], simulated: bool = True
+) -> dict[str, dict[str, Any]]:
+    """By client: rows in ``train`` and ``heldout``, training rows by task in ``tasks``, and by label in ``labels``, as
+    far as :func:`label_counts` tells them."""
+    tasks = partition.counts(rows["task"][:])
+    counts = label_counts(config, partition, rows, labels, simulated)
+    return {
+        name: {"train": len(own.train), "heldout": len(own.heldout), "tasks": tasks[name], "labels": counts[name]}
+        for name, own in partition.shares.items()
+    }
+
+
 def label_counts(
     config: FederateConfig, partition: Partition, rows: Any, labels: Sequence[str], simulated: bool = True
 ) -> dict[str, dict[str, int]]:

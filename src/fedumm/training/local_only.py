@@ -15,6 +15,7 @@ from fedumm.config import FederateConfig
 from fedumm.errors import DivergedError
 from fedumm.metrics.evaluation import Scores, summary
 from fedumm.seeds import derive
+from fedumm.step_losses import StepLosses
 from fedumm.training.backbone import Backbone
 from fedumm.training.evaluation import evaluate
 from fedumm.training.trainer import train_epochs
@@ -38,13 +39,17 @@ def epochs_of(config: FederateConfig) -> int:
 
 
 def train_alone(
-    backbone: Backbone, first: AdapterState, client: str, data: ClientData, config: FederateConfig, progress: Progress
-) -> dict[str, Any]:
+    backbone: Backbone, first: AdapterState, client: str, data: ClientData, config: FederateConfig, progress: Progress,
+    losses: StepLosses | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Train one client's adapter from ``first``, with nobody else's help, and score it.
 
     As in central training, one optimiser goes through all epochs. What is random follows from the seed and the client's
     name, so no client depends on which others were trained before. FedProx, SCAFFOLD and privacy are about an
     exchange, and so have no part in it.
+
+    Args:
+        losses: keeps the loss of each step.
 
     Returns:
         The record ``local`` of ``metrics.jsonl``, without seconds.
@@ -53,10 +58,12 @@ def train_alone(
         DivergedError: the loss is no longer a number.
     """
     put_first(backbone, first, client, config)
+    before = _score(backbone, data.heldout, config, progress, f"scoring the untrained adapter on {client}")
     seed = derive(config.seed, "local only", client)
     result = train_epochs(
         backbone, data.train, config, epochs_of(config), seed,
         lambda done, total, loss: progress(f"training {client} alone  loss {loss:.3f}", done, total),
+        (lambda epoch, _: losses.end(epoch)) if losses else None, on_step=losses.add if losses else None,
     )  # fmt: skip
     if not math.isfinite(result.loss):
         raise DivergedError(f"The training loss of {client} is {result.loss}: lower --lr.")
@@ -67,6 +74,7 @@ def train_alone(
         "steps": result.steps,
         "train_loss": result.loss,
         "train_losses": result.losses,
+        **summary("heldout_before", before),
         **summary("heldout", _score(backbone, data.heldout, config, progress, f"scoring {client}")),
         **summary("test", _score(backbone, data.test, config, progress, f"scoring {client} on the common test set")),
     }

@@ -190,6 +190,11 @@ BAD_TASKS: list[tuple[dict[str, Any], str]] = [
     ({"factors": "everything"}, "does not train"),
     ({"change": GROWN}, "never changes the backbone"),
     ({"control": TensorPayload("values", b"")}, "without --scaffold"),
+    ({"version": 1, "draw": True}, "not one to draw with"),
+    ({"number": 4, "train": False, "version": 1, "assignments": {}}, "not one to draw with"),
+    ({"number": 4, "train": False, "version": 3, "draw": True, "assignments": {}}, "not one to draw with"),
+    ({"number": 4, "train": False, "version": -2, "draw": True, "assignments": {}}, "not one to draw with"),
+    ({"number": 4, "train": False, "version": 1, "draw": True}, "has nothing for clients"),
 ]
 
 

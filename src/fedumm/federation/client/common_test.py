@@ -32,7 +32,11 @@ class CommonTest:
             what = "scoring the common test set"
             progress(what, 0, len(self.data_set))
             scores = evaluate(backbone, self.data_set, config, progress, what)
-        if draw and self.drawing is not None:
-            folder = self.folder and self.folder / f"round-{version}"
-            scores[GENEVAL.name] = self.drawing.score(backbone, progress, folder)
-        return scores
+        return scores | (self.draw(backbone, progress, version) if draw else {})
+
+    def draw(self, backbone: Backbone, progress: Progress, version: int) -> Scores:
+        """Scores of images that are drawn with it; none where nothing is drawn here."""
+        if self.drawing is None:
+            return {}
+        folder = self.folder and self.folder / f"round-{version}"
+        return {GENEVAL.name: self.drawing.score(backbone, progress, folder)}

@@ -105,6 +105,8 @@ class Guard:
             raise PublicError(f"round {task.round} is not the next: its noise would be spent twice")
         if task.round < self._last:
             raise PublicError(f"round {task.round} is not the next: round {self._last} was answered")
+        if task.version != -1:
+            self._check_closing_task(task)
         if (unknown := _not_among(task.clients(self.name), self._init_request.assignments[self.name])) is not None:
             raise PublicError(f"{ascii(unknown)[:80]} is not a client of {self.name}")
         if any(not 0 <= last < task.round for last in task.last_accepted_round.values()):
@@ -120,6 +122,13 @@ class Guard:
         if self._answered:
             self._answered.add(task.round)
         self._last = task.round
+
+    def _check_closing_task(self, task: RoundTask) -> None:
+        """It may ask for nothing but images, of a version before the last one."""
+        if task.train or not task.draw or not 0 < task.version < task.round - 1:
+            raise PublicError(f"version {task.version} is not one to draw with after round {task.round - 1}")
+        if task.clients(self.name) or task.change or task.control is not None:
+            raise PublicError("a task that only draws has nothing for clients")
 
     def check_adapter(self, state: Mapping[str, torch.Tensor], spec: Spec) -> None:
         """The global adapter, or SCAFFOLD's c, must have the adapter's shapes and values that training can produce."""

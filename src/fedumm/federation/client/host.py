@@ -43,7 +43,7 @@ from fedumm.libraries import installed_versions
 from fedumm.step_losses import STEPS
 from fedumm.training.backbone import Backbone
 from fedumm.training.candidates import check_candidates, training_answers
-from fedumm.training.data import label_counts, partition_for, references
+from fedumm.training.data import client_facts, partition_for, references
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.device import pick_device
 from fedumm.training.feature_cache import cache_features
@@ -143,17 +143,7 @@ class Host:
         check_candidates(self.config, splits)
         partition, labels = partition_for(self.config, splits.train, request.roster, self.name)
         self.data = LoadedData(splits, partition)
-        counts = label_counts(self.config, partition, splits.train, labels, self._simulated)
-        tasks = partition.counts(splits.train["task"][:])
-        clients = {
-            name: {
-                "train": len(share.train),
-                "heldout": len(share.heldout),
-                "tasks": tasks[name],
-                "labels": counts[name],
-            }
-            for name, share in partition.shares.items()
-        }
+        clients = client_facts(self.config, partition, splits.train, labels, self._simulated)
         return DataStats(clients, partition.method, partition.fingerprint)
 
     def _initialize(self, request: InitRequest) -> InitReply:
@@ -245,8 +235,12 @@ class Host:
         lost = model.receive(task)
         # Where clients keep a part of the adapter, there is none that is everybody's.
         shared = self._aggregator.communicated_factors == frozenset("AB")
-        score = self.ready.test.score
-        test = score(model.backbone, self.config, task.draw, self.progress, task.round - 1) if shared else {}
+        tests = self.ready.test
+        if task.version >= 0:
+            drawn = tests.draw(model.backbone, self.progress, task.version)
+            return RoundReply([], drawn, time.monotonic() - begun, self._told())
+        version = task.round - 1
+        test = tests.score(model.backbone, self.config, task.draw, self.progress, version) if shared else {}
         scorers = task.scorers.get(self.name, [])
         updates = [
             self._client_round(self.ready.clients[name], task, task.train and name not in scorers)

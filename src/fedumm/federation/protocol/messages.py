@@ -101,7 +101,8 @@ class RoundTask:
     to draw. ``last_accepted_round`` gives, for the clients that are named, the last round whose
     update was used: what a client keeps to itself continues from there. Those without one begin. ``base_round`` is the
     round whose result the host must hold, -1 where it need not hold any: one that missed a round would continue from
-    another adapter than the server believes.
+    another adapter than the server believes. With ``version`` (-1 otherwise) this is the closing task: ``adapter`` is
+    that version, whole, and all that is done with it is to draw.
     """
 
     round: int
@@ -115,6 +116,7 @@ class RoundTask:
     last_accepted_round: dict[str, int] = field(default_factory=dict)
     base_round: int = -1
     scorers: dict[str, list[str]] = field(default_factory=dict)
+    version: int = -1
 
     def clients(self, host: str) -> list[str]:
         """The clients of ``host`` that have something to do."""

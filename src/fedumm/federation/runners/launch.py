@@ -173,11 +173,11 @@ def _report(path: Path, config: FederateConfig, console: RunConsole) -> int:
 
     with console:
         try:
-            made, note = report_at_end(path, config, console.progress)
+            lines = report_at_end(path, config, console.progress)
         except KeyboardInterrupt as stop:
             print(f"\nStopped. The run is finished, without its report: fedumm report {path}", file=sys.stderr)
             return exit_status(stop)
-        for line in filter(None, (f"Report:     {made}" if made else "", note)):
+        for line in lines:
             console.line(line)
     return 0
 

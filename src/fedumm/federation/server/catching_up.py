@@ -85,6 +85,8 @@ class CatchUp:
         return unlike(answer, self.beginning.ready) if isinstance(answer, InitReply) else ""
 
     def _whole_task(self) -> RoundTask:
+        if self.task.version >= 0:
+            return self.task  # the closing task, whose adapter is whole
         whole = self.whole()
         return replace(self.task, adapter=whole.adapter, control=whole.control, change=b"", base_round=-1)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from fedumm.adapters import AdapterState
 from fedumm.config import FederateConfig
 from fedumm.federation.protocol.messages import ClientUpdate, InitReply, RoundReply, RoundTask
 from fedumm.federation.server.metrics_records import (
@@ -135,9 +136,16 @@ class Reporter:
             }
         )
 
-    def report_adapter(self, which: Literal["best", "last"], version: int, scores: Record) -> None:
-        """The global adapter as it is now, ``version`` rounds old; ``scores`` are empty as long as it has none."""
+    def report_adapter(
+        self, which: Literal["best", "last"], version: int, scores: Record, earlier: AdapterState | None = None
+    ) -> None:
+        """The global adapter as it is now, ``version`` rounds old; ``scores`` are empty as long as it has none.
+
+        Args:
+            earlier: of an earlier version, its tensors; of methods that leave the backbone as it is.
+        """
         state, adapter_config, cut = self._aggregation.export(self._adapter_config)
+        state = earlier or state
         self._listeners.on_adapter(
             AdapterEvent(
                 which=which,

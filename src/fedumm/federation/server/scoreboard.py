@@ -7,8 +7,9 @@ from typing import Any
 
 from fedumm.federation.server.metrics_records import scores_record
 from fedumm.federation.server.selection import Selection
-from fedumm.metrics.evaluation import Scores
+from fedumm.metrics.evaluation import Evaluation, Scores, summary
 from fedumm.run_events import Record
+from fedumm.tasks import GENEVAL
 
 
 class Scoreboard:
@@ -53,6 +54,12 @@ class Scoreboard:
         kept = {0, self.best, version}
         self._records = {number: record for number, record in self._records.items() if number in kept}
         return best
+
+    def enter_drawings(self, version: int, drawn: Evaluation) -> None:
+        """Take in what a version that is kept scored by drawing, later than by everything else."""
+        own = self._records[version]
+        tasks = own["test_tasks"] | summary("test", {GENEVAL.name: drawn})["test_tasks"]
+        self._records[version] = own | {"test_tasks": tasks}
 
     def summary(self) -> dict[str, Record]:
         """The scores of the untrained, the best and the last version."""

@@ -27,6 +27,7 @@ from fedumm.federation.protocol.messages import (
 )
 from fedumm.federation.server.catching_up import Beginning, CatchUp
 from fedumm.federation.server.checkpoint import Checkpoint
+from fedumm.federation.server.closing import Closing
 from fedumm.federation.server.handshake import agree, init_request
 from fedumm.federation.server.participants import Participants, find_participants, in_order
 from fedumm.federation.server.planning import Planner
@@ -37,8 +38,9 @@ from fedumm.federation.server.sampling import Sampler, panel_of, sampler_for
 from fedumm.federation.server.scoreboard import Scoreboard
 from fedumm.federation.server.screening import Screening
 from fedumm.federation.server.state import RunState, SavedRun, load_saved_run
-from fedumm.metrics.evaluation import Scores, combine
+from fedumm.metrics.evaluation import Scores, combine, summary
 from fedumm.run_events import RunListener
+from fedumm.tasks import GENEVAL
 
 
 class Server:
@@ -91,6 +93,7 @@ class Server:
         self.aggregation: RoundAggregation
         self.scoreboard: Scoreboard
         self._beginning: Beginning
+        self._closing: Closing
         self._planner: Planner
         self._screening: Screening
         self._state: RunState
@@ -157,6 +160,7 @@ class Server:
         self.aggregation = RoundAggregation(config, initial.spec, initial.adapter, initial.scale, self._dp)
         self.scoreboard = self._new_scoreboard()
         self._state = RunState(participants.fingerprint, participants.fingerprints, self.scoreboard, self._began)
+        self._closing = Closing(participants, self.aggregation, self.scoreboard)
         self._planner = Planner(config, participants, self.aggregation, self._sampler)
         self._screening = Screening(config, participants, self.aggregation, self._request.tests, initial.test_rows)
         self._reporter = Reporter(
@@ -187,6 +191,7 @@ class Server:
         self._state.load(saved.facts)
         try:
             self.aggregation.load(saved.tensors, saved.changes)
+            self._closing.load(saved.tensors)
         except ValueError as error:
             raise FedummError(f"The run's state does not fit its options ({error}): it can't be resumed.") from error
         self._broadcast = self.aggregation.whole_broadcast()
@@ -194,9 +199,10 @@ class Server:
         self._reporter.report("resumed", round=self._state.round, elapsed=saved.facts["elapsed"])
 
     def next_task(self) -> RoundTask | None:
-        """The next round, after the last one a round that only scores, then None."""
+        """The next round, after the last one a round that only scores; then, where nothing was drawn with the best
+        version, a task that only does that; then None."""
         if self._last_is_scored:
-            return None
+            return self._closing.task(self._state.round + 1)
         self._round_began = time.monotonic()
         task = self._planner.plan(self._state, self._broadcast)
         if not task.train and self._state.round < self.config.num_rounds:
@@ -232,10 +238,13 @@ class Server:
         updates = self._screening.collect(answers)
         tests, problems = self._screening.screen_tests(task, answers)
         self._reporter.report_tests(task, problems, self._screening.missing_tests([h for h in tests if tests[h]]))
-        if task.train:
-            self._finish_training(task, answers, updates, combine(list(tests.values())), extra_bytes)
+        test = combine(list(tests.values()))
+        if task.version >= 0:
+            self._finish_drawing(task, len(answers), test)
+        elif task.train:
+            self._finish_training(task, answers, updates, test, extra_bytes)
         else:
-            self._finish_scoring(task, updates, combine(list(tests.values())))
+            self._finish_scoring(task, len(answers), updates, test)
 
     def _finish_training(
         self,
@@ -278,13 +287,25 @@ class Server:
         self._broadcast = self.aggregation.empty_broadcast(base_round=task.round - 1)
         self._reporter.report("repeat", round=task.round, usable=found, needed=needed)
 
-    def _finish_scoring(self, task: RoundTask, updates: Mapping[str, ClientUpdate], test: Scores) -> None:
+    def _finish_scoring(self, task: RoundTask, hosts: int, updates: Mapping[str, ClientUpdate], test: Scores) -> None:
         self._select(task, self._scores(task, task.assignments, updates), test)
         self._last_is_scored = True
         # Should the run be given more rounds: the best one may be another now.
         self._save()
         version = task.round - 1
-        self._reporter.report("final", round=version, **self.scoreboard[version])
+        self._reporter.report("final", round=version, **self.scoreboard[version], bytes_down=task.size * hosts)
+
+    def _finish_drawing(self, task: RoundTask, hosts: int, drawn: Scores) -> None:
+        """The best version has all its scores now; what could not be had is not asked for again."""
+        adapter, self._closing.adapter = self._closing.adapter, {}
+        own = drawn.get(GENEVAL.name)
+        if own is None:
+            return
+        self.scoreboard.enter_drawings(task.version, own)
+        self._save()
+        scores = self.scoreboard[task.version]
+        self._reporter.report("drawn", round=task.version, bytes_down=task.size * hosts, **summary("test", drawn))
+        self._reporter.report_adapter("best", task.version, scores, adapter)
 
     def _scores(
         self, task: RoundTask, clients: Mapping[str, Sequence[str]], updates: Mapping[str, ClientUpdate]
@@ -298,10 +319,11 @@ class Server:
         """Take in what the adapter scored that the round started from: it may be the best one."""
         version = task.round - 1
         if self.scoreboard.enter(version, in_order(task.assignments.values()), scores, test):
+            self._closing.keep(version)
             self._reporter.report_adapter("best", version, self.scoreboard[version])
 
     def _save(self) -> None:
-        self._checkpoint.save(self.aggregation.state(), self._state.facts())
+        self._checkpoint.save(self.aggregation.state() | self._closing.state(), self._state.facts())
 
     def close(self) -> None:
         """Tell the result."""

@@ -13,7 +13,7 @@ from fedumm.report.page.charts import Chart, Line, line_chart
 from fedumm.report.page.divergence import distances
 from fedumm.report.page.fairness import Spread, spread
 from fedumm.report.page.history import History, mapping, number
-from fedumm.report.page.scores import by_client
+from fedumm.report.page.scores import by_client, trained
 
 MOST_ROWS = 60
 """Clients in a table."""
@@ -75,28 +75,30 @@ def _method(partition: Mapping[str, Any]) -> str:
     return {"iid": "IID", "own": "each client has its own data"}.get(str(name), str(name))
 
 
-@dataclass(frozen=True)
-class Fairness:
-    """Held-out scores of clients: of the untrained and of the best adapter."""
-
-    before: Spread | None
-    after: Spread | None
+Spreads = list[tuple[str, list[tuple[str, Spread]]]]
+"""By what is scored: adapters, and how their scores are spread over clients."""
 
 
-def fairness(history: History) -> Fairness | None:
-    """None where fewer than two clients were scored."""
-    before, after = (spread(_scores(history, name)) for name in ("untrained", "best"))
-    return Fairness(before, after) if before or after else None
+def fairness(history: History) -> Spreads:
+    """Of the untrained and the best adapter; nothing where fewer than two clients were scored."""
+    return [("held-out scores of clients", own)] if (own := spreads(history, "heldout_clients")) else []
 
 
-def _scores(history: History, version: str) -> dict[str, float]:
-    found = mapping(history.run.scores.get(version, {}).get("heldout_clients"))
+def spreads(history: History, key: str) -> list[tuple[str, Spread]]:
+    """Of the scores by client that versions have as ``key``."""
+    names = (("untrained", "untrained"), ("best", trained(history)))
+    return [(shown, own) for name, shown in names if (own := spread(by_name(history, name, key)))]
+
+
+def by_name(history: History, version: str, key: str = "heldout_clients") -> dict[str, float]:
+    """A version's scores by client."""
+    found = mapping(history.run.scores.get(version, {}).get(key))
     return {str(name): score for name, value in found.items() if (score := number(value)) is not None}
 
 
 def clients_table(history: History) -> tuple[list[str], list[list[str]], int]:
     """Headings, rows and how many clients are in no row; those with the lowest scores come first."""
-    before, after = _scores(history, "untrained"), _scores(history, "best")
+    before, after = by_name(history, "untrained"), by_name(history, "best")
     local, cosines = history.of_clients("heldout_after"), history.of_clients("cosine", 1.001)
     trained, rejected = _took_part(history)
     sizes = mapping(history.setup.get("clients"))
@@ -118,8 +120,13 @@ def clients_table(history: History) -> tuple[list[str], list[list[str]], int]:
                 str(rejected.get(name, 0)),
             ]
         )
+    return *filled(headings, rows), len(order) - len(rows)
+
+
+def filled(headings: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """A table without columns in which there is nothing."""
     kept = [place for place in range(len(headings)) if place == 0 or any(row[place] not in ("-", "0") for row in rows)]
-    return [headings[p] for p in kept], [[row[p] for p in kept] for row in rows], len(order) - len(rows)
+    return [headings[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def _took_part(history: History) -> tuple[dict[str, int], dict[str, int]]:

@@ -35,8 +35,10 @@ def traffic(history: History) -> tuple[Rows, list[Chart | None]]:
         Line(name, [(place, value / scale) for place, value in points], place)
         for place, (name, points) in enumerate((("down, to hosts", down), ("up, of clients that counted", up)))
     ]
+    # Beside rounds, the last version is sent to be scored, and the best one to draw with.
+    later = [number(record.get("bytes_down")) for record in (history.final, *history.others)]
     rows = [
-        ("down", bytes_text(sum(value for _, value in down))),
+        ("down", bytes_text(sum(value for _, value in down) + sum(filter(None, later)))),
         ("up", bytes_text(sum(value for _, value in up))),
     ]
     if adapter := number(history.setup.get("adapter_bytes")):
@@ -48,9 +50,14 @@ def times(history: History) -> tuple[Rows, list[Chart | None]]:
     """Where the time went."""
     if history.run.kind == "central":
         epochs = Line("training and scoring", [p for p in history.of_rounds("seconds") if p[0] > 0])
-        rows = [("in all", duration(history.run.seconds))] if history.run.seconds else []
-        return rows, [bar_chart("Seconds by epoch", [epochs], "seconds", "epoch")]
-    rows = []
+        spent = [("in all", duration(history.run.seconds))] if history.run.seconds else []
+        return spent, [bar_chart("Seconds by epoch", [epochs], "seconds", "epoch")]
+    rows: Rows = []
+    if history.run.kind == "local":
+        own = [value for record in history.alone.values() if (value := number(record.get("seconds"))) is not None]
+        setup = number(history.setup.get("seconds"))
+        kinds = (("set-up", setup), ("training and scoring of all clients", sum(own) or None))
+        return [(name, duration(seconds)) for name, seconds in kinds if seconds is not None], []
     for name, seconds in (("in all", history.run.seconds), ("set-up", number(history.setup.get("seconds")))):
         if seconds is not None:
             rows.append((name, duration(seconds)))

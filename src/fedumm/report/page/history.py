@@ -13,7 +13,8 @@ from typing import Any
 from fedumm.errors import FedummError
 from fedumm.federation.assignment import natural
 from fedumm.report.overview import Overview, is_run, overview
-from fedumm.report.run_folder import METRICS, PARTITION, read_records
+from fedumm.report.partition_file import PARTITION
+from fedumm.report.run_folder import METRICS, read_records
 from fedumm.run_events import Record
 
 _LARGEST = 100_000_000
@@ -43,6 +44,7 @@ class History:
         rounds: a record a round, or of a central run an epoch (0: before the first), in order.
         clients: records of clients by round.
         final: the record that scores the last version; empty if there is none.
+        alone: of a run in which each client trained alone, its record by client.
         others: all further records, in order.
         partition: what ``partition.json`` holds; empty if there is none.
         data: what ``data.json`` holds.
@@ -53,6 +55,7 @@ class History:
     rounds: tuple[Record, ...] = ()
     clients: Mapping[int, tuple[Record, ...]] = field(default_factory=dict)
     final: Record = field(default_factory=dict)
+    alone: Mapping[str, Record] = field(default_factory=dict)
     others: tuple[Record, ...] = ()
     partition: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -71,7 +74,7 @@ class History:
     def names(self) -> list[str]:
         """The clients, in their order."""
         found = {*mapping(self.setup.get("clients")), *mapping(self.partition.get("clients"))}
-        found |= {str(r["client"]) for records in self.clients.values() for r in records}
+        found |= {str(r["client"]) for records in self.clients.values() for r in records} | self.alone.keys()
         return sorted(found, key=natural)
 
     @cached_property
@@ -113,11 +116,6 @@ def read_history(folder: Path) -> History:
     run = overview(folder)
     if run.state == "damaged":
         raise FedummError(f"The run in {folder} can't be read: {run.problem}")
-    if run.kind == "local":
-        raise FedummError(
-            f"In the run in {folder} each client trained alone: there are no rounds to show. 'fedumm compare' has its "
-            "scores."
-        )
     if run.state == "empty" or not (folder / METRICS).is_file():
         raise FedummError(f"The run in {folder} has recorded nothing yet.")
     try:
@@ -131,6 +129,7 @@ def _read(run: Overview) -> History:
     final: Record = {}
     rounds: dict[int, Record] = {}
     clients: dict[int, dict[str, Record]] = {}
+    alone: dict[str, Record] = {}
     others = []
     for record in read_records(run.path):
         match record["event"]:
@@ -141,15 +140,16 @@ def _read(run: Overview) -> History:
             case "client":
                 # Of a round that was done again, the last one.
                 clients.setdefault(int(record["round"]), {})[str(record["client"])] = record
+            case "local":
+                alone[str(record["client"])] = record
             case "final":
                 final = record
             case _:
                 others.append(record)
     ordered = tuple(rounds[place] for place in sorted(rounds))
     by_round = {place: tuple(clients[place].values()) for place in sorted(clients)}
-    return History(
-        run, setup, ordered, by_round, final, tuple(others), _json(run.path / PARTITION), _json(run.path / "data.json")
-    )
+    files = _json(run.path / PARTITION), _json(run.path / "data.json")
+    return History(run, setup, ordered, by_round, final, alone, tuple(others), *files)
 
 
 def _json(path: Path) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from fedumm import __version__
 from fedumm.images import ImageError, open_image
-from fedumm.report.page import clients, costs, scores
+from fedumm.report.page import alone, clients, costs, scores
 from fedumm.report.page.charts import Chart
 from fedumm.report.page.examples import PICTURES, Example
 from fedumm.report.page.history import History, number
@@ -33,7 +33,8 @@ def page(history: History, examples: Sequence[Example] = (), note: str = "") -> 
         examples: of :mod:`fedumm.report.page.examples`.
         note: why there are none.
     """
-    return _environment().get_template("report.html").render(**_content(history, examples, note))
+    content = _content(alone.with_means(history), examples, note)
+    return _environment().get_template("report.html").render(**content)
 
 
 def _environment() -> Environment:
@@ -59,16 +60,19 @@ def _content(history: History, examples: Sequence[Example], note: str) -> dict[s
     seconds, time_charts = costs.times(history)
     spent, privacy_charts = costs.privacy(history)
     changed, groups = costs.options_tables(history)
+    local = history.run.kind == "local"
     shown = [example for example in examples if example.before is not None][:_MOST_EXAMPLES]
     return {
         "style": Markup((files(_PACKAGE) / "html" / "style.css").read_text(encoding="utf-8")),
         "name": history.path.resolve().name,
         "subtitle": _subtitle(history),
         "state": _state(history),
-        "tiles": scores.tiles(history),
+        "tiles": [*scores.tiles(history), *alone.tiles(history)],
+        "trained": scores.trained(history),
         "remarks": _remarks(history),
         "versions": scores.versions_table(history),
         "parts": scores.parts(history),
+        "client_parts": alone.parts(history),
         "examples": sorted(shown, key=lambda one: (not one.change, -abs(one.change), one.source_row)),
         "wins": sum(one.change > 0 for one in shown),
         "losses": sum(one.change < 0 for one in shown),
@@ -77,8 +81,8 @@ def _content(history: History, examples: Sequence[Example], note: str) -> dict[s
         "picture": lambda name: picture_address(history.path, name),
         "curves": _there(scores.curves(history)),
         "split": clients.split(history),
-        "fairness": clients.fairness(history),
-        "clients": clients.clients_table(history),
+        "fairness": alone.fairness(history) if local else clients.fairness(history),
+        "clients": alone.clients_table(history) if local else clients.clients_table(history),
         "drift": _there(clients.drift(history)),
         "aggregation": _there(clients.aggregation(history)),
         "left_out": clients.left_out(history),
@@ -109,15 +113,19 @@ def _subtitle(history: History) -> list[str]:
     if run.kind == "central":
         return [*parts, f"central training, {run.round} epochs"]
     parts.append(f"{run.clients} clients")
-    parts.append(f"{run.round} rounds")
-    parts.append(str(options.get("aggregator")))
+    if run.kind == "local":
+        epochs = number(history.setup.get("epochs"))
+        parts.append(f"each alone, {epochs:.0f} epochs" if epochs else "each alone")
+    else:
+        parts += [f"{run.round} rounds", str(options.get("aggregator"))]
     alpha = number(options.get("dirichlet_alpha"))
     return [*parts, f"Dirichlet \N{GREEK SMALL LETTER ALPHA} = {alpha:g}" if alpha else "IID"]
 
 
 def _state(history: History) -> str:
     """Empty if it is finished."""
-    run, unit = history.run, "epoch" if history.run.kind == "central" else "round"
+    run = history.run
+    unit = {"federated": "round", "central": "epoch", "local": "client"}[run.kind]
     return "" if run.state == "finished" else f"{run.state}: after {unit} {run.round} of {run.rounds}"
 
 

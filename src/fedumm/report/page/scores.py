@@ -14,6 +14,7 @@ from fedumm.tasks import GENEVAL, I2T, T2I, TASKS, in_order
 
 PLACES = {"test": "common test set", "heldout": "clients' held-out data"}
 CENTRAL_PLACES = {"test": "test set"}
+ALONE_PLACES = {"test": "common test set, mean of clients", "heldout": "clients' held-out data, mean of clients"}
 _FEW = 16
 """Clients that each get a line of a colour of their own."""
 
@@ -66,7 +67,12 @@ def _numbers(values: object) -> dict[str, float]:
 
 def places(history: History) -> dict[str, str]:
     """What the run was scored on."""
-    return CENTRAL_PLACES if history.run.kind == "central" else PLACES
+    return {"federated": PLACES, "central": CENTRAL_PLACES, "local": ALONE_PLACES}[history.run.kind]
+
+
+def trained(history: History) -> str:
+    """What the adapter that is compared with the untrained one is called."""
+    return {"federated": "best", "central": "trained", "local": "trained alone"}[history.run.kind]
 
 
 def scored_tasks(history: History, place: str) -> list[str]:
@@ -106,8 +112,8 @@ def versions_table(history: History) -> tuple[list[str], list[list[str]]]:
     headings = ["adapter", *(f"{TASKS[task].score}, {places(history)[place]}" for place, task in columns)]
     unit = "epoch" if history.run.kind == "central" else "round"
     rows, names = [], {"untrained": "untrained", "best": "best", "last": "last"}
-    if history.run.kind == "central":
-        names = {"untrained": "untrained", "last": "trained"}
+    if history.run.kind != "federated":
+        names = {"untrained": "untrained", "last": trained(history)}
     for name, shown in names.items():
         record = history.run.scores.get(name)
         if record:
