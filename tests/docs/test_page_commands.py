@@ -139,6 +139,7 @@ def prepared(page: str, folder: Path) -> None:
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("page", [own if own in QUICK else pytest.param(own, marks=pytest.mark.slow) for own in SHOWN])
 def test_the_commands_of_a_page_run(
     page: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
