@@ -23,8 +23,8 @@ from support.pages import ROOT
 
 LINKED = ("job.py", "src", "scripts", "configs", "envs", "constraints.txt", "pyproject.toml", "Makefile")
 FEW = ("--max_train_samples", "60", "--max_eval_samples", "20")
-ROUNDS = ("--num_rounds", "1", "--local_epochs", "1", "--batch_size", "16")
-TINY = ("--model_name_or_path", "tiny", "--dataset")
+ROUNDS = ("--num_rounds", "1", "--local_epochs", "1", "--report_samples", "off")
+DRAWN = ("--geneval_prompts", "4")
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "fedumm": main,
     "python job.py": lambda argv: run("federate", argv, "python job.py"),
@@ -223,15 +223,16 @@ class Checkout:
 
 
 def _published(words: list[str]) -> list[str]:
-    """What takes the place of a published model and its data."""
+    """What takes the place of a published model and its data; and few drawings, of a model that draws."""
     model = words[words.index("--model_name_or_path") + 1] if "--model_name_or_path" in words else ""
+    draws = any("januspro" in word for word in words)
+    few = [*DRAWN] if draws and {"unified", "t2i"} & set(words) else []
     if model and "/" not in model:
-        return []
+        return few
     if "hf_vlm" in words:
         return ["--model_name_or_path", "small_vlm"]
-    given = "--dataset" in words
-    janus = any("januspro" in word for word in words)
-    return [*TINY[: 2 if given else 3], *([] if given else ["shapes" if janus else "easy_vqa"])]
+    data = [] if "--dataset" in words else ["--dataset", "shapes" if draws else "easy_vqa"]
+    return ["--model_name_or_path", "tiny", *data, *few]
 
 
 def installed(name: str) -> bool:
