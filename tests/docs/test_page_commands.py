@@ -53,8 +53,7 @@ STAND_INS: dict[str, dict[str, str]] = {
         "check DATA": "check scans",
     },
     "docs/sweeps.md": {
-        # Tens of runs each: the page's first command is a whole study, of fewer settings.
-        "--dirichlet_alpha 0.1,1.0": "--dirichlet_alpha 0.1",
+        # Tens of runs each: the page's first command is a whole study.
         "study.yaml --lr 1e-4,5e-4": "study.yaml --lr 1e-4,5e-4 --dry_run",
         "tiny_table1.yaml": "tiny_table1.yaml --dry_run",
     },

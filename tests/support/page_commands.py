@@ -160,7 +160,8 @@ class Checkout:
     def _own(self, text: str) -> tuple[int, str] | None:
         """Status and output of a command that is fedumm's alone, in this process, where torch is there already."""
         for start, program in PROGRAMS.items():
-            if not text.startswith(f"{start} ") or "&&" in text:
+            # A process holds its runs until it ends.
+            if not text.startswith(f"{start} ") or "&&" in text or "--resume" in text:
                 continue
             argv, out = shlex.split(text.removeprefix(start)), io.StringIO()
             with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out):
