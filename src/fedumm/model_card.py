@@ -150,6 +150,8 @@ def for_others(card: str, base: str, *, merged: bool = False) -> str:
         card = re.sub(r"^(library_name: .*\n)", rf"\1base_model: {base}\n", card, count=1, flags=re.MULTILINE)
     if merged:
         card = re.sub(r"^library_name: peft$", "library_name: transformers", card, count=1, flags=re.MULTILINE)
+        card = re.sub(r"^# Adapter of ", "# Model of ", card, count=1, flags=re.MULTILINE)
+        card = re.sub(r"^# Centrally trained adapter$", "# Centrally trained model", card, count=1, flags=re.MULTILINE)
         card = card.partition("\nIn this folder:\n")[0] + "\nThe adapter is merged into the weights.\n"
     return card
 

@@ -15,7 +15,7 @@ from fedumm.backends.hf_vlm.prompts import QUESTION
 from fedumm.backends.hf_vlm.several import probe_several
 from fedumm.data.each_picture import each_picture
 from fedumm.errors import FedummError
-from support.vlm_cases import ANSWERS, CPU, QUESTIONS, SIZES, Case, image, make_case
+from support.vlm_cases import ANSWERS, CPU, QUESTIONS, SIZES, Case, image, make_case, with_answer
 from support.vlm_families import FAMILIES, build, save
 
 COMPOSED = ["qwen2_5_vl", "qwen3_vl", "smolvlm", "idefics3", "gemma3", "internvl", "llava", "llava_next"]
@@ -63,17 +63,8 @@ def reference(case: Case, row: int, answer: str | None) -> dict[str, Any]:
     prompt.pop("labels", None)
     if answer is None:
         return prompt
-    before = prompt["input_ids"].shape[1]
-    said = processor.tokenizer(answer, add_special_tokens=False).input_ids
-    tokens = torch.tensor([[*said, case.processor.prompts.end_id]])
-    made = {}
-    for name, own in prompt.items():
-        same = isinstance(own, torch.Tensor) and own.shape == (1, before) and not own.is_floating_point()
-        fill = torch.full_like(tokens, case.processor.known.reader.answer_types.get(name, 1))
-        made[name] = torch.cat([own, tokens if name == "input_ids" else fill], 1) if same else own
-    labels = made["input_ids"].clone()
-    labels[:, :before] = -100
-    return {**made, "labels": labels}
+    known = case.processor
+    return with_answer(processor, prompt, answer, known.prompts.end_id, known.known.reader.answer_types)
 
 
 def kept(case: Case, rows: Any) -> Any:

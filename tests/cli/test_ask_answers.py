@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fedumm.cli.main import main
+from support.vlm_families import save
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +49,26 @@ def test_what_can_t_be_ranked_is_an_error_before_a_model_is_loaded(
     output, errors = capsys.readouterr()
     assert output == ""
     assert "--answer" in errors
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_a_model_without_its_chat_template_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save("llava", tmp_path / "model")
+    asked = [
+        "ask",
+        "shape.png",
+        "What?",
+        "--model_backend",
+        "hf_vlm",
+        "--model_name_or_path",
+        str(folder),
+        "--gpu",
+        "cpu",
+    ]
+    assert main(asked) == 0
+    assert "chat template" not in capsys.readouterr().err
+    for file in folder.glob("chat_template*"):
+        file.unlink()
+    assert main(asked) == 0
+    assert "No chat template in the model's files" in capsys.readouterr().err

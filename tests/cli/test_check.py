@@ -80,7 +80,7 @@ def test_bad_rows_leave_a_run_of_that_name_alone(folder: Path, capsys: pytest.Ca
     assert "--skip_bad 4" in error
     assert Path("runs/kept/metrics.jsonl").read_bytes() == kept
     assert run("federate", [*command, "--overwrite", "--skip_bad", "4"], "fedumm federate") == 0
-    assert "training row 14 the image can't be read" in capsys.readouterr().out
+    assert "training row 14 (questions.csv, line 16) the image can't be read" in capsys.readouterr().out
     assert len(json.loads(Path("runs/kept/data.json").read_text())["train"]["rows"]["bad"]) == 4
 
 

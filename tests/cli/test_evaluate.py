@@ -113,7 +113,7 @@ def test_all_rows_are_scored_in_their_order(scans: Path, capsys: pytest.CaptureF
     (scans / "train.csv").unlink()
     evaluate(*TINY, "--dataset", str(scans))
     assert len(lines()) == 1, "a tenth of the images of one split"
-    assert "--split all" in capsys.readouterr().err
+    assert "to score all of a test set, add --split all" in capsys.readouterr().err
     evaluate(*TINY, "--dataset", str(scans), "--split", "all")
     assert [row["source_row"] for row in lines()] == list(range(10))
     assert "--split all" not in capsys.readouterr().err

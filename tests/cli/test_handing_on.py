@@ -86,7 +86,9 @@ def test_the_merged_model_is_the_model_with_its_adapter(run: Path, tmp_path: Pat
         with adapted.disable_adapter():
             assert abs(float(adapted(**inputs).loss) - float(ours)) > 1e-2, "the adapter has an effect"
     assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
-    assert "merged into the weights" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "merged into the weights" in card
+    assert "\n# Centrally trained model\n" in card
 
 
 def test_of_a_local_model_only_what_belongs_to_it_is_handed_out(
@@ -160,7 +162,8 @@ def test_mistakes_are_told_before_any_work(
 
 def test_a_card_for_others_names_no_folder_of_this_machine() -> None:
     card = (
-        "---\nlibrary_name: peft\nbase_model: old/one\ntags:\n- lora\n---\n\n| Base model | `/data/me/models/blip` |\n"
+        "---\nlibrary_name: peft\nbase_model: old/one\ntags:\n- lora\n---\n\n# Adapter of the run `r`\n\n"
+        "| Base model | `/data/me/models/blip` |\n"
         "| Data | `C:\\me\\data.csv` |\n| Other | `shapes` | `a/b` |\n\nIn this folder:\n\n```\nfedumm ask\n```\n"
     )
     told = for_others(card, "new/one", merged=True)
@@ -171,3 +174,4 @@ def test_a_card_for_others_names_no_folder_of_this_machine() -> None:
     assert "\\me" not in told
     assert told.startswith("---\nlibrary_name: transformers\nbase_model: new/one\ntags:")
     assert "fedumm ask" not in told
+    assert "\n# Model of the run `r`\n" in told

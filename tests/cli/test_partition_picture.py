@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
+from fedumm.cli.main import main
 from fedumm.config import FederateConfig
 from fedumm.federation.assignment import client_names
 from fedumm.training.data import column_labels, load_splits, partition_for
@@ -42,3 +45,20 @@ def picture() -> str:
 def test_the_picture_of_alpha_is_counted() -> None:
     legend = "   ".join(f"{mark} {kind}" for kind, mark in MARKS.items())
     assert f"```\n{picture()}\n\n{legend}\n```" in PAGE, picture()
+
+
+def test_no_heading_is_cut_on_a_narrow_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Then labels stand below each other."""
+    monkeypatch.setattr("fedumm.report.console.Screen.width", 80)
+    options = ["--dataset", "easy_vqa", "--num_clients", "3", "--max_train_samples", "900", "--show", "answer"]
+    assert main(["partition", *options, "--figure", str(tmp_path / "x.png")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.strip("┃│").replace("┃", "│").split("│")] for line in lines if "│" in line]
+    by_label = {row[0]: [int(cell.replace(",", "")) for cell in row[1:]] for row in cells}
+    assert {"yes", "no", "circle", "rectangle", "triangle", "training", "held out"} <= set(by_label)
+    total = by_label.pop("training"), by_label.pop("held out")
+    assert [sum(column) for column in zip(*by_label.values(), strict=True)] == total[0]
+    assert sum(map(sum, total)) == 900
+    assert max(map(len, lines[:3])) <= 80

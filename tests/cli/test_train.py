@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fedumm.cli.main import main
-from fedumm.config import read_yaml
+from fedumm.config import CentralConfig, FederateConfig, read_yaml
+from fedumm.report.central_folder import CentralFolder
 from fedumm.report.figures import save_epochs_figure
+from fedumm.report.run_folder import create
 from fedumm.stopping import StoppedError
 from fedumm.training import centralized
 
@@ -131,9 +134,6 @@ def test_files_of_others_are_never_replaced(
 
 
 def test_drawings_of_the_run_before_are_replaced_too(tmp_path: Path) -> None:
-    from fedumm.config import CentralConfig
-    from fedumm.report.central_folder import CentralFolder
-
     CentralFolder(tmp_path, CentralConfig(model_backend="blip_vqa"), "x", print)
     (tmp_path / "drawings" / "epoch-7").mkdir(parents=True)
     CentralFolder(tmp_path, CentralConfig(model_backend="blip_vqa"), "x", print)
@@ -181,3 +181,25 @@ def test_without_holdout_it_is_said_that_the_evaluation_data_decide(
     assert main(["train", *MODEL, *FEW, "--patience", "1", "--output_dir", str(tmp_path / "run")]) == 0
     assert "--holdout 0.1 sets training rows aside" in " ".join(capsys.readouterr().out.split())
     assert not any("heldout" in r for r in records(tmp_path / "run") if r["event"] == "epoch")
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"], ["--dry_run"]])
+def test_a_federated_run_that_has_just_begun_is_not_replaced(
+    more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create(tmp_path / "run", FederateConfig(model_backend="blip_vqa"), "x").release()
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", *MODEL, *FEW, *more, "--output_dir", str(tmp_path / "run")]) == 2
+    assert "holds a federated run" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_digests_of_the_run_before_are_gone(tmp_path: Path) -> None:
+    for name, text in (("plugin.py", "pass"), ("answers.txt", "red")):
+        (tmp_path / name).write_text(text)
+    run, plain = tmp_path / "run", CentralConfig(model_backend="blip_vqa")
+    given = {"plugin": str(tmp_path / "plugin.py"), "answers": str(tmp_path / "answers.txt")}
+    CentralFolder(run, replace(plain, **given), "x", print)
+    assert len(list(run.glob("*.sha256"))) == 2
+    CentralFolder(run, plain, "x", print)
+    assert not list(run.glob("*.sha256"))

@@ -443,3 +443,8 @@ def test_splits_keep_their_bits(options: dict[str, Any], fingerprint: str) -> No
         tasks=tasks if options.get("tasks") else None,
     )  # fmt: skip
     assert partition.fingerprint == fingerprint
+
+
+def test_a_split_is_shown_by_its_sizes() -> None:
+    partition = split_rows(["a"] * 1000, None, names(2), Iid(), seed=1, holdout=0.1)
+    assert repr(partition) == "Partition(iid, site-1: 450 + 50 held out, site-2: 450 + 50 held out)"

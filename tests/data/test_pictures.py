@@ -260,8 +260,13 @@ def test_lists_are_taken_as_python_takes_them(values: list[Any], kind: str, star
     part = stored(array)
     assert part.pictures.type == STORAGE
     part.pictures.validate(full=True)
-    flat = [[value] if kind == "struct" else value or [] for value in array.to_pylist()]
+    given = [[value] if kind == "struct" else value or [] for value in array.to_pylist()]
+    flat = [[entry for entry in value if entry is not None] for value in given]
     wanted = [value[0] if len(value) == 1 else None for value in flat]
-    assert part.pictures.to_pylist() == [value and {"taken": None, **value} for value in wanted]
-    lengths = [len(value) if len(value) != 1 else int(value[0] is not None) for value in flat]
-    assert part.counts.tolist() == lengths
+    found = part.pictures.to_pylist()
+    whole = [
+        value and {"bytes": value["bytes"] and value["bytes"][: value["taken"]], "path": value["path"]}
+        for value in found
+    ]
+    assert whole == wanted
+    assert part.counts.tolist() == list(map(len, flat))

@@ -117,10 +117,19 @@ def test_entries_are_taken_as_python_takes_them(values: Any, kind: str, start: i
     part = stored(array, number)
     part.pictures.validate(full=True)
     for found, own in zip(part.pictures.to_pylist(), array.to_pylist(), strict=True):
-        wanted = own[number] if own and number < len(own) else None
+        there = [entry for entry in own or [] if entry is not None]
+        wanted = there[number] if number < len(there) else None
         wanted = wanted["bytes"] if isinstance(wanted, dict) else wanted
         assert (found and found["bytes"] and found["bytes"][: found["taken"]]) == wanted
-    assert part.counts.tolist() == [len(own or []) for own in array.to_pylist()]
+    counts = [sum(entry is not None for entry in own or []) for own in array.to_pylist()]
+    assert part.counts.tolist() == counts
+    alone = stored(array)
+    alone.pictures.validate(full=True)
+    assert alone.counts.tolist() == counts
+    for found, own in zip(alone.pictures.to_pylist(), array.to_pylist(), strict=True):
+        there = [entry for entry in own or [] if entry is not None]
+        wanted = (there[0]["bytes"] if kind == "structs" else there[0]) if len(there) == 1 else None
+        assert (found and found["bytes"] and found["bytes"][: found["taken"]]) == wanted
 
 
 def test_no_image_is_copied(tmp_path: Path) -> None:
@@ -153,6 +162,16 @@ def test_a_backend_that_reads_one_image_gets_no_row_with_several(way: str, folde
     rows, bad = with_pictures(WAYS[way], Places(folder), "x")
     assert bad == {row: f"has {count} images, and this backend reads one" for row, count in ((1, 2), (2, 3), (3, 2))}
     assert rows.column_names == ["image"]
+
+
+def test_nulls_that_fill_a_list_are_no_images(folder: Path) -> None:
+    raw = Dataset.from_dict({"image": [["1.png", None], [None, "2.png"], ["3.png", "4.png"], [None, None]]})
+    rows, bad = with_pictures(raw, Places(folder), "x")
+    assert bad == {2: "has 2 images, and this backend reads one", 3: "the column image is empty"}
+    assert shown(rows.select([0, 1])) == [[DIGESTS[1]], [DIGESTS[2]]]
+    rows, bad = with_pictures(raw, Places(folder), "x", several=True)
+    assert list(bad) == [3]
+    assert shown(rows.select([0, 1, 2])) == [[DIGESTS[1]], [DIGESTS[2]], DIGESTS[3:5]]
 
 
 def test_lists_beside_columns_and_other_columns_are_refused(folder: Path) -> None:

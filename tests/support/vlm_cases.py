@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ def _untold(case: Case, row: int, answer: str | None) -> dict[str, Any]:
     processor, mark = case.plain_processor, MARKS.get(case.name, "")
     images = [[image(row, SIZES[row])]] if case.name in NESTED else [image(row, SIZES[row])]
     made = dict(processor(images=images, text=[mark + QUESTIONS[row]], return_tensors="pt"))
-    return made if answer is None else _with_answer(processor, made, f" {answer}")
+    return made if answer is None else with_answer(processor, made, f" {answer}")
 
 
 def _joined(case: Case, row: int, answer: str | None, turns: Any) -> dict[str, Any]:
@@ -155,16 +155,25 @@ def _joined(case: Case, row: int, answer: str | None, turns: Any) -> dict[str, A
         turns, chat_template=processor.chat_template, tokenize=False, add_generation_prompt=True
     )
     made = dict(processor(images=[image(row, SIZES[row])], text=[text], return_tensors="pt"))
-    return made if answer is None else _with_answer(processor, made, answer)
+    return made if answer is None else with_answer(processor, made, answer)
 
 
-def _with_answer(processor: Any, made: dict[str, Any], answer: str) -> dict[str, Any]:
+def with_answer(
+    processor: Any, made: dict[str, Any], answer: str, end: int | None = None, types: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """A prompt as the processor ``made`` it and an answer behind it, with labels.
+
+    Args:
+        end: the token that ends the answer (default: the tokenizer's end of a sequence).
+        types: what further integers of its tokens are, by name (default: as the prompt's last one).
+    """
     tokens = processor.tokenizer
-    said = torch.tensor([[*tokens(answer, add_special_tokens=False).input_ids, tokens.eos_token_id]])
+    said = torch.tensor([[*tokens(answer, add_special_tokens=False).input_ids, end or tokens.eos_token_id]])
     length = made["input_ids"].shape[1]
     for name, own in made.items():
         if own.shape[:2] == (1, length):
             fill = own[:, -1:].expand(-1, said.shape[1], *own.shape[2:])
+            fill = torch.full_like(fill, types[name]) if types and name in types else fill
             made[name] = torch.cat([own, said if name == "input_ids" else fill], 1)
     labels = made["input_ids"].clone()
     labels[:, :length] = -100

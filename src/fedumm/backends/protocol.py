@@ -161,14 +161,14 @@ class SpellsAnswers(Protocol):
 
 @runtime_checkable
 class TellsFindings(Protocol):
-    """A backend that finds out about a model what its user should know before the training."""
+    """A backend that finds out about a model what its user should know, a line each; ``processor`` as it was built."""
 
     def findings(self, processor: Any) -> list[str]:
-        """A line each, about the model alone and never about data: a site tells them to the server.
+        """Before a training: about the model alone and never about data, since a site tells them to the server."""
+        ...
 
-        Args:
-            processor: from ``build_model_and_processor``.
-        """
+    def warnings(self, processor: Any) -> list[str]:
+        """Those of the findings that make answers worse; told to whoever asks the model, too."""
         ...
 
 

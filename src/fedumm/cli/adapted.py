@@ -74,6 +74,8 @@ def with_adapter(
     if line:
         print(line, file=sys.stderr)
     backbone = load_backbone(config, device, candidates, references)
+    for warning in backbone.warnings():
+        print(one_line(warning), file=sys.stderr)
     if given.adapter:
         try:
             backbone.put(state)

@@ -249,7 +249,10 @@ def _row_lines(splits: DataSplits, split: str) -> list[str]:
         return row_lines(training)
     if not _is_split_off(splits):
         return [*(row_lines(training) if split == ALL else ()), *row_lines(evaluation)]
-    return row_lines(training) if split == ALL else [*row_lines(evaluation), "to score all of the rows: --split all"]
+    if split == ALL:
+        return row_lines(training)
+    whole = "the data have one split, and a share of its images is scored: to score all of a test set, add --split all"
+    return [*row_lines(replace(evaluation, notes=())), whole]
 
 
 def _ids(rows: Any) -> list[Any]:

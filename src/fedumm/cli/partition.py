@@ -16,6 +16,8 @@ from fedumm.run_options import from_mapping
 from fedumm.texts import one_line
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from fedumm.data import DataSplits
     from fedumm.data.partition.split import Partition
 
@@ -70,6 +72,22 @@ def split(config: FederateConfig) -> tuple[DataSplits, Partition]:
     return splits, partition_for(config, splits.train, client_names(config.num_clients))[0]
 
 
+def _table(cells: list[list[str]], title: str, width: int) -> Table:
+    """``cells``, of which the first row are headings, or rows as columns where only these fit; nothing is cut."""
+    from rich.cells import cell_len
+    from rich.table import Column, Table
+
+    def needed(rows: list[list[str]]) -> int:
+        return sum(max(map(cell_len, column)) + 3 for column in zip(*rows, strict=True)) + 1
+
+    turned = [list(column) for column in zip(*cells, strict=True)]
+    head, *rows = turned if width < needed(cells) > needed(turned) else cells
+    table = Table(*(Column(name, overflow="fold") for name in head), title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def _show(args: argparse.Namespace) -> int:
     given = vars(args)
     figure, show = Path(given.pop("figure")), given.pop("show")
@@ -77,9 +95,6 @@ def _show(args: argparse.Namespace) -> int:
         raise FedummError(f"--figure {figure}: the name must end in {', '.join(FORMATS)}.")
     config = checked(given)
     check_file("figure", figure)
-
-    from rich.markup import escape
-    from rich.table import Column, Table
 
     from fedumm.report.console import Screen
     from fedumm.report.figures import save_partition_figure
@@ -91,19 +106,13 @@ def _show(args: argparse.Namespace) -> int:
     shown = column_labels(rows, label_column(rows, show, "--show"))
     labels, counts = save_partition_figure(partition.counts(shown), figure)
     skewed = f", skewed by {config.partition_by}" if partition.method == "dirichlet" else ""
-    table = Table(
-        Column("client", no_wrap=True),
-        *(escape(one_line(label, 60)) for label in labels),
-        "training",
-        "held out",
-        title=f"Split: {partition.method}{skewed}. Counted: training samples by {show}",
-        title_justify="left",
-    )
+    cells = [["client", *(one_line(label, 60) for label in labels), "training", "held out"]]
     for (name, share), row in zip(partition.shares.items(), counts, strict=True):
-        table.add_row(name, *(f"{n:,}" for n in row), f"{len(share.train):,}", f"{len(share.heldout):,}")
+        cells.append([name, *(f"{n:,}" for n in (*row, len(share.train), len(share.heldout)))])
     # In a file no line is too long.
     console = Screen(width=None if sys.stdout.isatty() else 160)
-    console.print(table)
+    title = f"Split: {partition.method}{skewed}. Counted: training samples by {show}"
+    console.print(_table(cells, title, console.width))
     for line in row_lines(splits.reports[0]):
         console.print(line, soft_wrap=True)
     console.print(f"Figure: {figure}", markup=False)

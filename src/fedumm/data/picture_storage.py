@@ -55,6 +55,8 @@ def holds_pictures(kind: pa.DataType) -> bool:
 def stored(array: pa.Array, number: int | None = None) -> Stored:
     """One picture a row from structs of ``bytes`` and ``path``, binaries, texts, and lists of exactly one of these.
 
+    A null in a list, with which lists are made equally long, is no entry.
+
     Args:
         number: of the entry that is taken of each list, from 0; null where a list has fewer. ``counts`` are those of
             whole lists all the same.
@@ -74,9 +76,9 @@ def stored(array: pa.Array, number: int | None = None) -> Stored:
         # A null list may have entries all the same, as those of a fixed size have.
         counts = np.where(there, np.diff(starts), np.where(counts == 1, 0, counts))
         array = array.values
-        if number is not None and not _is(array.type, _LIST):
+        if not _is(array.type, _LIST) and (number is not None or array.null_count):
             # A list of several lists is no list of images.
-            return _entries(array, starts, np.where(odd, 0, counts), number)
+            return _entries(array, starts, np.where(odd & (number is not None), 0, counts), there & ~odd, number)
     valid = (counts == 1) & _at(array.is_valid(), starts)
     children = [_child(array, name) for name in FIELDS]
     if nested:
@@ -85,11 +87,19 @@ def stored(array: pa.Array, number: int | None = None) -> Stored:
     return Stored(_structs([*children, taken], valid), np.where((counts == 1) & ~valid, 0, counts))
 
 
-def _entries(values: pa.Array, starts: Integers, counts: Integers, number: int) -> Stored:
-    """The entry ``number`` of each list, where lists begin at ``starts``; texts are copied, bytes are not."""
-    places = np.minimum(starts[:-1] + number, starts[1:])
+def _entries(values: pa.Array, starts: Integers, counts: Integers, lists: Flags, number: int | None) -> Stored:
+    """The entry ``number`` (None: the only one) of each of ``lists``; texts are copied, bytes are not.
+
+    Lists begin at ``starts``; what ``counts`` holds of other rows stays.
+    """
+    known = values.is_valid().to_numpy(zero_copy_only=False).astype(bool)
+    before = np.append(0, np.cumsum(known))
+    ends = before[starts]
+    counts = np.where(lists, np.diff(ends), counts)
+    taken = np.append(np.flatnonzero(known), len(known))[np.minimum(ends[:-1] + (number or 0), before[-1])]
+    places = np.minimum(taken, starts[1:])
     bounds = np.append(places, starts[-1:])
-    valid = (counts > number) & _at(values.is_valid(), bounds)
+    valid = lists & (counts == 1 if number is None else counts > number)
     data, text = (_child(values, name) for name in FIELDS)
     chosen = pa.array(np.where(valid, places, 0), mask=~valid)
     sizes = pc.binary_length(data).cast(pa.int64()).take(chosen)

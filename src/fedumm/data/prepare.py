@@ -15,7 +15,7 @@ from fedumm.data.identity import identity_column, image_identities, plain
 from fedumm.data.image_digests import bad_images, image_digests
 from fedumm.data.pictures import with_pictures, without_media
 from fedumm.data.places import Places
-from fedumm.data.request import DataRequest, DataSplits, Progress, RowChoice, SplitReport
+from fedumm.data.request import DataRequest, DataSplits, Origins, Progress, RowChoice, SplitReport
 from fedumm.errors import FedummError
 from fedumm.tasks import I2T, T2I, TASKS
 from fedumm.texts import one_line
@@ -25,7 +25,12 @@ _LANGUAGES = ("language", "lang", "qlang", "locale")
 
 
 def prepare(
-    raw: DataSplits, request: DataRequest, places: Places, name: str, progress: Progress | None = None
+    raw: DataSplits,
+    request: DataRequest,
+    places: Places,
+    name: str,
+    progress: Progress | None = None,
+    origins: Origins = lambda kind, rows: {},
 ) -> DataSplits:
     """The samples of both splits, task after task, with canonical columns (:mod:`fedumm.data.columns`).
 
@@ -34,12 +39,13 @@ def prepare(
         places: where the files may lie that a column ``image`` names.
         name: of the data set, for messages.
         progress: told how many images have been looked at.
+        origins: asked where bad rows are.
 
     Raises:
         FedummError: a column is missing, a task has no row, or more rows are bad than ``request.skip_bad``.
     """
     if raw.eval is None:
-        whole = _Split(TRAINING, name, request, places, progress)
+        whole = _Split(TRAINING, name, request, places, origins, progress)
         rows = whole.samples(raw.train, -1)
         _check_bad([whole], request.skip_bad, name)
         train, test = _split_off(rows, request, name)
@@ -47,7 +53,7 @@ def prepare(
         split_off = SplitReport(EVALUATION, 0, len(test), identity=whole.identity, notes=(note,))
         reports = [whole.report(len(train)), split_off]
     else:
-        splits = [_Split(kind, name, request, places, progress) for kind in (TRAINING, EVALUATION)]
+        splits = [_Split(kind, name, request, places, origins, progress) for kind in (TRAINING, EVALUATION)]
         train = splits[0].samples(raw.train, request.max_train_samples)
         test = splits[1].samples(raw.eval, request.max_eval_samples)
         _check_bad(splits, request.skip_bad, name)
@@ -81,6 +87,7 @@ class _Split:
     name: str
     request: DataRequest
     places: Places
+    origins: Origins
     progress: Progress | None = None
     given: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
@@ -91,7 +98,10 @@ class _Split:
     def report(self, samples: int) -> SplitReport:
         """What became of the rows, ``samples`` of which are used."""
         left_out = {reason: count for reason, count in self.left_out.items() if count}
-        return SplitReport(self.kind, self.given, samples, left_out, self.bad, self.identity, tuple(self.notes))
+        origins = self.origins(self.kind, sorted(self.bad)[:LISTED]) if self.bad else {}
+        return SplitReport(
+            self.kind, self.given, samples, left_out, self.bad, self.identity, tuple(self.notes), origins
+        )  # fmt: skip
 
     def samples(self, raw: Any, limit: int) -> Any:
         """The first ``limit`` samples (-1: all) of each task in the proportions of the mix, task after task."""
@@ -217,14 +227,16 @@ def limits(limit: int, mix: Mapping[str, int]) -> dict[str, int]:
 
 
 def _check_bad(splits: Collection[_Split], skip: int, name: str) -> None:
-    found = [f"  {split.kind} row {row}: {split.bad[row]}" for split in splits for row in sorted(split.bad)]
+    reports = [split.report(0) for split in splits]
+    found = [(report, row) for report in reports for row in sorted(report.bad)]
     if len(found) <= skip:
         return
+    told = [f"  {report.named(row)}: {report.bad[row]}" for report, row in found[:LISTED]]
     rest = [f"  and {len(found) - LISTED:,} more"] if len(found) > LISTED else []
     given = sum(split.given for split in splits)
     lines = [
         f"--dataset {name}: {len(found):,} of {given:,} rows can't be used (counted from 0):",
-        *found[:LISTED],
+        *told,
         *rest,
         f"Repair or remove them, or go on without them: --skip_bad {len(found)}",
     ]

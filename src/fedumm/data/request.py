@@ -78,6 +78,7 @@ class SplitReport:
         samples: rows to learn from or to be scored on.
         left_out: how many rows were left out, by the reason.
         bad: why a row of the data can't be used, by its number.
+        origins: where in which file the first of these are, where that is known.
         identity: how images are told apart, in words; empty without images.
         notes: what was read as something else, in words.
     """
@@ -89,6 +90,12 @@ class SplitReport:
     bad: Mapping[int, str] = field(default_factory=dict)
     identity: str = ""
     notes: tuple[str, ...] = ()
+    origins: Mapping[int, str] = field(default_factory=dict)
+
+    def named(self, row: int) -> str:
+        """``training row 5 (data.csv, line 7)``."""
+        origin = self.origins.get(row, "")
+        return f"{self.kind} row {row}" + (f" ({origin})" if origin else "")
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,9 @@ class DataSplits:
     columns: Mapping[str, str] = field(default_factory=dict)
     reports: tuple[SplitReport, ...] = ()
 
+
+Origins = Callable[[str, Sequence[int]], Mapping[int, str]]
+"""Where in which file rows of the split of that kind are, by their numbers, as far as that is known."""
 
 Progress = Callable[[str, int, int], object]
 """Told what is being done, how much of it is done, and how much there is."""

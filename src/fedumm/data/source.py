@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from fedumm.checkpoints import LONGEST_HUB_ID
 from fedumm.data.configurations import split_name
 from fedumm.data.places import Places
-from fedumm.data.request import DataRequest, DataSplits, Progress, RowChoice, Source
+from fedumm.data.request import DataRequest, DataSplits, Origins, Progress, RowChoice, Source
 from fedumm.data.splits import divided
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.registry import Registry
@@ -54,7 +55,7 @@ def load_data(name: str, request: DataRequest, progress: Progress | None = None)
     if raw.eval is None and not isinstance(raw.train, RowChoice):
         raw = divided(flattened(raw.train), request, name) or raw
     raw, notes = _with_our_names(raw, request, name)
-    splits = prepare(raw, request, places, name, progress)
+    splits = prepare(raw, request, places, name, progress, _origins(name, request))
     first, *others = splits.reports
     return replace(splits, reports=(replace(first, notes=(*notes, *first.notes)), *others))
 
@@ -112,6 +113,22 @@ def _with_our_names(raw: DataSplits, request: DataRequest, name: str) -> tuple[D
     train, columns = named(raw.train, "training")
     others = None if raw.eval is None else named(raw.eval, "evaluation")[0]
     return DataSplits(train, others, {**raw.columns, **columns}), notes
+
+
+def _origins(name: str, request: DataRequest) -> Origins:
+    """Where rows of ``name`` are, if it is a folder or a file."""
+    where, configuration = split_name(name)
+    path = Path(os.path.expanduser(where))
+
+    def found(kind: str, rows: Sequence[int]) -> Mapping[int, str]:
+        from fedumm.data.prepare import EVALUATION
+        from fedumm.data.row_origins import row_origins
+
+        if name in available_sources() or not path.exists():
+            return {}
+        return row_origins(path, request, configuration, kind == EVALUATION, rows)
+
+    return found
 
 
 _FILES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".tar")

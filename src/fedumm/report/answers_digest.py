@@ -12,11 +12,12 @@ DIGEST = "answers.sha256"
 
 
 def keep_answers_digest(folder: Path, answers: str) -> None:
-    """Write that of the file ``answers`` into the run folder; nothing for a run without one.
+    """Write that of the file ``answers`` into the run folder; for a run without one, remove that of a run before.
 
     Raises:
         FedummError: it holds no answers.
     """
+    (folder / DIGEST).unlink(missing_ok=True)
     if answers:
         (folder / DIGEST).write_text(f"{_digest(answers)}\n", encoding="utf-8")
 

@@ -14,6 +14,7 @@ from fedumm.config import CentralConfig, is_ours, write_yaml
 from fedumm.errors import FedummError
 from fedumm.output import check_folder
 from fedumm.report.answers_digest import keep_answers_digest
+from fedumm.report.overview import kind_of
 from fedumm.report.page.examples import PICTURES, SAMPLES
 from fedumm.report.plugin_digest import keep_digests
 from fedumm.report.run_folder import CONFIG, METRICS, REPORT, finite, read_records
@@ -42,7 +43,8 @@ def check_output(folder: Path, overwrite: bool) -> None:
     files that are not ours, or, without ``overwrite``, a finished run."""
     check_folder("output_dir", folder)
     adapter, ours = folder / "adapter", is_ours(folder / CONFIG)
-    if adapter.exists() and not (adapter / WEIGHTS).exists():
+    federated = ours and kind_of(folder / CONFIG) == "federated"
+    if federated or (adapter.exists() and not (adapter / WEIGHTS).exists()):
         raise FedummError(
             f"--output_dir {folder} holds a federated run, or files of another program. Choose another folder."
         )

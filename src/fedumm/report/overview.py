@@ -93,12 +93,13 @@ def is_run(folder: Path) -> bool:
     """Whether there is a federated run in ``folder``, or a central one that keeps records."""
     config = folder / CONFIG
     try:
-        return is_ours(config) and ((folder / METRICS).is_file() or "central" not in _kind(config))
+        return is_ours(config) and ((folder / METRICS).is_file() or "central" not in kind_of(config))
     except OSError:
         return False
 
 
-def _kind(config: Path) -> str:
+def kind_of(config: Path) -> str:
+    """``central`` or ``federated``, of the options in the file ``config``."""
     # Of a file of 40 short lines; no YAML is parsed for those that are not listed.
     with open(config, encoding="utf-8", errors="replace") as file:
         return "central" if f"\n{_CENTRAL}:" in file.read(100_000) else "federated"
@@ -106,7 +107,7 @@ def _kind(config: Path) -> str:
 
 def overview(folder: Path) -> Overview:
     """Read one run; what can't be read makes it ``damaged``."""
-    central = _kind(folder / CONFIG) == "central"
+    central = kind_of(folder / CONFIG) == "central"
     kind: Kind = "central" if central else "federated"
     changed, size = _changed(folder), _size(folder)
     try:

@@ -17,11 +17,12 @@ _LONGEST = 100_000
 
 
 def keep_digests(folder: Path, plugins: Sequence[str]) -> None:
-    """Write those of the files ``plugins`` into the run folder; nothing for a run without one.
+    """Write those of the files ``plugins`` into the run folder; for a run without one, remove those of a run before.
 
     Raises:
         FedummError: a file can't be read.
     """
+    (folder / DIGESTS).unlink(missing_ok=True)
     if plugins:
         lines = [f"{digest_of(file)}  {one_line(Path(file).name, 200)}\n" for file in plugins]
         (folder / DIGESTS).write_text("".join(lines), encoding="utf-8")

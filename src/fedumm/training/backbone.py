@@ -113,6 +113,10 @@ class Backbone:
         """What the backend found out about the model; empty if it does not tell."""
         return self.backend.findings(self.processor) if isinstance(self.backend, TellsFindings) else []
 
+    def warnings(self) -> list[str]:
+        """Those of the findings that make answers worse."""
+        return self.backend.warnings(self.processor) if isinstance(self.backend, TellsFindings) else []
+
     def adapter_config(self) -> dict[str, Any]:
         """PEFT's configuration of the adapter as JSON values; empty for a model without PEFT."""
         configs = getattr(self.model, "peft_config", None)

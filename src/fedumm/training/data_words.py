@@ -64,7 +64,7 @@ def row_lines(report: SplitReport) -> list[str]:
     """What became of the rows of a split that are not samples as they stand."""
     lines = [f"{count:,} {report.kind} {what}: left out" for what, count in report.left_out.items()]
     bad = sorted(report.bad.items())
-    lines += [f"{report.kind} row {row} {reason}: skipped" for row, reason in bad[:_EXAMPLES]]
+    lines += [f"{report.named(row)} {reason}: skipped" for row, reason in bad[:_EXAMPLES]]
     if len(bad) > _EXAMPLES:
         lines.append(f"{len(bad) - _EXAMPLES:,} more bad {report.kind} rows are skipped")
     return lines + [f"{report.kind} rows, {note}" for note in report.notes]

@@ -70,7 +70,7 @@ def test_rows_with_several_images_are_bad_for_a_backend_that_reads_one(
 ) -> None:
     assert command("check", str(pairs), "--model_backend", "blip_vqa", "--model_name_or_path", "tiny") == 2
     said = capsys.readouterr()
-    assert "training row 1: has 2 images, and this backend reads one" in said.out + said.err
+    assert "training row 1 (train.csv, line 3): has 2 images, and this backend reads one" in said.out + said.err
 
 
 def test_a_check_tells_how_many_images_there_are(

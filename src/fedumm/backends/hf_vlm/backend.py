@@ -162,10 +162,7 @@ class HfVlmBackend:
             prompts, base, facts, checkpoint_prompt(base.config), getattr(text, "max_position_embeddings", None),
             sees_alike=not outside,
         )  # fmt: skip
-        if not prompts.has_template:
-            whole = asked("QUESTION", self._prompt(processor))
-            notes.append(f"No chat template in the model's files: after its picture, it reads {whole!r}.")
-        processor.notes = tuple(notes)
+        processor.notes = (*notes, *self.warnings(processor))
         return model, processor
 
     def _prompt(self, processor: VlmProcessor) -> str:
@@ -175,6 +172,13 @@ class HfVlmBackend:
     def findings(self, processor: VlmProcessor) -> list[str]:
         """Which layers have LoRA, and what the model can't do."""
         return list(processor.notes)
+
+    def warnings(self, processor: VlmProcessor) -> list[str]:
+        """That the model's files have no chat template, such as a copy that lost it."""
+        if processor.prompts.has_template:
+            return []
+        whole = asked("QUESTION", self._prompt(processor))
+        return [f"No chat template in the model's files: after its picture, it reads {whole!r}."]
 
     def build_dataset(self, hf_ds: Any, processor: VlmProcessor, max_q_len: int, max_a_len: int) -> VlmDataset:
         """Tokenise all questions and answers; where a row has several images, try how the model reads them."""

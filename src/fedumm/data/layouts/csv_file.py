@@ -54,6 +54,18 @@ def read_csv(path: Path) -> pa.Table:
     return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
+def row_lines(path: Path) -> Iterator[int]:
+    """The line on which each row of the table begins."""
+    with path.open(encoding="utf-8-sig", newline="") as file, _long_cells():
+        rows = csv.reader(file, delimiter=_separator(file, path), strict=True)
+        next(rows, None)
+        line = rows.line_num + 1
+        for row in rows:
+            if row:
+                yield line
+            line = rows.line_num + 1
+
+
 def csv_columns(path: Path) -> list[str]:
     """The names of its columns."""
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file, _long_cells():

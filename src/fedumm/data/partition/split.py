@@ -23,6 +23,9 @@ class ClientShare:
     train: Ints
     heldout: Ints
 
+    def __repr__(self) -> str:
+        return f"{len(self.train):,} + {len(self.heldout):,} held out"
+
 
 @dataclass(frozen=True)
 class Partition:
@@ -35,6 +38,11 @@ class Partition:
     method: str
     shares: dict[str, ClientShare]
     fingerprint: str
+
+    def __repr__(self) -> str:
+        """The sizes: the rows themselves are thousands of numbers."""
+        sizes = ", ".join(f"{client}: {share!r}" for client, share in self.shares.items())
+        return f"Partition({self.method}, {sizes})"
 
     def counts(self, labels: Sequence[str]) -> dict[str, dict[str, int]]:
         """Training rows of each client by label."""
