@@ -165,7 +165,7 @@ class ServerController(Controller):  # type: ignore[misc]
     def _assignments(self, fl_ctx: FLContext) -> dict[str, list[str]]:
         config = self._config
         if self._run:
-            return assignment.assign(config.num_clients, assignment.host_count(config))
+            return assignment.layout(config)
         connected = [client.name for client in fl_ctx.get_engine().get_clients()]
         return {site: [site] for site in sites.present(connected, config)}
 

@@ -13,7 +13,8 @@ from datasets import DatasetDict, disable_progress_bars
 
 from fedumm.data import DataRequest, load_data
 from fedumm.federation.runners.flare.site_policy import FILE
-from fedumm.report.run_folder import PARTITION, read_records
+from fedumm.report.partition_file import PARTITION
+from fedumm.report.run_folder import read_records
 from poc import Deployment
 
 JOB = Path(__file__).parents[3] / "job.py"

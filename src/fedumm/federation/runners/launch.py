@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fedumm.backends.registry import BACKENDS
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
+from fedumm.federation.assignment import names_of
 from fedumm.federation.runners.resumption import resume_point, what_is_saved
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import (
@@ -69,15 +71,20 @@ def run(
 
         check_path(path)
         check_environment(config)
-        check_hub(config)
+        for client in names_of(config) if config.client_data else [""]:
+            check_hub(config.of_client(client))
     data = None if config.resume else _checked_data(path, config, console, stock)
     lock = lock_run(path) if config.resume else create(path, config, command)
     try:
         if data:
-            data.save(path)
+            from fedumm.training.data_check import save_reports
+
+            save_reports(data, path)
             status = _carry_out(path, config, listeners, console, stock)
-            if not status and data.eval.limit:
-                console.line(f"No model can reach more than {data.eval.limit} on these test answers (data.json).")
+            for client, report in data.items() if not status else ():
+                if limit := report.eval.limit:
+                    whose = f"{client}'s" if client else "these"
+                    console.line(f"No model can reach more than {limit} on {whose} test answers (data.json).")
             return status
         records = resume_point(path, config)
         with reopened(path, config, records):
@@ -86,24 +93,36 @@ def run(
         lock.release()
 
 
-def _checked_data(path: Path, config: FederateConfig, console: RunConsole, stock: Stock | None) -> DataReport:
+def _checked_data(
+    path: Path, config: FederateConfig, console: RunConsole, stock: Stock | None
+) -> dict[str, DataReport]:
     """Look at the data and tell, before anything that lies in the run's folder is replaced.
+
+    Returns:
+        What was found; by client where each has data of its own, else for the empty name.
 
     Raises:
         FedummError: the folder is not free, or the data are bad or can't be split so.
     """
-    from fedumm.federation.assignment import client_names
     from fedumm.training.data import partition_for
     from fedumm.training.data_words import say
     from fedumm.training.stock import Stock
 
     check_free(path, config.overwrite)
+    stock, reports, names = stock or Stock(), {}, names_of(config)
     with console:
-        splits, report = (stock or Stock()).checked(config, console.progress)
-        if not config.own_data:
-            partition_for(config, splits.train, client_names(config.num_clients))
-        say(report, config, console.line)
-    return report
+        for client in names if config.client_data else [""]:
+            try:
+                splits, reports[client] = stock.checked(config.of_client(client), console.progress)
+                partition_for(config, splits.train, names, client)
+            except FedummError as error:
+                raise (FedummError(f"{client}: {error}") if client else error) from error
+            say(reports[client], config, partial(_line, console, f"{client}: " if client else ""))
+    return reports
+
+
+def _line(console: RunConsole, whose: str, text: str) -> None:
+    console.line(f"{whose}{text}")
 
 
 def _carry_out(
