@@ -20,12 +20,13 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
+from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 
 from fedumm import errors, files
 from fedumm.federation import assignment
 from fedumm.federation.client import redaction
 from fedumm.federation.protocol import messages
-from fedumm.federation.runners.flare import admission, job_options, process_guard, shareables, site_host
+from fedumm.federation.runners.flare import admission, job_options, process_guard, shareables, site_host, telling
 from fedumm.report import run_folder
 
 __all__ = ["HostExecutor", "ServerController"]
@@ -110,6 +111,7 @@ class ServerController(Controller):  # type: ignore[misc]
         self._run = process_guard.simulated_run()
         self._config = process_guard.simulated_config() if self._run else job_options.config_of_job(run_config)
         self._answers: dict[str, messages.Message] = {}
+        self._telling = telling.Telling(self.logger.info)
 
     def set_communicator(self, communicator: Any) -> None:
         """FLARE 2.9 sets ``task_check_period``, but its communicator reads ``_task_check_period``."""
@@ -118,8 +120,16 @@ class ServerController(Controller):  # type: ignore[misc]
             communicator._task_check_period = _POLL
 
     def start_controller(self, fl_ctx: FLContext) -> None:
-        """End with the process that started the simulator, however that ended."""
+        """End with the process that started it, however that ended; answer the administrator's questions."""
         process_guard.leave_with_launcher()
+        if not self._run:
+            fl_ctx.get_engine().register_app_command(telling.TOPIC, self._telling.answer)
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Give numbers of the last round to ``nvflare job monitor``."""
+        collector = fl_ctx.get_prop(InfoCollector.CTX_KEY_STATS_COLLECTOR)
+        if event_type == InfoCollector.EVENT_TYPE_GET_STATS and isinstance(collector, GroupInfoCollector):
+            collector.add_info(telling.TOPIC, dict(self._telling.statistics))
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
         """Nothing is held."""
@@ -132,9 +142,10 @@ class ServerController(Controller):  # type: ignore[misc]
 
         path: Path = self._run or self._own_folder(fl_ctx)
         folder = run_folder.RunFolder(path, self._config)
+        self._telling.begin(path)
         try:
             hosts, balance = self._assignments(fl_ctx), bool(self._run)
-            server = Server(self._config, hosts, folder.state, [folder], balance=balance)
+            server = Server(self._config, hosts, folder.state, [folder, self._telling], balance=balance)
             drive(server, lambda message: self._send(message, list(server.assignments), abort_signal, fl_ctx))
         except shareables.JobAbortedError:
             self.log_info(fl_ctx, "the job was aborted")
