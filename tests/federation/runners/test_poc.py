@@ -61,7 +61,8 @@ def test_it_gives_the_same_bits_as_in_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_however_it_ends_no_process_is_left(tmp_path: Path, number: signal.Signals) -> None:
     process = started(tmp_path, "--dataset=easy_vqa", "--num_rounds=500")
-    assert process.stdout and process.stderr
+    assert process.stdout
+    assert process.stderr
     for line in process.stdout:
         if " 1/500 " in line:
             break

@@ -68,7 +68,8 @@ def test_a_submitted_job_is_shown_and_its_result_is_a_run_here(tmp_path: Path, s
 @pytest.mark.slow
 def test_to_stop_watching_stops_nothing_and_says_how_to_go_on(tmp_path: Path, sites: Federation) -> None:
     process = fedumm(sites, tmp_path, "submit", *OPTIONS, "--num_rounds=300", "--name=long")
-    assert process.stdout and process.stderr
+    assert process.stdout
+    assert process.stderr
     out = ""
     for line in process.stdout:
         out += line
@@ -83,7 +84,8 @@ def test_to_stop_watching_stops_nothing_and_says_how_to_go_on(tmp_path: Path, si
     assert not (tmp_path / "runs" / "long" / "metrics.jsonl").exists()
     assert sites.session.state(job).status == "RUNNING"
     watching = fedumm(sites, tmp_path, "watch", job, "--name=long")
-    assert watching.stdout and watching.stderr
+    assert watching.stdout
+    assert watching.stderr
     assert any(" 1/300 " in line for line in watching.stdout), "from the first round on"
     sites.session.abort(job)
     _, error = watching.communicate()

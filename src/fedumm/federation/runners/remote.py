@@ -52,6 +52,8 @@ def run_poc(config: FederateConfig, command: str, workspace: str = "") -> int:
         FedummError: bad data, a process that died, a job that failed.
     """
     path, console = folder_for(config), RunConsole()
+    check_free(path, config.overwrite)
+    kept = new_workspace(Path(workspace)) if workspace else None
     data = None if config.own_data else checked_data(path, config, console)
     lock = create(path, config, command)
     try:
@@ -59,12 +61,12 @@ def run_poc(config: FederateConfig, command: str, workspace: str = "") -> int:
             data.save(path)
         console.line(f"Run folder: {path}")
         with ExitStack() as stack, console:
-            place = new_workspace(Path(workspace)) if workspace else Path(stack.enter_context(folder_for_sockets()))
-            return _on_kits(config, path, place, console)
+            return _on_kits(config, path, kept or Path(stack.enter_context(folder_for_sockets())), console)
     except KeyboardInterrupt as stop:
         print("\nStopped, with all of its processes. The same command starts from the beginning.", file=sys.stderr)
         return exit_status(stop)
     finally:
+        remove_unused(path)
         lock.release()
 
 
@@ -75,7 +77,7 @@ def _on_kits(config: FederateConfig, path: Path, place: Path, console: RunConsol
     (path / LOGS).mkdir()
     sites = list(kits.sites)
     with Deployment(kits.all, path / LOGS) as deployment, _all_up(kits.admin, sites, deployment, console) as session:
-        console.line(f"A server and {len(sites)} sites are up, each a process with its own startup kit: {place}")
+        console.line(f"A server and {len(sites)} sites are up, each a process with its own startup kit")
         watched = Watched(session, session.submit(job), console, check=deployment.check)
         try:
             return watched.into(path, lambda received: config, config)
