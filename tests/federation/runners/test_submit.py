@@ -31,11 +31,17 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
         yield running
 
 
-def fedumm(sites: Federation, folder: Path, command: str, *more: str) -> subprocess.Popen[str]:
-    kit = f"--startup_kit={sites.kits.admin}"
-    line = [sys.executable, "-m", "fedumm", command, *more, kit]
+def started(sites: Federation, folder: Path, command: str, *more: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "fedumm", command, *more, f"--startup_kit={sites.kits.admin}"]
     pipe = subprocess.PIPE
     return subprocess.Popen(line, cwd=folder, stdout=pipe, stderr=pipe, text=True)
+
+
+def fedumm(sites: Federation, folder: Path, command: str, *more: str) -> tuple[int, str, str]:
+    """Exit status, output, errors."""
+    with started(sites, folder, command, *more) as process:
+        out, error = process.communicate()
+        return process.returncode, out, error
 
 
 def job_in(text: str) -> str:
@@ -46,20 +52,19 @@ def job_in(text: str) -> str:
 
 @pytest.mark.slow
 def test_a_submitted_job_is_shown_and_its_result_is_a_run_here(tmp_path: Path, sites: Federation) -> None:
-    process = fedumm(sites, tmp_path, "submit", *OPTIONS, "--name=sub")
-    out, error = process.communicate()
-    assert (process.returncode, error) == (0, "")
+    status, out, error = fedumm(sites, tmp_path, "submit", *OPTIONS, "--name=sub")
+    assert (status, error) == (0, "")
     assert "connected: site-1, site-2\n" in out
     assert all(f" {number}/2 " in out for number in (1, 2))
-    assert out.endswith(f"Job {job_in(out)}: FINISHED:COMPLETED\n")
+    job = job_in(out)
+    assert out.endswith(f"Job {job}: FINISHED:COMPLETED\n")
     run = tmp_path / "runs" / "sub"
     assert list(read_records(run))[-1]["event"] == "summary"
     assert (run / "adapter" / "best" / "adapter_model.safetensors").exists()
-    again = fedumm(sites, tmp_path, "watch", job_in(out), "--name=sub")
-    assert "exists. Choose another --name, or replace it with --overwrite." in again.communicate()[1]
-    late = fedumm(sites, tmp_path, "watch", job_in(out), "--name=late")
-    out, error = late.communicate()
-    assert (late.returncode, error) == (0, "")
+    again = fedumm(sites, tmp_path, "watch", job, "--name=sub")
+    assert "exists. Choose another --name, or replace it with --overwrite." in again[2]
+    status, out, error = fedumm(sites, tmp_path, "watch", job, "--name=late")
+    assert (status, error) == (0, "")
     assert all(f" {number}/2 " in out for number in (1, 2)), "also of a job that is over"
     assert (tmp_path / "runs" / "late" / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
     assert (tmp_path / "runs" / "late" / "config.yaml").exists()
@@ -67,29 +72,25 @@ def test_a_submitted_job_is_shown_and_its_result_is_a_run_here(tmp_path: Path, s
 
 @pytest.mark.slow
 def test_to_stop_watching_stops_nothing_and_says_how_to_go_on(tmp_path: Path, sites: Federation) -> None:
-    process = fedumm(sites, tmp_path, "submit", *OPTIONS, "--num_rounds=300", "--name=long")
-    assert process.stdout
-    assert process.stderr
-    out = ""
-    for line in process.stdout:
-        out += line
-        if " 1/300 " in line:
-            break
-    process.send_signal(signal.SIGINT)
-    error = process.stderr.read()
-    assert process.wait(60) == 130
-    job = job_in(out)
+    with started(sites, tmp_path, "submit", *OPTIONS, "--num_rounds=300", "--name=long") as process:
+        assert process.stdout
+        assert process.stderr
+        job = next(job_in(line) for line in process.stdout if line.startswith("Job "))
+        assert any(" 1/300 " in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        error = process.stderr.read()
+        assert process.wait(60) == 130
     assert f"Watch it again:  fedumm watch {job} --startup_kit {sites.kits.admin} --name long\n" in error
     assert f"End it:          nvflare job abort {job} --startup-kit {sites.kits.admin} --force\n" in error
-    assert not (tmp_path / "runs" / "long" / "metrics.jsonl").exists()
+    assert not (tmp_path / "runs" / "long").exists()
     assert sites.session.state(job).status == "RUNNING"
-    watching = fedumm(sites, tmp_path, "watch", job, "--name=long")
-    assert watching.stdout
-    assert watching.stderr
-    assert any(" 1/300 " in line for line in watching.stdout), "from the first round on"
-    sites.session.abort(job)
-    _, error = watching.communicate()
-    assert watching.returncode == 2
+    with started(sites, tmp_path, "watch", job, "--name=long") as process:
+        assert process.stdout
+        assert process.stderr
+        assert any(" 1/300 " in line for line in process.stdout), "from the first round on"
+        sites.session.abort(job)
+        _, error = process.communicate()
+        assert process.returncode == 2
     assert f"The job {job} ended as FINISHED:ABORTED, without a result.\n" in error
     assert "What it recorded until then is in runs/long." in error
     assert "Traceback" not in error
@@ -98,9 +99,8 @@ def test_to_stop_watching_stops_nothing_and_says_how_to_go_on(tmp_path: Path, si
 
 @pytest.mark.slow
 def test_what_a_site_does_not_allow_is_what_the_user_reads(tmp_path: Path, sites: Federation) -> None:
-    process = fedumm(sites, tmp_path, "submit", *OPTIONS, "--num_rounds=501", "--name=much")
-    _, error = process.communicate()
-    assert process.returncode == 2
+    status, _, error = fedumm(sites, tmp_path, "submit", *OPTIONS, "--num_rounds=501", "--name=much")
+    assert status == 2
     assert "FINISHED:EXECUTION_EXCEPTION" in error
     assert "This site does not allow --num_rounds 501: at most 500." in error
     assert "Traceback" not in error
@@ -109,9 +109,8 @@ def test_what_a_site_does_not_allow_is_what_the_user_reads(tmp_path: Path, sites
 
 @pytest.mark.slow
 def test_sites_that_are_not_there_are_told(tmp_path: Path, sites: Federation) -> None:
-    process = fedumm(sites, tmp_path, "submit", *OPTIONS, "--num_clients=3", "--detach")
-    out, error = process.communicate()
-    assert (process.returncode, error) == (0, "")
+    status, out, error = fedumm(sites, tmp_path, "submit", *OPTIONS, "--num_clients=3", "--detach")
+    assert (status, error) == (0, "")
     assert "connected: site-1, site-2; 1 of the 3 that the job needs are not." in out
     job = job_in(out)
     assert f"Watch it with: fedumm watch {job} --startup_kit {sites.kits.admin}\n" in out
