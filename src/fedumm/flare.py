@@ -20,7 +20,6 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
-from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 
 from fedumm import errors, files
 from fedumm.federation import assignment
@@ -127,9 +126,7 @@ class ServerController(Controller):  # type: ignore[misc]
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Give numbers of the last round to ``nvflare job monitor``."""
-        collector = fl_ctx.get_prop(InfoCollector.CTX_KEY_STATS_COLLECTOR)
-        if event_type == InfoCollector.EVENT_TYPE_GET_STATS and isinstance(collector, GroupInfoCollector):
-            collector.add_info(telling.TOPIC, dict(self._telling.statistics))
+        self._telling.handle_event(event_type, fl_ctx)
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
         """Nothing is held."""

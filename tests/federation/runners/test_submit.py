@@ -109,9 +109,9 @@ def test_what_a_site_does_not_allow_is_what_the_user_reads(tmp_path: Path, sites
 
 @pytest.mark.slow
 def test_sites_that_are_not_there_are_told(tmp_path: Path, sites: Federation) -> None:
-    status, out, error = fedumm(sites, tmp_path, "submit", *OPTIONS, "--num_clients=3", "--detach")
+    status, out, error = fedumm(sites, tmp_path, "submit", *OPTIONS, "--num_clients=3", "--min_clients=3", "--detach")
     assert (status, error) == (0, "")
-    assert "connected: site-1, site-2; 1 of the 3 that the job needs are not." in out
+    assert "connected: site-1, site-2; 1 of 3 are not, and the job needs 3." in out
     job = job_in(out)
     assert f"Watch it with: fedumm watch {job} --startup_kit {sites.kits.admin}\n" in out
     sites.session.abort(job)

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_context import FLContext
+from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 
 from fedumm.federation.runners.flare import telling
 from fedumm.federation.runners.flare.telling import MOST_BYTES, MOST_RECORDS, Telling
@@ -74,4 +77,9 @@ def test_a_round_is_one_line_in_the_log_and_numbers_for_the_monitor() -> None:
         "round 2/10: 4 of 5 clients used, held-out 50.00 %, common test 12.50 %, 1.23 MB down, 9.88 MB up, 12.3 s, "
         "about 80 s left"
     ]
-    assert own.statistics == {"round": 2, "accuracy": 0.5, "loss": 1.23456, "clients": 4}
+    asked, collector = FLContext(), GroupInfoCollector()
+    asked.set_prop(InfoCollector.CTX_KEY_STATS_COLLECTOR, collector)
+    own.handle_event(EventType.START_RUN, asked)
+    assert collector.info == {}
+    own.handle_event(InfoCollector.EVENT_TYPE_GET_STATS, asked)
+    assert collector.info == {"fedumm": {"round": 2, "accuracy": 0.5, "loss": 1.23456, "clients": 4}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -126,7 +127,7 @@ def submit(config: FederateConfig, command: str, kit: Path, detach: bool = False
         check_free(path, config.overwrite)
     with JobSession(kit) as session, tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         folder = write_job(replace(config, export_dir=place))
-        console.line(_who(session.connected(), config.num_clients))
+        console.line(_who(session.connected(), config.num_clients, folder))
         if not detach:
             stack.callback(create(path, config, command).release)
             stack.callback(remove_unused, path)
@@ -163,14 +164,18 @@ def watch(job: str, kit: Path, name: str, overwrite: bool, command: str) -> int:
             return Watched(session, job, console, name).or_left(path, make)
 
 
-def _who(connected: Sequence[str], needed: int) -> str:
+def _who(connected: Sequence[str], expected: int, job: Path) -> str:
+    """Which sites are connected, and what becomes of the job where some are not."""
     names = f"connected: {', '.join(connected)}" if connected else "no site is connected"
-    missing = needed - len(connected)
+    missing = expected - len(connected)
     if missing <= 0:
         return names
+    needed = json.loads((job / "meta.json").read_text(encoding="utf-8"))["min_clients"]
+    if len(connected) >= needed:
+        return f"{names}; {missing} of {expected} are not: the job starts without them."
     return (
-        f"{names}; {missing} of the {needed} that the job needs are not. It starts once they are; NVIDIA FLARE tries "
-        "ten times, less and less often, and then gives it up."
+        f"{names}; {missing} of {expected} are not, and the job needs {needed}. It starts once they are; NVIDIA FLARE "
+        "tries ten times, less and less often, and then gives it up."
     )
 
 
@@ -246,7 +251,7 @@ class Watched:
                 take(received, path, options, self.console.show)
             summary = records[-1] if records and records[-1]["event"] == "summary" else None
             if state.status != COMPLETED or summary is None:
-                raise FedummError(_why(self.job, state, error, path if records else None))
+                raise FedummError(_why(self.job, state, error, path if records else None, whole=bool(summary)))
             done = True
         finally:
             tracking.finish(failed=not done)
@@ -266,9 +271,10 @@ class Watched:
             raise FedummError(_why(self.job, state, str(error), None)) from error
 
 
-def _why(job: str, state: JobState, error: str, kept: Path | None) -> str:
-    """How a job ended that brought no result."""
-    told = [f"The job {job} ended as {state.status}, without a result.", *filter(None, [error]), *state.reasons]
+def _why(job: str, state: JobState, error: str, kept: Path | None, whole: bool = False) -> str:
+    """How a job ended that did not complete, or brought no result."""
+    what = "though all of its rounds were done" if whole else "without a result"
+    told = [f"The job {job} ended as {state.status}, {what}.", *filter(None, [error]), *state.reasons]
     if kept:
         told.append(f"What it recorded until then is in {kept}.")
     return "\n".join(told)
