@@ -123,6 +123,20 @@ def test_a_folder_is_a_name_in_the_job_and_a_place_at_the_sites(tmp_path: Path) 
     assert (found.dataset, found.model_name_or_path) == (str(folder), str(tmp_path))
 
 
+def test_sites_with_own_folders_are_each_told_of_theirs(tmp_path: Path) -> None:
+    folders = {name: str(tmp_path / name) for name in ("north", "south")}
+    for folder in folders.values():
+        Path(folder).mkdir()
+    config = config_of(dataset="owner/data", partition="own")
+    policies = site_policies(config, folders)
+    assert list(policies) == ["north", "south"]
+    for site, folder in folders.items():
+        found = admitted(job_options(job_of(config, own=True)), SitePolicy(**policies[site]))
+        assert found.dataset == folder
+        with pytest.raises(FedummError, match="does not allow"):
+            admitted(job_options(config), SitePolicy(**policies[site]))
+
+
 def test_a_workspace_is_new_and_for_its_user_only(tmp_path: Path) -> None:
     made = new_workspace(tmp_path / "a" / "b")
     assert stat.S_IMODE(made.stat().st_mode) == 0o700

@@ -55,11 +55,10 @@ def run_poc(config: FederateConfig, command: str, workspace: str = "") -> int:
     path, console = folder_for(config), RunConsole()
     check_free(path, config.overwrite)
     kept = new_workspace(Path(workspace)) if workspace else None
-    data = None if config.own_data else checked_data(path, config, console)
+    data = checked_data(path, config, console)
     lock = create(path, config, command)
     try:
-        if data:
-            data.save(path)
+        data.save(path)
         console.line(f"Run folder: {path}")
         with ExitStack() as stack, console:
             return _on_kits(config, path, kept or Path(stack.enter_context(folder_for_sockets())), console)

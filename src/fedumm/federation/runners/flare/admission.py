@@ -181,7 +181,7 @@ def _model(config: FederateConfig, policy: SitePolicy) -> str:
 
 
 def _there(place: str, key: str, name: str) -> str:
-    if os.path.isabs(place) and not os.path.isdir(place):
+    if os.path.isabs(place) and not os.path.exists(place):
         # Where it should be is nobody else's business.
         raise PublicError(f"What this site's local/{FILE} calls {one_line(name, 100)}, below '{key}:', is not there.")
     return place

@@ -21,31 +21,43 @@ _HERE = "local-"
 """Begins what a job calls a folder of this machine: no name that anything else has."""
 
 
-def job_of(config: FederateConfig) -> FederateConfig:
-    """``config`` as its job asks for it: a folder of this machine by a name, as on real sites."""
-    data, _ = _data(config)
+_OWN = f"{_HERE}own"
+"""What a job calls the data of sites that each have their own."""
+
+
+def job_of(config: FederateConfig, own: bool = False) -> FederateConfig:
+    """``config`` as its job asks for it: a folder of this machine by a name, as on real sites.
+
+    Args:
+        own: every site has a folder of its own, in place of ``config.dataset``.
+    """
+    data = _OWN if own else _data(config)[0]
     return replace(config, dataset=data, model_name_or_path=_named(config.model_name_or_path), name="", overwrite=False)
 
 
-def site_policies(config: FederateConfig) -> dict[str, dict[str, Any]]:
+def site_policies(config: FederateConfig, folders: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
     """What each site's ``local/fedumm.yaml`` says, so that the job of ``config`` is let in and no other data or model.
 
-    Every site is told where the one data set lies that the job names, of which each takes its share.
+    Args:
+        folders: by site, the full name of its own data's; None: every site is told where the one data set lies that
+            the job names, of which each takes its share.
     """
-    policy = {key: value for key, value in _policy(config).items() if value}
-    return dict.fromkeys(client_names(config.num_clients), policy)
+    data, folder = _data(config) if folders is None else (_OWN, "")
+    shared = _policy(config, data, folder)
+    own = folders or dict.fromkeys(client_names(config.num_clients), folder)
+    every = {site: shared | ({"datasets": {data: place}} if place else {}) for site, place in own.items()}
+    return {site: {key: value for key, value in policy.items() if value} for site, policy in every.items()}
 
 
-def _policy(config: FederateConfig) -> dict[str, Any]:
-    data, folder = _data(config)
+def _policy(config: FederateConfig, data: str, folder: str) -> dict[str, Any]:
     model = config.model_name_or_path
     named = _named(model)
     known = to_mapping(config)
-    where = "" if folder or data in BUNDLED_DATA else split_name(data or _backend(config).hf_dataset_name())[0]
+    here = folder or data in (*BUNDLED_DATA, _OWN)
+    where = "" if here else split_name(data or _backend(config).hf_dataset_name())[0]
     model_id = model or getattr(_backend(config), "default_model", "")
-    own = {data: folder} if folder else {} if is_hub_id(where) or not where else {where: where}
     return {
-        "datasets": own,
+        "datasets": {} if is_hub_id(where) or not where else {where: where},
         "hub_datasets": [where] if is_hub_id(where) else [],
         "image_roots": list(config.image_roots),
         "models": {named: model} if named != model else {},
@@ -112,5 +124,10 @@ def check_poc(config: FederateConfig) -> None:
         )
     if config.hosts:
         raise FedummError("--hosts is for simulations: here every site has a process of its own.")
+    if config.own_data:
+        raise FedummError(
+            "--partition own is for sites that each have data of their own, and here all would have the same: leave it "
+            "out, and each takes its share."
+        )
     if config.resume or config.resume_if_exists:
         raise FedummError("--resume and --resume_if_exists are for --simulator and --in_process.")
