@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from fedumm.adapters.origin import ORIGIN, Origin, read_origin
 from fedumm.errors import FedummError
 from fedumm.federation.runners.flare import watching
 from fedumm.federation.runners.flare.job_options import options_of_result
@@ -132,6 +133,8 @@ def test_of_a_result_what_is_a_runs_is_taken(tmp_path: Path) -> None:
     run = record_run(tmp_path / "received")
     (run / "report.html").write_text("<script>")
     (run / "state").mkdir()
+    (run / "adapter" / "best").mkdir(parents=True, exist_ok=True)
+    (run / "adapter" / "best" / ORIGIN).write_text('{"model_name_or_path": "local-model"}')
     (run / "error.txt").write_text("gave up\x1b[2J\nbecause")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.yaml").write_text("mine")
@@ -142,6 +145,7 @@ def test_of_a_result_what_is_a_runs_is_taken(tmp_path: Path) -> None:
     assert taken >= {"metrics.jsonl", "state", "rounds.png"}
     assert not taken & {"report.html", "error.txt"}
     assert (tmp_path / "mine" / "config.yaml").read_text() == "mine"
+    assert read_origin(tmp_path / "mine" / "adapter" / "best") == Origin.of(options), "the model as it is called here"
 
 
 def test_a_result_names_no_place_of_this_machine(tmp_path: Path) -> None:

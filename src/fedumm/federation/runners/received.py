@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fedumm.backends.registry import backend_plugins
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.runners.flare.jobs import plain_record
 from fedumm.federation.runners.flare.process_guard import ERROR
+from fedumm.files import write_atomically
 from fedumm.output import check_plain
 from fedumm.report.run_folder import METRICS, PARTITION, ROUNDS, STATE, RunFolder, read_records
 from fedumm.run_events import Record
@@ -51,7 +53,16 @@ def take(received: Path, path: Path, config: FederateConfig, show: Callable[[dic
         for name in _TAKEN:
             if (received / name).exists():
                 shutil.move(received / name, path / name)
+        _name_model(path, config)
     except OSError as error:
         raise FedummError(f"The result can't be written to {path}: {error.strerror or error}.") from error
     if not (path / ROUNDS).exists():
         RunFolder(path, config, show).finish()
+
+
+def _name_model(path: Path, config: FederateConfig) -> None:
+    """Let the adapters say which model they are of as it is called here; their server may know it by another name."""
+    from fedumm.adapters.origin import ORIGIN, Origin
+
+    for file in (path / "adapter").glob(f"*/{ORIGIN}"):
+        write_atomically(file, Origin.of(config, backend_plugins(config)).text())
