@@ -84,6 +84,8 @@ def test_to_stop_watching_stops_nothing_and_says_how_to_go_on(tmp_path: Path, si
     assert f"End it:          nvflare job abort {job} --startup-kit {sites.kits.admin} --force\n" in error
     assert not (tmp_path / "runs" / "long").exists()
     assert sites.session.state(job).status == "RUNNING"
+    numbers = str(sites.session._session.show_stats(job, "server"))  # as 'nvflare job monitor' asks
+    assert all(f"'{name}': " in numbers for name in ("round", "accuracy", "test", "loss", "clients"))
     with started(sites, tmp_path, "watch", job, "--name=long") as process:
         assert process.stdout
         assert process.stderr
