@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,7 @@ def watcher(monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], tuple[Watcher
     monkeypatch.setattr(watching, "_STATE_EVERY", 0.0)
 
     def make(server: Server) -> tuple[Watcher, Console]:
-        screen = Console(record=True, width=150, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+        screen = Console(record=True, width=150, file=io.StringIO())
         return Watcher(server, "j", RunConsole(screen)), screen  # type: ignore[arg-type]
 
     return make
@@ -84,6 +85,15 @@ def test_a_server_that_stays_silent_is_given_up(watcher: Any, monkeypatch: pytes
     monkeypatch.setattr(watching, "_LONGEST_SILENCE", 0.0)
     own, _ = watcher(Server(["RUNNING", LOST, LOST, LOST], []))
     with pytest.raises(ConnectionLostError):
+        own.watch()
+
+
+def test_a_job_that_is_called_running_and_is_not_there_is_given_up(
+    watcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_LONGEST_MUTE", -1.0)
+    own, _ = watcher(Server(["RUNNING", "RUNNING", "RUNNING"], [[SETUP], None]))
+    with pytest.raises(FedummError, match=r"nothing of it has answered.*submit it again"):
         own.watch()
 
 

@@ -141,7 +141,7 @@ class JobSession:
         Raises:
             FedummError: there is no such job.
         """
-        from nvflare.fuel.flare_api.flare_api import JobNotFound
+        from nvflare.fuel.flare_api.api_spec import JobNotFound
 
         if not _JOB.fullmatch(job):
             raise FedummError(f"{one_line(job, 100)!r} is no number of a job: 'nvflare job list' shows them.")
@@ -164,7 +164,7 @@ class JobSession:
             ConnectionLostError: the server does not answer.
             FedummError: what it sent is no answer of fedumm.
         """
-        from nvflare.fuel.flare_api.flare_api import InternalError, JobNotFound, JobNotRunning, NoReply
+        from nvflare.fuel.flare_api.api_spec import InternalError, JobNotFound, JobNotRunning, NoReply
 
         try:
             with self._asked(f"about the job {job}"):
@@ -201,12 +201,12 @@ class JobSession:
 
     @contextlib.contextmanager
     def _asked(self, what: str) -> Iterator[None]:
-        from nvflare.fuel.flare_api.api_spec import SessionClosed
-        from nvflare.fuel.flare_api.flare_api import NoConnection
+        from nvflare.fuel.flare_api.api_spec import AuthenticationError, NoConnection, SessionClosed
 
         try:
             yield
-        except (NoConnection, SessionClosed) as error:
+        # A server that was started again knows no session.
+        except (AuthenticationError, NoConnection, SessionClosed) as error:
             raise ConnectionLostError(f"The server does not answer when asked {what}: {_said(error)}.") from error
         except FedummError:
             raise

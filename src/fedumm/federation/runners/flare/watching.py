@@ -18,6 +18,9 @@ _STATE_EVERY = 3.0
 _LONGEST_SILENCE = 180.0
 """Seconds for which a server that does not answer is asked again."""
 
+_LONGEST_MUTE = 1200.0
+"""Seconds for which a job may be running and tell nothing: FLARE waits at most 900 for the last site at a job's end."""
+
 _OF_A_RECORD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a record of another form than ours leads to."""
 
@@ -43,16 +46,19 @@ class Watcher:
     ) -> None:
         self._session, self._job, self._console, self._heard, self._check = session, job, console, heard, check
         self._count = 0
-        self._rounds = ""
+        self._present = "starting"
+        self._heard_at = time.monotonic()
 
     def watch(self) -> JobState:
         """Wait for the end.
 
         Raises:
-            FedummError: the server has no such job, does not answer for minutes, or sends what is no record.
+            FedummError: the server has no such job, does not answer for minutes, sends what is no record, or calls a
+                job running of which nothing is there.
         """
         session, pause, asked, silent = self._session, _SOON, 0.0, 0.0
         state = session.state(self._job)
+        self._heard_at = time.monotonic()
         while not state.finished:
             self._check()
             try:
@@ -77,17 +83,27 @@ class Watcher:
             self._show(record)
 
     def _show_new(self) -> int:
-        records = self._session.records(self._job, self._count) or []
-        for record in records:
+        records = self._session.records(self._job, self._count)
+        if records is not None:
+            self._heard_at = time.monotonic()
+        elif time.monotonic() - self._heard_at > _LONGEST_MUTE:
+            raise FedummError(
+                f"The server calls the job {self._job} running, and nothing of it has answered for "
+                f"{_LONGEST_MUTE / 60:g} minutes. A server that was started again does not go on with its jobs: submit "
+                "it again."
+            )
+        for record in records or ():
             self._show(record)
-        return len(records)
+        return len(records or ())
 
     def _show(self, record: Record) -> None:
         self._count += 1
         with as_records(f"record {self._count} (event {record['event']})"):
             self._heard(record)
-            if record["event"] == "round":
-                self._rounds = f"round {record['round']} of {record['rounds']} is over"
+            if record["event"] in ("setup", "round"):
+                self._present = f"round {record.get('round', 0) + 1}"
+            if record["event"] in ("final", "summary"):
+                self._present = "all rounds are over; waiting for the end of the job"
             if record["event"] != "summary":  # with the result
                 self._console.show(record)
 
@@ -100,7 +116,7 @@ class Watcher:
             return "the server does not answer: trying again"
         if state.status != RUNNING:
             return "; ".join((f"job {state.status.lower()}", *state.reasons))
-        return self._rounds or "starting"
+        return self._present
 
 
 @contextlib.contextmanager
