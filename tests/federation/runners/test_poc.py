@@ -53,6 +53,9 @@ def test_it_gives_the_same_bits_as_in_process(tmp_path: Path) -> None:
     assert out.rstrip().endswith("FINISHED:COMPLETED")
     assert read_config(poc).dataset == str(folder)
     assert {path.name for path in here.iterdir()} - {"steps"} <= {path.name for path in poc.iterdir()}
+    logs = ("server.log", "site-1.log", "site-2.log", "site-1-training.log", "site-2-training.log")
+    assert {path.name for path in (poc / "logs").iterdir()} == {*logs}
+    assert "round 2/2: 2 of 2 clients used" in (poc / "logs" / "server.log").read_text()
     assert not processes_in(tmp_path / "kits")
 
 

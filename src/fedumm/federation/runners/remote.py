@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
+from fedumm.federation.runners.flare import site_host
 from fedumm.federation.runners.flare.deployment import Deployment
 from fedumm.federation.runners.flare.job_options import options_of_result
 from fedumm.federation.runners.flare.jobs import COMPLETED, ConnectionLostError, JobSession, JobState
@@ -83,6 +85,15 @@ def _on_kits(config: FederateConfig, path: Path, place: Path, console: RunConsol
             return watched.into(path, lambda received: config, config)
         except FedummError as error:
             raise FedummError(f"{error}\nWhat the processes printed is in {path / LOGS}.") from error
+        finally:
+            _keep_logs(kits.sites, path / LOGS)
+
+
+def _keep_logs(sites: Mapping[str, Path], logs: Path) -> None:
+    """Those of the processes in which sites train, which are in the kits, that may go."""
+    for site, kit in sites.items():
+        for log in kit.glob(f"fedumm/*/{site_host.LOG}"):
+            shutil.copyfile(log, logs / f"{site}-training.log")
 
 
 def _all_up(kit: Path, sites: Sequence[str], deployment: Deployment, console: RunConsole) -> JobSession:
