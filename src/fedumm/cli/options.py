@@ -73,7 +73,7 @@ def catching_parsers() -> Iterator[None]:
 
 _FILES = {
     "adapter", "answers", "config", "dataset", "image", "image_root", "model_name_or_path", "more_images", "name",
-    "out", "plugin", "run", "runs", "folder", "study",
+    "out", "plugin", "run", "runs", "folder", "startup_kit", "study", "workspace",
 }  # fmt: skip
 """Options and arguments that files or folders complete."""
 

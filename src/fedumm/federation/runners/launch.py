@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -73,7 +73,7 @@ def run(
         check_environment(config)
         for client in names_of(config) if config.client_data else [""]:
             check_hub(config.of_client(client))
-    data = None if config.resume else _checked_data(path, config, console, stock)
+    data = None if config.resume else checked_data(path, config, console, stock)
     lock = lock_run(path) if config.resume else create(path, config, command)
     try:
         if data:
@@ -93,8 +93,8 @@ def run(
         lock.release()
 
 
-def _checked_data(
-    path: Path, config: FederateConfig, console: RunConsole, stock: Stock | None
+def checked_data(
+    path: Path, config: FederateConfig, console: RunConsole, stock: Stock | None = None
 ) -> dict[str, DataReport]:
     """Look at the data and tell, before anything that lies in the run's folder is replaced.
 
@@ -177,9 +177,14 @@ def _carry_out(
         raise
     finally:
         tracking.finish(failed=not summaries)
+    return told_at_end(path, config, console, summaries[-1] if summaries else None)
+
+
+def told_at_end(path: Path, config: FederateConfig, console: RunConsole, summary: Mapping[str, Any] | None) -> int:
+    """Show the result and where it is, and make the report; returns the command's exit status."""
     console.finished(
         path,
-        summaries[-1] if summaries else None,
+        summary,
         config.tasks if BACKENDS.is_shipped(config.model_backend) else (),
         own=(path / CLIENTS).is_dir() and any((path / CLIENTS).glob("*/adapter")),
     )
@@ -207,14 +212,32 @@ def _size(path: Path) -> int:
 
 
 def export(config: FederateConfig) -> int:
-    """Write the FLARE job folder. No model or data is loaded."""
+    """Write the FLARE job folder and say what is to be done with it. No model or data is loaded."""
+    from fedumm.federation.runners.flare.job_options import stays_here
+    from fedumm.federation.runners.flare.recipe import SERVER_CLASSES, SITE_CLASSES
+
+    job = write_job(config)
+    print(f"Job for {config.num_clients} sites written to {job}. Submit it with:")
+    print(f"  nvflare job submit -j {quoted(job)}")
+    print("Server and sites need fedumm installed, and these classes in class_allow_list of local/resources.json:")
+    print(f"  server: {', '.join(SERVER_CLASSES)}   sites: {', '.join(SITE_CLASSES)}")
+    if own := stays_here(config):
+        print(f"Not in the job, since each machine sets its own: {', '.join(f'--{name}' for name in own)}.")
+    return 0
+
+
+def write_job(config: FederateConfig) -> Path:
+    """Write the FLARE job into ``config.export_dir``; returns its folder.
+
+    Raises:
+        FedummError: the job would hold code or a path of this machine, or can't be written there.
+    """
     if config.plugin:
         raise FedummError(
             "--plugin can't travel in a job: install what it registers on the server and every site, as a package with "
             "an entry point in a group such as 'fedumm.backends' or 'fedumm.aggregators'."
         )
-    from fedumm.federation.runners.flare.job_options import stays_here
-    from fedumm.federation.runners.flare.recipe import SERVER_CLASSES, SITE_CLASSES, FedummRecipe, is_our_job, job_name
+    from fedumm.federation.runners.flare.recipe import FedummRecipe, is_our_job, job_name
 
     job = Path(config.export_dir) / job_name(config)
     if job.is_symlink() or (job.exists() and not is_our_job(job)):
@@ -225,10 +248,4 @@ def export(config: FederateConfig) -> int:
         FedummRecipe(config).export(config.export_dir)
     except OSError as error:
         raise FedummError(f"--export_dir {config.export_dir} can't be written to: {error}") from error
-    print(f"Job for {config.num_clients} sites written to {job}. Submit it with:")
-    print(f"  nvflare job submit -j {quoted(job)}")
-    print("Server and sites need fedumm installed, and these classes in class_allow_list of local/resources.json:")
-    print(f"  server: {', '.join(SERVER_CLASSES)}   sites: {', '.join(SITE_CLASSES)}")
-    if own := stays_here(config):
-        print(f"Not in the job, since each machine sets its own: {', '.join(f'--{name}' for name in own)}.")
-    return 0
+    return job
