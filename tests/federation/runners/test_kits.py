@@ -127,11 +127,12 @@ def test_sites_with_own_folders_are_each_told_of_theirs(tmp_path: Path) -> None:
     folders = {name: str(tmp_path / name) for name in ("north", "south")}
     for folder in folders.values():
         Path(folder).mkdir()
-    config = config_of(dataset="owner/data", partition="own")
-    policies = site_policies(config, folders)
+    data = ",".join(f"{name}={folder}" for name, folder in folders.items())
+    config = config_of(dataset="owner/data", partition="own", client_data=data)
+    policies = site_policies(config)
     assert list(policies) == ["north", "south"]
     for site, folder in folders.items():
-        found = admitted(job_options(job_of(config, own=True)), SitePolicy(**policies[site]))
+        found = admitted(job_options(job_of(config)), SitePolicy(**policies[site]))
         assert found.dataset == folder
         with pytest.raises(FedummError, match="does not allow"):
             admitted(job_options(config), SitePolicy(**policies[site]))
