@@ -17,6 +17,7 @@ import pytest
 from fedumm.cli.main import main
 from fedumm.errors import FedummError, PublicError
 from fedumm.federation.runners.flare.kept_run import Mirror, kept_at_server, kept_at_site, read_run, run_of
+from fedumm.federation.runners.received import error_of
 from fedumm.report.run_folder import read_records
 from fedumm.run_options import to_mapping
 from support.federation import Federation, federation
@@ -105,8 +106,8 @@ def test_however_often_it_is_killed_it_ends_with_the_same_bits(
     ended = up.end_of(job).status
     if not ended.endswith("COMPLETED"):
         job = submitted(up, capsys, *OPTIONS, "--name", "run", "--resume", first)
-    assert up.end_of(job).status == "FINISHED:COMPLETED"
-    folder = up.result(job)
+    state, folder = up.end_of(job), up.result(job)
+    assert state.status == "FINISHED:COMPLETED", error_of(folder)
     assert weights(folder) == weights(undisturbed)
     kept = ("round", "final", "summary")
     told = [[(r["event"], r.get("test")) for r in read_records(f) if r["event"] in kept] for f in (folder, undisturbed)]
@@ -162,7 +163,6 @@ def test_a_run_at_a_server(tmp_path: Path) -> None:
         assert again == path
         assert not (path / "old").exists()
     for resumes, other, told in (
-        ("none", config, "keeps nothing of the job none"),
         ("one", toy_config(in_process=False, plugin="", lr=0.5), "began with --lr 0.01, not 0.5"),
         ("../one", config, "no name of a site"),
     ):

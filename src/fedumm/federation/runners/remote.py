@@ -141,6 +141,8 @@ def submit(config: FederateConfig, command: str, kit: Path, detach: bool = False
     if not detach:
         check_free(path, config.overwrite)
     with JobSession(kit) as session, tempfile.TemporaryDirectory() as place, ExitStack() as stack:
+        if resumes:
+            session.state(resumes)  # a number that nobody has would begin a run
         folder = write_job(replace(config, export_dir=place, overwrite=False), resumes)
         console.line(_who(session.connected(), config.num_clients, folder))
         if not detach:

@@ -79,15 +79,15 @@ def kept_at_site(root: Path, job: str, resumes: str, options: Mapping[str, Any])
 
 @contextmanager
 def kept_at_server(root: Path, job: str, resumes: str, config: FederateConfig) -> Iterator[Path]:
-    """The run folder at a server, made anew or as an earlier job left it; locked within the block.
+    """The run folder at a server, as an earlier job left it, or made anew: also where that ended before it had one.
+
+    It is locked within the block.
 
     Raises:
-        FedummError: there is no such run, it began with other options, it is finished, or its folder is damaged.
+        FedummError: it began with other options, it is finished, or its folder is damaged.
     """
     path = root / PLACE / run_of(job, resumes)
-    if resumes:
-        if not (path / CONFIG).is_file():
-            raise FedummError(f"This server keeps nothing of the job {resumes} that could be resumed.")
+    if (path / CONFIG).is_file():
         begun = read_config(path)
         check_same(path, begun, config, _MAY_CHANGE)
         check_rounds(to_mapping(begun), config.num_rounds)
@@ -100,7 +100,7 @@ def kept_at_server(root: Path, job: str, resumes: str, config: FederateConfig) -
         finally:
             lock.release()
         return
-    if resumes:
+    if path.exists():
         shutil.rmtree(path)  # of a job that did not finish a round
     lock = create(path, config, "fedumm submit")
     try:
