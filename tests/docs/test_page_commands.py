@@ -30,6 +30,10 @@ NOT_RUN: dict[str, str] = {
     "source .venv/bin/activate": "of an environment that is not made here",
     "srun --gres=gpu:1 --mem=32G --time=02:00:00 --pty bash": "asks a cluster for a shell; no program of ours",
     "nvflare job submit -j jobs/fedumm-blip_vqa": "needs a server: test_real_sites.py submits jobs to one",
+    "fedumm submit --startup_kit kits/admin@example.com --model_backend blip_vqa --model_name_or_path tiny "
+    "--dataset easy_vqa --num_clients 2 --num_rounds 10 --name demo": "needs a server: test_submit.py has one",
+    "fedumm watch 54d4ddd2-6027-4709-98d3-bb502f7b8724 --startup_kit kits/admin@example.com --name demo": "the same",
+    "fedumm submit --startup_kit kits/admin@example.com --resume demo": "needs a server: test_job_resume.py has one",
     "python scripts/make_random_checkpoint.py qwen3-vl-2b qwen --dtype bfloat16": "writes 4 GB; in its place stands a "
     "model of that family of a few kB, and test_random_checkpoint.py runs the script",
     **{
@@ -51,6 +55,7 @@ STAND_INS: dict[str, dict[str, str]] = {
         "/mnt/coco": "coco",
         "/data/envs/janus": "nvflare_januspro",
         "check DATA": "check scans",
+        "fedumm poc": "fedumm federate --in_process",  # test_poc.py runs it
     },
     "docs/sweeps.md": {
         # Tens of runs each: the page's first command is a whole study.
@@ -118,6 +123,7 @@ def vqa_v2(folder: Path) -> None:
 def prepared(page: str, folder: Path) -> None:
     """What the readers of a page have: pictures, tables, files that the page itself shows."""
     scans(folder / "scans")
+    write(folder / "sites.yaml", "heidelberg: scans\nmainz: scans\n")
     Image.new("RGB", (64, 64), "red").save(folder / "picture.png")
     if page == "docs/data.md":
         vqa_v2(folder)

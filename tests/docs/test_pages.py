@@ -59,6 +59,7 @@ def test_each_command_has_good_options(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "sites.yaml").write_text("heidelberg: a\nmainz: b\n")
     if "trusted_mean.py" in options:
         write("aggregator", "trusted_mean", tmp_path)
         load_plugins(["trusted_mean.py"])
