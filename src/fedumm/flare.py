@@ -199,6 +199,7 @@ class ServerController(Controller):  # type: ignore[misc]
         rounds = any(isinstance(message, messages.RoundTask) for message in messages_by_host.values())
         limit = self._config.round_timeout if rounds else 0.0
         wait = waiting.Waiting(messages_by_host, limit, self._config.min_clients, gone=self._gone)
+        self._telling.waiting = wait.now
         tasks = [self._post(message, hosts, inbox, fl_ctx) for message, hosts in sites.alike(messages_by_host)]
         try:
             while wait.open:

@@ -34,6 +34,7 @@ class Server:
 
     def __init__(self, states: list[str | Exception], answers: list[list[Any] | Exception | None]) -> None:
         self.states, self.answers, self.asked, self.logins = states, answers, list[int](), 0
+        self.waiting = "waiting for site-2"
 
     def state(self, job: str) -> JobState:
         state = self.states.pop(0)

@@ -16,7 +16,7 @@ from typing import Any
 
 from fedumm.errors import FedummError
 from fedumm.federation.assignment import natural
-from fedumm.federation.runners.flare.telling import RECORDS, SINCE, TOPIC
+from fedumm.federation.runners.flare.telling import RECORDS, SINCE, TOPIC, WAITING
 from fedumm.run_events import Record
 from fedumm.shell import quoted
 from fedumm.texts import one_line
@@ -76,6 +76,9 @@ def admin_kit(kit: Path) -> tuple[Path, str]:
 class JobSession:
     """Connected until it is closed; used in a ``with`` block.
 
+    Attributes:
+        waiting: whom the job waited for when its records were last asked for.
+
     Args:
         kit: an administrator's startup kit.
         seconds: to wait for the server.
@@ -88,6 +91,7 @@ class JobSession:
     def __init__(self, kit: Path, seconds: float = _SECONDS) -> None:
         self.kit, self._name = admin_kit(kit)
         self._session: Any = None
+        self.waiting = ""
         self.connect(seconds)
 
     def connect(self, seconds: float = _SECONDS) -> None:
@@ -176,6 +180,7 @@ class JobSession:
         told = answer.get(RECORDS) if isinstance(answer, Mapping) else None
         if not isinstance(told, list):
             raise FedummError(f"The server's answer about the job {job} is none of fedumm's.")
+        self.waiting = one_line(answer.get(WAITING, ""), 500)
         return [plain_record(record) for record in told]
 
     def abort(self, job: str) -> None:

@@ -16,8 +16,8 @@ from fedumm.run_events import Record, RunListener
 TOPIC = "fedumm"
 """Of the application's command that ``fedumm watch`` sends."""
 
-SINCE, RECORDS = "since", "records"
-"""Keys of the question (how many records the asker has) and of the answer (those that follow)."""
+SINCE, RECORDS, WAITING = "since", "records", "waiting"
+"""Keys of the question (how many records the asker has) and of the answer (what follows, and who is waited for)."""
 
 MOST_RECORDS, MOST_BYTES = 200, 1_000_000
 """Of one answer; it has one record at least, if there is another."""
@@ -38,6 +38,8 @@ class Telling(RunListener):
         self._records: _Lines | None = None
         self._asked: set[str] = set()
         self._before_rounds = 0.0
+        self.waiting: Callable[[], str] = str
+        """Says who is waited for now; an empty text if nobody is."""
         self.statistics: dict[str, Any] = {}
         """Of the last round, for FLARE's monitor."""
 
@@ -46,13 +48,13 @@ class Telling(RunListener):
         self._records = _Lines(folder / METRICS)
 
     def answer(self, topic: str, data: Any, fl_ctx: Any) -> dict[str, Any]:
-        """FLARE's handler of the command: ``{"records": [...]}``, those after the first ``data["since"]``.
+        """FLARE's handler of the command: the records after the first ``data["since"]``, and who is waited for.
 
         What is asked wrongly is answered from the start.
         """
         since = data.get(SINCE) if isinstance(data, Mapping) else 0
         since = since if type(since) is int and since >= 0 else 0
-        return {RECORDS: self._records.after(since) if self._records else []}
+        return {RECORDS: self._records.after(since) if self._records else [], WAITING: self.waiting()}
 
     def handle_event(self, event_type: str, fl_ctx: Any) -> None:
         """FLARE's monitor asks for numbers: give those of the last round."""

@@ -19,6 +19,7 @@ GRACE = 10.0
 """Seconds that a lost connection may take to come back."""
 
 _FIRST_WORD, _LAST_WORD = 60.0, 600.0
+_MOST_NAMES = 5
 
 
 @dataclass
@@ -74,6 +75,16 @@ class Waiting:
         lost = [host for host in self.open if host in self.gone and now - self.gone[host] >= GRACE]
         return dict.fromkeys(lost, "its connection is lost")
 
+    def now(self) -> str:
+        """Who is waited for; an empty text if nobody is."""
+        still, asked = list(self.open), len(self.open) + len(self.answers)
+        if not still:
+            return ""
+        shown = ", ".join(still[:_MOST_NAMES]) + (
+            f" and {len(still) - _MOST_NAMES} more" if still[_MOST_NAMES:] else ""
+        )
+        return f"waiting for {shown} ({len(self.answers)} of {asked} have answered, {self.seconds:.0f} s)"
+
     def word(self) -> str:
         """A line on who is waited for: after a minute, and then in growing intervals; empty in between."""
         seconds = self.seconds
@@ -81,4 +92,4 @@ class Waiting:
             return ""
         self._pause = min(2 * self._pause, _LAST_WORD)
         self._next_word = seconds + self._pause
-        return f"waiting for {', '.join(self.open)} since {seconds:.0f} s; {len(self.answers)} have answered"
+        return self.now()

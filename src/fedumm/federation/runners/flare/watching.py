@@ -116,7 +116,7 @@ class Watcher:
             return "the server does not answer: trying again"
         if state.status != RUNNING:
             return "; ".join((f"job {state.status.lower()}", *state.reasons))
-        return self._present
+        return ": ".join(filter(None, (self._present, self._session.waiting)))
 
 
 @contextlib.contextmanager
