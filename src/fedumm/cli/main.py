@@ -39,6 +39,8 @@ COMMANDS = {
     "cache": "List, verify or remove the stored features of images",
     "export": "Hand on an adapter: as a folder, merged into its model, or on the Hugging Face Hub",
     "doctor": "Look at this machine: would a run work, and if not, what is to be done?",
+    "check-site": "Look at a site before it joins: its kit, its policy, its data, and what would leave it",
+    "site-log": "Show what has left a site, from the log that the site keeps",
     "completion": "Print a script for bash, zsh or tcsh that completes commands and options",
     "schema": "Print the JSON schema of config.yaml, for editors",
     "geneval": "Draw many captions and judge the images by GenEval's rule",
@@ -67,7 +69,7 @@ def _command(command: str, argv: list[str], prog: str) -> int:
         from fedumm.cli.plugins import load_named_plugins
 
         load_named_plugins(argv, prog)
-        module = importlib.import_module(f"fedumm.cli.{command}")
+        module = importlib.import_module(f"fedumm.cli.{command.replace('-', '_')}")
         return int(module.main(argv, prog) or 0)
 
 
