@@ -157,7 +157,7 @@ class _Look:
             mend = likely_cause().strip() or "Is it whole, and where the policy says? fedumm download fetches models."
             yield Finding("model", "fault", text, mend)
             return
-        self.leaving, self.lines = own, told(config, own, "versions of libraries")
+        self.leaving, self.lines = own, told(config, own)
         yield Finding("model", "ok", f"{own.trainable:,} of {own.total:,} parameters are trained; {own.device}")
         yield self._compared(own.fingerprint)
         yield _disk(config)

@@ -100,16 +100,16 @@ def _facts(config: FederateConfig, site: str, splits: DataSplits) -> dict[str, A
     return client_facts(config, partition, splits.train, labels, simulated=False)[site]
 
 
-def told(config: FederateConfig, own: Leaving, versions: str) -> list[str]:
+def told(config: FederateConfig, own: Leaving) -> list[str]:
     """What would leave, a line for each kind of thing."""
     private = config.dp == "local"
     count, mb = len(own.tensors), _mb(own.rounds[0])
     share = f", the largest {config.top_k:g} of their values" if config.top_k < 1 else ""
     lines = [
         f"once: {_rows(config, own)}; how the rows were split, and a digest of it",
-        f"once: names and shapes of the adapter's tensors, PEFT's options (no path), {own.device}, {versions}, sizes of "
-        f"the feature cache, rows of the test set, a digest of the first adapter (of one site all of it, "
-        f"{_mb(own.first)}: it follows from --seed, not from data)",
+        f"once: names and shapes of the adapter's tensors, PEFT's options (no path), {own.device}, versions of the "
+        "libraries, sizes of the feature cache, number of test rows, a digest of the first adapter (of one site all of "
+        f"it, {_mb(own.first)}: it follows from --seed, not from data)",
         f"in each round: {count:,} tensors of the adapter, {mb} as {config.up}{share}",
     ]
     if own.control:
@@ -119,13 +119,13 @@ def told(config: FederateConfig, own: Leaving, versions: str) -> list[str]:
         lines.append(f"once: what the backend found out about the model: {'; '.join(own.findings)}")
     if private:
         lines.append(
-            "in each round: the number of training rows and of steps; no loss, no held-out score, no duration. All values "
-            "of the tensors are clipped and noisy (--dp local)"
+            "in each round: numbers of training rows and of steps, seconds of the whole answer; no training loss, no "
+            "held-out score, no note. All values of the tensors are clipped and noisy (--dp local)"
         )
     else:
         lines.append(
-            "in each round: numbers of samples and steps; training loss; scores on held-out rows before and after, with "
-            "their counts, by kind of answer (yes/no, number, other, caption); seconds; notes on memory and batches"
+            "in each round: numbers of samples and steps; training loss; scores on held-out rows before and after, "
+            "with their counts, by kind of answer (yes/no, number, other, caption); seconds; notes on memory and batches"
         )
     whose = "this site's own test rows" if config.own_data else "this site's part of the common test set"
     lines.append(f"in each round: scores and losses on {whose}, with their counts{_not_noisy(config)}")
