@@ -1,35 +1,33 @@
 #!/usr/bin/env python
-"""A round over real connections: server and two sites as processes of their own, mutual TLS, an exported job.
+"""A round over real connections: server and two sites as processes of their own, mutual TLS.
 
     python benchmarks/connection.py
 
-`job.py --export_dir`, then NVIDIA FLARE's proof-of-concept deployment on this machine: provisioning, `nvflare job
-submit`, `nvflare job download`. `tiny`, 2 sites, 6 rounds. The server's seconds of a round against the slower site's,
-and the difference: the mean of all rounds but the first.
+`fedumm poc`: a federation provisioned on this machine, the job submitted and its result fetched. `tiny`, 2 sites, 6
+rounds. The server's seconds of a round against the slower site's, and the difference: the mean of all rounds but the
+first.
 """
 
 from __future__ import annotations
 
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from common import Table, federate, main, records
-from poc import Deployment
+from common import Table, main, records
 
-OPTIONS: dict[str, Any] = {
-    "model_backend": "blip_vqa", "model_name_or_path": "tiny", "dataset": "easy_vqa", "num_clients": 2,
-    "num_rounds": 6, "max_train_samples": 512, "max_eval_samples": 64, "threads": 1,
-}  # fmt: skip
+OPTIONS = [
+    "--model_backend=blip_vqa", "--model_name_or_path=tiny", "--dataset=easy_vqa", "--num_clients=2",
+    "--num_rounds=6", "--max_train_samples=512", "--max_eval_samples=64", "--threads=1", "--report_samples=off",
+]  # fmt: skip
 
 
 def run() -> list[Table]:
     with tempfile.TemporaryDirectory() as name:
-        jobs = Path(name) / "jobs"
-        subprocess.run(federate(Path("connection"), **OPTIONS, export_dir=jobs), check=True)
-        with Deployment(Path(name), OPTIONS["num_clients"]) as deployment:
-            rounds = records(deployment.run(jobs / "connection"), "round")[1:]
+        path = Path(name) / "run"
+        subprocess.run([sys.executable, "-m", "fedumm", "poc", *OPTIONS, f"--name={path}"], check=True)
+        rounds = records(path, "round")[1:]
     server, site = (sum(record[key] for record in rounds) / len(rounds) for key in ("seconds", "seconds_host"))
     row = [str(len(rounds)), f"{server:.2f}", f"{site:.2f}", f"{server - site:.2f}"]
     return [Table("A warm round", ["rounds", "server s", "slower site s", "beyond s"], [row])]

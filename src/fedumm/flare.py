@@ -38,6 +38,7 @@ from fedumm.federation.runners.flare import (
     shareables,
     site_host,
     sites,
+    telling,
     waiting,
 )
 from fedumm.report import run_folder
@@ -146,6 +147,7 @@ class ServerController(Controller):  # type: ignore[misc]
         self._run = process_guard.simulated_run()
         self._config = process_guard.simulated_config() if self._run else job_options.config_of_job(run_config)
         self._gone: dict[str, float] = {}
+        self._telling = telling.Telling(self.logger.info)
 
     def set_communicator(self, communicator: Any) -> None:
         """FLARE 2.9 sets ``task_check_period``, but its communicator reads ``_task_check_period``."""
@@ -154,8 +156,10 @@ class ServerController(Controller):  # type: ignore[misc]
             communicator._task_check_period = _POLL
 
     def start_controller(self, fl_ctx: FLContext) -> None:
-        """End with the process that started the simulator, however that ended."""
+        """End with the process that started it, however that ended; answer the administrator's questions."""
         process_guard.leave_with_launcher()
+        if not self._run:
+            fl_ctx.get_engine().register_app_command(telling.TOPIC, self._telling.answer)
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
         """Nothing is held."""
@@ -168,9 +172,10 @@ class ServerController(Controller):  # type: ignore[misc]
 
         path: Path = self._run or self._own_folder(fl_ctx)
         folder = run_folder.RunFolder(path, self._config)
+        self._telling.begin(path)
         try:
             hosts, balance = self._assignments(fl_ctx), bool(self._run)
-            server = Server(self._config, hosts, folder.state, [folder], balance=balance)
+            server = Server(self._config, hosts, folder.state, [folder, self._telling], balance=balance)
             drive(server, lambda messages, follow_up: self._ask(messages, follow_up, abort_signal, fl_ctx))
         except shareables.JobAbortedError:
             self.log_info(fl_ctx, "the job was aborted")
@@ -189,7 +194,7 @@ class ServerController(Controller):  # type: ignore[misc]
     def _assignments(self, fl_ctx: FLContext) -> dict[str, list[str]]:
         config = self._config
         if self._run:
-            return assignment.assign(config.num_clients, assignment.host_count(config))
+            return assignment.layout(config)
         connected = [client.name for client in fl_ctx.get_engine().get_clients()]
         return {site: [site] for site in sites.present(connected, config)}
 
@@ -241,8 +246,8 @@ class ServerController(Controller):  # type: ignore[misc]
         return task
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Keep in mind whose connection is lost."""
-        super().handle_event(event_type, fl_ctx)
+        """Give ``nvflare job monitor`` its numbers, and keep in mind whose connection is lost."""
+        self._telling.handle_event(event_type, fl_ctx)
         if event_type == EventType.CLIENT_DISCONNECTED:
             self._gone.setdefault(fl_ctx.get_prop(FLContextKey.DISCONNECTED_CLIENT_NAME), time.monotonic())
         elif event_type == EventType.CLIENT_RECONNECTED:

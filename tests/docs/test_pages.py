@@ -21,6 +21,7 @@ PROGRAMS: dict[str, type[RunConfig]] = {
     "fedumm federate": FederateConfig,
     "fedumm train": CentralConfig,
     "fedumm download": FederateConfig,
+    "fedumm poc": FederateConfig,
 }
 # Commands that take their options from a run's folder, or of which a page shows a part ("...").
 IN_PARTS = {"--resume", "..."}
@@ -29,7 +30,7 @@ OTHERS = {
     "help", "config", "json", "figure", "show", "adapter", "prompts", "detector_weights", "color_weights", "out", "num",
     "batch_size", "requeue", "export", "plugin", "durations", "nu", "split", "format", "samples",
     "no_hub", "merge", "push", "public", "base_model", "more_images", "compare", "slurm", "collect", "run",
-    "score", "port", "lr_search",
+    "score", "port", "lr_search", "startup_kit", "detach", "workspace",
 }  # fmt: skip
 OPTIONS = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}
 
@@ -90,6 +91,9 @@ def test_every_program_is_shown_on_the_page_that_explains_it() -> None:
         ("docs/unified.md", "fedumm draw"),
         ("docs/unified.md", "fedumm geneval"),
         ("docs/sites.md", "nvflare job"),
+        ("docs/sites.md", "fedumm poc"),
+        ("docs/sites.md", "fedumm submit"),
+        ("docs/sites.md", "fedumm watch"),
         ("docs/hpc.md", "bash scripts/setup_envs.sh"),
         ("CONTRIBUTING.md", "make test-slow"),
     }

@@ -27,7 +27,8 @@ from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.data_stats import joined
 from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
-from fedumm.report.run_folder import PARTITION, read_records
+from fedumm.report.partition_file import PARTITION
+from fedumm.report.run_folder import read_records
 from fedumm.training.data import label_counts, partition_for
 from support.toy import PlainFolder, lora_options, together, toy_config
 
@@ -173,7 +174,7 @@ def test_the_joint_fingerprint_is_of_all_sites_whoever_answers_first(
 def test_a_simulation_splits_one_data_set(runner: str) -> None:
     with pytest.raises(FedummError, match="--partition own is for real sites"):
         FederateConfig(model_backend="blip_vqa", partition="own", **{runner: True})
-    with pytest.raises(FedummError, match="splits nothing"):
+    with pytest.raises(FedummError, match="split nothing"):
         FederateConfig(model_backend="blip_vqa", partition="own", dirichlet_alpha=0.5)
 
 

@@ -161,7 +161,7 @@ class Checkout:
     def _own(self, text: str) -> tuple[int, str] | None:
         """Status and output of a command that is fedumm's alone, in this process, where torch is there already."""
         for start, program in PROGRAMS.items():
-            # A process holds its runs until it ends.
+            # A run that was stopped goes on in a process of its own.
             if not text.startswith(f"{start} ") or "&&" in text or "--resume" in text:
                 continue
             argv, out = shlex.split(text.removeprefix(start)), io.StringIO()
@@ -200,12 +200,11 @@ class Checkout:
         return text
 
     def _here(self, text: str, stand_ins: Mapping[str, str]) -> str:
-        made = sorted((self.folder / "runs").glob("*/metrics.jsonl"), key=lambda file: file.stat().st_mtime_ns)
-        text = re.sub(r"\bNAME-1\b", "given", text)
-        text = re.sub(r"\bNAME(-2)?\b", made[-1].parent.name if made else "NAME", text)
         for old, new in {"/scratch/$USER": "scratch", "IMAGE": "picture.png", **stand_ins}.items():
             text = text.replace(old, new)
-        return text
+        made = sorted((self.folder / "runs").glob("*/metrics.jsonl"), key=lambda file: file.stat().st_mtime_ns)
+        text = re.sub(r"\bNAME-1\b", "given", text)
+        return re.sub(r"\bNAME(-2)?\b", made[-1].parent.name if made else "NAME", text)
 
     def _served(self, text: str) -> None:
         """Run ``text`` until it tells an address, then end it. (Some shells' children do not hear Ctrl-C.)"""

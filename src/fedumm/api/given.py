@@ -22,6 +22,8 @@ def plain(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain_value(name: str, value: Any) -> Any:
+    if name == "client_data" and isinstance(value, Mapping):
+        return ",".join(f"{client}={os.fspath(place)}" for client, place in value.items())
     if isinstance(value, list | tuple):
         if not all(isinstance(one, str | os.PathLike) for one in value):
             several = ",".join(map(str, value))

@@ -23,6 +23,9 @@ from fedumm.texts import plain_lines
 
 COMMANDS = {
     "federate": "Federated fine-tuning (the same as python job.py)",
+    "poc": "The same on a real server and real sites, all on this machine, over TLS",
+    "submit": "Hand in a job to the server of a federation, and watch it",
+    "watch": "Show a job of a federation as it runs, then fetch its result",
     "train": "Centralised baseline (the same as python src/local_train.py)",
     "sweep": "A study: a grid of runs beside its baselines, tables and figures",
     "download": "Fetch a run's model and data from the Hugging Face Hub, for machines without a connection",

@@ -24,6 +24,7 @@ from fedumm.config import (
     option_types,
     read_yaml,
 )
+from fedumm.config.client_data import client_folders, with_full_paths
 from fedumm.config.validators import OneOf
 from fedumm.data.configurations import split_name
 from fedumm.data.partition import partitioner_for
@@ -72,7 +73,7 @@ def catching_parsers() -> Iterator[None]:
 
 _FILES = {
     "adapter", "answers", "config", "dataset", "image", "image_root", "model_name_or_path", "more_images", "name",
-    "out", "plugin", "run", "runs", "folder", "study",
+    "out", "plugin", "run", "runs", "folder", "startup_kit", "study", "workspace",
 }  # fmt: skip
 """Options and arguments that files or folders complete."""
 
@@ -280,7 +281,18 @@ def with_absolute_paths(config: AnyConfig) -> AnyConfig:
         absolute["dataset"] += f":{configuration}"
     for name, files in (("image_root", config.image_roots), ("plugin", config.plugins)):
         absolute[name] = os.pathsep.join(os.path.realpath(os.path.expanduser(file)) for file in files)
+    if isinstance(config, FederateConfig) and config.client_data:
+        absolute |= _own_data(config)
     return replace(config, **absolute)
+
+
+def _own_data(config: FederateConfig) -> dict[str, Any]:
+    """The options that follow from ``--client_data``."""
+    given = with_full_paths(config.client_data)
+    count, default = len(client_folders(given)), FederateConfig.num_clients
+    if config.num_clients not in (count, default):
+        raise FedummError(f"--client_data names {count} clients, and --num_clients says {config.num_clients}.")
+    return {"client_data": given, "num_clients": count, "partition": "own"}
 
 
 def check_model(config: RunConfig) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fedumm.config import validators
 from fedumm.config.aggregator import AggregatorOptions
+from fedumm.config.client_data import client_folders
 from fedumm.config.fields import AGGREGATION, EXECUTION, FEDERATION, PRIVACY, WIRE, option
 from fedumm.config.run import RunConfig
 from fedumm.errors import FedummError
@@ -32,6 +33,13 @@ class FederateConfig(RunConfig):
         "by --dirichlet_alpha)",
         "",
         validators.partition,
+    )
+    client_data: str = option(
+        FEDERATION,
+        "Clients with data of their own, on this machine: a YAML file with a line 'client: folder' for each, or "
+        "client=folder,client=folder",
+        "",
+        travels=False,
     )
     keep_images_whole: bool = option(FEDERATION, "Give all questions on one image to one client", False)
     holdout: float = option(FEDERATION, "Share of the images that clients keep for evaluation", 0.1, validators.share)
@@ -163,18 +171,32 @@ class FederateConfig(RunConfig):
             )
 
     def _check_own_data(self) -> None:
-        if self.simulator or self.in_process:
+        if not self.client_data and (self.simulator or self.in_process):
             raise FedummError(
-                "--partition own is for real sites, each with data of its own (--export_dir). In a simulation, one "
-                "data set is split among the clients: leave --partition out."
+                "--partition own is for real sites, each with data of its own (--export_dir). On one machine, say "
+                "whose data lie where with --client_data, or leave --partition out: one data set is split then."
             )
+        if self.partition not in ("", "own"):
+            raise FedummError(f"--client_data gives every client its own data: leave --partition {self.partition} out.")
         if self.dirichlet_alpha:
-            raise FedummError("--partition own splits nothing: leave --dirichlet_alpha out.")
+            raise FedummError("Clients with data of their own split nothing: leave --dirichlet_alpha out.")
+        if self.client_data and self.hosts:
+            raise FedummError("With --client_data every client has a host of its own: leave --hosts out.")
 
     @property
     def own_data(self) -> bool:
         """Whether every client keeps its own rows."""
-        return self.partition == "own"
+        return self.partition == "own" or bool(self.client_data)
+
+    @property
+    def client_folders(self) -> dict[str, str]:
+        """Where each client's data are; empty unless they are on this machine."""
+        return client_folders(self.client_data)
+
+    def of_client(self, client: str) -> FederateConfig:
+        """The options by which a host of that client loads data."""
+        place = self.client_folders.get(client)
+        return replace(self, dataset=place) if place else self
 
     def rank_of(self, client: str) -> int:
         """LoRA rank that ``client`` trains."""

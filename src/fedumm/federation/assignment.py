@@ -23,6 +23,18 @@ def assign(num_clients: int, hosts: int) -> dict[str, list[str]]:
     return {f"host-{h + 1}": names[h::hosts] for h in range(hosts)}
 
 
+def layout(config: FederateConfig) -> dict[str, list[str]]:
+    """The hosts of a simulation, and whom each serves: a host for each client where these have data of their own."""
+    if folders := config.client_folders:
+        return {name: [name] for name in sorted(folders, key=natural)}
+    return assign(config.num_clients, host_count(config))
+
+
+def names_of(config: FederateConfig) -> list[str]:
+    """The clients of a simulation, in order."""
+    return sorted(config.client_folders, key=natural) or client_names(config.num_clients)
+
+
 def balanced(sizes: Mapping[str, int], hosts: Sequence[str]) -> dict[str, list[str]]:
     """Deal the clients out so that hosts have about as many samples: largest first, to the least loaded.
 
@@ -53,6 +65,8 @@ def host_count(config: FederateConfig) -> int:
     Models that fit one core (see :mod:`fedumm.training.threads`) get a host per core. Never more
     than clients.
     """
+    if config.client_data:
+        return 1 if config.in_process else config.num_clients
     if config.hosts or config.in_process or config.device_map:
         return config.hosts or 1
     return max(1, min(_places(config), config.num_clients))

@@ -6,7 +6,7 @@ from fedumm.aggregation import available_aggregators, get_aggregator
 from fedumm.compression.registry import check_codec_name
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.assignment import client_names
+from fedumm.federation.assignment import names_of
 from fedumm.privacy.plan import DPPlan, plan_for
 
 
@@ -69,7 +69,7 @@ def _unknown_clients(config: FederateConfig) -> list[str]:
     """A mistyped name, or a client without a number."""
     if not (config.simulator or config.in_process):
         return []  # the sites of a job have names of their own: the server sees who is there
-    names = client_names(config.num_clients)
+    names = names_of(config)
     for value in (config.ranks, config.alphas):
         for name in sorted(value.own.keys() - set(names)):
             return [f"--lora_r or --lora_alpha names {name}, but the clients are {names[0]} to {names[-1]}."]

@@ -53,6 +53,9 @@ def load_splits(config: RunConfig, progress: Progress | None = None, open_images
         several_images=isinstance(backend, ReadsSeveralImages) and backend.reads_several_images,
         column_names=config.column_names,
     )
+    if isinstance(config, FederateConfig) and config.client_folders and not config.dataset:
+        first = next(iter(config.client_folders.values()))
+        raise FedummError(f"Each client has data of its own: say whose are meant, with --dataset {first}.")
     return load_data(config.dataset or backend.hf_dataset_name(), request, progress)
 
 
@@ -160,9 +163,9 @@ def label_counts(
     ``ranks``: of each answer, which is called by its place among all rows' answers, the most frequent first. An
     answer's text, or a digest of it, which whoever guesses the text can compute as well, is not in it. Answers that a
     client has few rows of are counted together. Nothing with ``none``, of a site with ``--dp local``, and with
-    ``--partition own``, where each site's ranks would be its own.
+    ``--partition own`` at real sites, where each site's ranks would be its own.
     """
-    if config.own_data or config.label_counts == "none" or (config.dp == "local" and not simulated):
+    if (config.own_data and not simulated) or config.label_counts == "none" or (config.dp == "local" and not simulated):
         return {client: {} for client in partition.shares}
     if config.label_counts == "names" and simulated:
         return partition.counts(labels)

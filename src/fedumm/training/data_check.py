@@ -149,6 +149,15 @@ class DataReport:
         return asdict(self)
 
 
+def save_reports(reports: Mapping[str, DataReport], folder: Path) -> None:
+    """Write what was found as ``data.json`` into ``folder``: by client, or of one data set, whose name is empty."""
+    if list(reports) == [""]:
+        reports[""].save(folder)
+        return
+    content = {"clients": {client: report.to_mapping() for client, report in reports.items()}}
+    write_atomically(folder / DATA, json.dumps(content, indent=2))
+
+
 def data_to_check(config: RunConfig, progress: Progress, closely: bool = False) -> DataSplits:
     """The data of a run, whose images are opened to see whether they can be read.
 

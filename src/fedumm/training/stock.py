@@ -95,7 +95,12 @@ class Stock:
             self._model = None
             self.loads += 1
             return load_backbone(config, device, candidates, references)
-        key = (_values(config, _NOT_OF_THE_MODEL), str(device), tuple(candidates), tuple(map(tuple, references)))
+        key = (
+            _values(config, _NOT_OF_THE_MODEL | {"dataset"}),
+            str(device),
+            tuple(candidates),
+            tuple(map(tuple, references)),
+        )
         if self._first_of != key:
             self._first.clear()
             self._first_of = key

@@ -29,7 +29,7 @@ REFUSED = [
     "fedumm.cli.main.main", "fedumm.plugins.load_plugins", "fedumm.cli.plugins.load_named_plugins",
     "fedumm.flare.Path", "fedumm.flare",
     "fedumm.flare.HostExecutors", "fedumm.flare.process_guard.simulated_run",
-    "fedumm.federation.runners.flare.simulator.end_tree",
+    "fedumm.federation.runners.flare.process_guard.end_tree",
 ]  # fmt: skip
 OPTIONS = {"model_backend": "blip_vqa", "model_name_or_path": "tiny", "dataset": "easy_vqa"}
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
-import subprocess
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
 from fedumm.errors import FedummError
+from fedumm.federation.runners.flare.deployment import Deployment
+from fedumm.federation.runners.flare.kits import provision
 from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import read_records
-from poc import Deployment
+from support.federation import Federation, export, federation
 from support.processes import wait_for
 
-JOB = Path(__file__).parents[3] / "job.py"
 OPTIONS = [
     "--model_backend=blip_vqa", "--model_name_or_path=tiny", "--dataset=easy_vqa", "--num_clients=2", "--num_rounds=2",
     "--max_train_samples=120", "--max_eval_samples=30", "--threads=1", "--lr=0.001",
@@ -30,20 +29,19 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def job(folder: Path, *more: str) -> None:
-    done = subprocess.run([sys.executable, str(JOB), *OPTIONS, *more], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    export(folder, *OPTIONS, *more)
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """Server and two sites. The sites know of an environment for BLIP: this one."""
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """Server and two sites, which have no policy. They know of an environment for BLIP: this one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEDUMM_ENV_BLIP", sys.prefix)
-        with Deployment(tmp_path_factory.mktemp("poc"), sites=2) as running:
+        with federation(tmp_path_factory.mktemp("sites"), {"site-1": {}, "site-2": {}}) as running:
             yield running
 
 
-def test_an_exported_job_gives_the_same_bits_as_in_process(tmp_path: Path, deployment: Deployment) -> None:
+def test_an_exported_job_gives_the_same_bits_as_in_process(tmp_path: Path, deployment: Federation) -> None:
     """Also where its hosts run in the backend's own environment."""
     job(tmp_path, "--export_dir=jobs", "--name=run", "--use_env_script")
     job(tmp_path, "--in_process", "--name=run")
@@ -67,9 +65,9 @@ def host_of(site: str) -> psutil.Process | None:
 
 
 @pytest.mark.slow
-def test_a_killed_host_costs_its_site_one_round_and_not_the_job(tmp_path: Path, deployment: Deployment) -> None:
+def test_a_killed_host_costs_its_site_one_round_and_not_the_job(tmp_path: Path, deployment: Federation) -> None:
     job(tmp_path, "--export_dir=jobs", "--name=long", "--num_rounds=4", "--local_epochs=8")
-    ident = deployment.submit(tmp_path / "jobs" / "long")
+    ident = deployment.session.submit(tmp_path / "jobs" / "long")
     try:
         wait_for(lambda: deployment.records(ident, "round"), 120)
         killed = host_of("site-2")
@@ -86,7 +84,7 @@ def test_a_killed_host_costs_its_site_one_round_and_not_the_job(tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_a_job_that_names_another_callable_of_ours_runs_nothing(tmp_path: Path, deployment: Deployment) -> None:
+def test_a_job_that_names_another_callable_of_ours_runs_nothing(tmp_path: Path, deployment: Federation) -> None:
     """A file that comes as data of the job, and a function of ours that would run it."""
     job(tmp_path, "--export_dir=jobs", "--name=attack")
     data = tmp_path / "jobs" / "attack" / "app" / "config" / "data.py"
@@ -97,35 +95,21 @@ def test_a_job_that_names_another_callable_of_ours_runs_nothing(tmp_path: Path, 
         content = json.loads(file.read_text())
         content["components"] = [*content.get("components", []), attack]
         file.write_text(json.dumps(content))
-    ident = deployment.submit(tmp_path / "jobs" / "attack")
-    with contextlib.suppress(RuntimeError):  # it failed
-        deployment.nvflare("job", "wait", ident)
+    ident = deployment.session.submit(tmp_path / "jobs" / "attack")
+    deployment.end_of(ident)
     assert not (tmp_path / "ran").exists()
-    logs = [path.read_text(errors="replace") for path in deployment.workspace.rglob("*log.txt") if path.is_file()]
+    logs = [path.read_text(errors="replace") for path in deployment.folder.rglob("*log*") if path.is_file()]
     assert any(ident in text and "load_plugins' at config path" in text for text in logs)
     with contextlib.suppress(FedummError):  # it registers no backend
         load_plugins([str(data)])
     assert (tmp_path / "ran").exists(), "it would have run"
 
 
-@pytest.mark.slow
-def test_a_deployment_that_can_not_start_leaves_no_process(tmp_path: Path) -> None:
-    """Somebody else has its port by now."""
-    broken = Deployment(tmp_path, sites=1, seconds_to_start=2)
-    port = yaml.safe_load((tmp_path / "project.yml").read_text())["participants"][0]["fed_learn_port"]
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
-        taken.listen()
-        with pytest.raises(RuntimeError, match=r"nvflare .* poc start"):
-            broken.__enter__()
-    assert not broken.processes()
-
-
-def test_what_a_deployment_left_is_ended(tmp_path: Path) -> None:
-    """A start script that outlives its server starts it anew; here a process that would sleep for ever."""
-    deployment = Deployment(tmp_path, sites=1)
-    with subprocess.Popen(["sleep", "1000"], cwd=deployment.workspace) as left:
-        wait_for(lambda: [process.pid for process in deployment.processes()] == [left.pid], 20)
-        deployment.end()
-    assert not deployment.processes()
-    assert not psutil.pid_exists(left.pid)
+def test_a_server_that_can_not_start_is_told_with_its_last_line_and_leaves_no_process(tmp_path: Path) -> None:
+    """Its kit is broken."""
+    kits = provision(tmp_path, {"site-1": {}})
+    shutil.rmtree(kits.server / "startup")
+    with pytest.raises(FedummError, match=r"The process of server ended with status \d+; its last line: "):  # noqa: SIM117
+        with Deployment({"server": kits.server}, tmp_path) as broken:
+            wait_for(broken.check, 100)
+    assert broken.processes["server"].poll() is not None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +10,11 @@ import pytest
 from datasets import DatasetDict, disable_progress_bars
 
 from fedumm.data import DataRequest, load_data
-from fedumm.federation.runners.flare.site_policy import FILE
-from fedumm.report.run_folder import PARTITION, read_records
-from poc import Deployment
+from fedumm.federation.runners.received import error_of
+from fedumm.report.partition_file import PARTITION
+from fedumm.report.run_folder import read_records
+from support.federation import Federation, export, federation
 
-JOB = Path(__file__).parents[3] / "job.py"
 OPTIONS = [
     "--model_backend=blip_vqa", "--model_name_or_path=tiny", "--num_clients=2", "--num_rounds=1", "--threads=1",
     "--export_dir=jobs",
@@ -27,28 +25,26 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def job(folder: Path, *more: str) -> None:
-    done = subprocess.run([sys.executable, str(JOB), *OPTIONS, *more], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    export(folder, *OPTIONS, *more)
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """Two sites, each with data of its own that it calls ``chest_xray``."""
     disable_progress_bars()
-    folder = tmp_path_factory.mktemp("poc")
-    made = Deployment(folder, sites=2)
+    folder = tmp_path_factory.mktemp("sites")
+    policies = {}
     whole = load_data("easy_vqa", DataRequest(columns=("image", "question", "answers"), max_train_samples=64))
     for place, (site, count) in enumerate(ROWS.items()):
         rows = whole.train.select(range(40 * place, 40 * place + count))
         DatasetDict({"train": rows, "validation": whole.eval.select(range(6))}).save_to_disk(str(folder / site))
-        local = next(made.workspace.rglob(f"{site}/local"))
-        (local / FILE).write_text(f"datasets:\n  chest_xray: {folder / site}\nmost:\n  num_rounds: 5\n")
-    with made as running:
+        policies[site] = {"datasets": {"chest_xray": str(folder / site)}, "most": {"num_rounds": 5}}
+    with federation(folder, policies) as running:
         yield running
 
 
 @pytest.mark.slow
-def test_each_site_trains_on_what_it_calls_so(tmp_path: Path, deployment: Deployment) -> None:
+def test_each_site_trains_on_what_it_calls_so(tmp_path: Path, deployment: Federation) -> None:
     job(tmp_path, "--dataset=chest_xray", "--partition=own", "--name=own")
     folder = deployment.run(tmp_path / "jobs" / "own")
     kept = json.loads((folder / PARTITION).read_text())
@@ -58,12 +54,10 @@ def test_each_site_trains_on_what_it_calls_so(tmp_path: Path, deployment: Deploy
 
 
 @pytest.mark.slow
-def test_what_no_site_allows_ends_the_job_with_the_line(tmp_path: Path, deployment: Deployment) -> None:
+def test_what_no_site_allows_ends_the_job_with_the_line(tmp_path: Path, deployment: Federation) -> None:
     job(tmp_path, "--dataset=records", "--name=path")
-    ident = deployment.submit(tmp_path / "jobs" / "path")
-    with pytest.raises(RuntimeError, match="EXECUTION_EXCEPTION"):
-        deployment.nvflare("job", "wait", ident)
-    deployment.nvflare("job", "download", ident, "-o", str(tmp_path / "results"))
-    logs = [file.read_text() for file in (tmp_path / "results").rglob("*log*") if file.is_file()]
-    assert any("below 'datasets:', records: /its/folder/on/this/site" in log for log in logs)
-    assert not list((tmp_path / "results").rglob("adapter"))
+    ident = deployment.session.submit(tmp_path / "jobs" / "path")
+    assert deployment.end_of(ident).status == "FINISHED:EXECUTION_EXCEPTION"
+    folder = deployment.result(ident)
+    assert "below 'datasets:', records: /its/folder/on/this/site" in error_of(folder)
+    assert not (folder / "adapter").exists()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from fedumm.config import FederateConfig
-from fedumm.federation.assignment import assign, host_count
+from fedumm.federation.assignment import host_count, layout
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import Message
 from fedumm.federation.protocol.wire import from_wire, to_wire
@@ -47,10 +47,12 @@ def run_in_process(
         leave_room_for_sockets()
     load_plugins(config.plugins)
     count = host_count(config)
-    assignments = assign(config.num_clients, count)
-    make = partial(Host, simulated=True, stock=stock)
+    assignments = layout(config)
+    # Clients' own hosts take turns on one model.
+    shared = Stock(keeps=True) if config.client_data else None
+    make = partial(Host, simulated=True, stock=stock or shared)
     hosts = [
-        make(name, config, partial(_forward, progress, name), folder.path / CLIENTS, index, count)
+        make(name, config.of_client(name), partial(_forward, progress, name), folder.path / CLIENTS, index, count)
         for index, name in enumerate(assignments)
     ]
     server = Server(config, assignments, folder.state, [folder, *map(UserListener, listeners)], balance=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fedumm.backends.registry import BACKENDS
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
+from fedumm.federation.assignment import names_of
 from fedumm.federation.runners.resumption import resume_point, what_is_saved
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import (
@@ -69,15 +71,20 @@ def run(
 
         check_path(path)
         check_environment(config)
-        check_hub(config)
-    data = None if config.resume else _checked_data(path, config, console, stock)
+        for client in names_of(config) if config.client_data else [""]:
+            check_hub(config.of_client(client))
+    data = None if config.resume else checked_data(path, config, console, stock)
     lock = lock_run(path) if config.resume else create(path, config, command)
     try:
         if data:
-            data.save(path)
+            from fedumm.training.data_check import save_reports
+
+            save_reports(data, path)
             status = _carry_out(path, config, listeners, console, stock)
-            if not status and data.eval.limit:
-                console.line(f"No model can reach more than {data.eval.limit} on these test answers (data.json).")
+            for client, report in data.items() if not status else ():
+                if limit := report.eval.limit:
+                    whose = f"{client}'s" if client else "these"
+                    console.line(f"No model can reach more than {limit} on {whose} test answers (data.json).")
             return status
         records = resume_point(path, config)
         with reopened(path, config, records):
@@ -86,24 +93,36 @@ def run(
         lock.release()
 
 
-def _checked_data(path: Path, config: FederateConfig, console: RunConsole, stock: Stock | None) -> DataReport:
+def checked_data(
+    path: Path, config: FederateConfig, console: RunConsole, stock: Stock | None = None
+) -> dict[str, DataReport]:
     """Look at the data and tell, before anything that lies in the run's folder is replaced.
+
+    Returns:
+        What was found; by client where each has data of its own, else for the empty name.
 
     Raises:
         FedummError: the folder is not free, or the data are bad or can't be split so.
     """
-    from fedumm.federation.assignment import client_names
     from fedumm.training.data import partition_for
     from fedumm.training.data_words import say
     from fedumm.training.stock import Stock
 
     check_free(path, config.overwrite)
+    stock, reports, names = stock or Stock(), {}, names_of(config)
     with console:
-        splits, report = (stock or Stock()).checked(config, console.progress)
-        if not config.own_data:
-            partition_for(config, splits.train, client_names(config.num_clients))
-        say(report, config, console.line)
-    return report
+        for client in names if config.client_data else [""]:
+            try:
+                splits, reports[client] = stock.checked(config.of_client(client), console.progress)
+                partition_for(config, splits.train, names, client)
+            except FedummError as error:
+                raise (FedummError(f"{client}: {error}") if client else error) from error
+            say(reports[client], config, partial(_line, console, f"{client}: " if client else ""))
+    return reports
+
+
+def _line(console: RunConsole, whose: str, text: str) -> None:
+    console.line(f"{whose}{text}")
 
 
 def _carry_out(
@@ -158,9 +177,14 @@ def _carry_out(
         raise
     finally:
         tracking.finish(failed=not summaries)
+    return told_at_end(path, config, console, summaries[-1] if summaries else None)
+
+
+def told_at_end(path: Path, config: FederateConfig, console: RunConsole, summary: Mapping[str, Any] | None) -> int:
+    """Show the result and where it is, and make the report; returns the command's exit status."""
     console.finished(
         path,
-        summaries[-1] if summaries else None,
+        summary,
         config.tasks if BACKENDS.is_shipped(config.model_backend) else (),
         own=(path / CLIENTS).is_dir() and any((path / CLIENTS).glob("*/adapter")),
     )
@@ -188,14 +212,32 @@ def _size(path: Path) -> int:
 
 
 def export(config: FederateConfig) -> int:
-    """Write the FLARE job folder. No model or data is loaded."""
+    """Write the FLARE job folder and say what is to be done with it. No model or data is loaded."""
+    from fedumm.federation.runners.flare.job_options import stays_here
+    from fedumm.federation.runners.flare.recipe import SERVER_CLASSES, SITE_CLASSES
+
+    job = write_job(config)
+    print(f"Job for {config.num_clients} sites written to {job}. Submit it with:")
+    print(f"  nvflare job submit -j {quoted(job)}")
+    print("Server and sites need fedumm installed, and these classes in class_allow_list of local/resources.json:")
+    print(f"  server: {', '.join(SERVER_CLASSES)}   sites: {', '.join(SITE_CLASSES)}")
+    if own := stays_here(config):
+        print(f"Not in the job, since each machine sets its own: {', '.join(f'--{name}' for name in own)}.")
+    return 0
+
+
+def write_job(config: FederateConfig) -> Path:
+    """Write the FLARE job into ``config.export_dir``; returns its folder.
+
+    Raises:
+        FedummError: the job would hold code or a path of this machine, or can't be written there.
+    """
     if config.plugin:
         raise FedummError(
             "--plugin can't travel in a job: install what it registers on the server and every site, as a package with "
             "an entry point in a group such as 'fedumm.backends' or 'fedumm.aggregators'."
         )
-    from fedumm.federation.runners.flare.job_options import stays_here
-    from fedumm.federation.runners.flare.recipe import SERVER_CLASSES, SITE_CLASSES, FedummRecipe, is_our_job, job_name
+    from fedumm.federation.runners.flare.recipe import FedummRecipe, is_our_job, job_name
 
     job = Path(config.export_dir) / job_name(config)
     if job.is_symlink() or (job.exists() and not is_our_job(job)):
@@ -206,10 +248,4 @@ def export(config: FederateConfig) -> int:
         FedummRecipe(config).export(config.export_dir)
     except OSError as error:
         raise FedummError(f"--export_dir {config.export_dir} can't be written to: {error}") from error
-    print(f"Job for {config.num_clients} sites written to {job}. Submit it with:")
-    print(f"  nvflare job submit -j {quoted(job)}")
-    print("Server and sites need fedumm installed, and these classes in class_allow_list of local/resources.json:")
-    print(f"  server: {', '.join(SERVER_CLASSES)}   sites: {', '.join(SITE_CLASSES)}")
-    if own := stays_here(config):
-        print(f"Not in the job, since each machine sets its own: {', '.join(f'--{name}' for name in own)}.")
-    return 0
+    return job

@@ -49,7 +49,7 @@ def setup_record(
         "noise": noise,
         # The same on all hosts, if they are of one kind.
         "findings": list(dict.fromkeys(one_line(text) for r in replies.values() for text in r.findings)),
-        "features": [asdict(join_caches(own, one_machine)) for own in caches],
+        "features": [asdict(join_caches(own, one_machine and participants.method != "own")) for own in caches],
     }
 
 

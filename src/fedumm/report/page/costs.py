@@ -144,10 +144,17 @@ def _several(names: Sequence[str]) -> str:
 
 
 def data_rows(history: History) -> Rows:
-    """What ``data.json`` says of the samples."""
+    """What ``data.json`` says of the samples; of clients with data of their own, of each one's."""
+    clients = mapping(history.data.get("clients"))
+    if not clients:
+        return _rows_of(history.data, "")
+    return [row for client, data in clients.items() for row in _rows_of(mapping(data), f"{client}: ")]
+
+
+def _rows_of(data: Mapping[str, Any], whose: str) -> Rows:
     rows: Rows = []
     for split, name in (("train", "training"), ("eval", "evaluation")):
-        own = mapping(history.data.get(split))
+        own = mapping(data.get(split))
         given = mapping(own.get("rows"))
         samples, images = number(given.get("samples")), number(own.get("images"))
         if samples is None:
@@ -156,11 +163,11 @@ def data_rows(history: History) -> Rows:
         types = [
             f"{kind} {value:,.0f}" for kind, count in mapping(own.get("types")).items() if (value := number(count))
         ]
-        rows.append((name, text + (f" ({', '.join(types[:8])})" if types else "")))
+        rows.append((f"{whose}{name}", text + (f" ({', '.join(types[:8])})" if types else "")))
         for why, count in [*mapping(given.get("left_out")).items()][:5]:
             if number(count):
-                rows.append((f"{name}, left out", f"{number(count):,.0f}: {why}"))
-    overlap = number(history.data.get("overlap"))
+                rows.append((f"{whose}{name}, left out", f"{number(count):,.0f}: {why}"))
+    overlap = number(data.get("overlap"))
     if overlap:
-        rows.append(("training samples on images of the evaluation", f"{overlap:,.0f}"))
+        rows.append((f"{whose}training samples on images of the evaluation", f"{overlap:,.0f}"))
     return rows

@@ -177,6 +177,7 @@ def _ask(
     """The examples, and by name their pictures."""
     import torch
 
+    from fedumm.federation.assignment import names_of
     from fedumm.training.backbone import load_backbone
     from fedumm.training.candidates import training_answers
     from fedumm.training.data import load_splits, references
@@ -186,6 +187,8 @@ def _ask(
 
     torch.set_num_threads(thread_count(config))
     state, peft = read_folder(_adapter(folder))
+    if isinstance(config, FederateConfig) and config.client_data:
+        config = config.of_client(names_of(config)[0])
     config = _at_rank(config, peft)
     splits = load_splits(config)
     rows = splits.eval.select(spread_rows(splits.eval, count))

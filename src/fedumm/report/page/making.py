@@ -79,8 +79,14 @@ def _write(history: History, out: Path, samples: int, progress: Progress, gpu: s
     # Where there can't be any, the page says so in any case.
     note = _examine(history, samples, progress, gpu) if samples or history.run.kind == "local" else ""
     examples = read_examples(history.path)[:samples] if samples and not note else []
-    write_atomically(out, page(history, examples, note))
+    write_atomically(out, page(history, examples, note or (_whose(history) if examples else "")))
     return note
+
+
+def _whose(history: History) -> str:
+    """Where clients have data of their own, the samples are one's."""
+    client = next(iter(mapping(history.data.get("clients"))), "")
+    return f"These are samples of {one_line(client, 60)}." if client else ""
 
 
 def _examine(history: History, samples: int, progress: Progress, gpu: str) -> str:

@@ -30,7 +30,7 @@ BUNDLED_MODEL = "tiny"
 _OF_THE_SITE = ("data_path", "feature_cache_dir", "image_root", "answers")
 """Options that name places on a machine: a job must not have them."""
 
-_PARTS: dict[str, Registry[Any]] = {
+PARTS: dict[str, Registry[Any]] = {
     "aggregator": aggregators, "partition": PARTITIONERS, "answer_metric": METRICS,
     "wire": CODECS, "wire_up": CODECS, "wire_down": CODECS,
 }  # fmt: skip
@@ -95,7 +95,7 @@ def _refusal(what: str, key: str, value: str) -> PublicError:
 
 def _check_parts(run_config: Mapping[str, Any], policy: SitePolicy) -> None:
     """By names alone: to import an installed package is to run its code."""
-    for option, registry in _PARTS.items():
+    for option, registry in PARTS.items():
         # A number is taken for a name, too.
         name = str(run_config.get(option, ""))
         if option == "partition":
@@ -181,7 +181,7 @@ def _model(config: FederateConfig, policy: SitePolicy) -> str:
 
 
 def _there(place: str, key: str, name: str) -> str:
-    if os.path.isabs(place) and not os.path.isdir(place):
+    if os.path.isabs(place) and not os.path.exists(place):
         # Where it should be is nobody else's business.
         raise PublicError(f"What this site's local/{FILE} calls {one_line(name, 100)}, below '{key}:', is not there.")
     return place

@@ -35,7 +35,7 @@ from fedumm.run_options import from_mapping
 SOCKETS = "FEDUMM_HOST_SOCKETS"
 """Environment variable with the folder of the sockets, which only this user may enter."""
 
-_OF_HOSTS = ("model_backend", "model_name_or_path", "num_clients", "hosts", "gpu")
+_OF_HOSTS = ("model_backend", "model_name_or_path", "num_clients", "client_data", "partition", "hosts", "gpu")
 _PROGRESS_EVERY = 0.5
 _RETRY = 0.05
 
@@ -88,14 +88,13 @@ class _ProgressFile:
 
 def main(folder: Path) -> None:
     """Import the libraries, start the hosts, and end when one of them does."""
-    from fedumm.federation.assignment import assign, host_count
+    from fedumm.federation.assignment import host_count, layout
 
     config = _options_of_hosts(folder)
     count = host_count(config)
     context = _context(config)
     hosts: list[Any] = [
-        context.Process(target=_serve, args=(name, index, count, folder))
-        for index, name in enumerate(assign(config.num_clients, count))
+        context.Process(target=_serve, args=(name, index, count, folder)) for index, name in enumerate(layout(config))
     ]
     try:
         for host in hosts:
@@ -139,7 +138,7 @@ def _serve(name: str, index: int, count: int, folder: Path) -> None:
     def make_host() -> Any:
         from fedumm.federation.client.host import Host
 
-        return Host(name, simulated_config(), progress, folder / CLIENTS, index, count, simulated=True)
+        return Host(name, simulated_config().of_client(name), progress, folder / CLIENTS, index, count, simulated=True)
 
     # The end of FLARE's process, on the other side, is the end of this one.
     with contextlib.suppress(EOFError), Listener(str(_address(name)), "AF_UNIX") as listener:

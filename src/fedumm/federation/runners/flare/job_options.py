@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
-from fedumm.config import FederateConfig, option_fields
+from fedumm.config import FederateConfig, option_fields, read_yaml
 from fedumm.data.source import available_sources
 from fedumm.errors import FedummError
+from fedumm.report.run_folder import CONFIG
 from fedumm.run_options import from_mapping, known_options, to_mapping
 from fedumm.texts import one_line
 
@@ -63,6 +65,19 @@ def config_of_job(options: Any) -> FederateConfig:
         # A folder beside FLARE's own would be taken for it.
         if getattr(config, name) not in _shipped() and os.path.lexists(getattr(config, name)):
             raise FedummError(f"--{name} {one_line(getattr(config, name))}: there is a file with that name here.")
+    return config
+
+
+def options_of_result(folder: Path) -> FederateConfig:
+    """Those of a run whose folder comes from a server, without what belongs to the server's machine.
+
+    Raises:
+        FedummError: it has none, or such as no job has.
+    """
+    values = read_yaml(folder / CONFIG)
+    own = _own_of_machines()
+    config = from_mapping(FederateConfig, {k: v for k, v in values.items() if k not in own}, "the job's result")
+    _check_names(config, "is a path in the job's result, which names")
     return config
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -44,10 +45,10 @@ def simulated_config() -> FederateConfig:
 
 
 def leave_with_launcher() -> None:
-    """Watch the process named in the environment, and end this one when it is gone.
+    """Watch the process named in the environment, and end this one, with all that it has started, when it is gone.
 
-    FLARE's simulator puts its processes in sessions of their own, where neither Ctrl-C nor the
-    launcher's death reaches them. On a real site nothing is watched.
+    FLARE puts its processes in sessions of their own, where neither Ctrl-C nor the launcher's death reaches them. On a
+    real site nothing is watched.
     """
     launcher = os.environ.get(LAUNCHER)
     if launcher:
@@ -57,7 +58,11 @@ def leave_with_launcher() -> None:
 def _watch(pid: int) -> None:
     while alive(pid):
         time.sleep(_EVERY)
-    os._exit(1)
+    try:
+        for child in psutil.Process().children():
+            end_tree(child.pid)
+    finally:
+        os._exit(1)
 
 
 def alive(pid: int) -> bool:
@@ -66,3 +71,17 @@ def alive(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def end_tree(pid: int) -> None:
+    """End a process and all its descendants, whatever sessions they are in."""
+    try:
+        root = psutil.Process(pid)
+        tree = [*root.children(recursive=True), root]
+    except psutil.NoSuchProcess:
+        return
+    for process in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # FLARE's processes take seconds to answer a milder signal, and hold nothing of ours.
+            process.kill()
+    psutil.wait_procs(tree, timeout=3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -13,13 +12,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from fedumm.errors import FedummError
 from fedumm.federation.runners.flare.environment import child_environment, python_command
 from fedumm.federation.runners.flare.host_process import SOCKETS
 from fedumm.federation.runners.flare.isolation import other_users
-from fedumm.federation.runners.flare.process_guard import ERROR, LAUNCHER, PLUGINS, PROGRESS, RUN, STARTING, alive
+from fedumm.federation.runners.flare.process_guard import (
+    ERROR,
+    LAUNCHER,
+    PLUGINS,
+    PROGRESS,
+    RUN,
+    STARTING,
+    alive,
+    end_tree,
+)
 from fedumm.federation.runners.flare.simulator_main import ISOLATED
 from fedumm.report.run_folder import LOG, METRICS, ROUNDS, RunFolder, read_config
 from fedumm.stopping import undisturbed
@@ -200,17 +206,3 @@ class _Tail:
                     return
                 self._offset += len(line)
                 yield json.loads(line)
-
-
-def end_tree(pid: int) -> None:
-    """End a process and all its descendants, whatever sessions they are in."""
-    try:
-        root = psutil.Process(pid)
-        tree = [*root.children(recursive=True), root]
-    except psutil.NoSuchProcess:
-        return
-    for process in tree:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            # FLARE's processes take seconds to answer a milder signal, and hold nothing of ours.
-            process.kill()
-    psutil.wait_procs(tree, timeout=3)

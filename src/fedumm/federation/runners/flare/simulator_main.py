@@ -24,7 +24,7 @@ def main(folder: str) -> None:
     from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
     from nvflare.recipe.sim_env import SimEnv
 
-    from fedumm.federation.assignment import assign, host_count
+    from fedumm.federation.assignment import host_count, layout
     from fedumm.federation.runners.flare.recipe import SERVER_CLASSES, SITE_CLASSES, FedummRecipe
 
     leave_with_launcher()
@@ -39,7 +39,7 @@ def main(folder: str) -> None:
     local.mkdir(parents=True)
     allowed = {"format_version": 2, "class_allow_list": [*DEFAULT_CLASS_ALLOW_LIST, *SERVER_CLASSES, *SITE_CLASSES]}
     (local / "resources.json").write_text(json.dumps(allowed))
-    clients = list(assign(config.num_clients, hosts))
+    clients = list(layout(config))
     recipe.execute(SimEnv(clients=clients, num_threads=hosts, workspace_root=str(workspace), log_config="concise"))
 
 

@@ -1,0 +1,47 @@
+"""``fedumm submit``: a job for a federation that is up."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from fedumm.cli.federate import check
+from fedumm.cli.options import Parser, add_options, config_from
+from fedumm.cli.resume import RUNNERS
+from fedumm.config import FederateConfig
+from fedumm.errors import FedummError
+from fedumm.output import check_folder
+
+DESCRIPTION = """Hand in a job to the server of a federation, as its administrator, and watch it as a run here.
+
+  fedumm submit --startup_kit kits/admin@example.com --model_backend blip_vqa --dataset chest_xray --partition own \\
+      --num_clients 2 --num_rounds 10 --name chest
+
+Ctrl-C ends the watching, and not the job."""
+
+
+def main(argv: list[str], prog: str) -> int:
+    """Parse, check, submit, watch."""
+    parser = Parser(prog=prog, usage="%(prog)s --startup_kit DIR [OPTIONS]", description=DESCRIPTION)
+    parser.add_argument("--startup_kit", required=True, metavar="DIR", help="the administrator's startup kit")
+    parser.add_argument("--detach", action="store_true", help="hand it in, and do not watch it")
+    add_options(parser, FederateConfig, argv)
+    parsed = parser.parse_args(argv)
+    kit, detach = Path(parsed.startup_kit), parsed.detach
+    del parsed.startup_kit, parsed.detach
+    config = config_from(parsed, FederateConfig)
+    if given := [name for name in (*RUNNERS, "dry_run") if getattr(config, name)]:
+        raise FedummError(f"--{given[0]} is not for jobs at a server: leave it out, or use 'fedumm federate'.")
+    # What is asked of an exported job holds here: its model, its data and its caches are at the sites.
+    check(replace(config, export_dir="."))
+    if config.name and not detach:
+        from fedumm.report.run_folder import folder_for
+
+        check_folder("name", folder_for(config))
+    from fedumm.federation.runners.flare.jobs import admin_kit
+
+    admin_kit(kit)
+    from fedumm.federation.runners.remote import submit
+
+    return submit(config, shlex.join([*prog.split(), *argv]), kit, detach)

@@ -1,0 +1,158 @@
+"""A federation on this machine, provisioned with FLARE's own tool: startup kits, and what each of them allows."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedumm.errors import FedummError
+from fedumm.federation.runners.flare.environment import child_environment
+from fedumm.federation.runners.flare.recipe import NO_LOGS, SERVER_CLASSES, SITE_CLASSES
+from fedumm.federation.runners.flare.site_policy import FILE, SitePolicy
+from fedumm.texts import plain_lines
+
+ORGANISATION = "org"
+_PROJECT, _SERVER, _ADMIN = "fedumm", "server", "admin@example.com"
+_SECONDS = 300
+
+_BUILDERS = [
+    {"path": "nvflare.lighter.impl.workspace.WorkspaceBuilder", "args": {"template_file": ["master_template.yml"]}},
+    {
+        "path": "nvflare.lighter.impl.static_file.StaticFileBuilder",
+        "args": {"config_folder": "config", "scheme": "grpc"},
+    },
+    {"path": "nvflare.lighter.impl.cert.CertBuilder"},
+    {"path": "nvflare.lighter.impl.signature.SignatureBuilder"},
+]
+
+HEART_BEAT_TIMEOUT, COMMUNICATION_TIMEOUT = 60, 30
+"""Seconds after which the server takes a silent site for lost, and a site's process a silent server for this once."""
+
+
+@dataclass(frozen=True)
+class Kits:
+    """Startup kits: folders that each hold who somebody is, whom it knows, and what it allows.
+
+    Attributes:
+        server, admin: folders.
+        sites: by name.
+    """
+
+    server: Path
+    sites: Mapping[str, Path]
+    admin: Path
+
+    @property
+    def all(self) -> dict[str, Path]:
+        """Of everybody who has a process, the server first."""
+        return {_SERVER: self.server, **self.sites}
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def provision(folder: Path, policies: Mapping[str, Mapping[str, Any]]) -> Kits:
+    """Make kits for a server, for sites and for one administrator, who know each other by certificates.
+
+    Server and sites admit the two classes of fedumm, and nothing else. What the server keeps lies in its kit.
+
+    Args:
+        folder: an empty one, in which everything is made; it holds keys, and others must not read it.
+        policies: by site, what its ``local/fedumm.yaml`` says.
+
+    Raises:
+        FedummError: FLARE's tool made none, or a policy says what none can.
+    """
+    for policy in policies.values():
+        SitePolicy(**policy)
+    project = folder / "project.yml"
+    project.write_text(yaml.safe_dump(_project(list(policies))), encoding="utf-8")
+    home = folder / "home"
+    home.mkdir()
+    command = [sys.executable, "-m", "nvflare.cli", "provision", "-p", str(project), "-w", str(folder), "--force"]
+    done = subprocess.run(
+        # The tool keeps settings of its own in the user's home.
+        command,
+        env=child_environment(HOME=str(home)),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=_SECONDS,
+    )
+    kits = folder / _PROJECT / "prod_00"
+    if done.returncode or not kits.is_dir():
+        raise FedummError(f"NVIDIA FLARE could not provision:\n{plain_lines(done.stdout + done.stderr, 2000)}")
+    made = Kits(kits / _SERVER, {site: kits / site for site in policies}, kits / _ADMIN)
+    _set_up_server(made.server)
+    for site, policy in policies.items():
+        _set_up_site(made.sites[site], policy)
+    return made
+
+
+def _project(sites: Sequence[str]) -> dict[str, Any]:
+    """What FLARE provisions. Its port is one for sites and administrator."""
+    port = free_port()
+    server = {
+        "name": _SERVER, "type": "server", "org": ORGANISATION, "fed_learn_port": port, "admin_port": port,
+        "default_host": "localhost", "host_names": ["127.0.0.1"],
+    }  # fmt: skip
+    admin = {"name": _ADMIN, "type": "admin", "org": ORGANISATION, "role": "project_admin"}
+    clients = [{"name": site, "type": "client", "org": ORGANISATION} for site in sites]
+    return {"api_version": 3, "name": _PROJECT, "participants": [server, *clients, admin], "builders": _BUILDERS}
+
+
+def _set_up_server(kit: Path) -> None:
+    content = _defaults(kit)
+    content |= {"class_allow_list": list(SERVER_CLASSES)}
+    content["servers"][0]["heart_beat_timeout"] = HEART_BEAT_TIMEOUT
+    # By default both lie in a folder for temporary files, which all federations of a machine share.
+    content["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(kit / "snapshots")
+    (manager,) = (part for part in content["components"] if part["id"] == "job_manager")
+    manager["args"]["uri_root"] = str(kit / "jobs")
+    _write(kit, content)
+
+
+def _set_up_site(kit: Path, policy: Mapping[str, Any]) -> None:
+    content = _defaults(kit)
+    content |= {"class_allow_list": list(SITE_CLASSES), **NO_LOGS}
+    content["client"]["communication_timeout"] = COMMUNICATION_TIMEOUT
+    _write(kit, content)
+    (kit / "local" / FILE).write_text(yaml.safe_dump(dict(policy), sort_keys=False), encoding="utf-8")
+
+
+def _defaults(kit: Path) -> Any:
+    return json.loads((kit / "local" / "resources.json.default").read_text(encoding="utf-8"))
+
+
+def _write(kit: Path, content: Any) -> None:
+    (kit / "local" / "resources.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def new_workspace(path: Path) -> Path:
+    """A new folder for this user only, or an empty one that is there.
+
+    Raises:
+        FedummError: it holds something, or can't be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise FedummError(f"--workspace {path} is not empty. Choose a new folder.")
+        os.chmod(path, 0o700)
+    except OSError as error:
+        raise FedummError(f"--workspace {path} can't be made: {error.strerror or error}.") from error
+    return path.resolve()

@@ -1,0 +1,292 @@
+"""Runs at a server: on kits of this machine from start to end, or submitted to one that is up and watched here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fedumm.config import FederateConfig
+from fedumm.errors import FedummError
+from fedumm.federation.runners.flare import site_host
+from fedumm.federation.runners.flare.deployment import Deployment
+from fedumm.federation.runners.flare.job_options import options_of_result
+from fedumm.federation.runners.flare.jobs import COMPLETED, ConnectionLostError, JobSession, JobState
+from fedumm.federation.runners.flare.kits import new_workspace, provision
+from fedumm.federation.runners.flare.poc import job_of, site_policies
+from fedumm.federation.runners.flare.watching import Watcher, as_records
+from fedumm.federation.runners.launch import checked_data, told_at_end, write_job
+from fedumm.federation.runners.received import error_of, records_of, take
+from fedumm.report.console import RunConsole
+from fedumm.report.run_folder import check_free, create, folder_for, folder_for_name
+from fedumm.report.unused import remove_unused
+from fedumm.run_options import told_options
+from fedumm.shell import quoted
+from fedumm.stopping import exit_status
+from fedumm.temporary import folder_for_sockets
+from fedumm.trackers import TENSORBOARD
+from fedumm.trackers.tracking import Tracking
+
+LOGS = "logs"
+"""In the run folder: what each of the processes that are started here prints."""
+
+_START_SECONDS = 300.0
+_EVERY = 0.3
+
+
+def run_poc(config: FederateConfig, command: str, workspace: str = "") -> int:
+    """Provision a server and sites on this machine, start them, run the job on them, end them.
+
+    Args:
+        config: the run's options.
+        command: what starts such a run in a shell.
+        workspace: a new folder for the startup kits, which stay there; empty: a temporary one.
+
+    Returns:
+        The command's exit status.
+
+    Raises:
+        FedummError: bad data, a process that died, a job that failed.
+    """
+    path, console = folder_for(config), RunConsole()
+    check_free(path, config.overwrite)
+    kept = new_workspace(Path(workspace)) if workspace else None
+    data = checked_data(path, config, console)
+    lock = create(path, config, command)
+    try:
+        from fedumm.training.data_check import save_reports
+
+        save_reports(data, path)
+        console.line(f"Run folder: {path}")
+        with ExitStack() as stack, console:
+            return _on_kits(config, path, kept or Path(stack.enter_context(folder_for_sockets())), console)
+    except KeyboardInterrupt as stop:
+        print("\nStopped, with all of its processes. The same command starts from the beginning.", file=sys.stderr)
+        return exit_status(stop)
+    finally:
+        remove_unused(path)
+        lock.release()
+
+
+def _on_kits(config: FederateConfig, path: Path, place: Path, console: RunConsole) -> int:
+    console.progress("making the startup kits", 0, 1)
+    kits = provision(place, site_policies(config))
+    job = write_job(replace(job_of(config), export_dir=str(place / "jobs")))
+    (path / LOGS).mkdir()
+    sites = list(kits.sites)
+    with Deployment(kits.all, path / LOGS) as deployment, _all_up(kits.admin, sites, deployment, console) as session:
+        console.line(f"A server and {len(sites)} sites are up, each a process with its own startup kit")
+        watched = Watched(session, session.submit(job), console, check=deployment.check)
+        try:
+            return watched.into(path, lambda received: config, config)
+        except FedummError as error:
+            raise FedummError(f"{error}\nWhat the processes printed is in {path / LOGS}.") from error
+        finally:
+            _keep_logs(kits.sites, path / LOGS)
+
+
+def _keep_logs(sites: Mapping[str, Path], logs: Path) -> None:
+    """Those of the processes in which sites train, which are in the kits, that may go."""
+    for site, kit in sites.items():
+        for log in kit.glob(f"fedumm/*/{site_host.LOG}"):
+            shutil.copyfile(log, logs / f"{site}-training.log")
+
+
+def _all_up(kit: Path, sites: Sequence[str], deployment: Deployment, console: RunConsole) -> JobSession:
+    """A session with the server, once all sites are connected."""
+    end = time.monotonic() + _START_SECONDS
+    session: JobSession | None = None
+    try:
+        while True:
+            deployment.check()
+            try:
+                session = session or JobSession(kit, seconds=5)
+                missing = [site for site in sites if site not in session.connected()]
+                if not missing:
+                    return session
+            except ConnectionLostError:
+                missing = ["server", *sites]
+            if time.monotonic() > end:
+                raise FedummError(f"Not up after {_START_SECONDS:g} s: {', '.join(missing)}.")
+            console.progress("starting server and sites", len(sites) + 1 - len(missing), len(sites) + 1)
+            time.sleep(_EVERY)
+    except BaseException:
+        if session:
+            session.close()
+        raise
+
+
+def submit(config: FederateConfig, command: str, kit: Path, detach: bool = False) -> int:
+    """Hand in a job for ``config`` as the administrator with the startup kit ``kit``, and watch it into a run folder.
+
+    Args:
+        detach: do not watch.
+
+    Returns:
+        The command's exit status.
+
+    Raises:
+        FedummError: no such server, a job that it does not take, or one that failed.
+    """
+    path, console = folder_for(config), RunConsole()
+    if not detach:
+        check_free(path, config.overwrite)
+    with JobSession(kit) as session, tempfile.TemporaryDirectory() as place, ExitStack() as stack:
+        folder = write_job(replace(config, export_dir=place))
+        console.line(_who(session.connected(), config.num_clients, folder))
+        if not detach:
+            stack.callback(create(path, config, command).release)
+            stack.callback(remove_unused, path)
+        watched = Watched(session, session.submit(folder), console, config.name)
+        console.line(f"Job {watched.job} ({folder.name})")
+        if detach:
+            console.line(f"Watch it with: {watched.again}")
+            return 0
+        console.line(f"Run folder: {path}")
+        return watched.or_left(path, lambda received: config, config)
+
+
+def watch(job: str, kit: Path, name: str, overwrite: bool, command: str) -> int:
+    """Show a job as it runs, then fetch its result into the run folder ``name``.
+
+    Returns:
+        The command's exit status.
+
+    Raises:
+        FedummError: no such server or job, or one that failed.
+    """
+    path, console = folder_for_name(name or f"job-{job[:8]}"), RunConsole()
+    with JobSession(kit) as session:
+        state = session.state(job)
+        check_free(path, overwrite)
+        console.line(f"Job {job} ({state.name}): {state.status}")
+        with ExitStack() as stack:
+
+            def make(received: Path) -> FederateConfig:
+                config = replace(options_of_result(received), overwrite=overwrite)
+                stack.callback(create(path, config, command).release)
+                return config
+
+            return Watched(session, job, console, name).or_left(path, make)
+
+
+def _who(connected: Sequence[str], expected: int, job: Path) -> str:
+    """Which sites are connected, and what becomes of the job where some are not."""
+    names = f"connected: {', '.join(connected)}" if connected else "no site is connected"
+    missing = expected - len(connected)
+    if missing <= 0:
+        return names
+    needed = json.loads((job / "meta.json").read_text(encoding="utf-8"))["min_clients"]
+    if len(connected) >= needed:
+        return f"{names}; {missing} of {expected} are not: the job starts without them."
+    return (
+        f"{names}; {missing} of {expected} are not, and the job needs {needed}. It starts once they are; NVIDIA FLARE "
+        "tries ten times, less and less often, and then gives it up."
+    )
+
+
+@dataclass
+class Watched:
+    """A job that is watched from here.
+
+    Attributes:
+        session: with its server.
+        job: its number.
+        console: shows it.
+        name: of the run folder, as the user gave it.
+        check: raises when there is no use in waiting any longer.
+    """
+
+    session: JobSession
+    job: str
+    console: RunConsole
+    name: str = ""
+    check: Callable[[], None] = field(default=lambda: None)
+
+    @property
+    def again(self) -> str:
+        """The command that watches it."""
+        name = f" --name {quoted(self.name)}" if self.name else ""
+        return f"fedumm watch {self.job} --startup_kit {quoted(self.session.kit)}{name}"
+
+    def or_left(self, path: Path, make: Callable[[Path], FederateConfig], config: FederateConfig | None = None) -> int:
+        """As :meth:`into`; but the user may stop watching, and the job goes on."""
+        try:
+            with self.console:
+                return self.into(path, make, config)
+        except KeyboardInterrupt as stop:
+            print(f"\nNo longer watched; the job goes on.\n{self._ways()}", file=sys.stderr)
+            return exit_status(stop)
+        except ConnectionLostError as error:
+            raise FedummError(f"{error}\nThe job may go on.\n{self._ways()}") from error
+
+    def _ways(self) -> str:
+        kit = quoted(self.session.kit)
+        return (
+            f"Watch it again:  {self.again}\nEnd it:          nvflare job abort {self.job} --startup-kit {kit} --force"
+        )
+
+    def into(self, path: Path, make: Callable[[Path], FederateConfig], config: FederateConfig | None = None) -> int:
+        """Show it to its end and take its result.
+
+        Args:
+            path: the run folder.
+            make: is given the folder of the result and gives the run's options; ``path`` is there after that.
+            config: those options, where they are known before; their trackers are told.
+
+        Returns:
+            The command's exit status.
+
+        Raises:
+            FedummError: the job failed; what it recorded is in ``path`` all the same.
+        """
+        own = [name for name in config.trackers if name != TENSORBOARD] if config else []
+        tracking = Tracking(own, path, self.console.line)
+        done = False
+        try:
+            if config:
+                tracking.start(told_options(config))
+            watcher = Watcher(self.session, self.job, self.console, tracking.on_record, self.check)
+            state = watcher.watch()
+            self.console.progress("fetching the result", 0, 1)
+            with tempfile.TemporaryDirectory() as place:
+                received = self._received(state, Path(place))
+                records = records_of(received)
+                watcher.show_rest(records)
+                error, options = error_of(received), make(received)
+                take(received, path, options, self.console.show)
+            summary = records[-1] if records and records[-1]["event"] == "summary" else None
+            if state.status != COMPLETED or summary is None:
+                raise FedummError(_why(self.job, state, error, path if records else None, whole=bool(summary)))
+            done = True
+        finally:
+            tracking.finish(failed=not done)
+        with as_records("summary"):
+            status = told_at_end(path, options, self.console, summary)
+        self.console.line(f"Job {self.job}: {state.status}")
+        return status
+
+    def _received(self, state: JobState, place: Path) -> Path:
+        try:
+            return self.session.download(self.job, place)
+        except ConnectionLostError:
+            raise
+        except FedummError as error:
+            if state.status == COMPLETED:
+                raise
+            raise FedummError(_why(self.job, state, str(error), None)) from error
+
+
+def _why(job: str, state: JobState, error: str, kept: Path | None, whole: bool = False) -> str:
+    """How a job ended that did not complete, or brought no result."""
+    what = "though all of its rounds were done" if whole else "without a result"
+    told = [f"The job {job} ended as {state.status}, {what}.", *filter(None, [error]), *state.reasons]
+    if kept:
+        told.append(f"What it recorded until then is in {kept}.")
+    return "\n".join(told)
