@@ -48,9 +48,10 @@ def main(argv: list[str], prog: str) -> int:
     parsed = parser.parse_args(argv)
     own = ("folder", "job", "fingerprint", "measure", "write_launcher", "json")
     args = {name: vars(parsed).pop(name) for name in own}
-    if args["job"] and vars(parsed):
-        raise FedummError(f"--job has its own options: leave out --{next(iter(vars(parsed)))}.")
-    options = _options(args["job"], parsed)
+    given = [name for name, value in vars(parsed).items() if value is not None]
+    if args["job"] and given:
+        raise FedummError(f"--job has its own options: leave out --{given[0]}.")
+    options = _options(args["job"], parsed if given else None)
     from fedumm.federation.runners.flare.site_kit import read_kit, write_launcher
 
     kit = read_kit(Path(args["folder"]))
@@ -70,7 +71,7 @@ def _options(job: str, parsed: Any) -> dict[str, Any] | None:
         from fedumm.federation.runners.flare.site_kit import job_of_folder
 
         return mapping_of_job(job_of_folder(Path(job)))
-    if not vars(parsed):
+    if parsed is None:
         return None
     from fedumm.cli.federate import check
     from fedumm.federation.runners.flare.job_options import job_options

@@ -125,7 +125,7 @@ def told(config: FederateConfig, own: Leaving) -> list[str]:
     else:
         lines.append(
             "in each round: numbers of samples and steps; training loss; scores on held-out rows before and after, "
-            "with their counts, by kind of answer (yes/no, number, other, caption); seconds; notes on memory and batches"
+            "with their counts, by kind of answer (yes/no, number, other, caption); seconds; notes"
         )
     whose = "this site's own test rows" if config.own_data else "this site's part of the common test set"
     lines.append(f"in each round: scores and losses on {whose}, with their counts{_not_noisy(config)}")

@@ -115,7 +115,7 @@ def write_launcher(kit: SiteKit) -> Path:
     others = [part for part in parts if not (isinstance(part, dict) and part.get("id") == LAUNCHER["id"])]
     kept = path.with_name(f"{RESOURCES}.before") if kit.own_resources else path
     try:
-        if kit.own_resources:
+        if kit.own_resources and kit.launcher != LAUNCHER["path"]:
             shutil.copy2(path, kept)
         write_atomically(path, json.dumps({**kit.resources, "components": [*others, LAUNCHER]}, indent=1) + "\n")
     except OSError as error:
