@@ -59,7 +59,7 @@ def test_it_is_what_a_run_sends(options: dict[str, Any], tmp_path: Path) -> None
 
 
 def test_own_rows_are_told_in_numbers_and_no_labels() -> None:
-    config = config_of(partition="own", in_process=False)
+    config = config_of(partition="own", in_process=False, dirichlet_alpha=0.0)
     own = leaving(config, "hospital")
     assert own.clients is not None
     assert (own.clients["train"] + own.clients["heldout"], own.clients["labels"]) == (72, {})
@@ -67,7 +67,14 @@ def test_own_rows_are_told_in_numbers_and_no_labels() -> None:
     assert f"{own.clients['train']:,} rows to train on" in lines[0]
     assert "nothing about labels" in lines[0]
     assert not [line for line in lines if "WITHOUT noise" in line]
-    private = config_of(partition="own", in_process=False, dp="local", dp_noise_multiplier=1.0, aggregator="ffa_lora")
+    private = config_of(
+        partition="own",
+        in_process=False,
+        dirichlet_alpha=0.0,
+        dp="local",
+        dp_noise_multiplier=1.0,
+        aggregator="ffa_lora",
+    )
     assert [line for line in told(private, own) if "test rows" in line and "WITHOUT noise" in line]
 
 
