@@ -33,6 +33,7 @@ from fedumm.federation.protocol import messages
 from fedumm.federation.runners.flare import (
     admission,
     job_options,
+    kept_run,
     outgoing_log,
     process_guard,
     shareables,
@@ -57,12 +58,13 @@ class HostExecutor(Executor):  # type: ignore[misc]
     Args:
         run_config: the options of the job, which are held against the site's policy when there is one to read: before
             the first answer. A simulated run has its own in its folder.
+        resumes: number of the first job of the run that this one resumes.
     """
 
     # Arguments are stored under their own names: FLARE's job export reads them back from there.
-    def __init__(self, run_config: dict[str, Any]) -> None:
+    def __init__(self, run_config: dict[str, Any], resumes: str = "") -> None:
         super().__init__()
-        self.run_config = run_config
+        self.run_config, self.resumes = run_config, resumes
         self._simulated = process_guard.simulated_run() is not None
         self._host: Any = None
         self._abort = Signal()
@@ -91,7 +93,7 @@ class HostExecutor(Executor):  # type: ignore[misc]
         try:
             if self._left is None:
                 meta = fl_ctx.get_prop(FLContextKey.JOB_META) or {}
-                path = Path(fl_ctx.get_engine().get_workspace().get_root_dir()) / outgoing_log.FILE
+                path = _root(fl_ctx) / outgoing_log.FILE
                 submitter = str(meta.get(JobMetaKey.SUBMITTER_NAME, ""))
                 self._left = outgoing_log.OutgoingLog(path, str(fl_ctx.get_job_id()), submitter)
             self._left.add(message, answer)
@@ -110,7 +112,7 @@ class HostExecutor(Executor):  # type: ignore[misc]
             return RemoteHost(name)
         own = fl_ctx.get_engine().get_workspace().get_site_config_dir()
         config = admission.site_config(self.run_config, own)
-        return site_host.SiteHost(name, config, self._folder(fl_ctx), lambda: self._abort.triggered)
+        return site_host.SiteHost(name, config, self._kept(fl_ctx), lambda: self._abort.triggered)
 
     def _failure(self, error: Exception, fl_ctx: FLContext) -> messages.HostError:
         if self._simulated:
@@ -120,10 +122,12 @@ class HostExecutor(Executor):  # type: ignore[misc]
             site_host.write_log(self._folder(fl_ctx), traceback.format_exc())
         return messages.HostError(redaction.told(error, "process"))
 
+    def _kept(self, fl_ctx: FLContext) -> Path:
+        return kept_run.kept_at_site(_root(fl_ctx), str(fl_ctx.get_job_id()), self.resumes, self.run_config)
+
     def _folder(self, fl_ctx: FLContext) -> Path:
         """Beside the folders of FLARE's jobs: what is in those, a job may have sent to the server as a log."""
-        root = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
-        return root / "fedumm" / str(fl_ctx.get_job_id())
+        return _root(fl_ctx) / kept_run.PLACE / str(fl_ctx.get_job_id())
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """End the child with the job."""
@@ -136,14 +140,15 @@ class ServerController(Controller):  # type: ignore[misc]
 
     Args:
         run_config: the options of the job; a simulated run has its own in its folder.
+        resumes: number of the first job of the run that this one resumes.
 
     Raises:
         FedummError: a job may not ask for this.
     """
 
-    def __init__(self, run_config: dict[str, Any]) -> None:
+    def __init__(self, run_config: dict[str, Any], resumes: str = "") -> None:
         super().__init__(task_check_period=_POLL)
-        self.run_config = run_config
+        self.run_config, self.resumes = run_config, resumes
         self._run = process_guard.simulated_run()
         self._config = process_guard.simulated_config() if self._run else job_options.config_of_job(run_config)
         self._gone: dict[str, float] = {}
@@ -170,26 +175,34 @@ class ServerController(Controller):  # type: ignore[misc]
         from fedumm.federation.runners.round_loop import drive
         from fedumm.federation.server.server import Server
 
-        path: Path = self._run or self._own_folder(fl_ctx)
-        folder = run_folder.RunFolder(path, self._config)
-        self._telling.begin(path)
         try:
-            hosts, balance = self._assignments(fl_ctx), bool(self._run)
-            server = Server(self._config, hosts, folder.state, [folder, self._telling], balance=balance)
-            drive(server, lambda messages, follow_up: self._ask(messages, follow_up, abort_signal, fl_ctx))
+            with contextlib.ExitStack() as stack:
+                path, mirror = self._run, []
+                if path is None:
+                    path = stack.enter_context(self._own_folder(fl_ctx))
+                    mirror = [kept_run.Mirror(path, self._archived(fl_ctx))]
+                    stack.callback(mirror[0].update)
+                folder = run_folder.RunFolder(path, self._config)
+                stack.callback(folder.finish)
+                self._telling.begin(path)
+                hosts, balance = self._assignments(fl_ctx), bool(self._run)
+                server = Server(self._config, hosts, folder.state, [folder, self._telling, *mirror], balance=balance)
+                drive(server, lambda messages, follow_up: self._ask(messages, follow_up, abort_signal, fl_ctx))
         except shareables.JobAbortedError:
             self.log_info(fl_ctx, "the job was aborted")
         except errors.FedummError as error:
-            files.write_atomically(path / process_guard.ERROR, str(error))
+            place = self._run or self._archived(fl_ctx)
+            place.mkdir(parents=True, exist_ok=True)
+            files.write_atomically(place / process_guard.ERROR, str(error))
             self.system_panic(str(error), fl_ctx)
-        finally:
-            folder.finish()
 
-    def _own_folder(self, fl_ctx: FLContext) -> Path:
+    def _own_folder(self, fl_ctx: FLContext) -> contextlib.AbstractContextManager[Path]:
+        return kept_run.kept_at_server(_root(fl_ctx), str(fl_ctx.get_job_id()), self.resumes, self._config)
+
+    def _archived(self, fl_ctx: FLContext) -> Path:
+        """The part of the job's folder that its result is fetched from."""
         workspace = fl_ctx.get_engine().get_workspace()
-        path = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / "fedumm"
-        run_folder.create(path, self._config, "nvflare job submit")
-        return path
+        return Path(workspace.get_run_dir(fl_ctx.get_job_id())) / kept_run.PLACE
 
     def _assignments(self, fl_ctx: FLContext) -> dict[str, list[str]]:
         config = self._config
@@ -268,3 +281,8 @@ def _answer(result: Shareable) -> messages.Message:
         return shareables.unpack(result)
     except Exception as error:
         return messages.HostError(f"{type(error).__name__}: {error}")
+
+
+def _root(fl_ctx: FLContext) -> Path:
+    """The folder of this site or server."""
+    return Path(fl_ctx.get_engine().get_workspace().get_root_dir())

@@ -13,7 +13,8 @@ from fedumm.errors import FedummError
 DESCRIPTION = """A federation on this machine: a server and a process for each site, which know each other by
 certificates only and are connected by TLS, as on real sites. Provisioned, started, fed the job, watched and ended.
 
-  fedumm poc --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa --num_clients 2 --num_rounds 3"""
+  fedumm poc --model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa --num_clients 2 --num_rounds 3 \\
+      --max_train_samples 500 --max_eval_samples 100"""
 
 
 def main(argv: list[str], prog: str) -> int:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from fedumm.cli.options import with_absolute_paths
-from fedumm.config import CODE, EXECUTION, OF_ONE_RUN, FederateConfig, RunConfig, is_ours, option_fields, read_yaml
+from fedumm.config import CODE, OF_ONE_RUN, FederateConfig, is_ours, read_yaml
 from fedumm.errors import FedummError
+from fedumm.federation.runners.same_options import FREE, check_rounds, check_same
 from fedumm.plugins import plugin_files
 from fedumm.report.answers_digest import check_answers_digest
 from fedumm.report.plugin_digest import check_digests
 from fedumm.report.run_folder import CONFIG, check_run_folder, folder_for, folder_for_name
-from fedumm.run_options import from_mapping, to_mapping
+from fedumm.run_options import from_mapping
 
 RUNNERS = ("simulator", "in_process", "export_dir")
-
-_PART_OF_THE_RESULT = {"threads", "hosts"}
-_FOLDERS = {"data_path", "feature_cache_dir", "image_root"}
-_FREE = {
-    f.name for f in option_fields(FederateConfig) if f.metadata["group"] == EXECUTION
-} - _PART_OF_THE_RESULT | _FOLDERS
-"""Options that may change when a run is resumed: where and how it is run. More rounds may follow, too."""
 
 
 def resumed(flags: Mapping[str, Any]) -> FederateConfig:
@@ -38,14 +31,14 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
         raise FedummError(f"--resume {path}: there is no run in that folder.")
     check_run_folder(path)
     for name in given:
-        if name not in (_FREE - set(OF_ONE_RUN)) | {"num_rounds", CODE}:
+        if name not in (FREE - set(OF_ONE_RUN)) | {"num_rounds", CODE}:
             raise FedummError(
                 f"--{name} can't be changed when a run is resumed; --num_rounds can, and so can how it is run."
             )
     values = read_yaml(path / CONFIG)
     # Before its options: without them a name that a plugin registers is unknown.
     check_digests(path, plugin_files(given.get(CODE, "")))
-    _check_rounds(values, given.get("num_rounds", values.get("num_rounds")))
+    check_rounds(values, given.get("num_rounds", values.get("num_rounds")))
     if any(name in given for name in RUNNERS):
         values = {name: value for name, value in values.items() if name not in (*RUNNERS, "use_env_script")}
     config = from_mapping(FederateConfig, {**values, **given, "resume": str(path), "name": str(path)})
@@ -53,20 +46,6 @@ def resumed(flags: Mapping[str, Any]) -> FederateConfig:
     if config.export_dir:
         raise FedummError("--resume is for runs on this machine: --simulator or --in_process.")
     return with_absolute_paths(config)
-
-
-def _check_rounds(values: Mapping[str, Any], num_rounds: Any) -> None:
-    from fedumm.federation.runners.resumption import LOCAL_NOISE
-
-    if values.get("dp") == "local":
-        raise FedummError(f"With --dp local a run can't be resumed: {LOCAL_NOISE}.")
-    if values.get("dp_epsilon") and num_rounds != values.get("num_rounds"):
-        raise FedummError("--num_rounds can't be changed: the noise was chosen for --dp_epsilon after all rounds.")
-    planned = values.get("lr_schedule", "constant") != "constant" or values.get("lr_warmup")
-    if planned and num_rounds != values.get("num_rounds"):
-        raise FedummError(
-            "--num_rounds can't be changed: the learning rate was planned for all rounds (--lr_schedule, --lr_warmup)."
-        )
 
 
 def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
@@ -87,12 +66,13 @@ def started_or_resumed(config: FederateConfig) -> FederateConfig | None:
     check_digests(path, config.plugins)
     check_same(path, from_mapping(FederateConfig, values, str(path / CONFIG)), config)
     check_answers_digest(path, config.answers)
+    # It imports torch.
     from fedumm.federation.runners.resumption import has_begun, has_rounds, is_finished
 
     if is_finished(path, config.num_rounds):
         return None
     if has_rounds(path) or (config.dp == "local" and has_begun(path)):
-        _check_rounds(values, config.num_rounds)
+        check_rounds(values, config.num_rounds)
         return replace(config, resume=str(path))
     return replace(config, overwrite=True)
 
@@ -104,18 +84,3 @@ def _check_use(config: FederateConfig) -> None:
         raise FedummError("--resume_if_exists keeps what --overwrite would delete: use only one of them.")
     if config.export_dir:
         raise FedummError("--resume_if_exists is for runs on this machine: --simulator or --in_process.")
-
-
-def check_same(path: Path, begun: RunConfig, config: RunConfig, may_differ: Collection[str] = ("num_rounds",)) -> None:
-    """Raise :class:`FedummError` if the run in ``path``, which began as ``begun``, has another result than ``config``.
-
-    Args:
-        may_differ: options that may, besides those that say where and how it is run.
-    """
-    before, now = to_mapping(begun), to_mapping(config)
-    # Of another aggregator, its name says enough.
-    names = [name for name in before.keys() & now.keys() if name not in _FREE | {*may_differ, CODE}]
-    other = [name for name in before if name in names and before[name] != now[name]]
-    if other:
-        told = ", ".join(f"--{name} {before[name]!r}, not {now[name]!r}" for name in other)
-        raise FedummError(f"The run in {path} began with {told}. Use the same options, or another --name.")

@@ -17,10 +17,10 @@ from fedumm.cli.options import (
     check_partition,
     with_absolute_paths,
 )
-from fedumm.cli.resume import check_same
 from fedumm.cli.sweep_options import check_ranks, parser_of
 from fedumm.config import CODE, CentralConfig, FederateConfig, RunConfig, is_ours, read_yaml
 from fedumm.errors import FedummError
+from fedumm.federation.runners.same_options import check_same
 from fedumm.output import check_folder
 from fedumm.report.run_folder import CONFIG, LOCK, folder_for_name
 from fedumm.run_options import from_mapping

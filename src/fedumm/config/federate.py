@@ -70,6 +70,12 @@ class FederateConfig(RunConfig):
         0.0,
         validators.non_negative,
     )
+    transfer_timeout: float = option(
+        EXECUTION,
+        "Seconds that an adapter may take on its way between server and a real site; a site tries again after them",
+        60.0,
+        validators.positive,
+    )
     max_update_norm: float = option(
         AGGREGATION,
         "Highest norm of an update (0: 10 times what the others' norms suggest)",

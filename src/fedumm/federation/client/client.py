@@ -54,6 +54,13 @@ class ClientSetting:
     progress: Progress
     steps: Path | None = None
 
+    @property
+    def keeps(self) -> bool:
+        """Whether clients keep something from round to round."""
+        config, method = self.config, self.aggregator
+        rounded = method.supports_deltas and (config.up != "float32" or config.top_k < 1)
+        return config.scaffold or rounded or method.communicated_factors != frozenset("AB")
+
 
 class Client:
     """One client: a name and its rows.
@@ -96,7 +103,10 @@ class Client:
 
         After the last round (``task.train`` is false) a client with factors of its own saves its own adapter.
         """
-        kept = self._setting.states.load(self.name, task.last_accepted_round.get(self.name, 0))
+        last = task.last_accepted_round.get(self.name, 0)
+        kept = self._setting.states.load(self.name, last)
+        if trains and last and self._setting.keeps and not kept:
+            self._model.backbone.say(f"what {self.name} kept of round {last} is not there any more: it begins anew")
         start = self._model.put_for(self.name, part(kept, OWN))
         before, seconds = self._score()
         if not task.train:

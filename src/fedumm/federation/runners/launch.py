@@ -226,8 +226,11 @@ def export(config: FederateConfig) -> int:
     return 0
 
 
-def write_job(config: FederateConfig) -> Path:
+def write_job(config: FederateConfig, resumes: str = "") -> Path:
     """Write the FLARE job into ``config.export_dir``; returns its folder.
+
+    Args:
+        resumes: number of the first job of the run that this job resumes.
 
     Raises:
         FedummError: the job would hold code or a path of this machine, or can't be written there.
@@ -245,7 +248,7 @@ def write_job(config: FederateConfig) -> Path:
     if job.exists() and not config.overwrite:
         raise FedummError(f"The job {job} exists. Choose another --name, or replace it with --overwrite.")
     try:
-        FedummRecipe(config).export(config.export_dir)
+        FedummRecipe(config, resumes=resumes).export(config.export_dir)
     except OSError as error:
         raise FedummError(f"--export_dir {config.export_dir} can't be written to: {error}") from error
     return job

@@ -11,6 +11,7 @@ from fedumm.backends.registry import backend_plugins
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.runners.flare.jobs import plain_record
+from fedumm.federation.runners.flare.kept_run import JOB
 from fedumm.federation.runners.flare.process_guard import ERROR
 from fedumm.files import write_atomically
 from fedumm.output import check_plain
@@ -19,7 +20,7 @@ from fedumm.report.run_folder import METRICS, ROUNDS, STATE, RunFolder, read_rec
 from fedumm.run_events import Record
 from fedumm.texts import plain_lines
 
-_TAKEN = (METRICS, PARTITION, "partition.png", ROUNDS, "adapter", "tensorboard", STATE)
+_TAKEN = (JOB, METRICS, PARTITION, "partition.png", ROUNDS, "adapter", "tensorboard", STATE)
 """What a run folder gets from a server. Its options are those that it was started with here; a page is made here."""
 
 _LONGEST = 20_000

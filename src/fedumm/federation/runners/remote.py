@@ -18,11 +18,13 @@ from fedumm.federation.runners.flare import site_host
 from fedumm.federation.runners.flare.deployment import Deployment
 from fedumm.federation.runners.flare.job_options import options_of_result
 from fedumm.federation.runners.flare.jobs import COMPLETED, ConnectionLostError, JobSession, JobState
+from fedumm.federation.runners.flare.kept_run import JOB, run_of
 from fedumm.federation.runners.flare.kits import new_workspace, provision
 from fedumm.federation.runners.flare.poc import job_of, site_policies
 from fedumm.federation.runners.flare.watching import Watcher, as_records
 from fedumm.federation.runners.launch import checked_data, told_at_end, write_job
 from fedumm.federation.runners.received import error_of, records_of, take
+from fedumm.files import write_atomically
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import check_free, create, folder_for, folder_for_name
 from fedumm.report.unused import remove_unused
@@ -122,11 +124,12 @@ def _all_up(kit: Path, sites: Sequence[str], deployment: Deployment, console: Ru
         raise
 
 
-def submit(config: FederateConfig, command: str, kit: Path, detach: bool = False) -> int:
+def submit(config: FederateConfig, command: str, kit: Path, detach: bool = False, resumes: str = "") -> int:
     """Hand in a job for ``config`` as the administrator with the startup kit ``kit``, and watch it into a run folder.
 
     Args:
         detach: do not watch.
+        resumes: the run that the job goes on with.
 
     Returns:
         The command's exit status.
@@ -138,12 +141,14 @@ def submit(config: FederateConfig, command: str, kit: Path, detach: bool = False
     if not detach:
         check_free(path, config.overwrite)
     with JobSession(kit) as session, tempfile.TemporaryDirectory() as place, ExitStack() as stack:
-        folder = write_job(replace(config, export_dir=place))
+        folder = write_job(replace(config, export_dir=place, overwrite=False), resumes)
         console.line(_who(session.connected(), config.num_clients, folder))
         if not detach:
             stack.callback(create(path, config, command).release)
             stack.callback(remove_unused, path)
         watched = Watched(session, session.submit(folder), console, config.name)
+        if not detach:
+            write_atomically(path / JOB, json.dumps({"run": run_of(watched.job, resumes)}))
         console.line(f"Job {watched.job} ({folder.name})")
         if detach:
             console.line(f"Watch it with: {watched.again}")

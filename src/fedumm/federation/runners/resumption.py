@@ -6,11 +6,10 @@ from pathlib import Path
 
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
+from fedumm.federation.runners.same_options import LOCAL_NOISE
 from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.report.run_folder import METRICS, STATE, read_records
 from fedumm.shell import command_line
-
-LOCAL_NOISE = "a round done again would send updates with other noise, which costs privacy again"
 
 
 def is_finished(path: Path, num_rounds: int) -> bool:

@@ -24,6 +24,13 @@ NO_LOGS = {"allow_log_streaming": False}
 
 _POLL = 0.05
 
+_MESSAGES = ("get_task_timeout", "submit_task_result_timeout")
+"""How long a site waits for the server when it asks for a task or hands in a result, before it tries again. FLARE's
+default of minutes would keep a site that was cut off for moments out for rounds."""
+
+_LOST = {"dead_client_grace_period": 10.0, "dead_client_check_lead_time": 10.0}
+"""Seconds from a site's last sign of life that FLARE's server reports to the job, to its being taken for lost."""
+
 
 def job_name(config: FederateConfig) -> str:
     """The last part of ``--name``, or a name from the backend's.
@@ -61,17 +68,19 @@ class FedummRecipe(Recipe):  # type: ignore[misc]
     Args:
         config: the run's options.
         num_hosts: simulated hosts, whose options are in the run's folder; 0 for real sites, which host one client each.
+        resumes: number of the first job of the run that this job resumes.
 
     Raises:
         FedummError: the options' ``name`` can't be a job's, or a path of this machine would have to travel.
     """
 
-    def __init__(self, config: FederateConfig, num_hosts: int = 0) -> None:
+    def __init__(self, config: FederateConfig, num_hosts: int = 0, resumes: str = "") -> None:
         job = FedJob(name=job_name(config), min_clients=num_hosts or config.min_clients)
         job.set_app_packages(["fedumm"])
         options = {} if num_hosts else job_options(config)
-        job.to_server(ServerController(options), id="fedumm")
-        job.to_server({"server": {"task_request_interval": _POLL}})
-        job.to_clients(HostExecutor(options), tasks=[TASK])
-        job.to_clients({"default_task_fetch_interval": _POLL})
+        job.to_server(ServerController(options, resumes), id="fedumm")
+        job.to_server({"server": {"task_request_interval": _POLL}, **_LOST})
+        job.to_clients(HostExecutor(options, resumes), tasks=[TASK])
+        waits = {} if num_hosts else dict.fromkeys(_MESSAGES, config.transfer_timeout)
+        job.to_clients({"default_task_fetch_interval": _POLL, **waits})
         super().__init__(job)

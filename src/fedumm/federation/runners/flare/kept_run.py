@@ -1,0 +1,150 @@
+"""What of a run outlives its job, so that another job resumes it: its folder at the server, what clients keep at sites.
+
+Both lie beside FLARE's folders of jobs, in ``fedumm/RUN``; a run is called by the number of its first job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fedumm.config import FederateConfig
+from fedumm.errors import FedummError, PublicError
+from fedumm.federation.protocol.names import check_name
+from fedumm.federation.runners.resumption import has_rounds, resume_point
+from fedumm.federation.runners.same_options import check_rounds, check_same
+from fedumm.files import replacing, write_atomically
+from fedumm.report.run_folder import CONFIG, LOCK, create, lock_run, read_config, reopened
+from fedumm.run_events import AdapterEvent, Record, RunListener
+from fedumm.run_options import to_mapping
+
+PLACE = "fedumm"
+JOB = "job.json"
+"""In a run folder: which run of which server it is."""
+
+_OPTIONS = "options.sha256"
+_MAY_CHANGE = {"num_rounds", "min_clients", "round_timeout"}
+
+
+def read_run(folder: Path) -> str:
+    """The run of a folder whose job was submitted from here; empty if it is none.
+
+    Raises:
+        FedummError: its file is damaged.
+    """
+    if not (folder / JOB).is_file():
+        return ""
+    try:
+        return check_name(json.loads((folder / JOB).read_text(encoding="utf-8"))["run"])
+    except (OSError, ValueError, KeyError, TypeError, PublicError) as error:
+        raise FedummError(f"{folder / JOB} is damaged: this run can't be resumed.") from error
+
+
+def run_of(job: str, resumes: str) -> str:
+    """The run of a job, which may go on with an earlier one.
+
+    Raises:
+        PublicError: that can't be the number of a job.
+    """
+    return check_name(resumes or job)
+
+
+def kept_at_site(root: Path, job: str, resumes: str, options: Mapping[str, Any]) -> Path:
+    """The folder of what a site keeps of a run.
+
+    Args:
+        root: of FLARE's workspace.
+        options: of the job, which must be those that the run began with.
+
+    Raises:
+        PublicError: it began with others.
+    """
+    folder = root / PLACE / run_of(job, resumes)
+    own = {name: value for name, value in options.items() if name not in _MAY_CHANGE}
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+    begun = folder / _OPTIONS
+    if begun.exists() and begun.read_text(encoding="ascii") != digest:
+        raise PublicError("at this site the run that the job resumes began with other options")
+    if not begun.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(begun, digest)
+    return folder
+
+
+@contextmanager
+def kept_at_server(root: Path, job: str, resumes: str, config: FederateConfig) -> Iterator[Path]:
+    """The run folder at a server, made anew or as an earlier job left it; locked within the block.
+
+    Raises:
+        FedummError: there is no such run, it began with other options, it is finished, or its folder is damaged.
+    """
+    path = root / PLACE / run_of(job, resumes)
+    if resumes:
+        if not (path / CONFIG).is_file():
+            raise FedummError(f"This server keeps nothing of the job {resumes} that could be resumed.")
+        begun = read_config(path)
+        check_same(path, begun, config, _MAY_CHANGE)
+        check_rounds(to_mapping(begun), config.num_rounds)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if resumes and has_rounds(path):
+        lock = lock_run(path)
+        try:
+            with reopened(path, config, resume_point(path, config)):
+                yield path
+        finally:
+            lock.release()
+        return
+    if resumes:
+        shutil.rmtree(path)  # of a job that did not finish a round
+    lock = create(path, config, "fedumm submit")
+    try:
+        write_atomically(path / JOB, json.dumps({"run": path.name}))
+        yield path
+    finally:
+        lock.release()
+
+
+class Mirror(RunListener):
+    """Keeps in the job's own folder, which FLARE archives however the job ends, what is in the run's.
+
+    Args:
+        path: the run's folder.
+        into: the job's.
+    """
+
+    def __init__(self, path: Path, into: Path) -> None:
+        self._path, self._into = path, into
+
+    def on_record(self, record: Record) -> None:
+        """After a round."""
+        if record["event"] in ("setup", "round", "final"):
+            self.update()
+
+    def on_adapter(self, event: AdapterEvent) -> None:
+        """A new one takes the place of another file."""
+        self.update()
+
+    def update(self) -> None:
+        """Take over what is new; a full disk leaves it out."""
+        with suppress(OSError):
+            for folder, _, names in os.walk(self._path):
+                there = self._into / Path(folder).relative_to(self._path)
+                there.mkdir(parents=True, exist_ok=True)
+                for name in names:
+                    if name != LOCK:
+                        _copy(Path(folder) / name, there / name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with suppress(FileNotFoundError):  # it is being replaced: the next time
+        now = source.stat()
+        if target.exists() and (target.stat().st_size, target.stat().st_mtime_ns) == (now.st_size, now.st_mtime_ns):
+            return
+        with replacing(target) as draft:
+            shutil.copy2(source, draft)
