@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.libraries import likely_cause, newer_than_tested
@@ -72,8 +72,12 @@ def _command(command: str, argv: list[str], prog: str) -> int:
         from fedumm.cli.plugins import load_named_plugins
 
         load_named_plugins(argv, prog)
-        module = importlib.import_module(f"fedumm.cli.{command.replace('-', '_')}")
-        return int(module.main(argv, prog) or 0)
+        return int(module_of(command).main(argv, prog) or 0)
+
+
+def module_of(command: str) -> Any:
+    """That of a command, imported."""
+    return importlib.import_module(f"fedumm.cli.{command.replace('-', '_')}")
 
 
 def _encodable(text: str) -> bool:

@@ -132,8 +132,9 @@ def _update(value: Any) -> list[str]:
         return []
     if value.get("error"):
         return [one_line(value["error"], 60)]
-    loss = one_line(value.get("train_loss"), 12)
-    rows = [f"{_number(value, 'num_samples'):,.0f} samples, loss {loss[:6]}"]
+    samples = _number(value, "num_samples")
+    loss = one_line(value.get("train_loss"), 6)
+    rows = [f"{samples:,.0f} samples, loss {loss}"] if samples else []
     return rows + _scores("before", value.get("before")) + _scores("after", value.get("after"))
 
 
