@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from fedumm.cli.main import main
 from fedumm.config import FederateConfig
@@ -175,3 +176,30 @@ def test_the_launcher_is_written_beside_what_is_there(
     assert entry["args"] == {"restarts": RESTARTS}
     assert {**content, "components": GOOD["components"]} == json.loads(before)
     assert [part for part in content["components"] if part != entry] == GOOD["components"][:1]
+
+
+def test_a_job_on_data_of_the_sites_own_is_told_in_numbers(
+    tmp_path: Path, port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the folder that the policy names, under the name that the job knows; another model is a fault."""
+    data = tmp_path / "radiology"
+    rows = ["image,question,answer"]
+    data.mkdir()
+    for number in range(20):
+        Image.new("RGB", (16, 16), (12 * number, 0, 255)).save(data / f"{number}.png")
+        rows.append(f"{number}.png,what is it?,{'pneumothorax' if number % 2 else 'nothing'}")
+    (data / "data.csv").write_text("\n".join(rows) + "\n")
+    kit = site_kit(tmp_path / "site-1", port, policy=f"datasets: {{chest_xray: {data}}}\n")
+    job = [*TINY, "--dataset=chest_xray", "--partition=own", "--num_rounds=5", "--wire=int8"]
+    status, found, leaves = look(kit, capsys, *job)
+    assert (status, found["job"]["state"], found["model"]["state"]) == (0, "ok", "ok")
+    assert (leaves["clients"]["train"] + leaves["clients"]["heldout"], leaves["clients"]["labels"]) == (18, {})
+    assert len(leaves["rounds"]) == 5
+    assert all(shape and dtype == "float32" for shape, dtype in leaves["tensors"].values())
+    told = " ".join(leaves["lines"])
+    assert str(tmp_path) not in told
+    assert "pneumothorax" not in told
+    fingerprint = leaves["fingerprint"]
+    for given, state in ((fingerprint.upper(), "ok"), (fingerprint[::-1], "fault")):
+        status, found, _ = look(kit, capsys, *job, "--fingerprint", given)
+        assert (status, found["fingerprint"]["state"]) == (int(state == "fault"), state)

@@ -34,6 +34,9 @@ NOT_RUN: dict[str, str] = {
     "source .venv/bin/activate": "of an environment that is not made here",
     "srun --gres=gpu:1 --mem=32G --time=02:00:00 --pty bash": "asks a cluster for a shell; no program of ours",
     "nvflare job submit -j jobs/fedumm-blip_vqa": "needs a server: test_real_sites.py submits jobs to one",
+    "fedumm submit --startup_kit kits/admin@example.com --model_backend blip_vqa --model_name_or_path tiny "
+    "--dataset easy_vqa --num_clients 2 --num_rounds 10 --name demo": "needs a server: test_submit.py has one",
+    "fedumm watch 54d4ddd2-6027-4709-98d3-bb502f7b8724 --startup_kit kits/admin@example.com --name demo": "the same",
     "fedumm check-site site-1 --job jobs/fedumm-blip_vqa": "its model and data are published ones; test_check_site.py "
     "looks at a job that was exported",
     "python scripts/make_random_checkpoint.py qwen3-vl-2b qwen --dtype bfloat16": "writes 4 GB; in its place stands a "
