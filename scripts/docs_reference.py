@@ -16,7 +16,7 @@ from fedumm.config import CODE, GROUPS, CentralConfig, FederateConfig, RunConfig
 from fedumm.config.schema import json_schema
 from fedumm.run_options import described_options
 
-BY_TOPIC = {"federate", "poc", "submit", "train", "sweep"}
+BY_TOPIC = {"check-site", "federate", "poc", "submit", "train", "sweep"}
 """Commands whose help lists a run's options, which have a page."""
 
 COMMAND_OF: dict[type[RunConfig], str] = {FederateConfig: "federate", CentralConfig: "train"}

@@ -22,6 +22,7 @@ from nvflare.apis.executor import Executor
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
+from nvflare.apis.job_def import JobMetaKey
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
@@ -33,6 +34,7 @@ from fedumm.federation.runners.flare import (
     admission,
     job_options,
     kept_run,
+    outgoing_log,
     process_guard,
     shareables,
     site_host,
@@ -66,19 +68,40 @@ class HostExecutor(Executor):  # type: ignore[misc]
         self._simulated = process_guard.simulated_run() is not None
         self._host: Any = None
         self._abort = Signal()
+        self._left: outgoing_log.OutgoingLog | None = None
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Answer one message."""
         if task_name != shareables.TASK:
             return make_reply(ReturnCode.TASK_UNKNOWN)
         self._abort = abort_signal
+        message: messages.Message | None = None
         try:
             if self._host is None:
                 self._host = self._make_host(fl_ctx)
-            return shareables.pack(self._host.handle(shareables.unpack(shareable)))
+            message = shareables.unpack(shareable)
+            answer = self._host.handle(message)
         except Exception as error:
             # FLARE would pass on no more than that there was one.
-            return shareables.pack(self._failure(error, fl_ctx))
+            answer = self._failure(error, fl_ctx)
+        return shareables.pack(answer if self._simulated else self._on_record(message, answer, fl_ctx))
+
+    def _on_record(
+        self, message: messages.Message | None, answer: messages.Message, fl_ctx: FLContext
+    ) -> messages.Message:
+        """``answer``, once the site's own log has its line."""
+        try:
+            if self._left is None:
+                meta = fl_ctx.get_prop(FLContextKey.JOB_META) or {}
+                path = _root(fl_ctx) / outgoing_log.FILE
+                submitter = str(meta.get(JobMetaKey.SUBMITTER_NAME, ""))
+                self._left = outgoing_log.OutgoingLog(path, str(fl_ctx.get_job_id()), submitter)
+            self._left.add(message, answer)
+            return answer
+        except OSError:
+            with contextlib.suppress(OSError):  # the disk may be full
+                site_host.write_log(self._folder(fl_ctx), traceback.format_exc())
+            return messages.HostError(outgoing_log.FULL)
 
     def _make_host(self, fl_ctx: FLContext) -> Any:
         name = fl_ctx.get_identity_name()
@@ -95,7 +118,8 @@ class HostExecutor(Executor):  # type: ignore[misc]
         if self._simulated:
             return redaction.whole(error)
         # Not into FLARE's log, which a site may send to the server.
-        site_host.write_log(self._folder(fl_ctx), traceback.format_exc())
+        with contextlib.suppress(OSError):  # the disk may be full
+            site_host.write_log(self._folder(fl_ctx), traceback.format_exc())
         return messages.HostError(redaction.told(error, "process"))
 
     def _kept(self, fl_ctx: FLContext) -> Path:

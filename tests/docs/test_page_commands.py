@@ -5,15 +5,19 @@ What does not run is listed here with the reason, and listed only while a page s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from fedumm.cli.main import run as run_command
+from fedumm.federation.protocol.messages import HostError
+from fedumm.federation.runners.flare.outgoing_log import FILE, OutgoingLog
 from support.layouts import coco_pictures, questions_and_annotations, write
 from support.page_commands import Checkout, installed, shown
 from support.pages import PAGES, ROOT, blocks, name
+from support.site_kit import listening, site_kit
 from support.vlm_families import save
 
 _FETCHES = "fetches packages; CI and 'make demo' begin with it"
@@ -34,6 +38,8 @@ NOT_RUN: dict[str, str] = {
     "--dataset easy_vqa --num_clients 2 --num_rounds 10 --name demo": "needs a server: test_submit.py has one",
     "fedumm watch 54d4ddd2-6027-4709-98d3-bb502f7b8724 --startup_kit kits/admin@example.com --name demo": "the same",
     "fedumm submit --startup_kit kits/admin@example.com --resume demo": "needs a server: test_job_resume.py has one",
+    "fedumm check-site site-1 --job jobs/fedumm-blip_vqa": "its model and data are published ones; test_check_site.py "
+    "looks at a job that was exported",
     "python scripts/make_random_checkpoint.py qwen3-vl-2b qwen --dtype bfloat16": "writes 4 GB; in its place stands a "
     "model of that family of a few kB, and test_random_checkpoint.py runs the script",
     **{
@@ -100,6 +106,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Of a server that a site finds."""
+    with listening() as number:
+        yield number
+
+
+def a_site(kit: Path, port: int) -> None:
+    """Its startup kit, and a line on what has left it."""
+    site_kit(kit, port)
+    OutgoingLog(kit / FILE, "1", "admin@example.com").add(None, HostError("no"))
+
+
 def scans(folder: Path) -> None:
     """Pictures with a table."""
     rows = ["image,question,answer"]
@@ -152,6 +171,8 @@ def test_the_commands_of_a_page_run(
     run = request.getfixturevalue("run") if any("NAME" in one.text for one in SHOWN[page]) else None
     checkout = Checkout(tmp_path_factory.mktemp("page") / "fedumm", run, tmp_path_factory.getbasetemp() / "features")
     prepared(page, checkout.folder)
+    if page == "docs/sites.md":
+        a_site(checkout.folder / "site-1", request.getfixturevalue("port"))
     stand_ins = {old: new for own in ("", page) for old, new in STAND_INS.get(own, {}).items()}
     simulated = SIMULATED.get(page, 0)
     for command in SHOWN[page]:

@@ -30,7 +30,8 @@ OTHERS = {
     "help", "config", "json", "figure", "show", "adapter", "prompts", "detector_weights", "color_weights", "out", "num",
     "batch_size", "requeue", "export", "plugin", "durations", "nu", "split", "format", "samples",
     "no_hub", "merge", "push", "public", "base_model", "more_images", "compare", "slurm", "collect", "run",
-    "score", "port", "lr_search", "startup_kit", "detach", "workspace",
+    "score", "port", "lr_search", "startup_kit", "detach", "workspace", "job", "fingerprint", "measure",
+    "write_launcher", "seen",
 }  # fmt: skip
 OPTIONS = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}
 
@@ -95,6 +96,8 @@ def test_every_program_is_shown_on_the_page_that_explains_it() -> None:
         ("docs/sites.md", "fedumm poc"),
         ("docs/sites.md", "fedumm submit"),
         ("docs/sites.md", "fedumm watch"),
+        ("docs/sites.md", "fedumm check-site"),
+        ("docs/sites.md", "fedumm site-log"),
         ("docs/hpc.md", "bash scripts/setup_envs.sh"),
         ("CONTRIBUTING.md", "make test-slow"),
     }

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,20 @@ class Federation:
 
 
 @contextmanager
-def federation(folder: Path, policies: Mapping[str, Mapping[str, Any]]) -> Iterator[Federation]:
-    """Up within the block, with sites of these policies; afterwards none of its processes is there."""
+def federation(
+    folder: Path, policies: Mapping[str, Mapping[str, Any]], prepare: Callable[[Path], object] = lambda kit: None
+) -> Iterator[Federation]:
+    """Up within the block, with sites of these policies; afterwards none of its processes is there.
+
+    Args:
+        prepare: is given each site's kit before anything starts.
+    """
     place = folder / "kits"
     place.mkdir()
     (folder / "logs").mkdir()
     kits = provision(place, policies)
+    for kit in kits.sites.values():
+        prepare(kit)
     with Deployment(kits.all, folder / "logs") as deployment, connected(kits, deployment, len(policies)) as session:
         yield Federation(folder, kits, deployment, session)
     assert not processes_in(place)

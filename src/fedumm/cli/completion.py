@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 
 from fedumm.cli.options import Parser, ParserMadeError, catching_parsers
 
@@ -39,9 +38,11 @@ def command_parser() -> argparse.ArgumentParser:
 
 def parser_of(name: str) -> Parser:
     """The parser of one command, which is not carried out."""
+    from fedumm.cli.main import module_of
+
     with catching_parsers():
         try:
-            importlib.import_module(f"fedumm.cli.{name}").main([], f"fedumm {name}")
+            module_of(name).main([], f"fedumm {name}")
         except ParserMadeError as made:
             return made.parser
     raise AssertionError(f"{name} parses nothing")

@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from fedumm.errors import FedummError, did_you_mean
 from fedumm.libraries import likely_cause, newer_than_tested
@@ -42,6 +42,8 @@ COMMANDS = {
     "cache": "List, verify or remove the stored features of images",
     "export": "Hand on an adapter: as a folder, merged into its model, or on the Hugging Face Hub",
     "doctor": "Look at this machine: would a run work, and if not, what is to be done?",
+    "check-site": "Look at a site before it joins: its kit, its policy, its data, and what would leave it",
+    "site-log": "Show what has left a site, from the log that the site keeps",
     "completion": "Print a script for bash, zsh or tcsh that completes commands and options",
     "schema": "Print the JSON schema of config.yaml, for editors",
     "geneval": "Draw many captions and judge the images by GenEval's rule",
@@ -70,8 +72,12 @@ def _command(command: str, argv: list[str], prog: str) -> int:
         from fedumm.cli.plugins import load_named_plugins
 
         load_named_plugins(argv, prog)
-        module = importlib.import_module(f"fedumm.cli.{command}")
-        return int(module.main(argv, prog) or 0)
+        return int(module_of(command).main(argv, prog) or 0)
+
+
+def module_of(command: str) -> Any:
+    """That of a command, imported."""
+    return importlib.import_module(f"fedumm.cli.{command.replace('-', '_')}")
 
 
 def _encodable(text: str) -> bool:

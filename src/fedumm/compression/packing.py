@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,10 +26,8 @@ import torch
 
 from fedumm.adapters.state import AdapterState, Spec
 from fedumm.compression.codecs import Codec, as_bytes
+from fedumm.compression.header import HEADER, MAGIC
 from fedumm.compression.registry import codec_called, codec_numbered
-
-_MAGIC = b"FMM1"
-_HEADER = struct.Struct("<4sBId")
 
 
 def pack(state: Mapping[str, torch.Tensor], wire: str, spec: Spec, keep: float = 1.0) -> bytes:
@@ -52,7 +49,7 @@ def pack(state: Mapping[str, torch.Tensor], wire: str, spec: Spec, keep: float =
         raise ValueError(f"{unknown[0]} is not of the adapter")
     known = sorted(spec)
     parts = [
-        _HEADER.pack(_MAGIC, codec.id, _fingerprint(spec), keep),
+        HEADER.pack(MAGIC, codec.id, _fingerprint(spec), keep),
         np.packbits(np.array([name in state for name in known], dtype=bool), bitorder="little").tobytes(),
     ]
     for name, place in _places((name for name in known if name in state), spec, codec, keep).items():
@@ -96,10 +93,10 @@ def coding(payload: bytes) -> tuple[str, float]:
 
 def _header(payload: bytes) -> tuple[Codec, float, int]:
     """Codec, ``keep`` and checksum of the spec."""
-    if len(payload) < _HEADER.size:
-        raise ValueError(f"the payload has {len(payload)} bytes, expected at least {_HEADER.size}")
-    magic, number, checksum, keep = _HEADER.unpack_from(payload)
-    if magic != _MAGIC:
+    if len(payload) < HEADER.size:
+        raise ValueError(f"the payload has {len(payload)} bytes, expected at least {HEADER.size}")
+    magic, number, checksum, keep = HEADER.unpack_from(payload)
+    if magic != MAGIC:
         raise ValueError("not a packed adapter")
     return codec_numbered(number), keep, checksum
 
@@ -112,13 +109,13 @@ def _fingerprint(spec: Spec) -> int:
 def _open(payload: bytes, spec: Spec) -> tuple[Codec, float, list[str], int]:
     """Codec, ``keep``, names of the tensors that follow, and where they begin."""
     known = sorted(spec)
-    start = _HEADER.size + -(-len(known) // 8)
+    start = HEADER.size + -(-len(known) // 8)
     if len(payload) < start:
         raise ValueError(f"the payload has {len(payload)} bytes, expected at least {start}")
     codec, keep, fingerprint = _header(payload)
     if fingerprint != _fingerprint(spec):
         raise ValueError("packed for an adapter of other names, shapes or dtypes")
-    there = np.unpackbits(np.frombuffer(payload, np.uint8)[_HEADER.size : start], bitorder="little").astype(bool)
+    there = np.unpackbits(np.frombuffer(payload, np.uint8)[HEADER.size : start], bitorder="little").astype(bool)
     if there[len(known) :].any():
         raise ValueError("more tensors than the adapter has")
     return codec, keep, [name for name, present in zip(known, there, strict=False) if present], start

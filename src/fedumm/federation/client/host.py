@@ -39,7 +39,7 @@ from fedumm.federation.protocol.messages import (
     RoundReply,
     RoundTask,
 )
-from fedumm.libraries import installed_versions
+from fedumm.federation.protocol.versions import own_versions
 from fedumm.step_losses import STEPS
 from fedumm.training.backbone import Backbone
 from fedumm.training.candidates import check_candidates, training_answers
@@ -182,7 +182,7 @@ class Host:
             test_samples=len(test_rows),
             cache=cached,
             device=str(device),
-            versions=installed_versions(),
+            versions=own_versions(),
             findings=backbone.findings(),
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fedumm.features.report import CacheReport
+from fedumm.federation.protocol.versions import own_versions
 from fedumm.metrics.evaluation import Scores
 
 if TYPE_CHECKING:
@@ -17,9 +18,14 @@ SETUP, ADAPTER = "setup", "adapter"
 
 @dataclass(frozen=True)
 class DataStatsRequest:
-    """Server to every host, first: all clients in order. A client's place decides its share of the data."""
+    """Server to every host, first: all clients in order. A client's place decides its share of the data.
+
+    ``versions`` are those of the server (:mod:`fedumm.federation.protocol.versions`); a host goes on only with its own
+    protocol.
+    """
 
     roster: list[str]
+    versions: dict[str, str] = field(default_factory=own_versions)
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,8 @@ class InitReply:
 
     ``digest`` tells the first adapter, which every host derives from the seed, from others.
 
-    ``versions`` are those of the libraries that results depend on; ``findings`` what the backend found out about the
-    model (:class:`fedumm.backends.protocol.TellsFindings`).
+    ``versions`` are those of the protocol, of fedumm and of the libraries that results depend on; ``findings`` what
+    the backend found out about the model (:class:`fedumm.backends.protocol.TellsFindings`).
     """
 
     spec: Spec

@@ -19,6 +19,7 @@ from fedumm.federation.protocol.messages import (
     TensorPayload,
 )
 from fedumm.federation.protocol.reply_fields import REPLIES
+from fedumm.federation.protocol.versions import check_protocol
 from fedumm.texts import one_line
 
 _PLAIN: dict[str, Any] = {kind.__name__: kind for kind in (DataStatsRequest, InitRequest, RoundTask)}
@@ -47,6 +48,7 @@ def from_wire(data: dict[str, Any]) -> Message:
 
     Raises:
         ValueError: unknown kind, unknown or missing fields, or fields of the wrong type or size.
+        PublicError: the server speaks another protocol.
     """
     try:
         fields = {k: v for k, v in data.items() if k != "kind"}
@@ -60,6 +62,9 @@ def from_wire(data: dict[str, Any]) -> Message:
         if kind == "RoundTask":
             fields["adapter"] = _payload(fields["adapter"])
             fields["control"] = _payload(fields["control"]) if fields["control"] is not None else None
+        if kind == "DataStatsRequest":
+            # Before anything else of it: what another protocol means by it is not known.
+            check_protocol(fields.get("versions"))
         message: Message = _PLAIN[data["kind"]](**fields)
         if isinstance(message, DataStatsRequest | InitRequest | RoundTask):
             for name, hint in get_type_hints(type(message)).items():

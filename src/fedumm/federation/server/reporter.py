@@ -10,6 +10,7 @@ from typing import Any, Literal
 from fedumm.adapters import AdapterState
 from fedumm.config import FederateConfig
 from fedumm.federation.protocol.messages import ClientUpdate, InitReply, RoundReply, RoundTask
+from fedumm.federation.protocol.versions import version_notes
 from fedumm.federation.server.metrics_records import (
     client_record,
     folded_record,
@@ -69,6 +70,11 @@ class Reporter:
         """All hosts are ready."""
         record = setup_record(self._participants, answers, self._state.scoreboard.panel, self._noise(), one_machine)
         self._tell({**record, "seconds": round(self._state.elapsed, 3)})
+
+    def report_versions(self, round_number: int, answers: Mapping[str, InitReply]) -> None:
+        """Which hosts have other versions of what bits depend on; those whose first adapter differs are refused."""
+        for host, text in version_notes({host: ready.versions for host, ready in answers.items()}).items():
+            self.report("note", round=round_number, host=host, text=text)
 
     def report_notes(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> None:
         """What hosts have to say beside their updates."""
