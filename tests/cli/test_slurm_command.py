@@ -127,7 +127,7 @@ def test_it_is_a_sound_script_whatever_the_names_are(capsys: pytest.CaptureFixtu
     assert answers in words
     (script,) = Path().glob("*.sbatch")
     assert script.stat().st_mode & stat.S_IXUSR
-    subprocess.run([needed("shellcheck"), script], check=True)
+    subprocess.run([needed("shellcheck"), "--severity=warning", script], check=True)
     told = capsys.readouterr().out.splitlines()[-1]
     assert shlex.split(told) == ["sbatch", str(script)]
 
