@@ -1,5 +1,4 @@
-"""The script of ``fedumm slurm`` on a real Slurm: a run that is stopped at its time limit ends with the bits of one that
-was not."""
+"""The script of ``fedumm slurm`` on a real Slurm: a run that is stopped at its time limit loses nothing."""
 
 from __future__ import annotations
 
