@@ -17,7 +17,7 @@ from support.slurm_cluster import PROGRAMS, SlurmCluster
 
 RUN = [
     "--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--dataset", "easy_vqa", "--num_clients", "2",
-    "--num_rounds", "6", "--max_train_samples", "600", "--max_eval_samples", "40", "--lr", "1e-3", "--gpu", "cpu",
+    "--num_rounds", "4", "--max_train_samples", "400", "--max_eval_samples", "40", "--lr", "1e-3", "--gpu", "cpu",
     "--threads", "1", "--hosts", "2", "--report_samples", "off",
 ]  # fmt: skip
 SOURCE = Path(__file__).parents[2] / "src"

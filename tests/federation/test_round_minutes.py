@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from fedumm.adapters.folder import read_folder
+from fedumm.cli.federate import check_rules_of
 from fedumm.compression.packing import unpack
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
@@ -192,3 +193,22 @@ def test_sites_are_given_more_time_to_answer_than_to_train() -> None:
         FederateConfig(model_backend="toy", round_minutes=2, round_timeout=120)
     FederateConfig(model_backend="toy", round_minutes=2, round_timeout=121)
     FederateConfig(model_backend="toy", round_minutes=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "good"),
+    [
+        ({"round_minutes": 4}, True),
+        ({"round_minutes": 30}, False),
+        ({"round_minutes": 30, "round_timeout": 3600}, True),
+        ({"round_minutes": 30, "export_dir": "", "in_process": True}, True),
+    ],
+)
+def test_a_job_whose_sites_train_for_long_says_how_long_it_waits(options: dict[str, Any], good: bool) -> None:
+    """By what quick sites took, the others might be left out in the midst of their time."""
+    config = FederateConfig(model_backend="blip_vqa", **{"export_dir": "jobs", **options})
+    if good:
+        check_rules_of(config)
+        return
+    with pytest.raises(FedummError, match="--round_timeout"):
+        check_rules_of(config)

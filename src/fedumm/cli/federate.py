@@ -95,7 +95,9 @@ def check_rules_of(config: FederateConfig) -> None:
     plain = FederateConfig(model_backend=config.model_backend)
     special = (AGGREGATION, WIRE, PRIVACY)
     own = option_fields(FederateConfig)
-    names = [f.name for f in own if f.metadata["group"] in special or f.name.startswith(("lora_", "patience"))]
+    names = [
+        f.name for f in own if f.metadata["group"] in special or f.name.startswith(("lora_", "patience", "round_"))
+    ]
     if any(getattr(config, name) != getattr(plain, name) for name in names):
         from fedumm.federation.option_rules import check_rules
 
