@@ -1,4 +1,4 @@
-"""Scores as people read them."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
 
@@ -66,3 +66,18 @@ def scorers_text(counts: Collection[int], roster: int) -> str:
     if fewest == roster:
         return "all clients"
     return f"{fewest} of {roster} clients" if fewest == most else f"{fewest} to {most} of {roster} clients"
+
+
+def cut_text(client: str, steps: int, planned: int) -> str:
+    """A client that ``--round_minutes`` stopped."""
+    return f"{client} ran out of its --round_minutes after {steps:,} of {planned:,} steps"
+
+
+def bounded_text(minutes: float, weights: str) -> str:
+    """What ``--round_minutes`` means to a run whose clients weigh as ``weights`` says."""
+    twice = ", and count more by --client_weights steps" if weights == "steps" else ""
+    return (
+        f"A client trains for {minutes:g} min a round at most (--round_minutes). Where some are stopped by it, those "
+        f"that do more steps move the adapter further{twice}; and such a run, stopped and resumed or not, can't be "
+        "repeated bit for bit."
+    )

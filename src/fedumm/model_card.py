@@ -50,9 +50,10 @@ def federated_card(
         split += f", {config.partition}"
     elif config.partition not in ("", "iid", "dirichlet"):
         split = f"split by {_plain(config.partition)}"
+    bound = f", at most {config.round_minutes:g} min of training a client and round" if config.round_minutes else ""
     rows = [
         ("Clients", f"{config.num_clients}, {split}, seed {config.seed}"),
-        ("Rounds", f"{version} of {config.num_rounds}, {config.local_epochs} local epoch(s) each"),
+        ("Rounds", f"{version} of {config.num_rounds}, {config.local_epochs} local epoch(s) each{bound}"),
         ("Aggregation", aggregation_text(config)),
         *_fact_rows(config, facts),
         # Epsilon does not cover what clients' own data say of the adapter.

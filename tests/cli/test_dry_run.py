@@ -57,6 +57,17 @@ def test_of_the_baseline_too(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert not list(tmp_path.iterdir())
 
 
+def test_clients_that_run_out_of_time_do_as_many_steps_as_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    """No step is as short as 60 microseconds, so there is room for one of each client's."""
+    given = [*DATA, *FEW, *SPLIT, "--dry_run", "--in_process"]
+    assert run("federate", [*given, "--round_minutes", "0.000001"], "fedumm federate") == 0
+    told = capsys.readouterr().out
+    assert "--round_minutes 1e-06 has room for 1 steps: 3 of 3 clients are cut, the largest of them from" in told
+    assert "(6 steps" in told, "one step of each of three clients in each of two rounds"
+    assert run("federate", [*given, "--round_minutes", "1000"], "fedumm federate") == 0
+    assert "no client is cut" in capsys.readouterr().out
+
+
 def test_clients_that_are_drawn_count_only_then() -> None:
     options: dict[str, Any] = {"model_backend": "blip_vqa", "dataset": "easy_vqa", "max_train_samples": 640}
     config = FederateConfig(**options, max_eval_samples=10, num_clients=8, clients_per_round=2, num_rounds=4, hosts=1)

@@ -68,6 +68,8 @@ STAND_INS: dict[str, dict[str, str]] = {
         "study.yaml --lr 1e-4,5e-4": "study.yaml --lr 1e-4,5e-4 --dry_run",
         "tiny_table1.yaml": "tiny_table1.yaml --dry_run",
     },
+    # On this machine, and without FLARE, which the page starts before.
+    "docs/hpc.md": {"--gpus 4": "--gpus 0", "--name alpha05": "--name alpha05 --in_process"},
     "docs/results.md": {"tiny_table1.yaml": "tiny_table1.yaml --dry_run"},
     "docs/options.md": {"table1_blip_vqa.yaml": "table1_blip_vqa.yaml --dry_run"},
     "docs/runs.md": {} if installed("mlflow") else {"tensorboard,mlflow": "tensorboard"},

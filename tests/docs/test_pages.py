@@ -31,7 +31,7 @@ OTHERS = {
     "batch_size", "requeue", "export", "plugin", "durations", "nu", "split", "format", "samples",
     "no_hub", "merge", "push", "public", "base_model", "more_images", "compare", "slurm", "collect", "run",
     "score", "port", "lr_search", "startup_kit", "detach", "workspace", "job", "fingerprint", "measure",
-    "write_launcher", "seen",
+    "write_launcher", "seen", "gpus", "time", "cpus", "mem", "partition", "account",
 }  # fmt: skip
 OPTIONS = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}
 
@@ -42,7 +42,9 @@ def runs() -> list[tuple[Path, str, list[str]]]:
     for page in PAGES:
         for words in commands(page):
             program, options = " ".join(words[:2]), words[2:]
-            if words[0] == "sbatch":
+            if words[:2] == ["fedumm", "slurm"]:
+                program, options = "fedumm federate", words[words.index("--") + 1 :]
+            if words[0] == "sbatch" and "scripts/slurm_run.sh" in words:
                 backend, *rest = words[words.index("scripts/slurm_run.sh") + 1 :]
                 program = "python job.py"
                 options = ["--model_backend", backend, "--simulator", *(word.replace("%a", "1") for word in rest)]

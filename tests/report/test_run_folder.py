@@ -327,6 +327,8 @@ class TestCard:
         rows = table_of(federated_card(chosen, 1, {}, "run", Facts(2.5, 96, 0.01, False)))
         assert rows["Aggregation"] == "flora, weights equal, FedProx 0.1, wire int8 up, bfloat16 down"
         assert rows["Differential privacy"] == "epsilon 2.5, delta 1e-05 (client-level)"
+        bounded = table_of(federated_card(config(round_minutes=2.5), 1, {}, "run"))["Rounds"]
+        assert bounded == "1 of 5, 2 local epoch(s) each, at most 2.5 min of training a client and round"
         assert rows["Saved at rank"] == "96: what the backbone grew by is part of it; 1 % of its energy was cut"
         scored = table_of(federated_card(chosen, 1, scores(heldout=0.5, test=0.25), "run", Facts(2.5)))
         assert [row for row in scored if row.startswith("Accuracy")] == ["Accuracy on the common test set"], (

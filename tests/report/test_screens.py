@@ -72,6 +72,26 @@ def test_before_the_first_round_is_over_the_time_of_all_is_estimated(clock: Simp
     assert file.getvalue().splitlines()[-1] == "  ... training site-1  loss 0.7  10/200"
 
 
+def test_a_client_whose_time_is_bounded_takes_no_longer(clock: SimpleNamespace) -> None:
+    """Six times a client trains, 60 s each, however little of its samples it gets done."""
+    file = io.StringIO()
+    console = RunConsole(Console(file=file, width=160), TimeLeft(rounds=3, epochs=2, most=60.0))
+    sizes = {"train": 100, "heldout": 10, "tasks": {}}
+    console.show({**SETUP, "clients": {"site-1": sizes, "site-2": sizes}})
+    clock.seconds = 1.0
+    console.progress("training site-1  loss 0.7", 1, 200)
+    clock.seconds = 37.0
+    console.progress("training site-1  loss 0.7", 20, 200)
+    # 37 s for 0.6 of a sixth of the run: 333 s for the others.
+    assert file.getvalue().splitlines()[-1] == "  ... training site-1  loss 0.7  (about 6 min left in all)  20/200"
+    clock.seconds = 62.0
+    console.progress("training site-2  loss 0.7", 1, 200)
+    clock.seconds = 92.0
+    console.progress("training site-2  loss 0.7", 180, 200)
+    # One that is faster than its limit is taken at its own speed: 92 s for 1.9 sixths.
+    assert file.getvalue().splitlines()[-1] == "  ... training site-2  loss 0.7  (about 3 min left in all)  180/200"
+
+
 @pytest.mark.parametrize(("best", "last", "told"), [(0, 3, True), (2, 3, False), (0, 0, False)])
 def test_a_run_that_learnt_nothing_says_what_to_try(best: int, last: int, told: bool) -> None:
     file = io.StringIO()

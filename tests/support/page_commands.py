@@ -188,7 +188,13 @@ class Checkout:
         text = self._here(text, stand_ins)
         words = shlex.split(text, comments=True)
         program = " ".join(word for word in words if not re.match(r"[A-Z_]+=", word))
-        federates = ("python job.py", "fedumm federate", "sbatch scripts/slurm_run.sh", "sbatch --array")
+        federates = (
+            "python job.py",
+            "fedumm federate",
+            "fedumm slurm",
+            "sbatch scripts/slurm_run.sh",
+            "sbatch --array",
+        )
         if program.startswith(federates) and not {"--resume", "--help", "--export_dir"} & set(words):
             return f"{text} {shlex.join([*FEW, *ROUNDS, *_published(words)])}"
         if program.startswith(("python src/local_train.py", "fedumm train")):

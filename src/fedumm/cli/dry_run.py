@@ -25,7 +25,7 @@ class Work:
     """How much a run does.
 
     Attributes:
-        steps: optimiser steps, of all clients and rounds.
+        steps: optimiser steps, of all clients and rounds, if no client is stopped before it is through.
         scored: samples that are scored, again and again.
         hosts: that work side by side.
         clients: by name, the rows that they train on; none of a central run.
@@ -133,7 +133,11 @@ def lines(config: RunConfig, data: DataReport, work: Work, found: Rehearsal) -> 
             f"features of up to {images:,} images: {size / 1e9:,.2f} GB, {duration(encoding)} to compute; "
             f"{_free(config) / 1e9:,.0f} GB are free in the cache's folder (--feature_cache {config.feature_cache})"
         )
-    training, scoring = work.steps * found.step / work.hosts, work.scored * found.scored / work.hosts
+    steps = work.steps
+    if isinstance(config, FederateConfig) and config.round_minutes:
+        steps, line = _within(config, work, found.step)
+        told.append(line)
+    training, scoring = steps * found.step / work.hosts, work.scored * found.scored / work.hosts
     in_a_step = config.batch_size * config.grad_accum
     told.append(
         f"measured: {found.step:.3g} s a step of {in_a_step} samples (mean of {found.steps}), "
@@ -143,11 +147,30 @@ def lines(config: RunConfig, data: DataReport, work: Work, found: Rehearsal) -> 
         told.append(f"peak memory of this try: {found.peak / 1e9:.1f} GB (a run has {work.hosts} such process(es))")
     total = training + scoring + encoding + found.load
     told.append(
-        f"the run: about {duration(total)} ({work.steps:,} steps {duration(training)}, "
+        f"the run: about {duration(total)} ({steps:,} steps {duration(training)}, "
         f"{work.scored:,} samples scored {duration(scoring)}); drawing images is not counted"
     )
     told.append("Dry run: nothing was written. Leave out --dry_run to start it.")
     return told
+
+
+def _within(config: FederateConfig, work: Work, seconds: float) -> tuple[int, str]:
+    """The steps of a run whose clients stop when their minutes are over, and a line on who is stopped.
+
+    Args:
+        seconds: that a step takes.
+    """
+    from fedumm.federation.protocol.client_view import steps_of
+
+    planned = [steps_of(config, rows) for rows in work.clients]
+    most = max(1, math.ceil(60 * config.round_minutes / seconds))
+    cut = [own for own in planned if own > most]
+    left = sum(min(own, most) for own in planned) / sum(planned)
+    told = f"--round_minutes {config.round_minutes:g} has room for {most:,} steps: "
+    if not cut:
+        return work.steps, f"{told}no client is cut, at this speed"
+    text = f"{told}{len(cut)} of {len(planned)} clients are cut, the largest of them from {max(cut):,}, at this speed"
+    return round(work.steps * left), text
 
 
 def _rate(value: float) -> str:

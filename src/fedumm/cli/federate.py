@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 
 from fedumm.cli.options import Parser, add_options, check_caches, check_model, check_partition, config_from
 from fedumm.cli.resume import RUNNERS, resumed, started_or_resumed
@@ -25,10 +26,7 @@ NO_RUNNER = """Say how to run: --simulator, --in_process or --export_dir. For ex
 
 def main(argv: list[str], prog: str) -> int:
     """Parse, check, run."""
-    parser = Parser(prog=prog, description=DESCRIPTION)
-    add_options(parser, FederateConfig, argv)
-    parsed = parser.parse_args(argv)
-    config = _config(parsed)
+    config = options_of(argv, prog)
     if not any(getattr(config, name) for name in RUNNERS) and not config.dry_run:
         raise FedummError(NO_RUNNER.format(command=shlex.join([*prog.split(), *argv])))
     checked = check(config)
@@ -44,6 +42,17 @@ def main(argv: list[str], prog: str) -> int:
     if checked.export_dir:
         return export(checked)
     return run(checked, shlex.join([*prog.split(), *argv]))
+
+
+def options_of(argv: Sequence[str], prog: str) -> FederateConfig:
+    """What the command line ``argv`` says, each option by itself and together as far as the options' class knows.
+
+    Raises:
+        FedummError: an option is unknown, or has a value that it can't have.
+    """
+    parser = Parser(prog=prog, description=DESCRIPTION)
+    add_options(parser, FederateConfig, argv)
+    return _config(parser.parse_args(argv))
 
 
 def check(config: FederateConfig) -> FederateConfig | None:
@@ -86,7 +95,9 @@ def check_rules_of(config: FederateConfig) -> None:
     plain = FederateConfig(model_backend=config.model_backend)
     special = (AGGREGATION, WIRE, PRIVACY)
     own = option_fields(FederateConfig)
-    names = [f.name for f in own if f.metadata["group"] in special or f.name.startswith(("lora_", "patience"))]
+    names = [
+        f.name for f in own if f.metadata["group"] in special or f.name.startswith(("lora_", "patience", "round_"))
+    ]
     if any(getattr(config, name) != getattr(plain, name) for name in names):
         from fedumm.federation.option_rules import check_rules
 

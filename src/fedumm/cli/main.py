@@ -28,6 +28,7 @@ COMMANDS = {
     "watch": "Show a job of a federation as it runs, then fetch its result",
     "train": "Centralised baseline (the same as python src/local_train.py)",
     "sweep": "A study: a grid of runs beside its baselines, tables and figures",
+    "slurm": "Write a batch script for one federated run on a cluster; it resumes when it is queued again",
     "download": "Fetch a run's model and data from the Hugging Face Hub, for machines without a connection",
     "check": "Look at a data set as a run would: columns, bad rows, images, answers that can't be said",
     "partition": "Show how a data set would be split among clients, without training",

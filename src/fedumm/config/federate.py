@@ -19,6 +19,12 @@ class FederateConfig(RunConfig):
     num_clients: int = option(FEDERATION, "Number of FL clients", 2, validators.positive)
     num_rounds: int = option(FEDERATION, "Communication rounds", 3, validators.positive)
     local_epochs: int = option(FEDERATION, "Local epochs per round", 1, validators.positive)
+    round_minutes: float = option(
+        FEDERATION,
+        "Most minutes that a client trains in a round; it then stops where it is, and what it did counts (0: no limit)",
+        0.0,
+        validators.non_negative,
+    )
     clients_per_round: int = option(FEDERATION, "Clients sampled each round (0 = all)", 0, validators.non_negative)
     dirichlet_alpha: float = option(
         FEDERATION, "Non-IID level: 0 = IID, else 0.1 / 0.5 / 1.0", 0.0, validators.non_negative
@@ -170,6 +176,12 @@ class FederateConfig(RunConfig):
             raise FedummError(f"--hosts {self.hosts} is more than --num_clients {self.num_clients}.")
         if self.min_clients > (self.clients_per_round or self.num_clients):
             raise FedummError(f"--min_clients {self.min_clients} is more than take part in a round.")
+        if self.round_minutes and 0 < self.round_timeout <= 60 * self.round_minutes:
+            raise FedummError(
+                f"--round_timeout {self.round_timeout:g} (seconds) leaves out every site that trains for its "
+                f"--round_minutes {self.round_minutes:g}: use more than {60 * self.round_minutes:g}, with time to "
+                "score and to send."
+            )
         if self.use_env_script and self.in_process:
             raise FedummError(
                 "--use_env_script starts processes in other environments, and --in_process is this one alone: use "

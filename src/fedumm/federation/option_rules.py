@@ -9,6 +9,9 @@ from fedumm.errors import FedummError
 from fedumm.federation.assignment import names_of
 from fedumm.privacy.plan import DPPlan, plan_for
 
+_LONG = 5.0
+"""Minutes of training with which a site might be late for the least time that a round waits."""
+
 
 def check_rules(config: FederateConfig) -> DPPlan | None:
     """What differential privacy means for this run, if it was asked for.
@@ -57,6 +60,12 @@ def _problems(config: FederateConfig) -> list[str]:
         problems.append(
             f"--aggregator {config.aggregator} changes frozen weights, which --load_in_4bit rounds to four bits: "
             "leave one out."
+        )
+    if config.export_dir and config.round_minutes >= _LONG and not config.round_timeout:
+        problems.append(
+            f"--round_minutes {config.round_minutes:g}: sites whose data are few may be through long before, and the "
+            "others would be waited for by what these took. Add a --round_timeout, in seconds, of more than "
+            f"{60 * config.round_minutes:g}, with time to score and to send."
         )
     if config.patience and config.dp != "off":
         problems.append("--patience stops by scores, and with --dp none that are not private may decide anything.")

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from fedumm.features.report import CacheReport
-from fedumm.formatting import epsilon_text, others_text, percent, score_text, scorers_text, scores_text
+from fedumm.formatting import cut_text, epsilon_text, others_text, percent, score_text, scorers_text, scores_text
 from fedumm.report.notebook_line import NotebookLine
 from fedumm.report.time_left import TimeLeft
 from fedumm.shell import quoted
@@ -216,6 +216,12 @@ class RunConsole:
 
     def _unusual(self, r: Mapping[str, Any]) -> None:
         self._few("unusual", f"  round {r['round']}: {r['client']} counts, but is unusual: {r['text']}")
+
+    def _cut(self, r: Mapping[str, Any]) -> None:
+        self._few("cut short", f"  round {r['round']}: {cut_text(r['client'], r['steps'], r['planned'])}")
+
+    def _round_minutes(self, r: Mapping[str, Any]) -> None:
+        self.line(r["text"])
 
     def _warning(self, r: Mapping[str, Any]) -> None:
         self.line(r["text"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,20 +24,24 @@ class TimeLeft:
     Attributes:
         rounds, epochs: of the run, and of a client in a round.
         drawn: clients that train in a round; None: all.
+        most: seconds that a client trains in a round; infinite without a limit.
     """
 
     rounds: int
     epochs: int
     drawn: int | None = None
+    most: float = math.inf
     _work: float = 0.0
     _start: float = 0.0
     _done: dict[str, int] = field(default_factory=dict)
     _present: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _since: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: FederateConfig) -> TimeLeft:
         """For a run with these options."""
-        return cls(config.num_rounds, config.local_epochs, config.clients_per_round or None)
+        most = 60 * config.round_minutes or math.inf
+        return cls(config.num_rounds, config.local_epochs, config.clients_per_round or None, most)
 
     def begin(self, setup: Mapping[str, Any]) -> None:
         """All hosts are ready."""
@@ -52,8 +57,11 @@ class TimeLeft:
         before, whole = self._present.get(host, (client, total))
         if before != client:
             self._done[before] = whole
+            del self._since[host]
         self._present[host] = client, total
-        self._done[client] = done
+        passed = time.monotonic() - self._since.setdefault(host, time.monotonic())
+        # One that has used up its time is through, whatever it has done.
+        self._done[client] = max(done, int(total * min(1.0, passed / self.most)))
 
     def seconds(self) -> float | None:
         """About how many there are left; None: too little is known."""

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 class TrainResult:
     """What local training did.
 
-    ``loss`` is the mean training loss per sample over all epochs, measured while the weights
-    moved, ``losses`` the same for each task; ``samples`` the size of the data set, ``steps`` the
-    optimiser steps; ``adapter`` all of the adapter that got a gradient.
+    ``loss`` is the mean training loss per sample that was trained on, over all epochs, measured
+    while the weights moved, ``losses`` the same for each task; ``samples`` the size of the data
+    set, ``steps`` the optimiser steps that were done; ``adapter`` all of the adapter that got a
+    gradient.
     """
 
     loss: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -57,7 +57,7 @@ class Steps:
             hooks,
         )
 
-    def epoch(self, plan: Sequence[Sequence[Batch]]) -> Iterator[tuple[list[Batch], list[float]]]:
+    def epoch(self, plan: Sequence[Sequence[Batch]]) -> Generator[tuple[list[Batch], list[float]], None, None]:
         """Do the steps of ``plan``; after each, its batches as they were run, and their mean losses.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -59,6 +60,7 @@ def train_epochs(
     hooks: Sequence[GradientHook] = (),
     span: tuple[float, float] = WHOLE,
     on_step: StepLoss | None = None,
+    seconds: float = 0.0,
 ) -> TrainResult:
     """Train the backbone's adapter in place.
 
@@ -70,8 +72,11 @@ def train_epochs(
         hooks: called before each optimiser step, in this order.
         span: the part of the whole training that this is, for the learning rate's schedule.
         on_step: is told the loss of each optimiser step.
+        seconds: the training ends with the first optimiser step that is over after so many, also within an epoch; 0: no
+            limit. Until then nothing differs from a training without one.
     """
     start, count, steps = time.monotonic(), len(dataset), 0
+    out_of_time = False
     optimizer = optimizer_for(backbone, config)
     # Training that failed halfway, for another client, may have left gradients behind.
     optimizer.zero_grad(set_to_none=True)
@@ -86,17 +91,21 @@ def train_epochs(
         plan = epoch_steps(dataset, config, merge, derive(seed, "order", epoch))
         backbone.model.train()
         losses.begin_epoch()
-        for batches, found in work.epoch(plan):
-            before, total = losses.epoch_samples, losses.epoch_total
-            losses.add(batches, found)
-            steps += 1
-            if on_step:
-                samples = losses.epoch_samples - before
-                on_step((losses.epoch_total - total) / samples, samples)
-            if progress:
-                progress(epoch * count + losses.epoch_samples, epochs * count, losses.mean)
+        with closing(work.epoch(plan)) as done:
+            for batches, found in done:
+                before, total = losses.epoch_samples, losses.epoch_total
+                losses.add(batches, found)
+                steps += 1
+                if on_step:
+                    samples = losses.epoch_samples - before
+                    on_step((losses.epoch_total - total) / samples, samples)
+                if progress:
+                    progress(epoch * count + losses.epoch_samples, epochs * count, losses.mean)
+                out_of_time = 0 < seconds <= time.monotonic() - start
+                if out_of_time:
+                    break
         backbone.model.eval()
-        if after_epoch and after_epoch(epoch + 1, losses.epoch_mean):
+        if (after_epoch and after_epoch(epoch + 1, losses.epoch_mean)) or out_of_time:
             break
     return TrainResult(
         loss=losses.mean,

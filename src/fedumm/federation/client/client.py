@@ -24,6 +24,7 @@ from fedumm.federation.client.global_model import GlobalModel
 from fedumm.federation.protocol.client_view import communicated_tensors, steps_of
 from fedumm.federation.protocol.messages import ClientUpdate, RoundTask
 from fedumm.federation.protocol.transfer import pack_update
+from fedumm.formatting import cut_text
 from fedumm.metrics.evaluation import Scores
 from fedumm.model_card import own_card
 from fedumm.privacy.mechanism import private_update
@@ -147,6 +148,7 @@ class Client:
         control, own_control = self._pack_control(variates, kept) if variates else (b"", {})
         self._keep(task, next_client_state(kept, own, own_control, residual))
         if self._privacy:
+            self._say_if_cut(task, result.steps)
             return self._private_update(task, payload)
         return ClientUpdate(
             client=self.name,
@@ -180,7 +182,7 @@ class Client:
         with backbone.slot.training_only(task.factors):
             result = train_epochs(
                 backbone, self._train_set, config, config.local_epochs, seed, self._show_progress, None, hooks, span,
-                self._losses.add if self._losses else None,
+                self._losses.add if self._losses else None, 60 * config.round_minutes,
             )  # fmt: skip
         if self._losses:
             self._losses.end(task.round)
@@ -221,7 +223,10 @@ class Client:
         return payload, {name: old[name] + t if name in old else t for name, t in sent.items()}
 
     def _private_update(self, task: RoundTask, payload: bytes) -> ClientUpdate:
-        """An update that tells nothing of the client's data beyond their number, which the server knows already."""
+        """An update that tells nothing of the client's data beyond their number, which the server knows already.
+
+        Of the steps, those that were planned: how many fit into ``--round_minutes`` follows from the data, too.
+        """
         return ClientUpdate(
             client=self.name,
             round=task.round,
@@ -229,6 +234,12 @@ class Client:
             num_samples=self.rows,
             steps=steps_of(self._config, self.rows),
         )
+
+    def _say_if_cut(self, task: RoundTask, steps: int) -> None:
+        """To this host's user: the server is not told."""
+        planned = steps_of(self._config, self.rows)
+        if steps < planned:
+            self._model.backbone.say(f"round {task.round}: {cut_text(self.name, steps, planned)}")
 
     def _keep(self, task: RoundTask, state: AdapterState) -> None:
         self._setting.states.save(self.name, task.round, state, task.last_accepted_round.get(self.name, 0))

@@ -21,7 +21,7 @@ def client_start(state: Mapping[str, torch.Tensor], config: FederateConfig, clie
 
 
 def steps_of(config: FederateConfig, rows: int) -> int:
-    """Optimiser steps of a client with ``rows`` training rows in a round."""
+    """Optimiser steps of a client with ``rows`` training rows in a round, which ``--round_minutes`` may cut short."""
     return config.local_epochs * -(-rows // (config.batch_size * config.grad_accum))
 
 

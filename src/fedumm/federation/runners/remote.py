@@ -296,4 +296,6 @@ def _why(job: str, state: JobState, error: str, kept: Path | None, whole: bool =
     told = [f"The job {job} ended as {state.status}, {what}.", *filter(None, [error]), *state.reasons]
     if kept:
         told.append(f"What it recorded until then is in {kept}.")
+        if (kept / JOB).is_file():
+            told.append(f"It can go on from there: fedumm submit --resume {quoted(kept)}, with the startup kit.")
     return "\n".join(told)

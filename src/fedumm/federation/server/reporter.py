@@ -23,6 +23,7 @@ from fedumm.federation.server.rejection import Rejection
 from fedumm.federation.server.round_aggregation import Report, RoundAggregation
 from fedumm.federation.server.screening import Screened
 from fedumm.federation.server.state import RunState
+from fedumm.formatting import bounded_text
 from fedumm.privacy.plan import DPPlan
 from fedumm.run_events import AdapterEvent, Listeners, PartitionEvent, Record, RunListener
 
@@ -76,6 +77,11 @@ class Reporter:
         for host, text in version_notes({host: ready.versions for host, ready in answers.items()}).items():
             self.report("note", round=round_number, host=host, text=text)
 
+    def report_time_limit(self) -> None:
+        """What ``--round_minutes`` means to this run."""
+        minutes = self.config.round_minutes
+        self.report("round_minutes", minutes=minutes, text=bounded_text(minutes, self.config.weights))
+
     def report_notes(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> None:
         """What hosts have to say beside their updates."""
         if folded := folded_record(task, answers.values()):
@@ -98,6 +104,9 @@ class Reporter:
             rejection, norm = screened.rejected.get(client), screened.norms.get(client)
             cosine = screened.cosines.get(client)
             self._tell(client_record(task, client, updates.get(client), rejection, norm, cosine))
+        for client, one in screened.accepted.items():
+            if (steps := one.update.steps) < one.expected.steps:
+                self.report("cut", round=task.round, client=client, steps=steps, planned=one.expected.steps)
         for client, text in screened.unusual.items():
             self.report("unusual", round=task.round, client=client, text=text)
 

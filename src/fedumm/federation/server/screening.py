@@ -154,6 +154,7 @@ class Screening:
             control=config.scaffold,
             previous=previous,
             private=config.dp == "local",
+            may_be_cut=config.round_minutes > 0 and config.dp != "local",
         )
 
 

@@ -174,6 +174,8 @@ class Server:
             self._broadcast = self.aggregation.first_broadcast()
             self._reporter.report_setup(answers, self.balance)
         self._reporter.report_versions(self._state.round, answers)
+        if config.round_minutes:
+            self._reporter.report_time_limit()
         for host, reason in self._left_out.items():
             self._reporter.report("left_out", host=host, reason=reason)
         for host, reason in self._not_ready.items():

@@ -35,7 +35,8 @@ class Expected:
 
     ``spec`` describes the client's adapter (at its rank) and ``names`` the tensors in it that were to be trained
     and sent; ``start`` is what it started from. ``train`` and ``heldout`` are its numbers of rows, ``tasks`` those
-    of its training rows by task, ``steps`` the optimiser steps that they make. ``scored`` are the tasks of the run,
+    of its training rows by task, ``steps`` the optimiser steps that they make, of which a client that ``may_be_cut``
+    (``--round_minutes``) does at least one. ``scored`` are the tasks of the run,
     ``unit`` says that scores are shares, ``control`` that SCAFFOLD's control variates come along. ``previous`` is the
     :func:`digest` of the client's last update that counted. A ``private`` client (``--dp local``) says nothing of its
     losses.
@@ -56,6 +57,7 @@ class Expected:
     control: bool = False
     previous: str = ""
     private: bool = False
+    may_be_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def examine(update: ClientUpdate | None, expected: Expected) -> Accepted:
             "claims",
             f"it claims {update.num_samples} samples, but it announced {expected.train} before the first round",
         )
-    if update.steps != expected.steps:
+    least = min(1, expected.steps) if expected.may_be_cut else expected.steps
+    if not least <= update.steps <= expected.steps:
         raise RejectedError("claims", f"it claims {update.steps} steps, its samples make {expected.steps}")
     if strange := sorted(update.train_losses.keys() - expected.tasks.keys()):
         raise RejectedError("claims", f"it claims to have trained {strange[0]}, for which it has no data")
