@@ -57,7 +57,7 @@ def main(argv: list[str], prog: str) -> int:
     if out.exists() and not args.replace:
         raise FedummError(f"{out} exists. Replace it with --replace, or choose another --out.")
     _script(args, words, name, out).write(out)
-    from fedumm.federation.runners.resumption import LOCAL_NOISE
+    from fedumm.federation.runners.same_options import LOCAL_NOISE
 
     print(f"Job of the run {one_line(folder_for(config))} written to {out}. Submit it from here:")
     print("  mkdir -p logs")
