@@ -151,6 +151,7 @@ class Host:
         if self.data is None:
             raise NotReadyError("a set-up was asked for before the survey", SETUP)
         splits, partition = self.data.splits, self.data.partition
+        self.ready = None  # of a host that is set up once more: two models may not fit
         device = pick_device(self.config.gpu, self._index)
         backbone = self._load_backbone(device, self.data)
         model = GlobalModel(backbone, self.config, self._guard)

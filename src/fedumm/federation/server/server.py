@@ -264,7 +264,7 @@ class Server:
             self._repeat(task, len(accepted), screened.rejected.values())
             return
         self._select(task, screened.scores | self._scores(task, task.scorers, updates), test)
-        self._broadcast, report = self.aggregation.aggregate(task.round, accepted, len(self.roster))
+        self._broadcast, report = self.aggregation.aggregate(task.round, accepted, len(self._participants.roster))
         if self.aggregation.aggregator.updates_base_model:
             # Also an empty one: a try of this round that was cut off may have left another.
             self._checkpoint.save_change(task.round, self._broadcast.change)
