@@ -178,6 +178,7 @@ def test_the_launcher_is_written_beside_what_is_there(
     assert [part for part in content["components"] if part != entry] == GOOD["components"][:1]
 
 
+@pytest.mark.slow
 def test_a_job_on_data_of_the_sites_own_is_told_in_numbers(
     tmp_path: Path, port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,7 +39,6 @@ from fedumm.federation.protocol.messages import (
     RoundReply,
     RoundTask,
 )
-from fedumm.federation.protocol.versions import own_versions
 from fedumm.step_losses import STEPS
 from fedumm.training.backbone import Backbone
 from fedumm.training.candidates import check_candidates, training_answers
@@ -183,7 +182,6 @@ class Host:
             test_samples=len(test_rows),
             cache=cached,
             device=str(device),
-            versions=own_versions(),
             findings=backbone.findings(),
         )
 

@@ -75,7 +75,7 @@ class InitReply:
     test_samples: int
     cache: list[CacheReport]
     device: str
-    versions: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=own_versions)
     digest: str = ""
     findings: list[str] = field(default_factory=list)
 
