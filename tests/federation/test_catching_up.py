@@ -20,6 +20,7 @@ from fedumm.federation.protocol.messages import (
     InitReply,
     InitRequest,
     Message,
+    RoundReply,
     RoundTask,
 )
 from fedumm.federation.protocol.wire import from_wire, to_wire
@@ -199,6 +200,25 @@ def test_with_local_privacy_no_round_is_answered_twice(tmp_path: Path) -> None:
     assert [r["clients"] for r in run.records("round")] == [2, 1, 2, 2]
     (rejected,) = [r for r in run.records("client") if r["rejected"]]
     assert "its noise would be spent twice" in rejected["reason"]
+
+
+def test_with_local_privacy_and_data_of_its_own_a_site_sends_its_noisy_update_alone(tmp_path: Path) -> None:
+    """No score on its own test rows, and no duration."""
+    private = {"dp": "local", "dp_noise_multiplier": 1.0, "client_weights": "equal", "aggregator": "ffa_lora"}
+    sent: list[RoundReply] = []
+
+    def watched(site: str, message: Message, sites: Sites) -> Message | None:
+        answer = sites.hosts[site].handle(message)
+        sent.extend([answer] if isinstance(answer, RoundReply) else [])
+        return answer
+
+    run = Sites(tmp_path / "run", watched, partition="own", dirichlet_alpha=0.0, **private).run()
+    assert len(sent) == 2 * (ROUNDS + 1)
+    for answer in sent:
+        assert (answer.test, answer.seconds, answer.notes) == ({}, 0.0, [])
+        for update in answer.updates:
+            assert (update.before, update.after, update.seconds_train, update.train_losses) == ({}, {}, 0.0, {})
+    assert {r["test"] for r in run.records("round")} == {None}
 
 
 @pytest.mark.parametrize("fewest", [1, 2])

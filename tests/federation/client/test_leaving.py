@@ -66,7 +66,7 @@ def test_own_rows_are_told_in_numbers_and_no_labels() -> None:
     lines = told(config, own)
     assert f"{own.clients['train']:,} rows to train on" in lines[0]
     assert "nothing about labels" in lines[0]
-    assert not [line for line in lines if "WITHOUT noise" in line]
+    assert [line for line in lines if "own test rows" in line]
     private = config_of(
         partition="own",
         in_process=False,
@@ -75,7 +75,7 @@ def test_own_rows_are_told_in_numbers_and_no_labels() -> None:
         dp_noise_multiplier=1.0,
         aggregator="ffa_lora",
     )
-    assert [line for line in told(private, own) if "test rows" in line and "WITHOUT noise" in line]
+    assert not [line for line in told(private, own) if "own test rows" in line]
 
 
 def test_ranks_of_answers_are_told_where_the_server_gets_them() -> None:

@@ -144,8 +144,9 @@ def test_a_liar_counts_for_its_rows_and_no_more(tmp_path: Path, monkeypatch: pyt
     silent, _ = chosen("silent", {2: math.nan, 3: math.nan})
     version, records = chosen("lying", {2: -1e6, 3: 1e6})
     assert version == silent
-    notes = [r["text"] for r in records if r["event"] == "note"]
-    assert len(notes) == 2
+    told = [r["text"] for r in records if r["event"] == "note"]
+    notes = [text for text in told if "part of the common test is missing" not in text]
+    assert len(notes) == 2 == len(told) - len(notes)
     assert all("of 1000000000 rows, it announced " in text for text in notes)
     assert [r["rejected"] for r in records if r["event"] == "client" and r["rejected"]] == ["score"] * 2
 

@@ -232,20 +232,29 @@ class Host:
         self._guard.check_round_task(task)
         begun = time.monotonic()
         lost = model.receive(task)
-        # Where clients keep a part of the adapter, there is none that is everybody's.
-        shared = self._aggregator.communicated_factors == frozenset("AB")
-        tests = self.ready.test
+        tests, scored = self.ready.test, self._scores_tests
         if task.version >= 0:
-            drawn = tests.draw(model.backbone, self.progress, task.version)
-            return RoundReply([], drawn, time.monotonic() - begun, self._told())
+            drawn = tests.draw(model.backbone, self.progress, task.version) if scored else {}
+            return RoundReply([], drawn, self._seconds(begun), self._told())
         version = task.round - 1
-        test = tests.score(model.backbone, self.config, task.draw, self.progress, version) if shared else {}
+        test = tests.score(model.backbone, self.config, task.draw, self.progress, version) if scored else {}
         scorers = task.scorers.get(self.name, [])
         updates = [
             self._client_round(self.ready.clients[name], task, task.train and name not in scorers)
             for name in dict.fromkeys(task.clients(self.name))
         ]
-        return RoundReply(updates, test, time.monotonic() - begun, self._told(), lost)
+        return RoundReply(updates, test, self._seconds(begun), self._told(), lost)
+
+    @property
+    def _scores_tests(self) -> bool:
+        """Not where clients keep a part of the adapter: none is everybody's then. Nor with ``--dp local`` where
+        the test rows are the site's own: of these the noisy update alone may tell."""
+        everybodys = self._aggregator.communicated_factors == frozenset("AB")
+        return everybodys and not (self._privacy and self.config.own_data)
+
+    def _seconds(self, begun: float) -> float:
+        """What an answer took; how long training takes may follow from the data."""
+        return 0.0 if self._privacy else time.monotonic() - begun
 
     def _client_round(self, client: Client, task: RoundTask, trains: bool) -> ClientUpdate:
         try:

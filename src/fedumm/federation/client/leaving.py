@@ -119,8 +119,8 @@ def told(config: FederateConfig, own: Leaving) -> list[str]:
         lines.append(f"once: what the backend found out about the model: {'; '.join(own.findings)}")
     if private:
         lines.append(
-            "in each round: numbers of training rows and of steps, seconds of the whole answer; no training loss, no "
-            "held-out score, no note. All values of the tensors are clipped and noisy (--dp local)"
+            "in each round: numbers of training rows and of steps; no training loss, no held-out score, no "
+            "duration, no note. All values of the tensors are clipped and noisy (--dp local)"
         )
     else:
         lines.append(
@@ -128,15 +128,11 @@ def told(config: FederateConfig, own: Leaving) -> list[str]:
             "with their counts, by kind of answer (yes/no, number, other, caption); seconds; notes"
         )
     whose = "this site's own test rows" if config.own_data else "this site's part of the common test set"
-    lines.append(f"in each round: scores and losses on {whose}, with their counts{_not_noisy(config)}")
+    if not (private and config.own_data):
+        lines.append(f"in each round: scores and losses on {whose}, with their counts")
     lines.append("of an error: its kind and a fixed sentence")
     lines.append("no text of the data: no question, answer, caption, name of a file, and no image")
     return lines
-
-
-def _not_noisy(config: FederateConfig) -> str:
-    """The one thing that tells of a site's rows and that --dp local puts no noise on."""
-    return ", WITHOUT noise: they are not covered by epsilon" if config.dp == "local" and config.own_data else ""
 
 
 def _rows(config: FederateConfig, own: Leaving) -> str:
