@@ -65,7 +65,8 @@ STAND_INS: dict[str, dict[str, str]] = {
     },
     "docs/sweeps.md": {
         # Tens of runs each: the page's first command is a whole study.
-        "study.yaml --lr 1e-4,5e-4": "study.yaml --lr 1e-4,5e-4 --dry_run",
+        "study.yaml --lr 1e-4,5e-4": "study.yaml --lr 1e-4,5e-4 --dry_run --model_name_or_path small_vlm "
+        "--dataset my_images",
         "tiny_table1.yaml": "tiny_table1.yaml --dry_run",
     },
     # On this machine, and without FLARE, which the page starts before.
