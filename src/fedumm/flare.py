@@ -69,6 +69,8 @@ class HostExecutor(Executor):  # type: ignore[misc]
         self._host: Any = None
         self._abort = Signal()
         self._left: outgoing_log.OutgoingLog | None = None
+        self._keeps = Path()
+        self._lock: Any = None
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Answer one message."""
@@ -112,7 +114,11 @@ class HostExecutor(Executor):  # type: ignore[misc]
             return RemoteHost(name)
         own = fl_ctx.get_engine().get_workspace().get_site_config_dir()
         config = admission.site_config(self.run_config, own)
-        return site_host.SiteHost(name, config, self._kept(fl_ctx), lambda: self._abort.triggered)
+        if self._lock is None:
+            job = str(fl_ctx.get_job_id())
+            kept = kept_run.kept_at_site(_root(fl_ctx), job, self.resumes, self.run_config)
+            self._keeps, self._lock = kept
+        return site_host.SiteHost(name, config, self._keeps, lambda: self._abort.triggered)
 
     def _failure(self, error: Exception, fl_ctx: FLContext) -> messages.HostError:
         if self._simulated:
@@ -122,12 +128,9 @@ class HostExecutor(Executor):  # type: ignore[misc]
             site_host.write_log(self._folder(fl_ctx), traceback.format_exc())
         return messages.HostError(redaction.told(error, "process"))
 
-    def _kept(self, fl_ctx: FLContext) -> Path:
-        return kept_run.kept_at_site(_root(fl_ctx), str(fl_ctx.get_job_id()), self.resumes, self.run_config)
-
     def _folder(self, fl_ctx: FLContext) -> Path:
         """Beside the folders of FLARE's jobs: what is in those, a job may have sent to the server as a log."""
-        return _root(fl_ctx) / kept_run.PLACE / str(fl_ctx.get_job_id())
+        return _root(fl_ctx) / kept_run.PLACE / kept_run.run_of(str(fl_ctx.get_job_id()), "")
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """End the child with the job."""
@@ -192,8 +195,9 @@ class ServerController(Controller):  # type: ignore[misc]
             self.log_info(fl_ctx, "the job was aborted")
         except errors.FedummError as error:
             place = self._run or self._archived(fl_ctx)
-            place.mkdir(parents=True, exist_ok=True)
-            files.write_atomically(place / process_guard.ERROR, str(error))
+            with contextlib.suppress(OSError):  # the disk may be full
+                place.mkdir(parents=True, exist_ok=True)
+                files.write_atomically(place / process_guard.ERROR, str(error))
             self.system_panic(str(error), fl_ctx)
 
     def _own_folder(self, fl_ctx: FLContext) -> contextlib.AbstractContextManager[Path]:

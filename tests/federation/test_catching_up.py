@@ -241,6 +241,40 @@ def test_a_site_that_can_not_begin_is_left_out(tmp_path: Path, fewest: int) -> N
     assert sites.records("summary")[0]["roster"] == 1
 
 
+def test_a_host_that_comes_back_with_other_test_rows_is_refused(tmp_path: Path) -> None:
+    """A billion of them would make the common test its own."""
+    again = restarted(3)
+
+    def more_rows(site: str, message: Message, sites: Sites) -> Message | None:
+        again(site, message, sites)
+        if site == "site-2" and isinstance(message, InitRequest) and len(sites.asked) > 4:
+            ready = sites.hosts[site].handle(message)
+            assert isinstance(ready, InitReply)
+            return replace(ready, test_samples=10**9)
+        return None
+
+    run = Sites(tmp_path / "run", more_rows).run()
+    assert [r["reason"] for r in run.records("left_out")] == ["its test rows are not those that it began with"]
+    assert [r["clients"] for r in run.records("round")] == [2, 2, 1, 1]
+
+
+def test_one_that_is_refused_is_not_drawn_any_more(tmp_path: Path) -> None:
+    again = restarted(1)
+
+    def other_model(site: str, message: Message, sites: Sites) -> Message | None:
+        again(site, message, sites)
+        if site == "site-2" and isinstance(message, InitRequest) and len(sites.asked) > 4:
+            ready = sites.hosts[site].handle(message)
+            assert isinstance(ready, InitReply)
+            return replace(ready, digest="another")
+        return None
+
+    run = Sites(tmp_path / "run", other_model, clients_per_round=1, min_clients=1).run()
+    assert len(run.records("round")) == ROUNDS
+    trained = [m.assignments for site, m in run.asked if site == "site-1" and isinstance(m, RoundTask) and m.round > 2]
+    assert all(not own["site-2"] for own in trained)
+
+
 @pytest.mark.parametrize("late", SITES)
 def test_a_site_that_is_not_ready_is_set_up_in_the_first_round(tmp_path: Path, late: str) -> None:
     """Also the one whose first adapter was to be everybody's; the bits are those of a run in which all were ready."""

@@ -16,6 +16,7 @@ import pytest
 
 from fedumm.cli.main import main
 from fedumm.errors import FedummError, PublicError
+from fedumm.federation.runners.flare import kept_run
 from fedumm.federation.runners.flare.kept_run import Mirror, kept_at_server, kept_at_site, read_run, run_of
 from fedumm.federation.runners.received import error_of
 from fedumm.report.run_folder import read_records
@@ -152,33 +153,54 @@ def refused(up: Federation, *more: str, capsys: pytest.CaptureFixture[str]) -> s
     return capsys.readouterr().err
 
 
+ONE, TWO, THREE = (f"{number}0000000-0000-4000-8000-000000000000" for number in "123")
+
+
 def test_a_run_at_a_server(tmp_path: Path) -> None:
     config = toy_config(in_process=False, plugin="")
-    with kept_at_server(tmp_path, "one", "", config) as path:
-        assert path == tmp_path / "fedumm" / "one"
-        assert read_run(path) == "one"
+    with kept_at_server(tmp_path, ONE, "", config) as path:
+        assert path == tmp_path / "fedumm" / ONE
+        assert read_run(path) == ONE
+        (path / "old").touch()
+        with pytest.raises(FedummError, match="in use"), kept_at_server(tmp_path, TWO, ONE, config):
+            pass
+        assert (path / "old").exists(), "it is going on"
     # It did not finish a round: it begins anew.
-    (path / "old").touch()
-    with kept_at_server(tmp_path, "two", "one", config) as again:
+    with kept_at_server(tmp_path, TWO, ONE, config) as again:
         assert again == path
         assert not (path / "old").exists()
     for resumes, other, told in (
-        ("one", toy_config(in_process=False, plugin="", lr=0.5), "began with --lr 0.01, not 0.5"),
-        ("../one", config, "no name of a site"),
+        (TWO, config, f"went on with the run of {ONE}"),
+        (ONE, toy_config(in_process=False, plugin="", lr=0.5), "began with --lr 0.01, not 0.5"),
+        ("../one", config, "no number of a job"),
+        ("left.jsonl", config, "no number of a job"),
     ):
-        with pytest.raises(FedummError, match=told), kept_at_server(tmp_path, "three", resumes, other):
+        with pytest.raises(FedummError, match=told), kept_at_server(tmp_path, THREE, resumes, other):
             pass
 
 
-def test_what_a_site_keeps_is_of_the_options_that_it_was_kept_for(tmp_path: Path) -> None:
+def test_what_a_site_keeps_is_of_the_options_that_it_was_kept_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = to_mapping(toy_config(in_process=False, plugin=""))
-    folder = kept_at_site(tmp_path, "one", "", options)
-    assert kept_at_site(tmp_path, "two", "one", options | {"num_rounds": 9}) == folder
-    with pytest.raises(PublicError, match="began with other options"):
-        kept_at_site(tmp_path, "two", "one", options | {"dp": "off", "lr": 1.0})
-    assert run_of("job", "") == "job"
-    with pytest.raises(PublicError):
-        run_of("job", "..")
+    folder, lock = kept_at_site(tmp_path, ONE, "", options)
+    monkeypatch.setattr(kept_run, "_SECONDS_TO_LEAVE", 0.1)
+    with pytest.raises(PublicError, match="another job of that run is going on"):
+        kept_at_site(tmp_path, TWO, ONE, options)
+    lock.release()
+    again, lock = kept_at_site(tmp_path, TWO, ONE, options | {"num_rounds": 9, "round_timeout": 5.0})
+    assert again == folder
+    lock.release()
+    for more, told in (({"lr": 1.0}, "began with other options"), ({"dp": "local"}, "no run is resumed")):
+        with pytest.raises(PublicError, match=told):
+            kept_at_site(tmp_path, TWO, ONE, options | more)
+    # What an earlier version kept says nothing of its options.
+    (tmp_path / "fedumm" / THREE / "clients").mkdir(parents=True)
+    with pytest.raises(PublicError, match="does not say with which options"):
+        kept_at_site(tmp_path, TWO, THREE, options)
+    for name in ("..", "left.jsonl", "job"):
+        with pytest.raises(PublicError, match="no number"):
+            run_of(name, "")
 
 
 def test_a_job_has_the_run_so_far_in_its_own_folder(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.protocol.messages import HostError
+from fedumm.federation.protocol.messages import HostError, RoundReply
 from fedumm.federation.runners.flare.sites import alike, present
 from fedumm.federation.runners.flare.waiting import GRACE, LEAST, LONGEST, Waiting
 
-ANSWER = HostError("")
+ANSWER = RoundReply([])
 
 
 @dataclass
@@ -57,6 +57,15 @@ def test_without_a_limit_the_slowest_of_the_others_decides() -> None:
         quick.after(1).answered(host, ANSWER)
     assert quick.after(LEAST - 1).why_over() == {}
     assert list(quick.after(LEAST).why_over()) == ["c"]
+
+
+def test_an_error_says_nothing_of_how_long_others_take() -> None:
+    clock = Clock()
+    clock.start().answered("a", HostError("its connection is lost"))
+    assert clock.after(LEAST + 1).why_over() == {}
+    clock.after(1200).answered("b", ANSWER)
+    assert clock.after(5999).why_over() == {}
+    assert list(clock.after(6000).why_over()) == ["c"]
 
 
 def test_it_is_over_also_if_nobody_answers() -> None:

@@ -26,7 +26,7 @@ from fedumm.federation.runners.launch import checked_data, told_at_end, write_jo
 from fedumm.federation.runners.received import error_of, records_of, take
 from fedumm.files import write_atomically
 from fedumm.report.console import RunConsole
-from fedumm.report.run_folder import check_free, create, folder_for, folder_for_name
+from fedumm.report.run_folder import METRICS, check_free, create, folder_for, folder_for_name
 from fedumm.report.unused import remove_unused
 from fedumm.run_options import told_options
 from fedumm.shell import quoted
@@ -84,9 +84,11 @@ def _on_kits(config: FederateConfig, path: Path, place: Path, console: RunConsol
     sites = list(kits.sites)
     with Deployment(kits.all, path / LOGS) as deployment, _all_up(kits.admin, sites, deployment, console) as session:
         console.line(f"A server and {len(sites)} sites are up, each a process with its own startup kit")
-        watched = Watched(session, session.submit(job), console, check=deployment.check)
+        watched = Watched(session, session.submit(job), console, check=deployment.check, resumable=False)
         try:
-            return watched.into(path, lambda received: config, config)
+            status = watched.into(path, lambda received: config, config)
+            (path / JOB).unlink(missing_ok=True)  # its server is gone
+            return status
         except FedummError as error:
             raise FedummError(f"{error}\nWhat the processes printed is in {path / LOGS}.") from error
         finally:
@@ -145,17 +147,23 @@ def submit(config: FederateConfig, command: str, kit: Path, detach: bool = False
             session.state(resumes)  # a number that nobody has would begin a run
         folder = write_job(replace(config, export_dir=place, overwrite=False), resumes)
         console.line(_who(session.connected(), config.num_clients, folder))
-        if not detach:
-            stack.callback(create(path, config, command).release)
-            stack.callback(remove_unused, path)
         watched = Watched(session, session.submit(folder), console, config.name)
-        if not detach:
-            write_atomically(path / JOB, json.dumps({"run": run_of(watched.job, resumes)}))
         console.line(f"Job {watched.job} ({folder.name})")
         if detach:
             console.line(f"Watch it with: {watched.again}")
             return 0
+
+        def make(received: Path | None = None) -> FederateConfig:
+            stack.callback(create(path, config, command).release)
+            write_atomically(path / JOB, json.dumps({"run": run_of(watched.job, resumes)}))
+            return config
+
         console.line(f"Run folder: {path}")
+        if (path / JOB).is_file():
+            # What the run had so far stays until its server has sent more.
+            return watched.or_left(path, lambda got: make() if (got / METRICS).is_file() else config, config)
+        make()
+        stack.callback(remove_unused, path)
         return watched.or_left(path, lambda received: config, config)
 
 
@@ -208,6 +216,7 @@ class Watched:
         console: shows it.
         name: of the run folder, as the user gave it.
         check: raises when there is no use in waiting any longer.
+        resumable: its server keeps what another job could go on with.
     """
 
     session: JobSession
@@ -215,6 +224,7 @@ class Watched:
     console: RunConsole
     name: str = ""
     check: Callable[[], None] = field(default=lambda: None)
+    resumable: bool = True
 
     @property
     def again(self) -> str:
@@ -270,7 +280,9 @@ class Watched:
                 take(received, path, options, self.console.show)
             summary = records[-1] if records and records[-1]["event"] == "summary" else None
             if state.status != COMPLETED or summary is None:
-                raise FedummError(_why(self.job, state, error, path if records else None, whole=bool(summary)))
+                raise FedummError(
+                    _why(self.job, state, error, path if records else None, bool(summary), self._resumable(options))
+                )
             done = True
         finally:
             tracking.finish(failed=not done)
@@ -278,6 +290,9 @@ class Watched:
             status = told_at_end(path, options, self.console, summary)
         self.console.line(f"Job {self.job}: {state.status}")
         return status
+
+    def _resumable(self, config: FederateConfig) -> bool:
+        return self.resumable and config.dp != "local"
 
     def _received(self, state: JobState, place: Path) -> Path:
         try:
@@ -290,12 +305,12 @@ class Watched:
             raise FedummError(_why(self.job, state, str(error), None)) from error
 
 
-def _why(job: str, state: JobState, error: str, kept: Path | None, whole: bool = False) -> str:
+def _why(job: str, state: JobState, error: str, kept: Path | None, whole: bool = False, resumable: bool = False) -> str:
     """How a job ended that did not complete, or brought no result."""
     what = "though all of its rounds were done" if whole else "without a result"
     told = [f"The job {job} ended as {state.status}, {what}.", *filter(None, [error]), *state.reasons]
     if kept:
         told.append(f"What it recorded until then is in {kept}.")
-        if (kept / JOB).is_file():
+        if resumable and not whole and (kept / JOB).is_file():
             told.append(f"It can go on from there: fedumm submit --resume {quoted(kept)}, with the startup kit.")
     return "\n".join(told)

@@ -84,6 +84,8 @@ def _set_up(server: Server, ask: Ask, request: InitRequest) -> dict[str, InitRep
         del ready[other]
         if isinstance(answer, InitReply) and answer.adapter:
             ready[other] = answer
+        else:
+            server.note_not_ready({other: _reason(other, answer)})
     return ready
 
 

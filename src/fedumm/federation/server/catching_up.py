@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from fedumm.errors import FedummError
 from fedumm.federation.protocol.initial_adapter import unlike
 from fedumm.federation.protocol.messages import (
     ADAPTER,
@@ -18,6 +19,7 @@ from fedumm.federation.protocol.messages import (
     RoundTask,
 )
 from fedumm.federation.server.round_aggregation import Broadcast
+from fedumm.federation.server.score_validation import check_test_parts
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class CatchUp:
         task: the round that everybody was sent.
         whole: the global adapter for a host that holds none.
         changes: reads what the backbone grew by so far; None where a method never changes it.
+        known_rows: by host, the rows of its part of the common test set, as far as they were told.
 
     Attributes:
         extra_bytes: by host, tensors that were sent to it besides the task.
@@ -59,6 +62,7 @@ class CatchUp:
     task: RoundTask
     whole: Callable[[], Broadcast]
     changes: Callable[[], list[bytes]] | None
+    known_rows: Mapping[str, int] = field(default_factory=dict)
     extra_bytes: dict[str, int] = field(default_factory=dict)
     test_rows: dict[str, int] = field(default_factory=dict)
     _asked: dict[str, type[Message]] = field(default_factory=dict)
@@ -82,7 +86,16 @@ class CatchUp:
         """Why a host that is set up later can't take part; empty if it can."""
         if isinstance(answer, DataStats) and answer != self.beginning.sizes.get(host, answer):
             return "its data are not those that it began with"
-        return unlike(answer, self.beginning.ready) if isinstance(answer, InitReply) else ""
+        if not isinstance(answer, InitReply):
+            return ""
+        if answer.test_samples != self.known_rows.get(host, answer.test_samples):
+            return "its test rows are not those that it began with"
+        if any(step > 1 for _, step in self.beginning.setup.tests.values()):
+            try:
+                check_test_parts({**self.known_rows, host: answer.test_samples}, self.beginning.setup.tests)
+            except FedummError as error:
+                return str(error)
+        return unlike(answer, self.beginning.ready)
 
     def _whole_task(self) -> RoundTask:
         if self.task.version >= 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fedumm.config import FederateConfig
 from fedumm.federation.protocol.messages import RoundTask
@@ -30,13 +30,19 @@ class Planner:
         participants: who takes part.
         aggregation: knows which factors are trained in a round.
         sampler: who trains in a round.
+        refused: hosts that are not asked any more.
     """
 
     def __init__(
-        self, config: FederateConfig, participants: Participants, aggregation: RoundAggregation, sampler: Sampler
+        self,
+        config: FederateConfig,
+        participants: Participants,
+        aggregation: RoundAggregation,
+        sampler: Sampler,
+        refused: Collection[str] = (),
     ) -> None:
         self.config, self._participants, self._aggregation = config, participants, aggregation
-        self._sampler = sampler
+        self._sampler, self._refused = sampler, refused
 
     def plan(self, state: RunState, broadcast: Broadcast) -> RoundTask:
         """The task after the last finished round; after the last one of all, one that only scores.
@@ -46,9 +52,9 @@ class Planner:
         """
         number, panel = state.round + 1, state.scoreboard.panel
         train = not is_last(state, self.config)
-        roster = self._participants.roster
-        chosen = set(self._sampler(number, roster) if train else self._last_scorers(panel))
-        scorers = set(panel or ()) - chosen if train else set()
+        roster = self._roster()
+        chosen = set(self._sampler(number, roster) if train else self._last_scorers(panel)) & set(roster)
+        scorers = (set(panel or ()) & set(roster)) - chosen if train else set()
         return RoundTask(
             round=number,
             train=train,
@@ -64,6 +70,10 @@ class Planner:
             base_round=broadcast.base_round,
             scorers=self._participants.by_host(scorers),
         )
+
+    def _roster(self) -> list[str]:
+        gone = [c for host in self._refused for c in self._participants.assignments.get(host, ())]
+        return [client for client in self._participants.roster if client not in gone]
 
     def _draws(self, number: int, train: bool) -> bool:
         """Images are drawn and judged before the first round, after the last, and as often as asked for."""

@@ -64,6 +64,11 @@ class Screening:
         self._parts, self._test_rows = parts, dict(test_rows)
         self._shares = scores_are_shares(config)
 
+    @property
+    def test_rows(self) -> Mapping[str, int]:
+        """By host, the rows of its part of the common test set, as far as they were told."""
+        return self._test_rows
+
     def expect_test_rows(self, host: str, count: int) -> None:
         """A host that is set up later has a part of the test set, too."""
         self._test_rows[host] = count

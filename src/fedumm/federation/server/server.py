@@ -161,7 +161,7 @@ class Server:
         self.scoreboard = self._new_scoreboard()
         self._state = RunState(participants.fingerprint, participants.fingerprints, self.scoreboard, self._began)
         self._closing = Closing(participants, self.aggregation, self.scoreboard)
-        self._planner = Planner(config, participants, self.aggregation, self._sampler)
+        self._planner = Planner(config, participants, self.aggregation, self._sampler, self.refused)
         self._screening = Screening(config, participants, self.aggregation, self._request.tests, initial.test_rows)
         self._reporter = Reporter(
             config, participants, self.aggregation, self._state, self._dp, initial.adapter_config, self._listeners
@@ -223,7 +223,8 @@ class Server:
         """What follows up hosts' answers to ``task`` where these can't take part as they are."""
         grows = self.aggregation.aggregator.updates_base_model
         changes = partial(self._checkpoint.changes, self._state.round) if grows else None
-        return CatchUp(self._beginning, task, self.aggregation.whole_broadcast, changes)
+        rows = self._screening.test_rows
+        return CatchUp(self._beginning, task, self.aggregation.whole_broadcast, changes, rows)
 
     def finish(self, task: RoundTask, answers: Mapping[str, RoundReply], catch_up: CatchUp | None = None) -> None:
         """Screen, score, aggregate and save one round.

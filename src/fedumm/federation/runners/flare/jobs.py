@@ -137,7 +137,13 @@ class JobSession:
     def submit(self, job: Path) -> str:
         """Hand in a job; returns its number."""
         with self._asked(f"to take the job {job.name}"):
-            return str(self._session.submit_job(str(job)))
+            return self._number(self._session.submit_job(str(job)))
+
+    @staticmethod
+    def _number(job: object) -> str:
+        if not _JOB.fullmatch(str(job)):
+            raise FedummError(f"The server gave the job a number that is none: {one_line(job, 100)}.")
+        return str(job)
 
     def state(self, job: str) -> JobState:
         """How far it is.

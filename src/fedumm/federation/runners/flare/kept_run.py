@@ -8,28 +8,36 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError, PublicError
-from fedumm.federation.protocol.names import check_name
 from fedumm.federation.runners.resumption import has_rounds, resume_point
-from fedumm.federation.runners.same_options import check_rounds, check_same
+from fedumm.federation.runners.same_options import FREE, check_rounds, check_same
 from fedumm.files import replacing, write_atomically
 from fedumm.report.run_folder import CONFIG, LOCK, create, lock_run, read_config, reopened
 from fedumm.run_events import AdapterEvent, Record, RunListener
 from fedumm.run_options import to_mapping
+from fedumm.texts import one_line
 
 PLACE = "fedumm"
 JOB = "job.json"
 """In a run folder: which run of which server it is."""
 
 _OPTIONS = "options.sha256"
-_MAY_CHANGE = {"num_rounds", "min_clients", "round_timeout"}
+_MAY_CHANGE = {*FREE, "num_rounds", "min_clients"}
+_SECONDS_TO_LEAVE = 60.0
+
+_NUMBER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""FLARE's numbers of jobs. What else lies beside these folders has other names."""
 
 
 def read_run(folder: Path) -> str:
@@ -41,7 +49,7 @@ def read_run(folder: Path) -> str:
     if not (folder / JOB).is_file():
         return ""
     try:
-        return check_name(json.loads((folder / JOB).read_text(encoding="utf-8"))["run"])
+        return run_of(json.loads((folder / JOB).read_text(encoding="utf-8"))["run"], "")
     except (OSError, ValueError, KeyError, TypeError, PublicError) as error:
         raise FedummError(f"{folder / JOB} is damaged: this run can't be resumed.") from error
 
@@ -52,29 +60,43 @@ def run_of(job: str, resumes: str) -> str:
     Raises:
         PublicError: that can't be the number of a job.
     """
-    return check_name(resumes or job)
+    run = resumes or job
+    if not _NUMBER.fullmatch(run):
+        raise PublicError(f"no number of a job: {ascii(run)[:80]}")
+    return run
 
 
-def kept_at_site(root: Path, job: str, resumes: str, options: Mapping[str, Any]) -> Path:
-    """The folder of what a site keeps of a run.
+def kept_at_site(root: Path, job: str, resumes: str, options: Mapping[str, Any]) -> tuple[Path, FileLock]:
+    """The folder of what a site keeps of a run, and its lock, which is to be held as long as the job goes on.
 
     Args:
         root: of FLARE's workspace.
         options: of the job, which must be those that the run began with.
 
     Raises:
-        PublicError: it began with others.
+        PublicError: it began with others, or with ``--dp local``, or another job of it is going on.
     """
     folder = root / PLACE / run_of(job, resumes)
+    if resumes and options.get("dp") == "local":
+        raise PublicError("with --dp local no run is resumed: a round done again would be answered with other noise")
     own = {name: value for name, value in options.items() if name not in _MAY_CHANGE}
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
     begun = folder / _OPTIONS
-    if begun.exists() and begun.read_text(encoding="ascii") != digest:
-        raise PublicError("at this site the run that the job resumes began with other options")
+    if folder.exists() and not begun.exists() and any(folder.iterdir()):
+        raise PublicError("what this site keeps of that run does not say with which options: it is not resumed")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        # FLARE's process of a job that was killed elsewhere lives on for a while.
+        lock.acquire(timeout=_SECONDS_TO_LEAVE)
+    except Timeout:
+        raise PublicError("another job of that run is going on at this site") from None
     if not begun.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(begun, digest)
-    return folder
+    elif begun.read_text(encoding="ascii") != digest:
+        lock.release()
+        raise PublicError("at this site the run that the job resumes began with other options")
+    return folder, lock
 
 
 @contextmanager
@@ -84,14 +106,19 @@ def kept_at_server(root: Path, job: str, resumes: str, config: FederateConfig) -
     It is locked within the block.
 
     Raises:
-        FedummError: it began with other options, it is finished, or its folder is damaged.
+        FedummError: it began with other options, it is finished, its folder is damaged, another job of it is going on,
+            or ``resumes`` is a job that went on with an earlier one.
     """
-    path = root / PLACE / run_of(job, resumes)
+    path, note = root / PLACE / run_of(job, resumes), root / PLACE / f"{run_of(job, '')}.run"
+    known = path.with_suffix(".run")
+    if resumes and known.is_file() and (first := known.read_text(encoding="ascii")) != resumes:
+        raise FedummError(f"The job {resumes} went on with the run of {one_line(first, 60)}: resume that one.")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomically(note, path.name)
     if (path / CONFIG).is_file():
         begun = read_config(path)
         check_same(path, begun, config, _MAY_CHANGE)
         check_rounds(to_mapping(begun), config.num_rounds)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if resumes and has_rounds(path):
         lock = lock_run(path)
         try:
@@ -100,9 +127,8 @@ def kept_at_server(root: Path, job: str, resumes: str, config: FederateConfig) -
         finally:
             lock.release()
         return
-    if path.exists():
-        shutil.rmtree(path)  # of a job that did not finish a round
-    lock = create(path, config, "fedumm submit")
+    # One that did not finish a round begins anew, in a folder that nobody else has locked.
+    lock = create(path, replace(config, overwrite=bool(resumes)), "fedumm submit")
     try:
         write_atomically(path / JOB, json.dumps({"run": path.name}))
         yield path

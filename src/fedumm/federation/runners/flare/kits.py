@@ -83,16 +83,19 @@ def provision(folder: Path, policies: Mapping[str, Mapping[str, Any]]) -> Kits:
     home = folder / "home"
     home.mkdir()
     command = [sys.executable, "-m", "nvflare.cli", "provision", "-p", str(project), "-w", str(folder), "--force"]
-    done = subprocess.run(
-        # The tool keeps settings of its own in the user's home.
-        command,
-        env=child_environment(HOME=str(home)),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=_SECONDS,
-    )
+    try:
+        done = subprocess.run(
+            # The tool keeps settings of its own in the user's home.
+            command,
+            env=child_environment(HOME=str(home)),
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FedummError(f"NVIDIA FLARE has not provisioned within {_SECONDS} s.") from error
     kits = folder / _PROJECT / "prod_00"
     if done.returncode or not kits.is_dir():
         raise FedummError(f"NVIDIA FLARE could not provision:\n{plain_lines(done.stdout + done.stderr, 2000)}")

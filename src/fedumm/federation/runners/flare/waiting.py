@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from fedumm.federation.protocol.messages import Message
+from fedumm.federation.protocol.messages import HostError, Message
 
 SLOWER, LEAST = 5.0, 600.0
 """Without ``--round_timeout`` a site may take so many times as long as the slowest of the others, and never less than
@@ -47,7 +47,7 @@ class Waiting:
     def __post_init__(self) -> None:
         self.open = list(self.hosts)
         self._begun = self.clock()
-        self._slowest = 0.0
+        self._slowest, self._good = 0.0, 0
         self._next_word, self._pause = _FIRST_WORD, _FIRST_WORD
 
     @property
@@ -60,16 +60,17 @@ class Waiting:
         if host in self.open:
             self.open.remove(host)
             self.answers[host] = answer
-            self._slowest = self.seconds
+            if not isinstance(answer, HostError):  # one that failed says nothing of how long it takes
+                self._slowest, self._good = self.seconds, self._good + 1
 
     def why_over(self) -> dict[str, str]:
         """By host that is not waited for any longer, why; empty while all that are missing are waited for."""
         seconds = self.seconds
         if self.limit and seconds >= self.limit:
             return dict.fromkeys(self.open, f"no answer within {self.limit:g} s (--round_timeout)")
-        bound = max(LEAST, SLOWER * self._slowest) if len(self.answers) >= max(1, self.fewest) else LONGEST
+        bound = max(LEAST, SLOWER * self._slowest) if self._good >= max(1, self.fewest) else LONGEST
         if not self.limit and seconds >= bound:
-            slowest = f", and the slowest of the others took {self._slowest:.0f} s" if self.answers else ""
+            slowest = f", and the slowest of the others took {self._slowest:.0f} s" if self._good else ""
             return dict.fromkeys(self.open, f"no answer within {seconds:.0f} s{slowest} (--round_timeout)")
         now = self.clock()
         lost = [host for host in self.open if host in self.gone and now - self.gone[host] >= GRACE]

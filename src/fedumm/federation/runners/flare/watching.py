@@ -89,8 +89,8 @@ class Watcher:
         elif time.monotonic() - self._heard_at > _LONGEST_MUTE:
             raise FedummError(
                 f"The server calls the job {self._job} running, and nothing of it has answered for "
-                f"{_LONGEST_MUTE / 60:g} minutes. A server that was started again does not go on with its jobs: submit "
-                "it again."
+                f"{_LONGEST_MUTE / 60:g} minutes. A server that was started again does not go on with its jobs: resume "
+                "it (fedumm submit --resume)."
             )
         for record in records or ():
             self._show(record)
