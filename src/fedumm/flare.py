@@ -92,8 +92,9 @@ class HostExecutor(Executor):  # type: ignore[misc]
     def _failure(self, error: Exception, fl_ctx: FLContext) -> messages.HostError:
         if self._simulated:
             return redaction.whole(error)
-        # Not into FLARE's log, which a site may send to the server.
-        site_host.write_log(self._folder(fl_ctx), traceback.format_exc())
+        # Not into FLARE's log, which a site may send to the server; on a full disk nowhere.
+        with contextlib.suppress(OSError):
+            site_host.write_log(self._folder(fl_ctx), traceback.format_exc())
         return messages.HostError(redaction.told(error, "process"))
 
     def _folder(self, fl_ctx: FLContext) -> Path:

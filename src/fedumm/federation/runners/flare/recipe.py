@@ -24,6 +24,9 @@ NO_LOGS = {"allow_log_streaming": False}
 
 _POLL = 0.05
 
+_OF_LOST_SITES = {"dead_client_grace_period": 5.0, "dead_client_check_lead_time": 5.0}
+"""Seconds after which FLARE believes that a site is lost, and after a task's start tells of it; by default 60 and 30."""
+
 
 def job_name(config: FederateConfig) -> str:
     """The last part of ``--name``, or a name from the backend's.
@@ -71,7 +74,7 @@ class FedummRecipe(Recipe):  # type: ignore[misc]
         job.set_app_packages(["fedumm"])
         options = {} if num_hosts else job_options(config)
         job.to_server(ServerController(options), id="fedumm")
-        job.to_server({"server": {"task_request_interval": _POLL}})
+        job.to_server({"server": {"task_request_interval": _POLL}, **_OF_LOST_SITES})
         job.to_clients(HostExecutor(options), tasks=[TASK])
         job.to_clients({"default_task_fetch_interval": _POLL})
         super().__init__(job)
