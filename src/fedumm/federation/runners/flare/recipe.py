@@ -25,7 +25,7 @@ NO_LOGS = {"allow_log_streaming": False}
 _POLL = 0.05
 
 _OF_LOST_SITES = {"dead_client_grace_period": 5.0, "dead_client_check_lead_time": 5.0}
-"""Seconds after which FLARE believes that a site is lost, and after a task's start tells of it; by default 60 and 30."""
+"""Seconds until FLARE believes that a site is lost (60 by default), and until it asks so after a task began (30)."""
 
 
 def job_name(config: FederateConfig) -> str:
