@@ -68,7 +68,7 @@ class Federation:
                 self.deployment.start(name)
         wait_for(lambda: set(self.session.connected()) == set(self.kits.sites), seconds)
 
-    def rounds(self, ident: str, number: int, clients: int = 0, seconds: float = 240) -> None:
+    def rounds(self, ident: str, number: int, clients: int = 0, seconds: float = 400) -> None:
         """Wait until so many rounds of a running job are over, counting only those of so many clients (0: of any)."""
         wait_for(lambda: sum(clients in (0, r["clients"]) for r in self.records(ident, "round")) >= number, seconds)
 

@@ -68,6 +68,7 @@ def test_a_site_fails_in_every_way_in_one_job_and_each_costs_its_rounds_only(up:
     """Its training is killed, as when memory has run out; it stands still; it signs off, as a shutdown makes it."""
     ident = up.submit("one-site", **{**OPTIONS, "num_rounds": 20}, round_timeout=TIMEOUT)
     kit = up.kits.sites["site-2"]
+    up.rounds(ident, 1)
     for number in range(1, 4):
         back(up, ident)
         wait_for(lambda: training_process(kit), 60).kill()

@@ -32,8 +32,8 @@ def test_a_full_disk_costs_the_rounds_until_there_is_room(tmp_path: Path) -> Non
     """It holds all that a site writes; ``--wire int8`` keeps what rounding lost there."""
     with federation(tmp_path, POLICIES) as up:
         place, site = up.kits.sites["site-2"], up.deployment.processes["site-2"]
-        end_tree(site.pid)
-        site.wait()
+        site.terminate()
+        wait_for(lambda: site.poll() is not None and up.session.connected() == ["site-1"], 60)
         with small_disk(place, 16):
             try:
                 up.all_up(240)
