@@ -61,6 +61,11 @@ class Federation:
         with tempfile.TemporaryDirectory() as place:
             return state, list(read_records(self.session.download(ident, Path(place))))
 
+    def kill(self, name: str) -> None:
+        """The process of a server or a site, at once. FLARE takes one that nobody has collected for alive."""
+        self.deployment.processes[name].kill()
+        self.deployment.processes[name].wait()
+
     def all_up(self, seconds: float = 120) -> None:
         """Start again what has ended, and wait until all sites are connected."""
         for name, process in self.deployment.processes.items():

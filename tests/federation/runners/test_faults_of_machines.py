@@ -33,7 +33,7 @@ def test_a_full_disk_costs_the_rounds_until_there_is_room(tmp_path: Path) -> Non
     with federation(tmp_path, POLICIES) as up:
         place, site = up.kits.sites["site-2"], up.deployment.processes["site-2"]
         site.terminate()
-        wait_for(lambda: site.poll() is not None and up.session.connected() == ["site-1"], 60)
+        wait_for(lambda: site.poll() is not None and up.session.connected() == ["site-1"], 150)
         with small_disk(place, 16):
             try:
                 up.all_up(240)

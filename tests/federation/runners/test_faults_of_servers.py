@@ -29,9 +29,9 @@ def test_a_server_that_is_killed_loses_its_job_and_takes_the_next(tmp_path: Path
         wait_for(lambda: not any(map(training_process, up.kits.sites.values())), 60)
         print(f"no training after {time.monotonic() - began:.0f} s")
 
-        ident = up.submit("server-killed", **OPTIONS)
+        ident = up.submit("server-killed", **{**OPTIONS, "num_rounds": 100})
         up.rounds(ident, 2)
-        up.deployment.processes["server"].kill()
+        up.kill("server")
         began = time.monotonic()
         wait_for(lambda: not processes_in(up.kits.server), 60)
         print(f"server's processes gone after {time.monotonic() - began:.0f} s")
