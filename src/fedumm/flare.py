@@ -123,8 +123,8 @@ class HostExecutor(Executor):  # type: ignore[misc]
     def _failure(self, error: Exception, fl_ctx: FLContext) -> messages.HostError:
         if self._simulated:
             return redaction.whole(error)
-        # Not into FLARE's log, which a site may send to the server.
-        with contextlib.suppress(OSError):  # the disk may be full
+        # Not into FLARE's log, which a site may send to the server; on a full disk nowhere.
+        with contextlib.suppress(OSError):
             site_host.write_log(self._folder(fl_ctx), traceback.format_exc())
         return messages.HostError(redaction.told(error, "process"))
 

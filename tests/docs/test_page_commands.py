@@ -13,7 +13,10 @@ from PIL import Image
 
 from fedumm.cli.main import run as run_command
 from fedumm.federation.protocol.messages import HostError
+from fedumm.federation.runners.flare.kits import free_port
 from fedumm.federation.runners.flare.outgoing_log import FILE, OutgoingLog
+from fedumm.federation.runners.flare.process_guard import end_tree
+from support.federation import processes_in
 from support.layouts import coco_pictures, questions_and_annotations, write
 from support.page_commands import Checkout, installed, shown
 from support.pages import PAGES, ROOT, blocks, name
@@ -33,10 +36,15 @@ NOT_RUN: dict[str, str] = {
     "python3 -m venv .venv": _FETCHES,
     "source .venv/bin/activate": "of an environment that is not made here",
     "srun --gres=gpu:1 --mem=32G --time=02:00:00 --pty bash": "asks a cluster for a shell; no program of ours",
+    **{
+        f"{command} --startup_kit kits/admin@example.com {options}": "needs a server: docs/deploy.md has one"
+        for command, options in (
+            ("fedumm submit", "--model_backend blip_vqa --model_name_or_path tiny --dataset easy_vqa --num_clients 2 "
+             "--num_rounds 10 --name demo"),
+            ("fedumm watch 54d4ddd2-6027-4709-98d3-bb502f7b8724", "--name demo"),
+        )
+    },
     "nvflare job submit -j jobs/fedumm-blip_vqa": "needs a server: test_real_sites.py submits jobs to one",
-    "fedumm submit --startup_kit kits/admin@example.com --model_backend blip_vqa --model_name_or_path tiny "
-    "--dataset easy_vqa --num_clients 2 --num_rounds 10 --name demo": "needs a server: test_submit.py has one",
-    "fedumm watch 54d4ddd2-6027-4709-98d3-bb502f7b8724 --startup_kit kits/admin@example.com --name demo": "the same",
     "fedumm submit --startup_kit kits/admin@example.com --resume demo": "needs a server: test_job_resume.py has one",
     "fedumm check-site site-1 --job jobs/fedumm-blip_vqa": "its model and data are published ones; test_check_site.py "
     "looks at a job that was exported",
@@ -80,7 +88,7 @@ STAND_INS: dict[str, dict[str, str]] = {
 SIMULATED = {"README.md": 1, "docs/hpc.md": 2}
 """On how many commands of a page FLARE's simulator starts, which takes ten seconds; the others run in process."""
 
-QUICK = {"CONTRIBUTING.md", "docs/sites.md"}
+QUICK = {"CONTRIBUTING.md"}
 """Pages whose commands take a few seconds together."""
 
 SHOWN = {name(page): shown(page) for page in PAGES if "```bash" in page.read_text(encoding="utf-8")}
@@ -98,6 +106,16 @@ def test_what_stands_in_stands_for_something() -> None:
         unused = [old for old in stand_ins if not any(old in text for text in texts)]
         assert not unused, f"{page}: {unused}"
     assert set(SHOWN) >= {*STAND_INS, *SIMULATED, *QUICK} - {""}
+
+
+@pytest.fixture
+def checkout_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where a page's commands run; what they leave in the background ends with the test, whatever happens."""
+    folder = tmp_path_factory.mktemp("page") / "fedumm"
+    yield folder
+    # Start scripts start again what has ended, so these end first.
+    for process in sorted(processes_in(folder), key=lambda process: process.create_time()):
+        end_tree(process.pid)
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +177,9 @@ def prepared(page: str, folder: Path) -> None:
         write(folder / "words_backend.py", source)
         save("qwen3_vl", folder / "small_vlm")
         (folder / "qwen").symlink_to("small_vlm")
+    if page == "docs/deploy.md":
+        (project,) = (block for block in blocks(ROOT / page, "yaml") if "participants:" in block)
+        write(folder / "project.yml", project.replace("8002", str(free_port())))
     if page == "docs/sweeps.md":
         scans(folder / "my_images")
         save("qwen3_vl", folder / "small_vlm")
@@ -169,10 +190,10 @@ def prepared(page: str, folder: Path) -> None:
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("page", [own if own in QUICK else pytest.param(own, marks=pytest.mark.slow) for own in SHOWN])
 def test_the_commands_of_a_page_run(
-    page: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    page: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, checkout_folder: Path
 ) -> None:
     run = request.getfixturevalue("run") if any("NAME" in one.text for one in SHOWN[page]) else None
-    checkout = Checkout(tmp_path_factory.mktemp("page") / "fedumm", run, tmp_path_factory.getbasetemp() / "features")
+    checkout = Checkout(checkout_folder, run, tmp_path_factory.getbasetemp() / "features")
     prepared(page, checkout.folder)
     if page == "docs/sites.md":
         a_site(checkout.folder / "site-1", request.getfixturevalue("port"))
@@ -184,4 +205,8 @@ def test_the_commands_of_a_page_run(
         if "--simulator" in command.text and not simulated:
             stand_ins["--simulator"] = "--in_process"
         simulated = max(0, simulated - ("--simulator" in command.text))
+        if "JOB" in command.text:
+            (job,) = (checkout.folder / "server" / "kit" / "jobs").iterdir()
+            stand_ins["JOB"] = job.name
         checkout.carry_out(command, stand_ins)
+    assert not processes_in(checkout.folder), "what a page starts, it ends"

@@ -100,6 +100,8 @@ def test_every_program_is_shown_on_the_page_that_explains_it() -> None:
         ("docs/sites.md", "fedumm watch"),
         ("docs/sites.md", "fedumm check-site"),
         ("docs/sites.md", "fedumm site-log"),
+        ("docs/deploy.md", "fedumm kit"),
+        ("docs/deploy.md", "nvflare provision"),
         ("docs/hpc.md", "bash scripts/setup_envs.sh"),
         ("CONTRIBUTING.md", "make test-slow"),
     }

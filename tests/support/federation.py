@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +14,13 @@ from typing import Any
 
 import psutil
 
+from fedumm.config import FederateConfig
 from fedumm.federation.runners.flare.deployment import Deployment
-from fedumm.federation.runners.flare.jobs import JobSession, JobState
+from fedumm.federation.runners.flare.jobs import ConnectionLostError, JobSession, JobState
 from fedumm.federation.runners.flare.kits import Kits, provision
+from fedumm.federation.runners.launch import write_job
+from fedumm.report.run_folder import read_records
+from fedumm.run_options import from_mapping
 from support.processes import wait_for
 
 JOB = Path(__file__).parents[2] / "job.py"
@@ -36,6 +41,41 @@ class Federation:
     def run(self, job: Path) -> Path:
         """Submit a job, wait for its end, fetch it; returns the folder of its run."""
         return self.result(self.session.submit(job))
+
+    def submit(self, name: str, **options: Any) -> str:
+        """Write a job and hand it in; returns its number."""
+        config = from_mapping(FederateConfig, {**options, "name": name, "export_dir": str(self.folder / "jobs")})
+        return self.session.submit(write_job(config))
+
+    def over(self, ident: str, seconds: float) -> tuple[JobState, list[dict[str, Any]]]:
+        """State and records of a job that must end within ``seconds``, whichever processes are there."""
+
+        def ended() -> JobState | None:
+            try:
+                state = self.session.state(ident)
+            except ConnectionLostError:
+                return self.session.connect()
+            return state if state.finished else None
+
+        state: JobState = wait_for(ended, seconds)
+        with tempfile.TemporaryDirectory() as place:
+            return state, list(read_records(self.session.download(ident, Path(place))))
+
+    def kill(self, name: str) -> None:
+        """The process of a server or a site, at once. FLARE takes one that nobody has collected for alive."""
+        self.deployment.processes[name].kill()
+        self.deployment.processes[name].wait()
+
+    def all_up(self, seconds: float = 120) -> None:
+        """Start again what has ended, and wait until all sites are connected."""
+        for name, process in self.deployment.processes.items():
+            if process.poll() is not None:
+                self.deployment.start(name)
+        wait_for(lambda: set(self.session.connected()) == set(self.kits.sites), seconds)
+
+    def rounds(self, ident: str, number: int, clients: int = 0, seconds: float = 400) -> None:
+        """Wait until so many rounds of a running job are over, counting only those of so many clients (0: of any)."""
+        wait_for(lambda: sum(clients in (0, r["clients"]) for r in self.records(ident, "round")) >= number, seconds)
 
     def end_of(self, ident: str) -> JobState:
         """Wait for it."""
@@ -91,6 +131,19 @@ def connected(kits: Kits, deployment: Deployment, sites: int) -> JobSession:
     session: JobSession = wait_for(login, 200)
     wait_for(lambda: len(session.connected()) == sites, 200)
     return session
+
+
+def job_process(kit: Path) -> psutil.Process | None:
+    """That in which FLARE runs a job, of a server's or a site's kit."""
+    runs = ("runner_process", "worker_process")
+    found = [one for one in processes_in(kit) if any(part.endswith(runs) for part in one.cmdline())]
+    return found[0] if found else None
+
+
+def training_process(kit: Path) -> psutil.Process | None:
+    """That in which a site trains."""
+    found = [one for one in processes_in(kit) if any(part.endswith("site_host") for part in one.cmdline())]
+    return found[0] if found else None
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:

@@ -119,6 +119,8 @@ class Checkout:
         python = shlex.quote(sys.executable)
         scripts = {
             "python": f'#!/bin/sh\nexec {python} "$@"\n',
+            "python3": f'#!/bin/sh\nexec {python} "$@"\n',
+            "nvflare": f'#!/bin/sh\nexec {python} -m nvflare.cli "$@"\n',
             "fedumm": f'#!/bin/sh\nexec {python} -m fedumm "$@"\n',
             "sbatch": SBATCH,
             "conda": (ROOT / "tests" / "support" / "conda_stand_in.sh").read_text(encoding="utf-8"),
@@ -126,7 +128,8 @@ class Checkout:
         for name, text in scripts.items():
             (programs / name).write_text(text, encoding="utf-8")
             (programs / name).chmod(0o755)
-        (self.folder / "envs_of_conda").mkdir()
+        for name in ("envs_of_conda", "home"):
+            (self.folder / name).mkdir()
         if self.run:
             shutil.copytree(self.run, self.folder / "runs" / "given")
         paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -135,7 +138,7 @@ class Checkout:
             "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]), "PYTHONPATH": os.pathsep.join(paths),
             "FEDUMM_CACHE": str(self.cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200",
             "STAND_IN_ENVS": str(self.folder / "envs_of_conda"), "STAND_IN_LOG": str(self.folder / "conda.log"),
-            "USER": "user", "PYTHONUNBUFFERED": "1",
+            "USER": "user", "PYTHONUNBUFFERED": "1", "HOME": str(self.folder / "home"),
             "SCRATCH": str(self.folder / "scratch"), "FEDUMM_RUNNER": "--in_process",
         }  # fmt: skip
 

@@ -24,6 +24,7 @@ from fedumm.texts import plain_lines
 COMMANDS = {
     "federate": "Federated fine-tuning (the same as python job.py)",
     "poc": "The same on a real server and real sites, all on this machine, over TLS",
+    "kit": "Narrow a startup kit of NVIDIA FLARE to what fedumm's jobs need",
     "submit": "Hand in a job to the server of a federation, and watch it",
     "watch": "Show a job of a federation as it runs, then fetch its result",
     "train": "Centralised baseline (the same as python src/local_train.py)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import pickle
@@ -47,6 +48,7 @@ def sentence(code: str) -> str:
     [
         (FedummError(SECRET), SURVEY, sentence("data")),
         (KeyError(SECRET), SETUP, sentence("model")),
+        (OSError(errno.ENOSPC, SECRET, f"/srv/{SECRET}"), SURVEY, sentence("disk")),
         (FileNotFoundError(2, SECRET, f"/srv/{SECRET}"), SURVEY, sentence("files")),
         (MemoryError(SECRET), SURVEY, sentence("memory")),
         (RuntimeError(f"CUDA out of memory. {SECRET}"), SETUP, sentence("memory")),

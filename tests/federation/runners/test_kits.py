@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fedumm.cli.main import main
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.runners.flare.admission import admitted
@@ -146,3 +147,28 @@ def test_a_workspace_is_new_and_for_its_user_only(tmp_path: Path) -> None:
         new_workspace(made)
     with pytest.raises(FedummError, match="can't be made"):
         new_workspace(made / "x")
+
+
+def test_a_kit_of_another_provisioning_is_narrowed_and_keeps_what_else_it_says(
+    tmp_path: Path, kits: Kits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Done twice it is the same; an administrator's kit has nothing to narrow."""
+    for kit, kind, own in (
+        (kits.server, "server", "ServerController"),
+        (kits.sites["other"], "client", "HostExecutor"),
+    ):
+        place = tmp_path / kind
+        for name in (f"startup/fed_{kind}.json", "local/resources.json.default"):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes((kit / name).read_bytes())
+        settings = {**json.loads((place / "local/resources.json.default").read_text()), "of_its_own": 1}
+        (place / "local" / "resources.json").write_text(json.dumps(settings))
+        for _ in range(2):
+            assert main(["kit", str(place)]) == 0
+            told = capsys.readouterr().out
+            assert f"class_allow_list: fedumm.flare.{own}\n" in told
+        assert resources(place) == json.loads(
+            json.dumps({**resources(kit), "of_its_own": 1}).replace(str(kit), str(place))
+        )
+    assert main(["kit", str(kits.admin)]) == 2
+    assert "not the startup kit of a server or a site" in capsys.readouterr().err

@@ -7,6 +7,7 @@ in the site's log.
 from __future__ import annotations
 
 import builtins
+import errno
 import logging
 import math
 import os
@@ -40,6 +41,7 @@ WHERE = "Details are in the site's log."
 
 SENTENCES = {
     "memory": "it ran out of memory.",
+    "disk": "its disk is full.",
     "files": "a file or folder of the site can't be read or written.",
     "libraries": "something is missing in the site's installation.",
     "data": "the site's data can't be read or dealt out as the job asks.",
@@ -48,6 +50,8 @@ SENTENCES = {
     "process": "the process that trains can't be started or asked.",
 }
 """By kind, all that a server is told of an error whose text may hold data."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 OTHER = "other"
 KNOWN_PARTS = frozenset({"yes/no", "number", OTHER, "caption", *CATEGORIES})
@@ -135,5 +139,5 @@ def _code(kind: str, text: str) -> str:
     if issubclass(known, MemoryError) or kind == "OutOfMemoryError" or "out of memory" in text.lower():
         return "memory"
     if issubclass(known, OSError):
-        return "files"
+        return "disk" if any(text.startswith(f"[Errno {number}]") for number in _FULL) else "files"
     return "libraries" if issubclass(known, ImportError) else ""

@@ -18,7 +18,8 @@ from fedumm.errors import FedummError
 from fedumm.federation.runners.flare.environment import child_environment
 from fedumm.federation.runners.flare.recipe import NO_LOGS, SERVER_CLASSES, SITE_CLASSES
 from fedumm.federation.runners.flare.site_policy import FILE, SitePolicy
-from fedumm.texts import plain_lines
+from fedumm.files import write_atomically
+from fedumm.texts import one_line, plain_lines
 
 ORGANISATION = "org"
 _PROJECT, _SERVER, _ADMIN = "fedumm", "server", "admin@example.com"
@@ -100,9 +101,11 @@ def provision(folder: Path, policies: Mapping[str, Mapping[str, Any]]) -> Kits:
     if done.returncode or not kits.is_dir():
         raise FedummError(f"NVIDIA FLARE could not provision:\n{plain_lines(done.stdout + done.stderr, 2000)}")
     made = Kits(kits / _SERVER, {site: kits / site for site in policies}, kits / _ADMIN)
-    _set_up_server(made.server)
+    for kit in made.all.values():
+        narrow(kit)
     for site, policy in policies.items():
-        _set_up_site(made.sites[site], policy)
+        text = yaml.safe_dump(dict(policy), sort_keys=False)
+        (made.sites[site] / "local" / FILE).write_text(text, encoding="utf-8")
     return made
 
 
@@ -118,31 +121,61 @@ def _project(sites: Sequence[str]) -> dict[str, Any]:
     return {"api_version": 3, "name": _PROJECT, "participants": [server, *clients, admin], "builders": _BUILDERS}
 
 
-def _set_up_server(kit: Path) -> None:
-    content = _defaults(kit)
-    content |= {"class_allow_list": list(SERVER_CLASSES)}
+def narrow(kit: Path) -> list[str]:
+    """Set in ``local/resources.json`` of a server's or a site's kit what fedumm's jobs need, and no more.
+
+    One class is admitted, the timeouts fit small adapters, and what a server keeps lies in its kit. Everything else
+    stays as it is there, or in FLARE's ``resources.json.default``.
+
+    Returns:
+        What is set, a line each.
+
+    Raises:
+        FedummError: ``kit`` is no server's or site's, or its files can't be read or written.
+    """
+    kit = kit.resolve()
+    startup = kit / "startup"
+    if not any((startup / name).is_file() for name in ("fed_server.json", "fed_client.json")):
+        raise FedummError(
+            f"{one_line(kit)}: not the startup kit of a server or a site, as NVIDIA FLARE's provisioning makes it."
+        )
+    try:
+        content = _resources(kit)
+        told = (_narrow_server if (startup / "fed_server.json").is_file() else _narrow_site)(content, kit)
+        write_atomically(kit / "local" / "resources.json", json.dumps(content, indent=1) + "\n")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise FedummError(f"{one_line(kit)}: local/resources.json can't be set ({type(error).__name__}).") from error
+    return told
+
+
+def _narrow_server(content: Any, kit: Path) -> list[str]:
+    content["class_allow_list"] = list(SERVER_CLASSES)
     content["servers"][0]["heart_beat_timeout"] = HEART_BEAT_TIMEOUT
     # By default both lie in a folder for temporary files, which all federations of a machine share.
-    content["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(kit / "snapshots")
-    (manager,) = (part for part in content["components"] if part["id"] == "job_manager")
-    manager["args"]["uri_root"] = str(kit / "jobs")
-    _write(kit, content)
+    snapshots, jobs = str(kit / "snapshots"), str(kit / "jobs")
+    content["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = snapshots
+    next(part for part in content["components"] if part["id"] == "job_manager")["args"]["uri_root"] = jobs
+    return [
+        f"class_allow_list: {', '.join(SERVER_CLASSES)}",
+        f"heart_beat_timeout: {HEART_BEAT_TIMEOUT} s",
+        f"jobs: {one_line(jobs)}",
+        f"snapshots: {one_line(snapshots)}",
+    ]
 
 
-def _set_up_site(kit: Path, policy: Mapping[str, Any]) -> None:
-    content = _defaults(kit)
-    content |= {"class_allow_list": list(SITE_CLASSES), **NO_LOGS}
+def _narrow_site(content: Any, kit: Path) -> list[str]:
+    content.update({"class_allow_list": list(SITE_CLASSES), **NO_LOGS})
     content["client"]["communication_timeout"] = COMMUNICATION_TIMEOUT
-    _write(kit, content)
-    (kit / "local" / FILE).write_text(yaml.safe_dump(dict(policy), sort_keys=False), encoding="utf-8")
+    return [
+        f"class_allow_list: {', '.join(SITE_CLASSES)}",
+        "allow_log_streaming: no",
+        f"communication_timeout: {COMMUNICATION_TIMEOUT} s",
+    ]
 
 
-def _defaults(kit: Path) -> Any:
-    return json.loads((kit / "local" / "resources.json.default").read_text(encoding="utf-8"))
-
-
-def _write(kit: Path, content: Any) -> None:
-    (kit / "local" / "resources.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+def _resources(kit: Path) -> Any:
+    own = kit / "local" / "resources.json"
+    return json.loads((own if own.exists() else own.with_name("resources.json.default")).read_text(encoding="utf-8"))
 
 
 def new_workspace(path: Path) -> Path:

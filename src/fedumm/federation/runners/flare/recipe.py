@@ -28,8 +28,8 @@ _MESSAGES = ("get_task_timeout", "submit_task_result_timeout")
 """How long a site waits for the server when it asks for a task or hands in a result, before it tries again. FLARE's
 default of minutes would keep a site that was cut off for moments out for rounds."""
 
-_LOST = {"dead_client_grace_period": 10.0, "dead_client_check_lead_time": 10.0}
-"""Seconds from a site's last sign of life that FLARE's server reports to the job, to its being taken for lost."""
+_OF_LOST_SITES = {"dead_client_grace_period": 5.0, "dead_client_check_lead_time": 5.0}
+"""Seconds until FLARE believes that a site is lost (60 by default), and until it asks so after a task began (30)."""
 
 
 def job_name(config: FederateConfig) -> str:
@@ -79,7 +79,7 @@ class FedummRecipe(Recipe):  # type: ignore[misc]
         job.set_app_packages(["fedumm"])
         options = {} if num_hosts else job_options(config)
         job.to_server(ServerController(options, resumes), id="fedumm")
-        job.to_server({"server": {"task_request_interval": _POLL}, **_LOST})
+        job.to_server({"server": {"task_request_interval": _POLL}, **_OF_LOST_SITES})
         job.to_clients(HostExecutor(options, resumes), tasks=[TASK])
         waits = {} if num_hosts else dict.fromkeys(_MESSAGES, config.transfer_timeout)
         job.to_clients({"default_task_fetch_interval": _POLL, **waits})
