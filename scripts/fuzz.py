@@ -31,7 +31,7 @@ from fedumm.adapters import AdapterState, decode, encode, spec_of
 from fedumm.compression.packing import pack, unpack
 from fedumm.compression.registry import WIRES
 from fedumm.config import FederateConfig, read_yaml
-from fedumm.errors import FedummError
+from fedumm.errors import FedummError, PublicError
 from fedumm.features.report import CacheReport
 from fedumm.federation.protocol.backbone_delta import pack_backbone_delta, unpack_backbone_delta
 from fedumm.federation.protocol.messages import (
@@ -260,7 +260,7 @@ KINDS = {
     "updates": Kind(bad_update, (RejectedError,)),
     "codec payloads": Kind(codec_payload, (ValueError,)),
     "safetensors payloads": Kind(safetensors_payload, (ValueError,)),
-    "messages": Kind(message, (ValueError,)),
+    "messages": Kind(message, (ValueError, PublicError)),
     "backbone changes": Kind(backbone_change, (ValueError,)),
     "config files": Kind(config_file, (FedummError,)),
     "state files": Kind(state_file, (FedummError,)),

@@ -95,7 +95,7 @@ class HostExecutor(Executor):  # type: ignore[misc]
         try:
             if self._left is None:
                 meta = fl_ctx.get_prop(FLContextKey.JOB_META) or {}
-                path = _root(fl_ctx) / outgoing_log.FILE
+                path = shareables.root_of(fl_ctx) / outgoing_log.FILE
                 submitter = str(meta.get(JobMetaKey.SUBMITTER_NAME, ""))
                 self._left = outgoing_log.OutgoingLog(path, str(fl_ctx.get_job_id()), submitter)
             self._left.add(message, answer)
@@ -116,7 +116,7 @@ class HostExecutor(Executor):  # type: ignore[misc]
         config = admission.site_config(self.run_config, own)
         if self._lock is None:
             job = str(fl_ctx.get_job_id())
-            kept = kept_run.kept_at_site(_root(fl_ctx), job, self.resumes, self.run_config)
+            kept = kept_run.kept_at_site(shareables.root_of(fl_ctx), job, self.resumes, self.run_config)
             self._keeps, self._lock = kept
         return site_host.SiteHost(name, config, self._keeps, lambda: self._abort.triggered)
 
@@ -130,7 +130,7 @@ class HostExecutor(Executor):  # type: ignore[misc]
 
     def _folder(self, fl_ctx: FLContext) -> Path:
         """Beside the folders of FLARE's jobs: what is in those, a job may have sent to the server as a log."""
-        return _root(fl_ctx) / kept_run.PLACE / kept_run.run_of(str(fl_ctx.get_job_id()), "")
+        return shareables.root_of(fl_ctx) / kept_run.PLACE / kept_run.run_of(str(fl_ctx.get_job_id()), "")
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """End the child with the job."""
@@ -201,7 +201,7 @@ class ServerController(Controller):  # type: ignore[misc]
             self.system_panic(str(error), fl_ctx)
 
     def _own_folder(self, fl_ctx: FLContext) -> contextlib.AbstractContextManager[Path]:
-        return kept_run.kept_at_server(_root(fl_ctx), str(fl_ctx.get_job_id()), self.resumes, self._config)
+        return kept_run.kept_at_server(shareables.root_of(fl_ctx), str(fl_ctx.get_job_id()), self.resumes, self._config)
 
     def _archived(self, fl_ctx: FLContext) -> Path:
         """The part of the job's folder that its result is fetched from."""
@@ -256,7 +256,7 @@ class ServerController(Controller):  # type: ignore[misc]
         """Give a message to hosts; their answers come into ``inbox``."""
 
         def received(client_task: ClientTask, fl_ctx: FLContext) -> None:
-            inbox.put((client_task.client.name, _answer(client_task.result)))
+            inbox.put((client_task.client.name, shareables.answer_of(client_task.result)))
             client_task.result = None
 
         task = Task(name=shareables.TASK, data=shareables.pack(message), result_received_cb=received)
@@ -275,19 +275,3 @@ class ServerController(Controller):  # type: ignore[misc]
         self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext
     ) -> None:
         """A late answer to a finished task is dropped."""
-
-
-def _answer(result: Shareable) -> messages.Message:
-    """What a host answered, or what stands for it: an exception here would end the task for everybody."""
-    code = result.get_return_code()
-    try:
-        if code != ReturnCode.OK:
-            return messages.HostError(f"NVIDIA FLARE reports {code}")
-        return shareables.unpack(result)
-    except Exception as error:
-        return messages.HostError(f"{type(error).__name__}: {error}")
-
-
-def _root(fl_ctx: FLContext) -> Path:
-    """The folder of this site or server."""
-    return Path(fl_ctx.get_engine().get_workspace().get_root_dir())

@@ -88,7 +88,9 @@ def test_so_does_a_run_that_is_there(tmp_path: Path, capsys: pytest.CaptureFixtu
         folder = tmp_path / command
         (folder / "adapter").mkdir(parents=True)
         (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"")
-        (folder / "config.yaml").write_text("# Repeat this run: x\nmodel_backend: blip_vqa\n")
+        (folder / "config.yaml").write_text(
+            f"# Repeat this run: x\nmodel_backend: blip_vqa\n{'num_epochs: 1' if command == 'train' else ''}\n"
+        )
         (folder / "metrics.jsonl").write_text('{"event": "summary"}\n')
         given = [*DATA, *FEW, flag, str(folder), "--dry_run"]
         assert run(command, given, f"fedumm {command}") == 2

@@ -241,7 +241,9 @@ def test_a_name_in_a_table_leads_nowhere_else(tmp_path: Path, name: str) -> None
         {"image": n, "question": "?", "answer": "a", "split": s} for s in ("train", "test") for n in ("1.png", name)
     ]
     write(tmp_path / "data" / "data.csv", quoted(rows))
-    with pytest.raises(FedummError, match=r"row 1: the column image names '.*(outside|no such file)"):
+    with pytest.raises(
+        FedummError, match=r"row 1 \(data.csv, line 3\): the column image names '.*(outside|no such file)"
+    ):
         load(tmp_path / "data", tmp_path / "cache")
 
 

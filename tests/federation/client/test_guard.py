@@ -30,6 +30,7 @@ from fedumm.federation.protocol.messages import (
     TensorPayload,
 )
 from fedumm.federation.protocol.names import check_name
+from fedumm.federation.protocol.versions import own_versions
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.plugins import load_plugins
 from support.toy import Driven, lora_options, toy_config
@@ -275,7 +276,7 @@ def test_a_task_of_wrong_types_is_no_message(field: str, value: Any) -> None:
 @pytest.mark.parametrize("roster", [None, "site-1", [1], [None], {"site-1": 1}, [["site-1"]]])
 def test_a_roster_of_wrong_types_is_no_message(roster: Any) -> None:
     with pytest.raises(ValueError, match="not a message"):
-        from_wire({"kind": "DataStatsRequest", "roster": roster})
+        from_wire({"kind": "DataStatsRequest", "roster": roster, "versions": own_versions()})
 
 
 # --dp local: one noisy answer for a client and round.

@@ -54,6 +54,8 @@ UPDATE = ClientUpdate(
     before={"vqa": Evaluation(0.25, 4, {"yes/no": (0.5, 2)})},
 )  # fmt: skip
 
+NUMBER = "77000000-0000-4000-8000-000000000000"
+
 
 @pytest.fixture
 def kit(tmp_path: Path) -> Path:
@@ -154,7 +156,10 @@ def test_a_cut_end_is_found_by_who_noted_the_last_digest(kit: Path, capsys: pyte
     assert main(["site-log", str(kit), "--seen", last]) == 1
 
 
-def test_the_command_shows_one_job(kit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_one_job(
+    kit: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     OutgoingLog(filled(kit), "abcd", "other\x1b[2J").add(TASK, HostError("no"))
     assert main(["site-log", str(kit), "--job", "1f", "--json"]) == 0
     lines = json.loads(capsys.readouterr().out)
@@ -178,7 +183,7 @@ class Site:
         return SimpleNamespace(get_workspace=lambda: workspace)
 
     def get_job_id(self) -> str:
-        return "77"
+        return NUMBER
 
     def get_identity_name(self) -> str:
         return "site-1"
@@ -203,7 +208,7 @@ def test_an_answer_leaves_with_its_line(kit: Path) -> None:
     assert isinstance(reply, RoundReply)
     (entry,) = read(kit / FILE)
     assert entry.content is not None
-    assert (entry.content["job"], entry.content["submitter"]) == ("77", "lead@example.com")
+    assert (entry.content["job"], entry.content["submitter"]) == (NUMBER, "lead@example.com")
 
 
 def test_a_refusal_has_a_line_too(kit: Path) -> None:

@@ -86,7 +86,7 @@ def test_however_it_ends_no_process_is_left(tmp_path: Path, number: signal.Signa
         ("--in_process", "--in_process is another way to run"),
         ("--export_dir=x", "--export_dir is another way to run"),
         ("--hosts=2", "every site has a process of its own"),
-        ("--partition=own", "here all would have the same"),
+        ("--partition=own", "say where they lie, with --client_data"),
         ("--resume_if_exists", "are for --simulator and --in_process"),
         ("--plugin=x.py", "no such file"),
         ("--workspace=full", "is not empty"),

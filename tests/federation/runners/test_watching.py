@@ -94,7 +94,7 @@ def test_a_job_that_is_called_running_and_is_not_there_is_given_up(
 ) -> None:
     monkeypatch.setattr(watching, "_LONGEST_MUTE", -1.0)
     own, _ = watcher(Server(["RUNNING", "RUNNING", "RUNNING"], [[SETUP], None]))
-    with pytest.raises(FedummError, match=r"nothing of it has answered.*submit it again"):
+    with pytest.raises(FedummError, match=r"nothing of it has answered.*submit --resume"):
         own.watch()
 
 

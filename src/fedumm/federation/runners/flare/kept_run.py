@@ -20,7 +20,6 @@ from filelock import FileLock, Timeout
 
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError, PublicError
-from fedumm.federation.runners.resumption import has_rounds, resume_point
 from fedumm.federation.runners.same_options import FREE, check_rounds, check_same
 from fedumm.files import replacing, write_atomically
 from fedumm.report.run_folder import CONFIG, LOCK, create, lock_run, read_config, reopened
@@ -109,6 +108,9 @@ def kept_at_server(root: Path, job: str, resumes: str, config: FederateConfig) -
         FedummError: it began with other options, it is finished, its folder is damaged, another job of it is going on,
             or ``resumes`` is a job that went on with an earlier one.
     """
+    # It imports torch, which a process that only builds a job has no use for.
+    from fedumm.federation.runners.resumption import has_rounds, resume_point
+
     path, note = root / PLACE / run_of(job, resumes), root / PLACE / f"{run_of(job, '')}.run"
     known = path.with_suffix(".run")
     if resumes and known.is_file() and (first := known.read_text(encoding="ascii")) != resumes:
