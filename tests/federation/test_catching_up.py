@@ -14,10 +14,8 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import (
-    DataStats,
     DataStatsRequest,
     HostError,
-    InitReply,
     InitRequest,
     Message,
     RoundReply,
@@ -86,6 +84,19 @@ def restarted(number: int) -> Callable[[str, Message, Sites], Message | None]:
     return before
 
 
+def answering_otherwise(number: int, asked: type[Message], **other: Any) -> Callable[[str, Message, Sites], Any]:
+    """The second site's host is a new one in a round, and answers then with other values to one kind of question."""
+    again = restarted(number)
+
+    def before(site: str, message: Message, sites: Sites) -> Message | None:
+        again(site, message, sites)
+        if site == "site-2" and isinstance(message, asked) and len(sites.asked) > 4:
+            return replace(sites.hosts[site].handle(message), **other)  # type: ignore[type-var]
+        return None
+
+    return before
+
+
 METHODS: list[dict[str, Any]] = [
     {},
     {"wire": "int8", "scaffold": True},
@@ -150,17 +161,8 @@ def test_a_host_that_missed_a_round_is_back_in_the_next(tmp_path: Path, aggregat
 
 
 def test_a_host_that_comes_back_with_other_data_is_refused(tmp_path: Path) -> None:
-    again = restarted(3)
-
-    def other_rows(site: str, message: Message, sites: Sites) -> Message | None:
-        again(site, message, sites)
-        if site == "site-2" and isinstance(message, DataStatsRequest) and len(sites.asked) > 4:
-            told = sites.hosts[site].handle(message)
-            assert isinstance(told, DataStats)
-            return replace(told, fingerprint="another")
-        return None
-
-    run = Sites(tmp_path / "run", other_rows).run()
+    other = answering_otherwise(3, DataStatsRequest, fingerprint="another")
+    run = Sites(tmp_path / "run", other).run()
     assert [r["clients"] for r in run.records("round")] == [2, 2, 1, 1]
     reasons = {r["reason"] for r in run.records("client") if r["rejected"]}
     assert reasons == {"its data are not those that it began with"} == {r["reason"] for r in run.records("left_out")}
@@ -168,17 +170,7 @@ def test_a_host_that_comes_back_with_other_data_is_refused(tmp_path: Path) -> No
 
 
 def test_a_host_that_comes_back_with_another_model_is_refused(tmp_path: Path) -> None:
-    again = restarted(2)
-
-    def other_model(site: str, message: Message, sites: Sites) -> Message | None:
-        again(site, message, sites)
-        if site == "site-2" and isinstance(message, InitRequest) and len(sites.asked) > 4:
-            ready = sites.hosts[site].handle(message)
-            assert isinstance(ready, InitReply)
-            return replace(ready, digest="another")
-        return None
-
-    run = Sites(tmp_path / "run", other_model).run()
+    run = Sites(tmp_path / "run", answering_otherwise(2, InitRequest, digest="another")).run()
     assert [r["clients"] for r in run.records("round")] == [2, 1, 1, 1]
     reasons = {r["reason"] for r in run.records("client") if r["rejected"]}
     assert reasons == {"it differs in the first adapter: --seed or the libraries' versions differ."}
@@ -243,33 +235,14 @@ def test_a_site_that_can_not_begin_is_left_out(tmp_path: Path, fewest: int) -> N
 
 def test_a_host_that_comes_back_with_other_test_rows_is_refused(tmp_path: Path) -> None:
     """A billion of them would make the common test its own."""
-    again = restarted(3)
-
-    def more_rows(site: str, message: Message, sites: Sites) -> Message | None:
-        again(site, message, sites)
-        if site == "site-2" and isinstance(message, InitRequest) and len(sites.asked) > 4:
-            ready = sites.hosts[site].handle(message)
-            assert isinstance(ready, InitReply)
-            return replace(ready, test_samples=10**9)
-        return None
-
-    run = Sites(tmp_path / "run", more_rows).run()
+    run = Sites(tmp_path / "run", answering_otherwise(3, InitRequest, test_samples=10**9)).run()
     assert [r["reason"] for r in run.records("left_out")] == ["its test rows are not those that it began with"]
     assert [r["clients"] for r in run.records("round")] == [2, 2, 1, 1]
 
 
 def test_one_that_is_refused_is_not_drawn_any_more(tmp_path: Path) -> None:
-    again = restarted(1)
-
-    def other_model(site: str, message: Message, sites: Sites) -> Message | None:
-        again(site, message, sites)
-        if site == "site-2" and isinstance(message, InitRequest) and len(sites.asked) > 4:
-            ready = sites.hosts[site].handle(message)
-            assert isinstance(ready, InitReply)
-            return replace(ready, digest="another")
-        return None
-
-    run = Sites(tmp_path / "run", other_model, clients_per_round=1, min_clients=1).run()
+    other = answering_otherwise(1, InitRequest, digest="another")
+    run = Sites(tmp_path / "run", other, clients_per_round=1, min_clients=1).run()
     assert len(run.records("round")) == ROUNDS
     trained = [m.assignments for site, m in run.asked if site == "site-1" and isinstance(m, RoundTask) and m.round > 2]
     assert all(not own["site-2"] for own in trained)

@@ -97,6 +97,7 @@ def test_the_same_bits_as_of_hosts_that_share_nothing(
     assert weights(other) == weights(finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["flora", "fedsa_lora", "fedavg"])
 def test_a_resumed_run_ends_alike(tmp_path: Path, folders: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     data = ["--client_data", str(folders / "sites.yaml"), "--aggregator", method, "--report_samples", "off"]
