@@ -21,12 +21,12 @@ NAMES = (
     "startup", "overhead", "connection", "memory", "cache", "cache_types", "images", "attention", "wire", "scale",
     "threads",
     "profile_step", "answers", "tiny_janus", "unified", "aggregation", "attacks", "rounding", "janus_pro_1b",
-    "loading", "full_size",
+    "loading", "full_size", "secure_sum",
 )  # fmt: skip
 ON_GPUS = ("gpu_check",)
 """Those that need a GPU: run when they are named (or by ``make gpu-check``), and shown where they were."""
 PAGE = ROOT / "docs" / "benchmarks.md"
-OTHERS = (ROOT / "docs" / "aggregation.md", ROOT / "docs" / "unified.md")
+OTHERS = tuple(ROOT / "docs" / f"{name}.md" for name in ("aggregation", "unified", "privacy"))
 """Pages with the tables of a benchmark between ``<!-- NAME.json -->`` and ``<!-- end -->``."""
 HEAD = """# Benchmarks
 

@@ -222,9 +222,10 @@ class ServerController(Controller):  # type: ignore[misc]
         abort_signal: Signal,
         fl_ctx: FLContext,
     ) -> dict[str, messages.Message]:
-        """See ``fedumm.federation.runners.round_loop.Ask``."""
+        """See ``fedumm.federation.runners.asking.Ask``."""
         inbox: SimpleQueue[tuple[str, messages.Message]] = SimpleQueue()
-        rounds = any(isinstance(message, messages.RoundTask) for message in messages_by_host.values())
+        setup = messages.DataStatsRequest | messages.InitRequest
+        rounds = not any(isinstance(message, setup) for message in messages_by_host.values())
         limit = self._config.round_timeout if rounds else 0.0
         wait = waiting.Waiting(messages_by_host, limit, self._config.min_clients, gone=self._gone)
         self._telling.waiting = wait.now

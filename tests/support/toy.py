@@ -9,7 +9,8 @@ from typing import Any
 from fedumm.config import FederateConfig
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import Message, RoundReply, RoundTask
-from fedumm.federation.runners.round_loop import Ask, FollowUp, drive
+from fedumm.federation.runners.asking import Ask, FollowUp
+from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import RunFolder

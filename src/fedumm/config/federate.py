@@ -119,6 +119,10 @@ class FederateConfig(RunConfig):
         PRIVACY, "Noise in units of --dp_clip, instead of --dp_epsilon", 0.0, validators.non_negative
     )
 
+    secure_aggregation: bool = option(
+        PRIVACY, "The server gets the sum of a round's updates, and none by itself (pairwise masks)", False
+    )
+
     label_counts: str = option(
         PRIVACY,
         "What the server is told of which client has which answers: names (only in simulations) | ranks (the most "

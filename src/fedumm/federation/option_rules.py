@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from fedumm.aggregation import available_aggregators, get_aggregator
 from fedumm.compression.registry import check_codec_name
 from fedumm.config import FederateConfig
@@ -46,6 +48,8 @@ def _problems(config: FederateConfig) -> list[str]:
             f"--top_k holds back what is small for later rounds; after one of --aggregator {config.aggregator} the "
             "factors mean something else. Use --wire_up int8 or nf4."
         )
+    if config.secure_aggregation and (problem := _not_a_sum(config)):
+        problems.append(f"--secure_aggregation {problem}")
     if config.dp != "off" and method.communicated_factors != frozenset("AB"):
         problems.append(
             f"--aggregator {config.aggregator} hands out factors that clients keep to themselves, without noise: with "
@@ -72,6 +76,31 @@ def _problems(config: FederateConfig) -> list[str]:
     if config.export_rank and not method.updates_base_model:
         problems.append(f"--export_rank means nothing to --aggregator {config.aggregator}, which keeps --lora_r.")
     return problems
+
+
+def _not_a_sum(config: FederateConfig) -> str:
+    """What of the options can't do with the sum of updates alone, and what to do; empty if nothing is."""
+    method = get_aggregator(config.aggregator)
+    if not method.linear:
+        able = [name for name in available_aggregators() if get_aggregator(name).linear]
+        return f"hides single updates, which --aggregator {config.aggregator} needs. Use one of {', '.join(able)}."
+    if config.up != "float32" or config.top_k < 1:
+        return "sends whole numbers of its own: leave --wire_up and --top_k out (--wire_down may stay)."
+    if config.scaffold:
+        return "does not cover control variates: leave --scaffold out."
+    if config.dp == "central":
+        return "hides updates from the server, which clips each with --dp central: use --dp local."
+    if config.dp == "local":
+        return "is not combined with --dp local, under which each update is private by itself: leave one out."
+    if config.weights == "steps" and config.round_minutes:
+        return "needs every weight before the round, and --round_minutes makes steps uncertain: use another."
+    if min(config.clients_per_round or config.num_clients, config.num_clients) < 2:
+        return "needs two clients in a round, or the sum is one client's update."
+    for name, off in (("max_update_norm", 0.0), ("over_norm", None)):
+        default = next(f.default for f in fields(config) if f.name == name)
+        if getattr(config, name) != default and getattr(config, name) != off:
+            return f"hides how long an update is: leave --{name} out."
+    return ""
 
 
 def _unknown_clients(config: FederateConfig) -> list[str]:

@@ -38,6 +38,7 @@ def leaving(config: FederateConfig, site: str = "site-1") -> Leaving:
         {"wire": "int8", "top_k": 0.25},
         {"scaffold": True, "wire": "int8"},
         {"aggregator": "rolora"},
+        {"aggregator": "rolora", "secure_aggregation": True},
         {"aggregator": "ffa_lora", "wire": "nf4"},
         {"aggregator": "svd", "lora_r": "4,site-1=2", "lora_alpha": "6,site-1=3"},
         {"dp": "local", "dp_noise_multiplier": 1.0, "client_weights": "equal", "aggregator": "ffa_lora"},
@@ -52,8 +53,10 @@ def test_it_is_what_a_run_sends(options: dict[str, Any], tmp_path: Path) -> None
     assert expected.rounds == [len(update.adapter) for update in updates]
     assert [len(update.control) for update in updates] == [expected.control] * 3
     assert expected.all_rounds == sum(update.size for update in updates)
-    assert len(expected.tensors) == tensors_in(updates[0].adapter, len(run.server.aggregation.adapter))
+    masked = config.secure_aggregation
+    assert masked or len(expected.tensors) == tensors_in(updates[0].adapter, len(run.server.aggregation.adapter))
     lines = "\n".join(told(config, expected))
+    assert ("under masks" in lines) == ("sealed shares" in lines) == masked
     assert ("noisy" in lines) == (config.dp == "local")
     assert ("training loss;" in lines) == (config.dp == "off")
 

@@ -215,6 +215,13 @@ def test_dp_required_is_the_weakest_mode(site: str, job_has: str, allowed: bool)
             admit({"dp_required": site}, **options)
 
 
+def test_a_site_may_ask_for_sums() -> None:
+    assert admit({"secure_aggregation_required": True}, secure_aggregation=True).secure_aggregation
+    assert admit().secure_aggregation is False
+    with pytest.raises(FedummError, match="takes part only where the server gets sums"):
+        admit({"secure_aggregation_required": True})
+
+
 def local(noise: float, rounds: int = 3, **more: Any) -> dict[str, Any]:
     return {
         "dp": "local", "dp_noise_multiplier": noise, "num_rounds": rounds, "client_weights": "equal",

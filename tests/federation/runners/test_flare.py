@@ -118,6 +118,18 @@ def test_nothing_is_left_running_or_lying_about(toy_run: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.compat
+def test_masked_sums_are_the_same_through_flare(tmp_path: Path) -> None:
+    for runner in ("simulator", "in_process"):
+        options = command(runner, tmp_path / runner, {**TOY_OPTIONS, "hosts": 2})
+        result = subprocess.run([*options, "--secure_aggregation"], capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert [r["clients"] for r in of(tmp_path / runner, "round")] == [3, 3]
+    for which in ("best", "last"):
+        assert weights(tmp_path / "simulator", which) == weights(tmp_path / "in_process", which)
+
+
+@pytest.mark.slow
+@pytest.mark.compat
 @pytest.mark.parametrize("given", [BLIP_OPTIONS, JANUS_OPTIONS], ids=lambda given: given["model_backend"])
 def test_shipped_backends_give_the_same_bits_through_flare(given: dict[str, Any], tmp_path: Path) -> None:
     for runner in ("simulator", "in_process"):

@@ -21,6 +21,7 @@ from fedumm.config import FederateConfig
 from fedumm.data.partition.split import ClientShare
 from fedumm.federation.client.client_state import CONTROL, OWN, RESIDUAL, ClientState, next_client_state
 from fedumm.federation.client.global_model import GlobalModel
+from fedumm.federation.client.masking import Masking
 from fedumm.federation.protocol.client_view import communicated_tensors, steps_of
 from fedumm.federation.protocol.messages import ClientUpdate, RoundTask
 from fedumm.federation.protocol.transfer import pack_update
@@ -43,7 +44,8 @@ class ClientSetting:
     """What all clients of a host share.
 
     ``privacy`` is the plan of ``--dp local``, None without it; ``pool`` holds the host's training rows; ``states`` is
-    where clients keep things between rounds; ``steps`` is the folder of losses by step, None if nobody is told them.
+    where clients keep things between rounds; ``steps`` is the folder of losses by step, None if nobody is told them;
+    ``masking`` hides updates in their sum, None without ``--secure_aggregation``.
     """
 
     config: FederateConfig
@@ -54,6 +56,7 @@ class ClientSetting:
     states: ClientState
     progress: Progress
     steps: Path | None = None
+    masking: Masking | None = None
 
     @property
     def keeps(self) -> bool:
@@ -137,6 +140,8 @@ class Client:
     def _train(
         self, task: RoundTask, start: AdapterState, kept: AdapterState, before: Scores, seconds: float
     ) -> ClientUpdate:
+        if self._setting.masking:
+            self._setting.masking.check_member(self.name)
         variates = self._control_variates(kept)
         result = self._fit(task, variates)
         after, seconds_after = self._score()
@@ -144,7 +149,11 @@ class Client:
         if self._privacy:
             # Which tensors its data had use for would tell of them: noise goes on all.
             sent = self._expected(start, task) | sent
-        payload, residual = self._pack(start, sent, kept)
+        payload, residual = (
+            self._pack(start, sent, kept)
+            if not self._setting.masking
+            else (self._masked(self._setting.masking, start, sent, task), {})
+        )
         control, own_control = self._pack_control(variates, kept) if variates else (b"", {})
         self._keep(task, next_client_state(kept, own, own_control, residual))
         if self._privacy:
@@ -213,6 +222,12 @@ class Client:
         residual = part(kept, RESIDUAL) if deltas else {}
         payload, lost = pack_update(start, sent, self._config.up, self._config.top_k, self._spec, residual)
         return payload, lost if deltas else {}
+
+    def _masked(self, masking: Masking, start: AdapterState, sent: AdapterState, task: RoundTask) -> bytes:
+        """The update as its part of the round's sum."""
+        names = sorted(self._expected(start, task))
+        moves = {name: sent[name].double() - start[name].double() for name in names if name in sent}
+        return masking.payload(self.name, moves, names, self._spec)
 
     def _pack_control(self, variates: ControlVariates, kept: AdapterState) -> tuple[bytes, AdapterState]:
         """The change of SCAFFOLD's c_k as bytes, and the new c_k as the server, after rounding, knows it."""

@@ -18,6 +18,7 @@ from fedumm.aggregation.base import BackboneDelta
 from fedumm.config import FederateConfig
 from fedumm.errors import PublicError
 from fedumm.federation.client.answered_rounds import AnsweredRounds
+from fedumm.federation.protocol.mask_messages import MaskKeysRequest
 from fedumm.federation.protocol.messages import SETUP, DataStatsRequest, InitRequest, RoundTask
 from fedumm.federation.protocol.names import check_name, check_names
 
@@ -89,6 +90,16 @@ class Guard:
         if self._answered:
             self._answered.begin()
 
+    def check_mask_keys_request(self, request: MaskKeysRequest) -> None:
+        """The round must be one that can come next, and the clients this host's."""
+        if self._init_request is None:
+            raise NotReadyError("masks were asked for before the set-up", SETUP)
+        if not max(1, self._last) <= request.round <= self._config.num_rounds:
+            raise PublicError(f"round {request.round} is not the next")
+        own = check_names(request.clients.get(self.name, []))
+        if (unknown := _not_among(own, self._init_request.assignments[self.name])) is not None:
+            raise PublicError(f"{unknown} is not a client of {self.name}")
+
     def check_round_task(self, task: RoundTask) -> None:
         """The round must be one of the run, not an earlier one than the last, and for clients of this host.
 
@@ -115,6 +126,8 @@ class Guard:
             raise PublicError(f"--aggregator {self._config.aggregator} does not train {task.factors} in this round")
         if task.change and not self._method.updates_base_model:
             raise PublicError(f"--aggregator {self._config.aggregator} never changes the backbone")
+        if task.masked and not self._config.secure_aggregation:
+            raise PublicError("masks without --secure_aggregation")
         if task.control is not None and not self._config.scaffold:
             raise PublicError("control variates without --scaffold")
         if self._private and any(task.scorers.values()):

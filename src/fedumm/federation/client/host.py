@@ -24,9 +24,11 @@ from fedumm.federation.client.client_state import ClientState
 from fedumm.federation.client.common_test import CommonTest
 from fedumm.federation.client.global_model import GlobalModel
 from fedumm.federation.client.guard import Guard, NotReadyError
+from fedumm.federation.client.masking import Masking
 from fedumm.federation.client.redaction import whole, withheld, without_data
 from fedumm.federation.option_rules import check_rules
 from fedumm.federation.protocol.initial_adapter import adapter_digest
+from fedumm.federation.protocol.mask_messages import MaskKeysRequest, MaskReply, MaskRequest, MaskSharesRequest
 from fedumm.federation.protocol.messages import (
     SETUP,
     ClientUpdate,
@@ -106,6 +108,7 @@ class Host:
         self._aggregator = get_aggregator(config.aggregator)
         load_codecs(config.up, config.down)
         self._privacy = check_rules(config) if config.dp == "local" else None
+        self._masking = Masking(name, config) if config.secure_aggregation else None
         self._states = ClientState(folder)
         # A site keeps no images: its disk is not the run's.
         self._drawings = folder.parent / DRAWINGS if simulated else None
@@ -132,6 +135,8 @@ class Host:
             return self._initialize(message)
         if isinstance(message, RoundTask):
             return self._run_round(message)
+        if isinstance(message, MaskRequest):
+            return self._mask(message)
         raise PublicError(f"unexpected message {type(message).__name__}")
 
     def _load_data(self, request: DataStatsRequest) -> DataStats:
@@ -162,8 +167,9 @@ class Host:
         pool, test_pool = self._pools(backbone, splits, shares, test_rows)
         cached = self._cache_features(backbone, training=pool, evaluation=test_pool)
         setting = ClientSetting(
-            self.config, self._aggregator, self._privacy, model, pool, self._states, self.progress, self._steps
-        )
+            self.config, self._aggregator, self._privacy, model, pool, self._states, self.progress, self._steps,
+            self._masking,
+        )  # fmt: skip
         self.ready = ReadyHost(
             model=model,
             clients={name: Client(name, share, setting) for name, share in shares.items()},
@@ -223,6 +229,18 @@ class Host:
         passes = [often[split] for split in whole]
         return cache_features(backbone, list(whole.values()), config, self.progress, list(whole), passes)
 
+    def _mask(self, message: MaskRequest) -> MaskReply:
+        if self.ready is None:
+            raise NotReadyError("masks were asked for before the set-up", SETUP)
+        if self._masking is None:
+            raise PublicError("masks without --secure_aggregation")
+        if isinstance(message, MaskKeysRequest):
+            self._guard.check_mask_keys_request(message)
+            return self._masking.keys(message)
+        if isinstance(message, MaskSharesRequest):
+            return self._masking.shares(message)
+        return self._masking.unmask(message)
+
     def _run_round(self, task: RoundTask) -> RoundReply:
         if self.ready is None:
             raise NotReadyError("a round was asked for before the set-up", SETUP)
@@ -230,6 +248,8 @@ class Host:
         # First: with --dp local, what follows puts the round on record as answered.
         model.check_base(task)
         self._guard.check_round_task(task)
+        if self._masking:
+            self._masking.check_task(task, {name: client.rows for name, client in self.ready.clients.items()})
         begun = time.monotonic()
         lost = model.receive(task)
         tests, scored = self.ready.test, self._scores_tests

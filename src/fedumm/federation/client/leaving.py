@@ -15,6 +15,7 @@ from fedumm.data import DataSplits
 from fedumm.federation.assignment import client_names
 from fedumm.federation.option_rules import check_rules
 from fedumm.federation.protocol.client_view import communicated_tensors
+from fedumm.secure_aggregation.fixed_point import count_of
 from fedumm.training.backbone import load_backbone
 from fedumm.training.candidates import training_answers
 from fedumm.training.data import client_facts, partition_for, references
@@ -74,7 +75,8 @@ def what_leaves(config: FederateConfig, site: str, splits: DataSplits, progress:
         factors = method.communicated_factors & method.trainable_factors(number)
         if factors not in sizes:
             sent = {name: own[name] for name in communicated_tensors(own, factors)}
-            sizes[frozenset(factors)] = len(pack(sent, config.up, own_spec, config.top_k))
+            masked = 4 * count_of(list(sent), own_spec) if config.secure_aggregation else 0
+            sizes[frozenset(factors)] = masked or len(pack(sent, config.up, own_spec, config.top_k))
     first = communicated_tensors(own, method.communicated_factors & method.trainable_factors(1))
     return Leaving(
         tensors={name: own_spec[name] for name in sorted(first)},
@@ -105,13 +107,18 @@ def told(config: FederateConfig, own: Leaving) -> list[str]:
     private = config.dp == "local"
     count, mb = len(own.tensors), _mb(own.rounds[0])
     share = f", the largest {config.top_k:g} of their values" if config.top_k < 1 else ""
+    form = f"{config.up}{share}"
+    if config.secure_aggregation:
+        form = "whole numbers under masks, of which the server can read the sum over clients (--secure_aggregation)"
     lines = [
         f"once: {_rows(config, own)}; how the rows were split, and a digest of it",
         f"once: names and shapes of the adapter's tensors, PEFT's options (no path), {own.device}, versions of the "
         "libraries, sizes of the feature cache, number of test rows, a digest of the first adapter (of one site all of "
         f"it, {_mb(own.first)}: it follows from --seed, not from data)",
-        f"in each round: {count:,} tensors of the adapter, {mb} as {config.up}{share}",
+        f"in each round: {count:,} tensors of the adapter, {mb} as {form}",
     ]
+    if config.secure_aggregation:
+        lines.append("in each round: public keys of that round, and for each other client sealed shares of its own")
     if own.control:
         lines.append(f"in each round: SCAFFOLD's control variate, {_mb(own.control)}")
     lines.append(f"in all {len(own.rounds):,} rounds: {_mb(own.all_rounds)} of tensors at most")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fedumm.features.report import CacheReport
+from fedumm.federation.protocol.mask_messages import MaskReply, MaskRequest
 from fedumm.federation.protocol.versions import own_versions
 from fedumm.metrics.evaluation import Scores
 
@@ -108,7 +109,8 @@ class RoundTask:
     update was used: what a client keeps to itself continues from there. Those without one begin. ``base_round`` is the
     round whose result the host must hold, -1 where it need not hold any: one that missed a round would continue from
     another adapter than the server believes. With ``version`` (-1 otherwise) this is the closing task: ``adapter`` is
-    that version, whole, and all that is done with it is to draw.
+    that version, whole, and all that is done with it is to draw. ``masked`` are the clients that agreed on masks
+    (``--secure_aggregation``), and what each counts in the sum.
     """
 
     round: int
@@ -123,6 +125,7 @@ class RoundTask:
     base_round: int = -1
     scorers: dict[str, list[str]] = field(default_factory=dict)
     version: int = -1
+    masked: dict[str, int] = field(default_factory=dict)
 
     def clients(self, host: str) -> list[str]:
         """The clients of ``host`` that have something to do."""
@@ -140,7 +143,8 @@ class ClientUpdate:
 
     ``before`` scores the adapter that the client starts from on its held-out rows, ``after`` the one that it
     trained, task by task. ``adapter`` is empty where nothing was trained; else it holds what was, packed by
-    :mod:`fedumm.compression.packing` (new values in float32, otherwise differences), and ``untrained`` names tensors
+    :mod:`fedumm.compression.packing` (new values in float32, otherwise differences) or masked
+    (:mod:`fedumm.secure_aggregation.fixed_point`), and ``untrained`` names tensors
     that were to be trained and that the client's data had no use for. ``control`` is the change of SCAFFOLD's c_k.
     ``error`` says why the client failed, and is empty if it did not.
     """
@@ -195,4 +199,14 @@ class HostError:
     needs: str = ""
 
 
-Message = DataStatsRequest | DataStats | InitRequest | InitReply | RoundTask | RoundReply | HostError
+Message = (
+    DataStatsRequest
+    | DataStats
+    | InitRequest
+    | InitReply
+    | RoundTask
+    | RoundReply
+    | HostError
+    | MaskRequest
+    | MaskReply
+)

@@ -23,6 +23,7 @@ MOST_OTHERS = 20
 _DTYPES = frozenset({"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"})
 _KEPT = ("", "memory", "disk")
 _DEEPEST, _MOST_OPTIONS, _LONGEST_OPTION = 6, 10_000, 10_000
+_LONGEST_KEY, _LONGEST_SHARE = 32, 256
 _WIDEST = 2**40
 """Values of one tensor: far more than any host holds."""
 
@@ -72,6 +73,15 @@ def _bytes(value: Any) -> bytes:
     if type(value) is not bytes:
         raise ValueError("is not bytes")
     return value
+
+
+def _bytes_of(most: int) -> Take:
+    def take(value: Any) -> bytes:
+        if len(_bytes(value)) > most:
+            raise ValueError(f"is longer than {most} bytes")
+        return bytes(value)
+
+    return take
 
 
 def _one_of(*known: str) -> Take:
@@ -282,6 +292,16 @@ REPLIES: dict[str, Take] = {
             "notes": _list(_text, MOST_NOTES, cut=True),
             "folding_error": _optional(_number),
         }
+    ),
+    "MaskKeys": _record({"keys": _mapping(_name, _list(_bytes_of(_LONGEST_KEY), 2), MOST_CLIENTS)}),
+    "MaskShares": _record(
+        {
+            "shares": _mapping(_name, _mapping(_name, _bytes_of(_LONGEST_SHARE), MOST_CLIENTS), MOST_CLIENTS),
+            "digests": _mapping(_name, _bytes_of(_LONGEST_KEY), MOST_CLIENTS),
+        }
+    ),
+    "Unmasking": _record(
+        {"shares": _mapping(_name, _mapping(_name, _bytes_of(_LONGEST_SHARE), MOST_CLIENTS), MOST_CLIENTS)}
     ),
     "HostError": _record({"message": _text, "details": _lines, "needs": _one_of("", SETUP, ADAPTER)}),
 }

@@ -6,6 +6,14 @@ from dataclasses import asdict
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from fedumm.federation.protocol.mask_messages import (
+    MaskKeys,
+    MaskKeysRequest,
+    MaskShares,
+    MaskSharesRequest,
+    Unmasking,
+    UnmaskRequest,
+)
 from fedumm.federation.protocol.messages import (
     ClientUpdate,
     DataStats,
@@ -22,8 +30,11 @@ from fedumm.federation.protocol.reply_fields import REPLIES
 from fedumm.federation.protocol.versions import check_protocol
 from fedumm.texts import one_line
 
-_PLAIN: dict[str, Any] = {kind.__name__: kind for kind in (DataStatsRequest, InitRequest, RoundTask)}
-_REPLIES: dict[str, Any] = {kind.__name__: kind for kind in (DataStats, InitReply, RoundReply, HostError)}
+_REQUESTS = (DataStatsRequest, InitRequest, RoundTask, MaskKeysRequest, MaskSharesRequest, UnmaskRequest)
+_PLAIN: dict[str, Any] = {kind.__name__: kind for kind in _REQUESTS}
+_REPLIES: dict[str, Any] = {
+    kind.__name__: kind for kind in (DataStats, InitReply, RoundReply, HostError, MaskKeys, MaskShares, Unmasking)
+}
 
 
 def to_wire(message: Message) -> dict[str, Any]:
@@ -66,7 +77,7 @@ def from_wire(data: dict[str, Any]) -> Message:
             # Before anything else of it: what another protocol means by it is not known.
             check_protocol(fields.get("versions"))
         message: Message = _PLAIN[data["kind"]](**fields)
-        if isinstance(message, DataStatsRequest | InitRequest | RoundTask):
+        if isinstance(message, _REQUESTS):
             for name, hint in get_type_hints(type(message)).items():
                 if not _is(getattr(message, name), hint):
                     raise ValueError(f"{name} is not a {hint}")

@@ -10,7 +10,8 @@ from fedumm.federation.assignment import host_count, layout
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import Message
 from fedumm.federation.protocol.wire import from_wire, to_wire
-from fedumm.federation.runners.round_loop import FollowUp, drive
+from fedumm.federation.runners.asking import FollowUp
+from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import CLIENTS, RunFolder
@@ -71,7 +72,7 @@ def run_in_process(
 def ask_in_turn(
     handle: Callable[[str, Message], Message], messages: Mapping[str, Message], follow_up: FollowUp
 ) -> dict[str, Message]:
-    """Ask one host after the other; see :data:`fedumm.federation.runners.round_loop.Ask`.
+    """Ask one host after the other; see :data:`fedumm.federation.runners.asking.Ask`.
 
     Args:
         handle: gives a host's answer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,14 +17,10 @@ from fedumm.federation.protocol.messages import (
     RoundReply,
     RoundTask,
 )
+from fedumm.federation.runners import masked_rounds
+from fedumm.federation.runners.asking import Ask, nothing_more, refuse_strangers
 from fedumm.federation.server.server import Server
 from fedumm.texts import one_line, plain_lines
-
-FollowUp = Callable[[str, Message], Message | None]
-"""What a host is sent next, from its name and its answer; None: it has nothing more to say."""
-
-Ask = Callable[[Mapping[str, Message], FollowUp], dict[str, Message]]
-"""Carries messages to hosts, by name, follows up their answers, and returns the last one of each."""
 
 Answer = TypeVar("Answer", DataStats, InitReply, RoundReply)
 
@@ -41,15 +37,20 @@ def drive(server: Server, ask: Ask) -> None:
     server.start(_set_up(server, ask, server.setup(_sizes(server, ask))))
     while (task := server.next_task()) is not None:
         catch_up = server.catch_up(task)
-        answers = ask({host: task for host in server.assignments if host not in server.refused}, catch_up)
+        if masked := server.masked_round(task):
+            task = masked_rounds.begin(server, masked, ask, _asked(server), catch_up)
+            catch_up = catch_up.before(task)
+        answers = ask(dict.fromkeys(_asked(server), task), catch_up)
         if server.balance:
             replies = _must(answers, RoundReply)
         else:
-            server.refuse({h: problem for h, answer in answers.items() if (problem := catch_up.problem(h, answer))})
+            refuse_strangers(server, catch_up, answers)
             answers |= {host: HostError(reason) for host, reason in server.refused.items()}
             replies = {host: _or_failure(task, host, answer) for host, answer in answers.items()}
         try:
-            server.finish(task, replies, catch_up)
+            if masked:
+                masked_rounds.end(server, masked, ask, task, replies)
+            server.finish(task, replies, catch_up, masked)
         except OSError as error:
             raise FedummError(
                 f"Round {task.round} can't be saved: {error}. What was saved before it is whole: make room and resume."
@@ -61,8 +62,12 @@ def drive(server: Server, ask: Ask) -> None:
     server.close()
 
 
+def _asked(server: Server) -> list[str]:
+    return [host for host in server.assignments if host not in server.refused]
+
+
 def _sizes(server: Server, ask: Ask) -> dict[str, DataStats]:
-    answers = ask(dict.fromkeys(server.assignments, server.survey()), _nothing_more)
+    answers = ask(dict.fromkeys(server.assignments, server.survey()), nothing_more)
     if server.balance:
         return _must(answers, DataStats)
     server.leave_out({h: _reason(h, a) for h, a in answers.items() if not isinstance(a, DataStats)})
@@ -72,7 +77,7 @@ def _sizes(server: Server, ask: Ask) -> dict[str, DataStats]:
 def _set_up(server: Server, ask: Ask, request: InitRequest) -> dict[str, InitReply]:
     """The answers of those hosts that are ready; a site that is not may catch up in a later round."""
     messages: dict[str, Message] = dict.fromkeys(server.assignments, request)
-    answers = ask(messages, _nothing_more)
+    answers = ask(messages, nothing_more)
     if server.balance:
         return _must(answers, InitReply)
     ready = {host: answer for host, answer in answers.items() if isinstance(answer, InitReply)}
@@ -80,17 +85,13 @@ def _set_up(server: Server, ask: Ask, request: InitRequest) -> dict[str, InitRep
     while ready and not any(answer.adapter for answer in ready.values()):
         # Whose first adapter was to be everybody's is not there.
         other = next(iter(ready))
-        (answer,) = ask({other: replace(request, initial_from=other)}, _nothing_more).values()
+        (answer,) = ask({other: replace(request, initial_from=other)}, nothing_more).values()
         del ready[other]
         if isinstance(answer, InitReply) and answer.adapter:
             ready[other] = answer
         else:
             server.note_not_ready({other: _reason(other, answer)})
     return ready
-
-
-def _nothing_more(host: str, answer: Message) -> None:
-    """No answer is followed up."""
 
 
 def _or_failure(task: RoundTask, host: str, answer: Message) -> RoundReply:

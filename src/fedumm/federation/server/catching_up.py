@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from fedumm.errors import FedummError
 from fedumm.federation.protocol.initial_adapter import unlike
+from fedumm.federation.protocol.mask_messages import MaskKeysRequest
 from fedumm.federation.protocol.messages import (
     ADAPTER,
     SETUP,
@@ -48,7 +49,7 @@ class CatchUp:
 
     Args:
         beginning: of the run.
-        task: the round that everybody was sent.
+        task: the round that everybody was sent, or a question before it.
         whole: the global adapter for a host that holds none.
         changes: reads what the backbone grew by so far; None where a method never changes it.
         known_rows: by host, the rows of its part of the common test set, as far as they were told.
@@ -59,7 +60,7 @@ class CatchUp:
     """
 
     beginning: Beginning
-    task: RoundTask
+    task: RoundTask | MaskKeysRequest
     whole: Callable[[], Broadcast]
     changes: Callable[[], list[bytes]] | None
     known_rows: Mapping[str, int] = field(default_factory=dict)
@@ -82,6 +83,10 @@ class CatchUp:
             return self._send(host, self._whole_task())
         return None
 
+    def before(self, message: RoundTask | MaskKeysRequest) -> CatchUp:
+        """The same for another message of the round; what is counted is counted together."""
+        return replace(self, task=message, _asked={})
+
     def problem(self, host: str, answer: Message) -> str:
         """Why a host that is set up later can't take part; empty if it can."""
         if isinstance(answer, DataStats) and answer != self.beginning.sizes.get(host, answer):
@@ -97,9 +102,9 @@ class CatchUp:
                 return str(error)
         return unlike(answer, self.beginning.ready)
 
-    def _whole_task(self) -> RoundTask:
-        if self.task.version >= 0:
-            return self.task  # the closing task, whose adapter is whole
+    def _whole_task(self) -> RoundTask | MaskKeysRequest:
+        if isinstance(self.task, MaskKeysRequest) or self.task.version >= 0:
+            return self.task  # of which the latter is the closing task, whose adapter is whole
         whole = self.whole()
         return replace(self.task, adapter=whole.adapter, control=whole.control, change=b"", base_round=-1)
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 RejectionCode = Literal[
     "missing", "failed", "stale", "claims", "loss", "score", "payload", "tensors", "non_finite", "huge", "control",
-    "duplicate", "norm", "product", "direction",
+    "duplicate", "norm", "product", "direction", "masked",
 ]  # fmt: skip
 
 CODES: dict[RejectionCode, str] = {
@@ -26,6 +26,7 @@ CODES: dict[RejectionCode, str] = {
     "norm": "the update, or the change of its control variates, is too long",
     "product": "the products B A move too far",
     "direction": "the factors A are turned about",
+    "masked": "the masks could not be taken off the round's sum (--secure_aggregation)",
 }
 """What each code means. They are compared within a round last: ``norm``, ``product`` and ``direction``."""
 

@@ -23,6 +23,7 @@ from fedumm.federation.protocol.transfer import Downlink
 from fedumm.federation.server.validation import Accepted
 from fedumm.privacy.mechanism import noisy_mean
 from fedumm.privacy.plan import DPPlan
+from fedumm.secure_aggregation.fixed_point import count_of
 from fedumm.seeds import derive
 
 _HELD, _RESIDUAL, _AGGREGATOR, _CONTROL, _CONTROL_RESIDUAL = (
@@ -97,6 +98,10 @@ class RoundAggregation:
             communicated_tensors(self.spec, self.factors(round_number) & self.aggregator.communicated_factors)
         )
 
+    def masked_size(self, round_number: int) -> int:
+        """Bytes of a masked update."""
+        return 4 * count_of(sorted(self.names(round_number)), self.spec)
+
     def first_broadcast(self) -> Broadcast:
         """For hosts of a new run: everybody starts from the first adapter as it arrives."""
         return Broadcast(self._downlink.first())
@@ -111,8 +116,13 @@ class RoundAggregation:
         """For hosts that hold the result of ``base_round``, which is the latest."""
         return Broadcast(self._downlink.nothing(), base_round)
 
-    def aggregate(self, round_number: int, accepted: Sequence[Accepted], clients: int) -> tuple[Broadcast, Report]:
+    def aggregate(
+        self, round_number: int, accepted: Sequence[Accepted], clients: int, moves: AdapterState | None = None
+    ) -> tuple[Broadcast, Report]:
         """The end of a round, of a run with ``clients`` clients.
+
+        Args:
+            moves: where updates are masked, the mean of what they moved, in float64; they are not looked at then.
 
         Returns:
             What hosts that began the round have to be told of its result, and numbers for the records.
@@ -122,7 +132,7 @@ class RoundAggregation:
         """
         begin = self.adapter
         self.aggregator.begin(begin, self.scale, derive(self.config.seed, "aggregate", round_number))
-        for contribution in self._contributions(round_number, accepted):
+        for contribution in self._contributions(round_number, accepted, moves):
             self.aggregator.add(contribution)
         result = self.aggregator.finish()
         change = pack_backbone_delta(result.change, self.config.down)
@@ -130,11 +140,19 @@ class RoundAggregation:
         received = unpack_backbone_delta(change)
         self._grow(received)
         payload = self._downlink.send(result.adapter)
-        error = None if self.dp else self._aggregation_error(begin, accepted, received)
+        hidden = self.dp is not None or moves is not None
+        error = None if hidden else self._aggregation_error(begin, accepted, received)
         control = self._next_control(accepted, clients)
         return Broadcast(payload, round_number - 1, change, control), {"aggregation_error": error, **result.report}
 
-    def _contributions(self, round_number: int, accepted: Sequence[Accepted]) -> Iterator[ClientContribution]:
+    def _contributions(
+        self, round_number: int, accepted: Sequence[Accepted], moves: AdapterState | None
+    ) -> Iterator[ClientContribution]:
+        if moves is not None:
+            moved = {name: self.adapter[name].double() + move for name, move in moves.items()}
+            adapter = {name: t.to(self.adapter[name].dtype) for name, t in moved.items()}
+            yield ClientContribution("all", adapter, 1.0, self.scale)
+            return
         if self.dp and self.dp.mode == "central":
             yield ClientContribution(
                 "all", self._noisy_adapter(self.names(round_number), accepted, self.dp), 1.0, self.scale

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from fedumm.config import FederateConfig
 from fedumm.federation.server.metrics_records import scores_record
+from fedumm.federation.server.sampling import panel_of
 from fedumm.federation.server.selection import Selection
 from fedumm.metrics.evaluation import Evaluation, Scores, summary
 from fedumm.run_events import Record
@@ -74,3 +76,16 @@ class Scoreboard:
         """Restore what :meth:`facts` gave."""
         self._selection.load(facts["best"])
         self._records = {int(version): record for version, record in facts["scores"].items()}
+
+
+def scoreboard_for(config: FederateConfig, clients: Mapping[str, Mapping[str, Any]]) -> Scoreboard:
+    """That of a run.
+
+    Args:
+        clients: what each announced of its rows.
+    """
+    # Choosing by scores that are not private would tell of them.
+    per_round = config.clients_per_round or len(clients)
+    panel = None if config.dp != "off" else panel_of(clients, per_round, config.seed)
+    scoring = [] if config.dp == "local" else [name for name, own in clients.items() if own["heldout"]]
+    return Scoreboard(panel, scoring)

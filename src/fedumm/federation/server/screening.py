@@ -37,6 +37,11 @@ class Screened:
     cosines: dict[str, float] = field(default_factory=dict)
     unusual: dict[str, str] = field(default_factory=dict)
 
+    def reject_all(self, why: Rejection) -> None:
+        """What was accepted can't be used after all."""
+        self.rejected |= dict.fromkeys(self.accepted, why)
+        self.accepted = {}
+
     @property
     def scores(self) -> dict[str, Scores]:
         """What clients whose updates are used say of the adapter that they started from."""
@@ -95,6 +100,8 @@ class Screening:
                 result.accepted[client] = examine(updates.get(client), expected)
             except RejectedError as error:
                 result.rejected[client] = error.rejection
+        if self.config.secure_aggregation:
+            return result
         result.norms = {client: one.norm for client, one in result.accepted.items()}
         # With noise at the server clipping takes its place: one client's fate must not depend on another's data.
         if self.config.dp != "central":
@@ -159,6 +166,7 @@ class Screening:
             control=config.scaffold,
             previous=previous,
             private=config.dp == "local",
+            masked=self._aggregation.masked_size(task.round) if config.secure_aggregation else 0,
             may_be_cut=config.round_minutes > 0 and config.dp != "local",
         )
 

@@ -29,13 +29,14 @@ from fedumm.federation.server.catching_up import Beginning, CatchUp
 from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.federation.server.closing import Closing
 from fedumm.federation.server.handshake import agree, init_request
+from fedumm.federation.server.masked_round import MaskedRound
 from fedumm.federation.server.participants import Participants, find_participants, in_order
 from fedumm.federation.server.planning import Planner
 from fedumm.federation.server.rejection import OF_DIVERGED, Rejection
 from fedumm.federation.server.reporter import Reporter
 from fedumm.federation.server.round_aggregation import Broadcast, RoundAggregation
-from fedumm.federation.server.sampling import Sampler, panel_of, sampler_for
-from fedumm.federation.server.scoreboard import Scoreboard
+from fedumm.federation.server.sampling import Sampler, sampler_for
+from fedumm.federation.server.scoreboard import Scoreboard, scoreboard_for
 from fedumm.federation.server.screening import Screening
 from fedumm.federation.server.state import RunState, SavedRun, load_saved_run
 from fedumm.metrics.evaluation import Scores, combine, summary
@@ -158,7 +159,7 @@ class Server:
         initial = agree(answers, self._request, config)
         self._beginning = Beginning(self.survey(), self._sizes, self._request, initial.reply)
         self.aggregation = RoundAggregation(config, initial.spec, initial.adapter, initial.scale, self._dp)
-        self.scoreboard = self._new_scoreboard()
+        self.scoreboard = scoreboard_for(config, participants.clients)
         self._state = RunState(participants.fingerprint, participants.fingerprints, self.scoreboard, self._began)
         self._closing = Closing(participants, self.aggregation, self.scoreboard)
         self._planner = Planner(config, participants, self.aggregation, self._sampler, self.refused)
@@ -180,14 +181,6 @@ class Server:
             self._reporter.report("left_out", host=host, reason=reason)
         for host, reason in self._not_ready.items():
             self._reporter.report("not_ready", host=host, reason=reason)
-
-    def _new_scoreboard(self) -> Scoreboard:
-        clients = self._participants.clients
-        # Choosing by scores that are not private would tell of them.
-        per_round = self.config.clients_per_round or len(clients)
-        panel = None if self._dp else panel_of(clients, per_round, self.config.seed)
-        scoring = [] if self.config.dp == "local" else [name for name, own in clients.items() if own["heldout"]]
-        return Scoreboard(panel, scoring)
 
     def _resume(self, saved: SavedRun) -> None:
         """Resume after the last finished round."""
@@ -213,6 +206,18 @@ class Server:
             self._reporter.report("patience", round=self._state.round, best=self.scoreboard.best)
         return task
 
+    def masked_round(self, task: RoundTask) -> MaskedRound | None:
+        """What sums the round's updates without reading one; None where they are not masked."""
+        if not (self.config.secure_aggregation and task.train):
+            return None
+        rows = {client: own["train"] for client, own in self._participants.clients.items()}
+        return MaskedRound(self.config, task, rows, self.aggregation.spec, self.aggregation.names(task.round))
+
+    def usable(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> list[ClientUpdate]:
+        """The updates of a round that are no failures."""
+        screened = self._screening.screen(task, self._screening.collect(answers), self._state.digests)
+        return [one.update for one in screened.accepted.values()]
+
     def refuse(self, reasons: Mapping[str, str]) -> None:
         """Leave hosts out from now on, which came back otherwise than they began."""
         self.refused |= reasons
@@ -226,11 +231,15 @@ class Server:
         rows = self._screening.test_rows
         return CatchUp(self._beginning, task, self.aggregation.whole_broadcast, changes, rows)
 
-    def finish(self, task: RoundTask, answers: Mapping[str, RoundReply], catch_up: CatchUp | None = None) -> None:
+    def finish(
+        self, task: RoundTask, answers: Mapping[str, RoundReply], catch_up: CatchUp | None = None,
+        masked: MaskedRound | None = None,
+    ) -> None:  # fmt: skip
         """Screen, score, aggregate and save one round.
 
         Args:
             catch_up: what has followed up the answers.
+            masked: has the sum of updates that are masked.
 
         Raises:
             FedummError: too few usable updates, for the second time; :class:`DivergedError` if none is finite.
@@ -246,26 +255,25 @@ class Server:
         if task.version >= 0:
             self._finish_drawing(task, len(answers), test)
         elif task.train:
-            self._finish_training(task, answers, updates, test, extra_bytes)
+            self._finish_training(task, answers, updates, test, extra_bytes, masked)
         else:
             self._finish_scoring(task, len(answers), updates, test)
 
     def _finish_training(
-        self,
-        task: RoundTask,
-        answers: Mapping[str, RoundReply],
-        updates: Mapping[str, ClientUpdate],
-        test: Scores,
-        extra_bytes: int,
-    ) -> None:
+        self, task: RoundTask, answers: Mapping[str, RoundReply], updates: Mapping[str, ClientUpdate], test: Scores,
+        extra_bytes: int, masked: MaskedRound | None,
+    ) -> None:  # fmt: skip
         screened = self._screening.screen(task, updates, self._state.digests)
+        if masked and masked.problem:
+            screened.reject_all(Rejection("masked", masked.problem))
         self._reporter.report_clients(task, updates, screened)
         accepted = list(screened.accepted.values())
         if len(accepted) < (0 if self.config.dp == "central" else self.config.min_clients):
             self._repeat(task, len(accepted), screened.rejected.values())
             return
         self._select(task, screened.scores | self._scores(task, task.scorers, updates), test)
-        self._broadcast, report = self.aggregation.aggregate(task.round, accepted, len(self._participants.roster))
+        moves, clients = masked.moves if masked else None, len(self._participants.roster)
+        self._broadcast, report = self.aggregation.aggregate(task.round, accepted, clients, moves)
         if self.aggregation.aggregator.updates_base_model:
             # Also an empty one: a try of this round that was cut off may have left another.
             self._checkpoint.save_change(task.round, self._broadcast.change)

@@ -39,7 +39,7 @@ class Expected:
     (``--round_minutes``) does at least one. ``scored`` are the tasks of the run,
     ``unit`` says that scores are shares, ``control`` that SCAFFOLD's control variates come along. ``previous`` is the
     :func:`digest` of the client's last update that counted. A ``private`` client (``--dp local``) says nothing of its
-    losses.
+    losses. ``masked`` are the bytes of an update that can't be read (``--secure_aggregation``), 0 for others.
     """
 
     round: int
@@ -57,6 +57,7 @@ class Expected:
     control: bool = False
     previous: str = ""
     private: bool = False
+    masked: int = 0
     may_be_cut: bool = False
 
 
@@ -109,6 +110,8 @@ def examine(update: ClientUpdate | None, expected: Expected) -> Accepted:
         raise RejectedError("claims", f"it claims to have trained {strange[0]}, for which it has no data")
     if not expected.private:
         _check_losses(update, expected)
+    if expected.masked:
+        return _examine_masked(update, expected)
     state = _decoded(update, expected)
     _check_tensors(state, update, expected)
     control_norm = _checked_control(update, expected)
@@ -118,6 +121,15 @@ def examine(update: ClientUpdate | None, expected: Expected) -> Accepted:
         raise RejectedError("duplicate", "it is, byte for byte, the one that counted last")
     product, cosine = product_norm(state, expected.start), facing(state, expected.start)
     return Accepted(update, expected, norm, control_norm=control_norm, product=product, facing=cosine)
+
+
+def _examine_masked(update: ClientUpdate, expected: Expected) -> Accepted:
+    """All that can be seen of it is its size."""
+    if len(update.adapter) != expected.masked or update.control:
+        raise RejectedError("payload", f"a masked update of {len(update.adapter)} bytes, expected {expected.masked}")
+    if set(update.untrained) - expected.names:
+        raise RejectedError("tensors", "it does not say what it trained")
+    return Accepted(update, expected, 0.0)
 
 
 def _check_losses(update: ClientUpdate, expected: Expected) -> None:

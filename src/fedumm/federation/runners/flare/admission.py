@@ -133,6 +133,8 @@ def _check_numbers(config: FederateConfig, policy: SitePolicy) -> None:
 
 
 def _check_privacy(config: FederateConfig, policy: SitePolicy) -> None:
+    if policy.secure_aggregation_required and not config.secure_aggregation:
+        raise PublicError("This site takes part only where the server gets sums of updates: --secure_aggregation.")
     floor = max(MODES.index(policy.dp_required), int(policy.min_noise_multiplier > 0 or policy.max_epsilon > 0))
     if MODES.index(config.dp) < floor:
         raise PublicError(f"This site takes part with differential privacy only: --dp {' or '.join(MODES[floor:])}.")

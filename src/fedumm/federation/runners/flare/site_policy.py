@@ -124,6 +124,7 @@ class SitePolicy:
         dp_required: weakest mode of differential privacy: ``off``, ``central`` or ``local``.
         min_noise_multiplier: least noise, in units of ``--dp_clip``.
         max_epsilon: highest epsilon after all rounds; 0: any.
+        secure_aggregation_required: whether the server may have a sum of updates only (``--secure_aggregation``).
         max_delta: highest ``--dp_delta`` where the three before ask for privacy.
         threads, num_workers, gpu: this site's own values; None: the job's.
         answers: this site's own file of known answers (``--answers``).
@@ -147,6 +148,7 @@ class SitePolicy:
     dp_required: str = field(default=MODES[0], metadata={"check": _mode})
     min_noise_multiplier: float = field(default=0.0, metadata={"check": _number})
     max_epsilon: float = field(default=0.0, metadata={"check": _number})
+    secure_aggregation_required: bool = field(default=False, metadata={"check": _flag})
     max_delta: float = field(default=1e-5, metadata={"check": _number})
     threads: int | None = field(default=None, metadata={"check": _count})
     num_workers: int | None = field(default=None, metadata={"check": _count})

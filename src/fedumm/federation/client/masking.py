@@ -1,0 +1,193 @@
+"""A host's side of masked rounds: keys, shares and masks of its clients, and what it refuses of a server.
+
+A server must not learn both what masks an update by itself and what masks it towards others. So a client answers every
+question of a round once, gives one kind of share for each other client, and forgets its keys with the last answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from fedumm.adapters.state import Spec
+from fedumm.config import FederateConfig
+from fedumm.errors import PublicError
+from fedumm.federation.protocol.mask_messages import (
+    MaskKeys,
+    MaskKeysRequest,
+    MaskShares,
+    MaskSharesRequest,
+    Unmasking,
+    UnmaskRequest,
+)
+from fedumm.federation.protocol.masked_sum import about, least_threshold, purpose, weight_of
+from fedumm.federation.protocol.messages import RoundTask
+from fedumm.secure_aggregation import masks, secret_sharing
+from fedumm.secure_aggregation.fixed_point import Words, to_bytes, to_words
+from fedumm.secure_aggregation.masks import KeyPair
+
+
+@dataclass
+class _Secrets:
+    """What one client has for one round."""
+
+    sealing: KeyPair = field(default_factory=KeyPair.new, repr=False)
+    masking: KeyPair = field(default_factory=KeyPair.new, repr=False)
+    seed: bytes = field(default_factory=lambda: os.urandom(masks.KEY), repr=False)
+    own_share: bytes = field(default=b"", repr=False)
+
+
+class Masking:
+    """The clients of one host, round by round. Every method raises :class:`PublicError` where the server asks for what
+    would undo a mask.
+
+    Args:
+        host: its name.
+        config: the run's options.
+    """
+
+    def __init__(self, host: str, config: FederateConfig) -> None:
+        self._host, self._config = host, config
+        self._round = 0
+        self._own: dict[str, _Secrets] = {}
+        self._keys: dict[str, list[bytes]] = {}
+        self._threshold = 0
+        self._members: dict[str, int] = {}
+
+    def keys(self, request: MaskKeysRequest) -> MaskKeys:
+        """New keys, and nothing of an earlier round."""
+        self._round, self._keys, self._members, self._threshold = request.round, {}, {}, 0
+        self._own = {client: _Secrets() for client in request.clients.get(self._host, [])}
+        return MaskKeys({client: [own.sealing.public, own.masking.public] for client, own in self._own.items()})
+
+    def shares(self, request: MaskSharesRequest) -> MaskShares:
+        """Shares of every client's secrets, sealed for each of the others."""
+        self._check_round(request.round)
+        if self._keys:
+            raise PublicError("shares were given already")
+        count = len(request.keys)
+        if not max(least_threshold(count), self._config.min_clients) <= request.threshold <= count:
+            raise PublicError(f"{request.threshold} of {count} clients are too few to take masks off, or too many")
+        for client, own in self._own.items():
+            if request.keys.get(client) != [own.sealing.public, own.masking.public]:
+                raise PublicError(f"the keys of {client} are not its own")
+        if len({key for pair in request.keys.values() for key in pair}) != 2 * count:
+            raise PublicError("a key is there twice")
+        self._keys, self._threshold = dict(request.keys), request.threshold
+        shares = {client: self._shares_of(client, own) for client, own in self._own.items()}
+        digests = {client: hashlib.sha256(own.seed).digest() for client, own in self._own.items()}
+        return MaskShares(shares, digests)
+
+    def _shares_of(self, client: str, own: _Secrets) -> dict[str, bytes]:
+        places = self._places()
+        of_seed, of_key = (
+            secret_sharing.split(secret, self._threshold, list(places.values()))
+            for secret in (own.seed, own.masking.private)
+        )
+        own.own_share = of_seed[places[client]] + of_key[places[client]]
+        return {
+            peer: masks.seal(self._sealing_key(client, peer), of_seed[place] + of_key[place], self._about(client, peer))
+            for peer, place in places.items()
+            if peer != client
+        }
+
+    def check_task(self, task: RoundTask, rows: Mapping[str, int]) -> None:
+        """Before the round: who is in the sum, and what each weighs.
+
+        Args:
+            rows: of this host's clients, numbers of training rows.
+        """
+        members = task.masked
+        if not members:
+            return
+        self._check_round(task.round)
+        if members.keys() - self._keys.keys() or len(members) < self._threshold or self._members not in ({}, members):
+            raise PublicError("the sum is not of those who agreed on masks")
+        for client in members.keys() & self._own.keys():
+            if members[client] != weight_of(self._config, rows[client]):
+                raise PublicError(f"{client} would not count by --client_weights {self._config.weights}")
+        if min(members.values()) < 1:
+            raise PublicError("a client counts for nothing")
+        self._members = dict(members)
+
+    def check_member(self, client: str) -> None:
+        """``client`` must have a part in the sum, or it need not train."""
+        if client not in self._members or client not in self._own:
+            raise PublicError(f"{client} was not there when masks were agreed on for this round")
+
+    def payload(self, client: str, moves: Mapping[str, torch.Tensor], names: list[str], spec: Spec) -> bytes:
+        """A client's masked part of the sum: four bytes a value.
+
+        Args:
+            moves: what it trained, as differences; a tensor that is missing was not trained.
+            names: the tensors that travel in this round.
+            spec: their shapes.
+
+        Raises:
+            PublicError: it has no part in the sum, or a value moved too far.
+        """
+        self.check_member(client)
+        try:
+            share = self._members[client] / sum(self._members.values())
+            words = to_words(moves, share, names, spec)
+        except ValueError:
+            raise PublicError(
+                "its update is not finite or moves a value farther than a masked sum holds: lower --lr"
+            ) from None
+        return to_bytes(self._masked(client, words))
+
+    def _masked(self, client: str, words: Words) -> Words:
+        own = self._own[client]
+        total = words + masks.stream(own.seed, len(words))
+        for peer in self._members:
+            if peer == client:
+                continue
+            secret = masks.agreed(own.masking.private, self._keys[peer][1], purpose("mask", self._round))
+            mask = masks.stream(secret, len(words))
+            total = total + mask if client < peer else total - mask
+        return total
+
+    def unmask(self, request: UnmaskRequest) -> Unmasking:
+        """The shares that take the masks off the sum; then everything of the round is forgotten."""
+        self._check_round(request.round)
+        summed, members = set(request.summed), self._members
+        if summed - members.keys() or len(summed) < self._threshold or not members:
+            raise PublicError("the sum is not of those who agreed on masks, or of too few")
+        result: dict[str, dict[str, bytes]] = {}
+        for client, own in self._own.items():
+            if client not in members:
+                continue
+            both = {client: own.own_share}
+            for peer, sealed in request.shares.get(client, {}).items():
+                if peer in members and peer != client:
+                    both[peer] = self._unsealed(client, peer, sealed)
+            half = secret_sharing.SHARE
+            result[client] = {peer: share[:half] if peer in summed else share[half:] for peer, share in both.items()}
+        self._own, self._keys, self._members = {}, {}, {}
+        return Unmasking(result)
+
+    def _unsealed(self, client: str, peer: str, sealed: bytes) -> bytes:
+        try:
+            share = masks.unseal(self._sealing_key(client, peer), sealed, self._about(peer, client))
+        except ValueError as error:
+            raise PublicError(f"of {peer} for {client}: {error}") from error
+        if len(share) != 2 * secret_sharing.SHARE:
+            raise PublicError(f"of {peer} for {client}: no share")
+        return share
+
+    def _places(self) -> dict[str, int]:
+        return {client: place for place, client in enumerate(sorted(self._keys), start=1)}
+
+    def _sealing_key(self, client: str, peer: str) -> bytes:
+        return masks.agreed(self._own[client].sealing.private, self._keys[peer][0], purpose("share", self._round))
+
+    def _about(self, sender: str, receiver: str) -> bytes:
+        return about(self._round, sender, receiver)
+
+    def _check_round(self, number: int) -> None:
+        if number != self._round or not self._own:
+            raise PublicError(f"no keys were made for round {number}")

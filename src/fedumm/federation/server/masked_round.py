@@ -1,0 +1,183 @@
+"""The server's side of one masked round: it passes on keys and shares, and sums what it can't read one by one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from fedumm.adapters.state import AdapterState, Spec
+from fedumm.config import FederateConfig
+from fedumm.federation.protocol.mask_messages import (
+    MaskKeys,
+    MaskKeysRequest,
+    MaskShares,
+    MaskSharesRequest,
+    Unmasking,
+    UnmaskRequest,
+)
+from fedumm.federation.protocol.masked_sum import least_threshold, purpose, weight_of
+from fedumm.federation.protocol.messages import ClientUpdate, RoundTask
+from fedumm.secure_aggregation import masks, secret_sharing
+from fedumm.secure_aggregation.fixed_point import Words, from_bytes, from_words
+from fedumm.secure_aggregation.masks import KeyPair
+
+
+class MaskedRound:
+    """One round, from the keys to the sum.
+
+    What a client sends that does not fit is left out, and with it the client.
+
+    Args:
+        config: the run's options.
+        task: the round.
+        rows: by client of the run, its number of training rows.
+        spec: of the adapter.
+        names: the tensors that are trained and travel in this round.
+
+    Attributes:
+        problem: why the sum could not be had; empty while it can, or was.
+        moves: in the end, by tensor that somebody trained, the weighted mean of what clients moved it by, in float64.
+    """
+
+    def __init__(
+        self, config: FederateConfig, task: RoundTask, rows: Mapping[str, int], spec: Spec, names: Iterable[str]
+    ) -> None:
+        self._config, self._task, self._spec, self._names = config, task, spec, sorted(names)
+        self._host_of = {client: host for host, own in task.assignments.items() for client in own}
+        self._weights = {client: weight_of(config, rows[client]) for client in self._host_of}
+        self._keys: dict[str, list[bytes]] = {}
+        self._shares: dict[str, dict[str, bytes]] = {}
+        self._digests: dict[str, bytes] = {}
+        self._updates: dict[str, ClientUpdate] = {}
+        self._unmasking: dict[str, dict[str, bytes]] = {}
+        self.problem = ""
+        self.moves: AdapterState = {}
+
+    @property
+    def needed(self) -> int:
+        """How many clients must be there from the keys to the end."""
+        return max(least_threshold(len(self._keys)), self._config.min_clients)
+
+    @property
+    def members(self) -> dict[str, int]:
+        """Those whose updates may be summed, and their weights; empty if they are too few."""
+        own = {client: self._weights[client] for client in sorted(self._shares)}
+        return own if len(own) >= self.needed else {}
+
+    def keys_request(self) -> MaskKeysRequest:
+        """The first question, for every host with clients that train."""
+        return MaskKeysRequest(self._task.round, self._task.assignments)
+
+    def take_keys(self, answers: Mapping[str, MaskKeys]) -> None:
+        """The answers to it."""
+        for host, answer in answers.items():
+            for client, pair in answer.keys.items():
+                if self._host_of.get(client) == host and [len(key) for key in pair] == [masks.KEY] * 2:
+                    self._keys[client] = pair
+        # A key that is somebody else's would spoil the round for all: every host looks for these.
+        seen = [key for pair in self._keys.values() for key in pair]
+        self._keys = {c: pair for c, pair in self._keys.items() if all(seen.count(key) == 1 for key in pair)}
+
+    def shares_request(self) -> MaskSharesRequest | None:
+        """The second question; None if the clients are too few for it."""
+        if len(self._keys) < self.needed:
+            return None
+        return MaskSharesRequest(self._task.round, self._keys, self.needed)
+
+    def take_shares(self, answers: Mapping[str, MaskShares]) -> None:
+        """The answers to it."""
+        for host, answer in answers.items():
+            for client, own in answer.shares.items():
+                digest = answer.digests.get(client, b"")
+                whole = own.keys() == self._keys.keys() - {client}
+                if client in self._keys and self._host_of[client] == host and whole and digest:
+                    self._shares[client], self._digests[client] = own, digest
+
+    def task(self) -> RoundTask:
+        """The round's task, with those who are in the sum."""
+        return replace(self._task, masked=self.members)
+
+    def unmask_requests(self, updates: Sequence[ClientUpdate]) -> dict[str, UnmaskRequest]:
+        """The last question, by host; without anybody if these updates can't be summed.
+
+        Args:
+            updates: those that came and are used.
+        """
+        self._updates = {update.client: update for update in updates if update.client in self.members}
+        if len(self._updates) < self.needed:
+            self.problem = f"{len(self._updates)} masked updates, and a sum that hides each of them needs {self.needed}"
+            return {}
+        requests = {}
+        for host in dict.fromkeys(self._host_of[client] for client in self.members):
+            shares = {
+                client: {sender: own[client] for sender, own in self._shares.items() if sender != client}
+                for client in self.members
+                if self._host_of[client] == host
+            }
+            requests[host] = UnmaskRequest(self._task.round, sorted(self._updates), shares)
+        return requests
+
+    def take_unmasking(self, answers: Mapping[str, Unmasking]) -> None:
+        """The answers to it."""
+        for host, answer in answers.items():
+            for client, own in answer.shares.items():
+                if client in self.members and self._host_of[client] == host:
+                    self._unmasking[client] = own
+        try:
+            self.moves = self._mean()
+        except ValueError as error:
+            self.problem = str(error)
+
+    def _mean(self) -> AdapterState:
+        updates = list(self._updates.values())
+        total = self._unmasked(sum_of(from_bytes(update.adapter) for update in updates))
+        everybody = sum(self.members.values())
+        factors = {}
+        for name in self._names:
+            trained = sum(self._weights[update.client] for update in updates if name not in update.untrained)
+            if trained:
+                factors[name] = float(Fraction(everybody, trained))
+        return from_words(total, factors, self._names, self._spec)
+
+    def _unmasked(self, total: Words) -> Words:
+        count = len(total)
+        for client in self._updates:
+            seed = self._secret(client)
+            if hashlib.sha256(seed).digest() != self._digests[client]:
+                raise ValueError(f"what would take off the mask of {client} is false: somebody sent a wrong share")
+            total = total - masks.stream(seed, count)
+        for gone in sorted(self.members.keys() - self._updates.keys()):
+            pair = KeyPair.of(self._secret(gone))
+            if pair.public != self._keys[gone][1]:
+                raise ValueError(f"what would take off the masks with {gone} is false: somebody sent a wrong share")
+            for client in self._updates:
+                secret = masks.agreed(pair.private, self._keys[client][1], purpose("mask", self._task.round))
+                mask = masks.stream(secret, count)
+                # As the client did, the other way round.
+                total = total - mask if client < gone else total + mask
+        return total
+
+    def _secret(self, client: str) -> bytes:
+        places = {name: place for place, name in enumerate(sorted(self._keys), start=1)}
+        shares = {
+            places[helper]: own[client]
+            for helper, own in self._unmasking.items()
+            if len(own.get(client, b"")) == secret_sharing.SHARE
+        }
+        if len(shares) < self.needed:
+            raise ValueError(
+                f"{len(shares)} shares came that take off a mask of {client}, and {self.needed} are needed"
+            )
+        return secret_sharing.join(dict(list(shares.items())[: self.needed]))
+
+
+def sum_of(parts: Iterable[Words]) -> Words:
+    """Modulo 2^32, as it hides each part."""
+    total: Words = np.zeros(0, dtype=np.uint32)
+    for part in parts:
+        total = total + part if len(total) else part.copy()
+    return total
