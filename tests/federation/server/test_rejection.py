@@ -20,9 +20,9 @@ def test_every_code_has_a_meaning_and_is_in_the_documentation() -> None:
     assert set(re.findall(r"`(\w+)`", " ".join(cells))) == set(CODES)
 
 
-def test_bad_updates_are_tried_of_all_codes_but_those_of_products_and_directions() -> None:
-    """tests/federation/server/test_outliers.py has these."""
-    assert set(CODES) - set(REJECTED.values()) == {"product", "direction"}
+def test_bad_updates_are_tried_of_all_codes_but_those_of_products_directions_and_masks() -> None:
+    """tests/federation/server/test_outliers.py and tests/federation/test_secure_aggregation.py have these."""
+    assert set(CODES) - set(REJECTED.values()) == {"product", "direction", "masked"}
 
 
 def test_the_server_knows_no_run_folder() -> None:

@@ -36,7 +36,7 @@ from fedumm.federation.protocol.messages import (
 )
 from fedumm.federation.runners.in_process import ask_in_turn
 from fedumm.federation.runners.round_loop import drive
-from fedumm.federation.server import server as server_module
+from fedumm.federation.server import scoreboard as scoreboard_module
 from fedumm.federation.server.sampling import panel_of
 from fedumm.federation.server.selection import Selection
 from fedumm.federation.server.server import Server
@@ -104,7 +104,7 @@ def test_who_scores_has_no_part_in_training(tmp_path: Path, monkeypatch: pytest.
     options = lora_options(num_clients=4, clients_per_round=2, num_rounds=3, aggregator="fedsa_lora", wire_up="int8")
     found, last = [], []
     for number, panel in enumerate([[], ["site-2"], client_names(4)]):
-        monkeypatch.setattr(server_module, "panel_of", lambda *_, own=panel: own)
+        monkeypatch.setattr(scoreboard_module, "panel_of", lambda *_, own=panel: own)
         run = Driven(tmp_path / str(number), assign(4, 1 + number % 2), toy_config(**options))
         asked = [[c for own in task.assignments.values() for c in own] for task, _ in run.rounds[:-1]]
         found.append(
