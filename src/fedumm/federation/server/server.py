@@ -41,6 +41,7 @@ from fedumm.federation.server.state import RunState, SavedRun, load_saved_run
 from fedumm.metrics.evaluation import Scores, combine, summary
 from fedumm.run_events import RunListener
 from fedumm.tasks import GENEVAL
+from fedumm.texts import one_line
 
 
 class Server:
@@ -176,7 +177,9 @@ class Server:
         self._reporter.report_versions(self._state.round, answers)
         if config.round_minutes:
             self._reporter.report_time_limit()
-        for host, reason in self._left_out.items():
+        repeated = f": {one_line(config.repeats, 100)} is repeated without it" if config.repeats else ""
+        withdrawn = dict.fromkeys(config.withdrawn, f"it has withdrawn (--without){repeated}")
+        for host, reason in (withdrawn | self._left_out).items():
             self._reporter.report("left_out", host=host, reason=reason)
         for host, reason in self._not_ready.items():
             self._reporter.report("not_ready", host=host, reason=reason)
@@ -191,7 +194,7 @@ class Server:
 
     def _resume(self, saved: SavedRun) -> None:
         """Resume after the last finished round."""
-        self._state.load(saved.facts)
+        self._state.load(saved.facts, self.config.withdrawn)
         try:
             self.aggregation.load(saved.tensors, saved.changes)
             self._closing.load(saved.tensors)

@@ -90,7 +90,7 @@ def main(folder: Path) -> None:
     """Import the libraries, start the hosts, and end when one of them does."""
     from fedumm.federation.assignment import host_count, layout
 
-    config = _options_of_hosts(folder)
+    config = options_of_hosts(folder)
     count = host_count(config)
     context = _context(config)
     hosts: list[Any] = [
@@ -109,7 +109,7 @@ def main(folder: Path) -> None:
     sys.exit(1)
 
 
-def _options_of_hosts(folder: Path) -> FederateConfig:
+def options_of_hosts(folder: Path) -> FederateConfig:
     """Those that say how many hosts there are. Plugins, which others may need, run in the hosts only: not before a
     fork, since they may start threads."""
     values = read_yaml(folder / CONFIG)
