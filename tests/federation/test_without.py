@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fedumm.cli.main import main
+from fedumm.cli.resume import resumed
 from fedumm.config import FederateConfig, read_yaml
 from fedumm.config.client_data import client_folders
 from fedumm.errors import FedummError
 from fedumm.federation.client.client import Client
 from fedumm.federation.protocol.messages import ClientUpdate, RoundTask
+from fedumm.federation.runners.flare.admission import admitted
+from fedumm.federation.runners.flare.job_options import job_options
+from fedumm.federation.runners.flare.site_policy import SitePolicy
+from fedumm.federation.runners.flare.sites import present
 from fedumm.federation.server.checkpoint import Checkpoint
-from fedumm.report.run_folder import read_records
+from fedumm.report.run_folder import create, read_records
 from support.own_folders import CLIENTS, MODEL, own_folders
 
 STAY = [name for name in CLIENTS if name != "mainz"]
@@ -36,6 +44,18 @@ def weights(run: Path) -> list[bytes]:
     return [(run / "adapter" / which / "adapter_model.safetensors").read_bytes() for which in ("best", "last")]
 
 
+def failing(patch: pytest.MonkeyPatch) -> None:
+    """No update comes of mainz."""
+    train = Client.run_round
+
+    def fails(client: Client, task: RoundTask, trains: bool) -> ClientUpdate:
+        if client.name == "mainz":
+            raise OSError("its disk is broken")
+        return train(client, task, trains)
+
+    patch.setattr(Client, "run_round", fails)
+
+
 def left_out(run: Path) -> list[tuple[str, str]]:
     return [(r["host"], r["reason"]) for r in read_records(run) if r["event"] == "left_out"]
 
@@ -54,42 +74,33 @@ def mistake(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 def test_a_finished_run_is_repeated_as_if_the_client_had_never_been_there(
     folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Beside the old run, which stays; with the withdrawn client's rank and without it."""
-    old = run(folders, "old", "--aggregator", "svd", "--lora_r", "8,mainz=4")
+    """Beside the old run, which stays. Its options no longer name the client: here, its rank."""
+    svd = ("--aggregator", "svd", "--lora_r")
+    old = run(folders, "old", *svd, "8,mainz=4", rounds=1)
     before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
     capsys.readouterr()
     assert main(["federate", "--resume", "old", "--without", "mainz"]) == 0
     told = capsys.readouterr().out
     assert "is repeated from the start without mainz" in told
-    assert "an update of mainz came in round 1, only the state after round 2 is kept" in told
+    assert "an update of mainz came in round 1, only the state after round 1 is kept" in told
     assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
     new = Path("runs/old-without-mainz")
-    assert weights(new) == weights(run(folders, "never", "--aggregator", "svd", "--lora_r", "8", clients=STAY))
+    assert weights(new) == weights(run(folders, "never", *svd, "8", clients=STAY, rounds=1))
     assert weights(new) != weights(old)
     assert left_out(new) == [("mainz", "it has withdrawn (--without): old is repeated without it")]
     options = read_yaml(new / "config.yaml")
     assert (options["without"], options["repeats"], options["num_clients"]) == ("mainz", "old", 2)
     assert sorted(client_folders(options["client_data"])) == sorted(STAY)
-    # Another one leaves it, too; a name of one's own.
-    assert main(["federate", "--resume", "old-without-mainz", "--without", "site-10", "--name", "one"]) == 0
-    assert read_yaml(Path("runs/one/config.yaml"))["without"] == "mainz,site-10"
-    assert weights(Path("runs/one")) == weights(
-        run(folders, "alone", "--aggregator", "svd", "--lora_r", "8", clients=["heidelberg"])
-    )
+    # Another one leaves, too, in a folder of another name.
+    again = resumed({"resume": "old-without-mainz", "without": "site-10", "name": "one"})
+    assert (again.without, again.num_clients, again.name) == ("mainz,site-10", 1, str(Path("runs/one")))
 
 
 def test_a_run_that_holds_nothing_of_the_client_goes_on(
     folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train = Client.run_round
-
-    def fails(client: Client, task: RoundTask, trains: bool) -> ClientUpdate:
-        if client.name == "mainz":
-            raise OSError("its disk is broken")
-        return train(client, task, trains)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Client, "run_round", fails)
+        failing(patch)
         part = run(folders, "part")
     assert "holds nothing of mainz: there is nothing to repeat" in mistake(
         capsys, "--resume", "part", "--without", "mainz"
@@ -112,30 +123,32 @@ def test_a_run_that_holds_nothing_of_the_client_goes_on(
     [
         (["--clients_per_round", "2"], "who trains in a round (--clients_per_round) was drawn from all clients"),
         (["--scaffold"], "SCAFFOLD's control variate was divided by the number of all clients"),
-        (
-            ["--aggregator", "svd", "--lora_r", "8,mainz=16"],
-            "the global adapter has a rank or alpha that was theirs alone",
-        ),
+        (["--aggregator", "svd", "--lora_r", "8,mainz=16"], "has a rank or alpha that was theirs alone"),
     ],
 )
 def test_what_depends_on_the_client_without_its_update_is_repeated(
     folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], why: str
 ) -> None:
-    def fails(client: Client, task: RoundTask, trains: bool) -> ClientUpdate:
-        return train(client, task, trains) if client.name != "mainz" else ClientUpdate(client="mainz", round=task.round)
-
-    train = Client.run_round
-    with monkeypatch.context() as patch:
-        patch.setattr(Client, "run_round", fails)
-        run(folders, "part", *options, rounds=1)
-    for record in read_records(Path("runs/part")):
-        assert record["event"] != "client" or record["client"] != "mainz" or record["rejected"]
-    assert main(["federate", "--resume", "part", "--without", "mainz"]) == 0
+    failing(monkeypatch)
+    run(folders, "part", *options, rounds=1)
+    config = resumed({"resume": "part", "without": "mainz"})
+    assert (config.resume, Path(config.name).name) == ("", "part-without-mainz")
     assert why in capsys.readouterr().out
 
 
-def test_what_is_not_possible_is_one_clear_error(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(folders, "old", rounds=1)
+def folder(name: str, clients: Collection[str], **options: Any) -> None:
+    """Of a run that has begun."""
+    own = {"in_process": True, "dataset": "easy_vqa", **options}
+    config = FederateConfig(model_backend="blip_vqa", model_name_or_path="tiny", num_clients=len(clients), **own)
+    create(Path("runs") / name, config, "test").release()
+    Path("runs", name, "metrics.jsonl").write_text(json.dumps({"event": "setup", "clients": dict.fromkeys(clients)}))
+    with open(Path("runs", name, "metrics.jsonl"), "a") as file:
+        file.write("\n")
+
+
+def test_what_is_not_possible_is_one_clear_error(capsys: pytest.CaptureFixture[str]) -> None:
+    own = {"client_data": ",".join(f"{name}=easy_vqa" for name in CLIENTS), "partition": "own"}
+    folder("old", CLIENTS, **own)
     for names, told in (
         ("zug", "--without zug: the clients of"),
         (",".join(CLIENTS), "--without names all clients: nobody is left."),
@@ -143,14 +156,23 @@ def test_what_is_not_possible_is_one_clear_error(folders: Path, capsys: pytest.C
     ):
         assert told in mistake(capsys, "--resume", "old", "--without", names)
     assert "--lr can't be changed" in mistake(capsys, "--resume", "old", "--without", "mainz", "--lr", "1")
-    assert not Path("runs/old-without-mainz").exists()
-    shared = [*MODEL, "--dataset", "easy_vqa", "--max_train_samples", "60", "--max_eval_samples", "10", "--in_process"]
-    assert main(["federate", *shared, "--num_rounds", "1", "--name", "shared", "--report_samples", "off"]) == 0
+    folder("shared", ("site-1", "site-2"))
     error = mistake(capsys, "--resume", "shared", "--without", "site-2")
     assert "of one data set that all share, every client's rows depend on who is there" in error
-    private = ["--dp", "central", "--dp_noise_multiplier", "1"]
-    run(folders, "private", *private, rounds=1)
+    folder("private", CLIENTS, dp="central", dp_noise_multiplier=1.0, **own)
     assert "spend their privacy again" in mistake(capsys, "--resume", "private", "--without", "mainz")
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["old", "private", "shared"]
+
+
+def test_sites_repeat_a_job_from_its_start() -> None:
+    """They are not asked who have withdrawn; of one that is connected, FLARE alone knows."""
+    folder("job", ("site-1", "site-2", "site-3"), in_process=False, partition="own", min_clients=2)
+    config = resumed({"resume": "job", "without": "site-2"})
+    assert (config.resume, Path(config.name).name, config.num_clients) == ("", "job-without-site-2", 2)
+    assert present(["site-1", "site-2", "site-3"], config) == ["site-1", "site-3"]
+    options = job_options(config)
+    assert (options["without"], options["repeats"]) == ("site-2", "job")
+    assert admitted(options, SitePolicy()).withdrawn == ["site-2"]
 
 
 def test_the_options_say_what_they_mean() -> None:

@@ -22,9 +22,9 @@ RUN = {"model_backend": "blip_vqa", "model_name_or_path": "tiny", "dataset": "ea
         {},
         {"hosts": 3},
         {"gpu": "cpu"},
-        {"aggregator": "krum", "krum_malicious": 1},
+        {"aggregator": "krum", "krum_f": 1},
         {"model_backend": "januspro", "dataset": "shapes", "task": "unified", "partition": "task:0.5"},
-        {"model_backend": "hf_vlm", "model_name_or_path": "large", "device_map": "auto"},
+        {"model_backend": "hf_vlm", "model_name_or_path": "owner/large", "device_map": "auto"},
     ],
 )
 def test_as_many_hosts_as_the_server_expects(more: dict[str, Any], tmp_path: Path) -> None:

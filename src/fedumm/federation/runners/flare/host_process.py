@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fedumm.backends.registry import SHIPPED
-from fedumm.config import FederateConfig, read_yaml
+from fedumm.config import FederateConfig, build, option_fields, read_yaml
 from fedumm.errors import FedummError
 from fedumm.federation.client.redaction import whole
 from fedumm.federation.protocol.messages import Message
@@ -30,12 +30,10 @@ from fedumm.federation.runners.flare.process_guard import PROGRESS, STARTING, le
 from fedumm.federation.runners.flare.serving import answer_messages
 from fedumm.files import write_atomically
 from fedumm.report.run_folder import CLIENTS, CONFIG
-from fedumm.run_options import from_mapping
 
 SOCKETS = "FEDUMM_HOST_SOCKETS"
 """Environment variable with the folder of the sockets, which only this user may enter."""
 
-_OF_HOSTS = ("model_backend", "model_name_or_path", "num_clients", "client_data", "partition", "hosts", "gpu")
 _PROGRESS_EVERY = 0.5
 _RETRY = 0.05
 
@@ -110,10 +108,10 @@ def main(folder: Path) -> None:
 
 
 def options_of_hosts(folder: Path) -> FederateConfig:
-    """Those that say how many hosts there are. Plugins, which others may need, run in the hosts only: not before a
-    fork, since they may start threads."""
-    values = read_yaml(folder / CONFIG)
-    return from_mapping(FederateConfig, {name: values[name] for name in _OF_HOSTS})
+    """All but the aggregator's own, which may be a plugin's. These run in the hosts only: not before a fork, since they
+    may start threads."""
+    own = {option.name for option in option_fields(FederateConfig)}
+    return build(FederateConfig, {name: value for name, value in read_yaml(folder / CONFIG).items() if name in own})
 
 
 def _context(config: FederateConfig) -> Any:
