@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import (
     DataStatsRequest,
     HostError,
@@ -21,55 +18,7 @@ from fedumm.federation.protocol.messages import (
     RoundReply,
     RoundTask,
 )
-from fedumm.federation.protocol.wire import from_wire, to_wire
-from fedumm.federation.runners.in_process import ask_in_turn
-from fedumm.federation.runners.round_loop import drive
-from fedumm.federation.server.server import Server
-from fedumm.plugins import load_plugins
-from fedumm.report.run_folder import read_records
-from support.toy import PlainFolder, lora_options, toy_config
-
-SITES = ("site-1", "site-2")
-ROUNDS = 4
-
-
-class Sites:
-    """Two sites' hosts, of which the second one can be made anew, and a run of theirs.
-
-    Args:
-        before: called with the site, the message and this; what it gives takes the place of the host's answer.
-    """
-
-    def __init__(
-        self, folder: Path, before: Callable[[str, Message, Sites], Message | None] | None = None, **options: Any
-    ) -> None:
-        own = {"num_clients": 2, "num_rounds": ROUNDS, "in_process": False, "lr": 0.05}
-        self.config: FederateConfig = toy_config(**lora_options(**{**own, **options}))
-        load_plugins(self.config.plugins)
-        folder.mkdir()
-        self.folder, self.before, self.asked = folder, before, list[tuple[str, Message]]()
-        self.hosts = {site: self.new(site) for site in SITES}
-        self.server = Server(
-            self.config, {site: [site] for site in SITES}, folder / "state", [PlainFolder(folder, self.config)]
-        )
-
-    def new(self, site: str) -> Host:
-        return Host(site, self.config, lambda *_: None, self.folder / "kept" / site)
-
-    def run(self) -> Sites:
-        drive(self.server, partial(ask_in_turn, self.handle))
-        return self
-
-    def handle(self, site: str, message: Message) -> Message:
-        self.asked.append((site, message))
-        instead = self.before(site, message, self) if self.before else None
-        return instead or from_wire(to_wire(self.hosts[site].handle(message)))
-
-    def records(self, event: str) -> list[dict[str, Any]]:
-        return [r for r in read_records(self.folder) if r["event"] == event]
-
-    def weights(self) -> list[bytes]:
-        return [(self.folder / "adapter" / w / "adapter_model.safetensors").read_bytes() for w in ("best", "last")]
+from support.sites import ROUNDS, SITES, Sites
 
 
 def restarted(number: int) -> Callable[[str, Message, Sites], Message | None]:

@@ -10,6 +10,7 @@ from fedumm.adapters import AdapterState, Spec, check_state, decode
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.assignment import natural
+from fedumm.federation.protocol import initial_adapter
 from fedumm.federation.protocol.client_view import scale_of
 from fedumm.federation.protocol.initial_adapter import adapter_digest, check_alike, own_adapter_config
 from fedumm.federation.protocol.messages import InitReply, InitRequest
@@ -63,6 +64,23 @@ def agree(answers: Mapping[str, InitReply], request: InitRequest, config: Federa
         check_test_parts(test_rows, request.tests)
     adapter, scale = _first_adapter(first), scale_of(adapter_config, config)
     return Initial(first.spec, adapter, adapter_config, scale, test_rows, first)
+
+
+def odd_ones(answers: Mapping[str, InitReply], config: FederateConfig) -> dict[str, str]:
+    """Sites that can't take part as they are ready, each with the reason: they differ from the majority, or the first
+    adapter that one was asked for is not what it should be.
+
+    Raises:
+        FedummError: there is no majority.
+    """
+    odd = {host: f"it {why}" for host, why in initial_adapter.odd_ones(answers, config).items()}
+    for host, ready in answers.items():
+        if ready.adapter and host not in odd:
+            try:
+                _first_adapter(ready)
+            except FedummError as error:
+                odd[host] = str(error)
+    return odd
 
 
 def _first_adapter(reply: InitReply) -> AdapterState:

@@ -28,7 +28,7 @@ from fedumm.federation.protocol.messages import (
 from fedumm.federation.server.catching_up import Beginning, CatchUp
 from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.federation.server.closing import Closing
-from fedumm.federation.server.handshake import agree, init_request
+from fedumm.federation.server.handshake import agree, init_request, odd_ones
 from fedumm.federation.server.participants import Participants, find_participants, in_order
 from fedumm.federation.server.planning import Planner
 from fedumm.federation.server.rejection import OF_DIVERGED, Rejection
@@ -41,7 +41,6 @@ from fedumm.federation.server.state import RunState, SavedRun, load_saved_run
 from fedumm.metrics.evaluation import Scores, combine, summary
 from fedumm.run_events import RunListener
 from fedumm.tasks import GENEVAL
-from fedumm.texts import one_line
 
 
 class Server:
@@ -146,6 +145,17 @@ class Server:
         self._request = init_request(self._participants, self.config.own_data, changes)
         return self._request
 
+    def alike(self, answers: Mapping[str, InitReply]) -> dict[str, InitReply]:
+        """Those of sites' answers to :meth:`setup` that agree; the run goes on without the other sites.
+
+        Raises:
+            FedummError: there is no majority, or too few are left.
+        """
+        odd = odd_ones(answers, self.config)
+        self.leave_out(odd)
+        self._participants = self._participants.without(odd)
+        return {host: answer for host, answer in answers.items() if host not in odd}
+
     def start(self, answers: Mapping[str, InitReply]) -> None:
         """Take in the hosts' answers to :meth:`setup`.
 
@@ -163,7 +173,9 @@ class Server:
         self._state = RunState(participants.fingerprint, participants.fingerprints, self.scoreboard, self._began)
         self._closing = Closing(participants, self.aggregation, self.scoreboard)
         self._planner = Planner(config, participants, self.aggregation, self._sampler, self.refused)
-        self._screening = Screening(config, participants, self.aggregation, self._request.tests, initial.test_rows)
+        # The test rows of a site that was left out are nobody else's, where each has its own.
+        tests = {h: own for h, own in self._request.tests.items() if h in self.assignments or not config.own_data}
+        self._screening = Screening(config, participants, self.aggregation, tests, initial.test_rows)
         self._reporter = Reporter(
             config, participants, self.aggregation, self._state, self._dp, initial.adapter_config, self._listeners
         )
@@ -177,12 +189,7 @@ class Server:
         self._reporter.report_versions(self._state.round, answers)
         if config.round_minutes:
             self._reporter.report_time_limit()
-        repeated = f": {one_line(config.repeats, 100)} is repeated without it" if config.repeats else ""
-        withdrawn = dict.fromkeys(config.withdrawn, f"it has withdrawn (--without){repeated}")
-        for host, reason in (withdrawn | self._left_out).items():
-            self._reporter.report("left_out", host=host, reason=reason)
-        for host, reason in self._not_ready.items():
-            self._reporter.report("not_ready", host=host, reason=reason)
+        self._reporter.report_absent(self._left_out, self._not_ready)
 
     def _new_scoreboard(self) -> Scoreboard:
         clients = self._participants.clients
