@@ -28,5 +28,5 @@ def frozen_fingerprint(model: torch.nn.Module) -> str:
 def _digest(weight: torch.Tensor) -> bytes:
     rounded = weight.to(torch.bfloat16).cpu().contiguous()
     found = hashlib.sha256(repr(tuple(rounded.shape)).encode())
-    found.update(rounded.reshape(-1).view(torch.uint8).numpy())
+    found.update(rounded.reshape(-1).view(torch.uint8).numpy().data)
     return found.digest()
