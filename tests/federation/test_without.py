@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fedumm.api.given import plain
 from fedumm.cli.main import main
 from fedumm.cli.resume import resumed
 from fedumm.config import FederateConfig, read_yaml
@@ -177,7 +178,7 @@ def test_sites_repeat_a_job_from_its_start() -> None:
 
 def test_the_options_say_what_they_mean() -> None:
     own = {"model_backend": "blip_vqa", "client_data": "a=x,b=y", "num_clients": 2, "partition": "own"}
-    assert FederateConfig(**own, without="c").withdrawn == ["c"]
+    assert FederateConfig(**own, **plain({"without": ["c", "d"]})).withdrawn == ["c", "d"]
     with pytest.raises(FedummError, match="--client_data names b, and --without leaves it out"):
         FederateConfig(**own, without="b")
     with pytest.raises(FedummError, match="--repeats means nothing without --without"):

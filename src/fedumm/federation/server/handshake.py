@@ -10,9 +10,13 @@ from fedumm.adapters import AdapterState, Spec, check_state, decode
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.assignment import natural
-from fedumm.federation.protocol import initial_adapter
 from fedumm.federation.protocol.client_view import scale_of
-from fedumm.federation.protocol.initial_adapter import adapter_digest, check_alike, own_adapter_config
+from fedumm.federation.protocol.initial_adapter import (
+    adapter_digest,
+    check_alike,
+    odd_ones,
+    own_adapter_config,
+)
 from fedumm.federation.protocol.messages import InitReply, InitRequest
 from fedumm.federation.server.participants import Participants
 from fedumm.federation.server.score_validation import check_test_parts
@@ -66,21 +70,21 @@ def agree(answers: Mapping[str, InitReply], request: InitRequest, config: Federa
     return Initial(first.spec, adapter, adapter_config, scale, test_rows, first)
 
 
-def odd_ones(answers: Mapping[str, InitReply], config: FederateConfig) -> dict[str, str]:
-    """Sites that can't take part as they are ready, each with the reason: they differ from the majority, or the first
-    adapter that one was asked for is not what it should be.
+def unfit(answers: Mapping[str, InitReply], config: FederateConfig) -> dict[str, str]:
+    """Sites that can't take part, each with the reason: they differ from the majority, or the first adapter that one
+    was asked for is not the one that all derive.
 
     Raises:
         FedummError: there is no majority.
     """
-    odd = {host: f"it {why}" for host, why in initial_adapter.odd_ones(answers, config).items()}
+    found = {host: f"it {why}" for host, why in odd_ones(answers, config).items()}
     for host, ready in answers.items():
-        if ready.adapter and host not in odd:
+        if ready.adapter and host not in found:
             try:
                 _first_adapter(ready)
             except FedummError as error:
-                odd[host] = str(error)
-    return odd
+                found[host] = str(error)
+    return found
 
 
 def _first_adapter(reply: InitReply) -> AdapterState:

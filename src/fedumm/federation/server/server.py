@@ -28,7 +28,7 @@ from fedumm.federation.protocol.messages import (
 from fedumm.federation.server.catching_up import Beginning, CatchUp
 from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.federation.server.closing import Closing
-from fedumm.federation.server.handshake import agree, init_request, odd_ones
+from fedumm.federation.server.handshake import agree, init_request, unfit
 from fedumm.federation.server.participants import Participants, find_participants, in_order
 from fedumm.federation.server.planning import Planner
 from fedumm.federation.server.rejection import OF_DIVERGED, Rejection
@@ -151,10 +151,10 @@ class Server:
         Raises:
             FedummError: there is no majority, or too few are left.
         """
-        odd = odd_ones(answers, self.config)
-        self.leave_out(odd)
-        self._participants = self._participants.without(odd)
-        return {host: answer for host, answer in answers.items() if host not in odd}
+        reasons = unfit(answers, self.config)
+        self.leave_out(reasons)
+        self._participants = self._participants.without(reasons)
+        return {host: answer for host, answer in answers.items() if host not in reasons}
 
     def start(self, answers: Mapping[str, InitReply]) -> None:
         """Take in the hosts' answers to :meth:`setup`.
