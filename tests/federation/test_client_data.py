@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import disable_progress_bars
 
 import fedumm
 from fedumm.cli.main import main
 from fedumm.config import FederateConfig, read_yaml
 from fedumm.config.client_data import client_folders, with_full_paths
-from fedumm.data import DataRequest, load_data
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import Message
 from fedumm.report.run_folder import read_records
-
-CLIENTS = {"mainz": 40, "heidelberg": 24, "site-10": 30}
-MODEL = ["--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--lr", "1e-3", "--threads", "1"]
+from support.own_folders import CLIENTS, MODEL, own_folders
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for each client, with the same names of files in all of them, and the file that names them."""
-    disable_progress_bars()
-    columns = ("image", "question", "multiple_choice_answer")
-    rows = load_data("easy_vqa", DataRequest(columns=columns, max_train_samples=150, max_eval_samples=30))
-    root, begin = tmp_path_factory.mktemp("sites"), 0
-    for name, count in CLIENTS.items():
-        for split, own, first, many in (("train", rows.train, begin, count), ("test", rows.eval, begin // 6, 8)):
-            (root / name / "images").mkdir(parents=True, exist_ok=True)
-            with open(root / name / f"{split}.csv", "w", newline="") as file:
-                table = csv.writer(file)
-                table.writerow(["image", "question", "answer"])
-                for number in range(many):
-                    row = own[first + number]
-                    row["image"].save(root / name / "images" / f"{split}{number}.png")
-                    table.writerow([f"images/{split}{number}.png", row["question"], row["multiple_choice_answer"]])
-        begin += count
-    (root / "sites.yaml").write_text("".join(f"{name}: {name}\n" for name in CLIENTS))
-    return root
+    return own_folders(tmp_path_factory.mktemp("sites"))
 
 
 def weights(run: Path) -> list[bytes]:

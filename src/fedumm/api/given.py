@@ -31,7 +31,7 @@ def _plain_value(name: str, value: Any) -> Any:
                 f"{name}: a run takes one value, not {len(value)}. Several runs are a study: "
                 f"fedumm sweep --{name} {one_line(several, 80)} --name STUDY, with the other options."
             )
-        return os.pathsep.join(os.fspath(one) for one in value)
+        return ("," if name == "without" else os.pathsep).join(os.fspath(one) for one in value)
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 

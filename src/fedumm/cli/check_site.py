@@ -167,6 +167,8 @@ class _Look:
 
     def _compared(self, fingerprint: str) -> Finding:
         wanted = self._fingerprint.strip().lower()
+        if not fingerprint:
+            return Finding("fingerprint", "warning", "none", "Some of the weights are not in memory (--device_map).")
         if wanted and wanted != fingerprint:
             mend = "Get the model from where the others got theirs: rounds would be refused or wrong."
             return Finding("fingerprint", "fault", f"{fingerprint} is not {one_line(wanted, 64)}", mend)

@@ -60,6 +60,12 @@ def _resumed(parsed: argparse.Namespace) -> tuple[FederateConfig, str]:
 
     given = {name: value for name, value in vars(parsed).items() if value is not None}
     if run := read_run(folder_for_name(parsed.resume)):
-        return replace(resumed(given), overwrite=True, resume=""), run
+        config = resumed(given)
+        return (replace(config, overwrite=True, resume=""), run) if config.resume else (config, "")
+    if parsed.without:
+        raise FedummError(
+            "--without repeats the run of a folder here. Of a job that has none, leave --resume out and give its "
+            "options: it then begins anew without them."
+        )
     del parsed.resume
     return config_from(parsed, FederateConfig), given["resume"]

@@ -35,6 +35,18 @@ def client_folders(text: str) -> dict[str, str]:
     return found
 
 
+def client_list(text: str) -> list[str]:
+    """The clients of ``heidelberg,mainz``, each once, in its order.
+
+    Raises:
+        FedummError: one has a name that no client can have.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if wrong := next((name for name in names if not _NAME.fullmatch(name)), None):
+        raise FedummError(f"--without names clients, with commas between, and {one_line(wrong, 80)!r} can't be one.")
+    return list(dict.fromkeys(names))
+
+
 def with_full_paths(given: str) -> str:
     """``given`` as one text without relative paths; a file is read, whose folders may be relative to it.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from fedumm.config import validators
 from fedumm.config.aggregator import AggregatorOptions
-from fedumm.config.client_data import client_folders
+from fedumm.config.client_data import client_folders, client_list
 from fedumm.config.fields import AGGREGATION, EXECUTION, FEDERATION, PRIVACY, WIRE, option
 from fedumm.config.run import RunConfig
 from fedumm.errors import FedummError
@@ -46,6 +46,15 @@ class FederateConfig(RunConfig):
         "client=folder,client=folder",
         "",
         travels=False,
+    )
+    without: str = option(
+        FEDERATION,
+        "Clients with data of their own that have withdrawn, with commas between. With --resume: the run goes on "
+        "without them where it holds nothing of theirs, else it is repeated from the start",
+        "",
+    )
+    repeats: str = option(
+        FEDERATION, "Name of the run that this one repeats without clients: --resume with --without sets it", ""
     )
     keep_images_whole: bool = option(FEDERATION, "Give all questions on one image to one client", False)
     holdout: float = option(FEDERATION, "Share of the images that clients keep for evaluation", 0.1, validators.share)
@@ -165,6 +174,14 @@ class FederateConfig(RunConfig):
             )
         if self.own_data:
             self._check_own_data()
+        elif self.without:
+            raise FedummError(
+                f"--without {self.without}: of one data set that all share, every client's rows depend on who is "
+                "there, so nobody can be left out of such a run. Start another with a lower --num_clients, or give "
+                "clients data of their own (--client_data, --partition own)."
+            )
+        if self.repeats and not self.without:
+            raise FedummError("--repeats means nothing without --without.")
         if self.task_share and len(self.tasks) == 1:
             raise FedummError(f"--partition {self.partition} needs two tasks to deal out: use --task unified.")
         if self.task_share and self.keep_images_whole:
@@ -202,6 +219,11 @@ class FederateConfig(RunConfig):
             raise FedummError(f"--client_data gives every client its own data: leave --partition {self.partition} out.")
         if self.dirichlet_alpha:
             raise FedummError("Clients with data of their own split nothing: leave --dirichlet_alpha out.")
+        if named := [name for name in self.withdrawn if name in self.client_folders]:
+            raise FedummError(
+                f"--client_data names {named[0]}, and --without leaves it out: take it out of --client_data. For a run "
+                "that it took part in, give --resume RUN with --without."
+            )
         if self.client_data and self.hosts:
             raise FedummError("With --client_data every client has a host of its own: leave --hosts out.")
 
@@ -214,6 +236,11 @@ class FederateConfig(RunConfig):
     def client_folders(self) -> dict[str, str]:
         """Where each client's data are; empty unless they are on this machine."""
         return client_folders(self.client_data)
+
+    @property
+    def withdrawn(self) -> list[str]:
+        """Clients that take no part at their own wish."""
+        return client_list(self.without)
 
     def of_client(self, client: str) -> FederateConfig:
         """The options by which a host of that client loads data."""

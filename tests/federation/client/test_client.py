@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from fedumm.adapters import decode
+from fedumm.adapters import decode, encode
+from fedumm.compression.packing import unpack
 from fedumm.federation.client.client import Client
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import DataStatsRequest, InitReply, InitRequest, RoundReply, RoundTask
@@ -20,16 +22,20 @@ from support.toy import lora_options, toy_config
 ROSTER = ["site-1", "site-2"]
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> tuple[Host, InitReply]:
+def serving(folder: Path, **options: Any) -> tuple[Host, InitReply]:
     """A host that serves two clients, ready for its first round."""
-    config = toy_config(**lora_options(num_clients=2, dirichlet_alpha=0.0))
+    config = toy_config(**lora_options(num_clients=2, dirichlet_alpha=0.0, **options))
     load_plugins(config.plugins)
-    host = Host("host-1", config, lambda *_: None, tmp_path, simulated=True)
+    host = Host("host-1", config, lambda *_: None, folder, simulated=True)
     host.handle(DataStatsRequest(ROSTER))
     reply = host.handle(InitRequest({"host-1": ROSTER}, {"host-1": [0, 1]}, "host-1"))
     assert isinstance(reply, InitReply), reply
     return host, reply
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> tuple[Host, InitReply]:
+    return serving(tmp_path)
 
 
 def answer(host: Host, reply: InitReply, **task: Any) -> RoundReply:
@@ -86,3 +92,28 @@ def test_between_rounds_the_backbone_can_be_given_the_global_adapter_again(serve
     assert any(not torch.equal(t, first[name]) for name, t in model.backbone.adapter().items()), "it was trained"
     model.put()
     assert all(torch.equal(t, first[name]) for name, t in model.backbone.adapter().items())
+
+
+def test_a_client_that_has_lost_its_control_variate_takes_the_servers(tmp_path: Path) -> None:
+    """It trains without correction, and the change it sends is from there: the server's mean is not moved twice."""
+    plain, reply = serving(tmp_path / "plain")
+    zero = {name: torch.zeros_like(t) for name, t in decode(reply.adapter).items()}
+    ours = {name: torch.full_like(t, 0.05) for name, t in zero.items()}
+    task: dict[str, Any] = {"assignments": {"host-1": ["site-1"]}}
+    second: dict[str, Any] = {**task, "round": 2, "last_accepted_round": {"site-1": 1}}
+    found = {}
+    for case in ("kept", "lost"):
+        host, _ = serving(tmp_path / case, scaffold=True)
+        answer(host, reply, **task, control=Payload("whole", encode(zero)))
+        if case == "lost":
+            shutil.rmtree(tmp_path / case / "site-1")
+        found[case] = answer(host, reply, **second, control=Payload("whole", encode(ours)))
+    assert found["lost"].notes == ["what site-1 kept of round 1 is not there any more: it begins anew"]
+    (kept,), (lost,), (without,) = found["kept"].updates, found["lost"].updates, answer(plain, reply, **second).updates
+    assert lost.adapter == without.adapter != kept.adapter
+    sent = unpack(lost.control, reply.spec)
+    (file,) = (tmp_path / "lost" / "site-1").glob("*.safetensors")
+    own = decode(file.read_bytes())
+    assert sent
+    for name, change in sent.items():
+        assert torch.equal(own[f"control/{name}"], ours[name] + change)

@@ -88,12 +88,16 @@ def test_ranks_of_answers_are_told_where_the_server_gets_them() -> None:
 
 
 def test_the_fingerprint_is_of_the_model_and_of_no_adapter() -> None:
+    """Nor of the type that the weights were loaded in, bfloat16 or float32."""
     config = config_of()
     load_plugins(config.plugins, again=True)
     models = [load_backbone(c, torch.device("cpu")) for c in (config, config_of(lora_r=2, seed=7))]
     first, other = (frozen_fingerprint(backbone.model) for backbone in models)
     assert first == other
+    in_bfloat16, in_float32 = (frozen_fingerprint(models[0].model.to(t)) for t in (torch.bfloat16, torch.float32))
+    assert in_bfloat16 == in_float32 == first
     with torch.no_grad():
         frozen = next(p for p in models[1].model.parameters() if not p.requires_grad)
         frozen.view(-1)[0] += 1
     assert frozen_fingerprint(models[1].model) != first
+    assert frozen_fingerprint(models[1].model.to("meta")) == "", "nothing is known of weights that are not there"

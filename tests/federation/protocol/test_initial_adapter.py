@@ -12,7 +12,14 @@ from fedumm.adapters import encode, spec_of
 from fedumm.checkpoints import resolve_checkpoint
 from fedumm.errors import FedummError
 from fedumm.features.report import CacheReport
-from fedumm.federation.protocol.initial_adapter import adapter_digest, check_alike, outliers, own_adapter_config
+from fedumm.federation.protocol.initial_adapter import (
+    adapter_digest,
+    check_alike,
+    odd_ones,
+    outliers,
+    own_adapter_config,
+    unlike,
+)
 from fedumm.federation.protocol.messages import InitReply
 from support.toy import lora_options, toy_config
 
@@ -33,6 +40,7 @@ def ready(**changes: Any) -> InitReply:
         cache=[CacheReport()],
         device="cpu",
         digest=digest,
+        fingerprint="a" * 32,
     )
     return replace(own, **changes)
 
@@ -54,6 +62,7 @@ def test_one_who_differs_is_named_and_without_majority_all() -> None:
         ({"adapter_config": {**PEFT, "r": 0}}, "site-1 has an adapter of another rank or alpha"),
         ({"adapter_config": {**PEFT, "use_rslora": True}}, "site-1 differs from the others in PEFT's configuration"),
         ({"adapter_config": {**PEFT, "target_modules": ["v"]}}, "site-1 differs from the others in PEFT's"),
+        ({"fingerprint": "b" * 32}, r"others in the frozen weights: .* is bbbbbbbb\.\.\., not aaaaaaaa\.\.\. "),
     ],
 )
 def test_no_site_alone_decides_what_everybody_begins_with(changes: dict[str, Any], why: str) -> None:
@@ -62,6 +71,25 @@ def test_no_site_alone_decides_what_everybody_begins_with(changes: dict[str, Any
     check_alike(answers, CONFIG)
     with pytest.raises(FedummError, match=why):
         check_alike({**answers, "site-1": ready(**changes)}, CONFIG)
+
+
+def test_frozen_weights_are_compared_where_they_are_told() -> None:
+    """Weights that are not in memory have no fingerprint."""
+    untold, other = ready(fingerprint=""), ready(fingerprint="b" * 32)
+    check_alike({"site-1": ready(), "site-2": ready(), "site-3": untold}, CONFIG)
+    assert unlike(untold, ready()) == unlike(other, untold) == ""
+    assert "it differs in the frozen weights: the model is another one." in unlike(other, ready())
+    with pytest.raises(FedummError, match="site-1, site-2 differ in the frozen weights"):
+        odd_ones({"site-1": ready(), "site-2": other, "site-3": untold}, CONFIG)
+
+
+def test_each_odd_one_is_found_though_others_differ_in_something_else() -> None:
+    answers = {f"site-{i}": ready() for i in range(1, 6)}
+    answers["site-2"] = ready(spec={"w": ((3,), "float32")}, digest="another")
+    answers["site-4"] = ready(fingerprint="b" * 32)
+    odd = odd_ones(answers, CONFIG)
+    assert sorted(odd) == ["site-2", "site-4"]
+    assert odd["site-2"].startswith("differs from the others in the adapter's shape")
 
 
 def test_a_model_may_lie_anywhere_and_the_run_names_it() -> None:

@@ -71,6 +71,27 @@ def test_a_submitted_job_is_shown_and_its_result_is_a_run_here(tmp_path: Path, s
 
 
 @pytest.mark.slow
+def test_a_job_is_repeated_without_a_site_that_is_still_connected(
+    tmp_path: Path, sites: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, error = fedumm(sites, tmp_path, "submit", *OPTIONS, "--partition=own", "--name=both")
+    assert (status, error) == (0, "")
+    status, out, error = fedumm(sites, tmp_path, "submit", "--resume=both", "--without=site-2")
+    assert (status, error) == (0, "")
+    assert "is repeated from the start without site-2" in out
+    assert "connected: site-1\n" in out
+    run = tmp_path / "runs" / "both-without-site-2"
+    assert [(r["host"], r["reason"]) for r in read_records(run) if r["event"] == "left_out"] == [
+        ("site-2", "it has withdrawn (--without): both is repeated without it")
+    ]
+    monkeypatch.chdir(tmp_path)
+    own = [part for part in OPTIONS if not part.startswith(("--dataset", "--num_clients"))]
+    assert main(["federate", *own, "--client_data=site-1=easy_vqa", "--in_process", "--name=alone"]) == 0
+    file = Path("adapter") / "last" / "adapter_model.safetensors"
+    assert (run / file).read_bytes() == (tmp_path / "runs" / "alone" / file).read_bytes()
+
+
+@pytest.mark.slow
 def test_to_stop_watching_stops_nothing_and_says_how_to_go_on(tmp_path: Path, sites: Federation) -> None:
     with started(sites, tmp_path, "submit", *OPTIONS, "--num_rounds=300", "--name=long") as process:
         assert process.stdout

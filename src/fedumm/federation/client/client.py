@@ -12,7 +12,7 @@ from fedumm.adapters import AdapterState, Spec
 from fedumm.adapters.factors import at_rank, spec_at_rank
 from fedumm.adapters.folder import save_folder
 from fedumm.adapters.origin import Origin
-from fedumm.adapters.state import part
+from fedumm.adapters.state import part, under
 from fedumm.aggregation.base import Aggregator
 from fedumm.backends.protocol import Progress
 from fedumm.backends.registry import backend_plugins, with_model_name
@@ -111,6 +111,8 @@ class Client:
         kept = self._setting.states.load(self.name, last)
         if trains and last and self._setting.keeps and not kept:
             self._model.backbone.say(f"what {self.name} kept of round {last} is not there any more: it begins anew")
+            # The server's mean still holds the c_k that is lost; the mean itself is the best guess of it.
+            kept = under(CONTROL, self._model.control) if self._config.scaffold else kept
         start = self._model.put_for(self.name, part(kept, OWN))
         before, seconds = self._score()
         if not task.train:

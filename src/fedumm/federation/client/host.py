@@ -48,6 +48,7 @@ from fedumm.training.data import client_facts, partition_for, references
 from fedumm.training.dataset_pool import DatasetPool
 from fedumm.training.device import pick_device
 from fedumm.training.feature_cache import cache_features
+from fedumm.training.fingerprint import frozen_fingerprint
 from fedumm.training.generation_eval import DRAWINGS, drawing_test
 from fedumm.training.stock import Stock
 from fedumm.training.threads import thread_count
@@ -158,6 +159,8 @@ class Host:
         self.ready = None  # of a host that is set up once more: two models may not fit
         device = pick_device(self.config.gpu, self._index)
         backbone = self._load_backbone(device, self.data)
+        # Before it grows. In a simulation all hosts load the same files.
+        fingerprint = "" if self._simulated else frozen_fingerprint(backbone.model)
         model = GlobalModel(backbone, self.config, self._guard)
         for change in request.changes:
             model.fold(change)
@@ -185,6 +188,7 @@ class Host:
             total=backbone.total,
             adapter=encode(initial) if request.initial_from == self.name else b"",
             digest=adapter_digest(initial),
+            fingerprint=fingerprint,
             test_samples=len(test_rows),
             cache=cached,
             device=str(device),

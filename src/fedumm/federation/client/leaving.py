@@ -113,8 +113,8 @@ def told(config: FederateConfig, own: Leaving) -> list[str]:
     lines = [
         f"once: {_rows(config, own)}; how the rows were split, and a digest of it",
         f"once: names and shapes of the adapter's tensors, PEFT's options (no path), {own.device}, versions of the "
-        "libraries, sizes of the feature cache, number of test rows, a digest of the first adapter (of one site all of "
-        f"it, {_mb(own.first)}: it follows from --seed, not from data)",
+        "libraries, sizes of the feature cache, number of test rows, the fingerprint of the frozen weights, a digest "
+        f"of the first adapter (of one site all of it, {_mb(own.first)}: it follows from --seed, not from data)",
         f"in each round: {count:,} tensors of the adapter, {mb} as {form}",
     ]
     if config.secure_aggregation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +16,8 @@ from fedumm.errors import FedummError
 from fedumm.federation.protocol.messages import InitReply
 
 _BASE = "base_model_name_or_path"
+_RANK = "has an adapter of another rank or alpha than --lora_r and --lora_alpha."
+_WEIGHTS = "the frozen weights: the model is another one."
 
 Answer = TypeVar("Answer")
 
@@ -41,30 +43,56 @@ _ALIKE: list[tuple[str, Callable[[InitReply], Hashable]]] = [
         lambda ready: repr(sorted(_comparable(ready).items())),
     ),
     ("the first adapter: --seed or the libraries' versions differ.", lambda ready: ready.digest),
+    (_WEIGHTS, lambda ready: ready.fingerprint or None),
 ]
-"""What must be the same on all hosts, and what is said where it is not."""
+"""What must be the same on all hosts that tell it (not None), and what is said where it is not."""
+
+
+def odd_ones(answers: Mapping[str, InitReply], config: FederateConfig) -> dict[str, str]:
+    """Hosts that have begun otherwise than the majority, each with what it does: ``differs from the others in ...``.
+
+    Raises:
+        FedummError: there is no majority.
+    """
+    odd = {host: _RANK for host, ready in answers.items() if not _fits(ready, config)}
+    for what, key in _ALIKE:
+        alike = {host: ready for host, ready in answers.items() if host not in odd and key(ready) is not None}
+        found = outliers(alike, key) if alike else []
+        if found and len(found) == len(alike):
+            raise FedummError(f"{', '.join(found)} differ in {what}")
+        usual = [ready for host, ready in alike.items() if host not in found]
+        odd |= {host: f"differs from the others in {_told(what, alike[host], usual[0])}" for host in found}
+    return odd
 
 
 def check_alike(answers: Mapping[str, InitReply], config: FederateConfig) -> None:
-    """All hosts must have derived one adapter of the run's rank and alpha.
+    """All hosts must have derived one adapter of the run's rank and alpha, on the same frozen weights.
 
     Raises:
-        FedummError: some have another; who differs from the majority is named.
+        FedummError: some have not; who differs from the majority is named.
     """
-    for host, ready in answers.items():
-        rank, alpha = (
-            ready.adapter_config.get(k, own) for k, own in (("r", config.rank), ("lora_alpha", config.alpha))
-        )
-        if (rank, alpha) != (config.rank, config.alpha):
-            raise FedummError(f"{host} has an adapter of another rank or alpha than --lora_r and --lora_alpha.")
-    for what, key in _ALIKE:
-        if odd := outliers(answers, key):
-            raise FedummError(f"{_differ(odd, answers)} {what}")
+    if odd := odd_ones(answers, config):
+        raise FedummError(" ".join(f"{host} {why}" for host, why in sorted(odd.items())))
 
 
 def unlike(ready: InitReply, first: InitReply) -> str:
     """What a host has otherwise than ``first``, which the run began with; empty if nothing."""
-    return next((f"it differs in {what}" for what, key in _ALIKE if key(ready) != key(first)), "")
+    for what, key in _ALIKE:
+        if None not in (key(ready), key(first)) and key(ready) != key(first):
+            return f"it differs in {_told(what, ready, first)}"
+    return ""
+
+
+def _fits(ready: InitReply, config: FederateConfig) -> bool:
+    own = ready.adapter_config
+    return (own.get("r", config.rank), own.get("lora_alpha", config.alpha)) == (config.rank, config.alpha)
+
+
+def _told(what: str, ready: InitReply, usual: InitReply) -> str:
+    if what is not _WEIGHTS:
+        return what
+    own, others = (f"{one.fingerprint[:8]}..." for one in (ready, usual))
+    return f"{what} Their fingerprint is {own}, not {others} (fedumm check-site shows it)."
 
 
 def own_adapter_config(answers: Mapping[str, InitReply], config: FederateConfig) -> dict[str, Any]:
@@ -90,11 +118,3 @@ def _named(config: FederateConfig) -> str:
 def _comparable(ready: InitReply) -> dict[str, Any]:
     """A site's copy of the model may lie anywhere."""
     return {key: value for key, value in ready.adapter_config.items() if key != _BASE}
-
-
-def _differ(odd: Sequence[str], all_hosts: Collection[str]) -> str:
-    verb, others = (
-        ("differs" if len(odd) == 1 else "differ"),
-        ("" if len(odd) == len(all_hosts) else " from the others"),
-    )
-    return f"{', '.join(odd)} {verb}{others} in"

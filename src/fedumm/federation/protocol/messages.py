@@ -62,7 +62,8 @@ class InitRequest:
 class InitReply:
     """A host's answer to :class:`InitRequest`: the model is there; ``adapter`` is empty unless asked for.
 
-    ``digest`` tells the first adapter, which every host derives from the seed, from others.
+    ``digest`` tells the first adapter, which every host derives from the seed, from others; ``fingerprint`` the frozen
+    weights (:mod:`fedumm.training.fingerprint`), and is empty where they are the user's own, in a simulation.
 
     ``versions`` are those of the protocol, of fedumm and of the libraries that results depend on; ``findings`` what
     the backend found out about the model (:class:`fedumm.backends.protocol.TellsFindings`).
@@ -78,6 +79,7 @@ class InitReply:
     device: str
     versions: dict[str, str] = field(default_factory=own_versions)
     digest: str = ""
+    fingerprint: str = ""
     findings: list[str] = field(default_factory=list)
 
 

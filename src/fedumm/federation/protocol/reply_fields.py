@@ -281,6 +281,7 @@ REPLIES: dict[str, Take] = {
             "device": _text,
             "versions": _mapping(_text, _text, MOST_NOTES, cut=True),
             "digest": _text,
+            "fingerprint": _text,
             "findings": _list(_text, MOST_NOTES, cut=True),
         }
     ),

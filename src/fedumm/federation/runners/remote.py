@@ -146,7 +146,7 @@ def submit(config: FederateConfig, command: str, kit: Path, detach: bool = False
         if resumes:
             session.state(resumes)  # a number that nobody has would begin a run
         folder = write_job(replace(config, export_dir=place, overwrite=False), resumes)
-        console.line(_who(session.connected(), config.num_clients, folder))
+        console.line(_who([s for s in session.connected() if s not in config.withdrawn], config.num_clients, folder))
         watched = Watched(session, session.submit(folder), console, config.name)
         console.line(f"Job {watched.job} ({folder.name})")
         if detach:

@@ -80,7 +80,7 @@ def _set_up(server: Server, ask: Ask, request: InitRequest) -> dict[str, InitRep
     answers = ask(messages, nothing_more)
     if server.balance:
         return _must(answers, InitReply)
-    ready = {host: answer for host, answer in answers.items() if isinstance(answer, InitReply)}
+    ready = server.alike({host: answer for host, answer in answers.items() if isinstance(answer, InitReply)})
     server.note_not_ready({h: _reason(h, a) for h, a in answers.items() if not isinstance(a, InitReply)})
     while ready and not any(answer.adapter for answer in ready.values()):
         # Whose first adapter was to be everybody's is not there.
@@ -88,7 +88,7 @@ def _set_up(server: Server, ask: Ask, request: InitRequest) -> dict[str, InitRep
         (answer,) = ask({other: replace(request, initial_from=other)}, nothing_more).values()
         del ready[other]
         if isinstance(answer, InitReply) and answer.adapter:
-            ready[other] = answer
+            ready = server.alike({**ready, other: answer})
         else:
             server.note_not_ready({other: _reason(other, answer)})
     return ready

@@ -11,7 +11,12 @@ from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.assignment import natural
 from fedumm.federation.protocol.client_view import scale_of
-from fedumm.federation.protocol.initial_adapter import adapter_digest, check_alike, own_adapter_config
+from fedumm.federation.protocol.initial_adapter import (
+    adapter_digest,
+    check_alike,
+    odd_ones,
+    own_adapter_config,
+)
 from fedumm.federation.protocol.messages import InitReply, InitRequest
 from fedumm.federation.server.participants import Participants
 from fedumm.federation.server.score_validation import check_test_parts
@@ -63,6 +68,23 @@ def agree(answers: Mapping[str, InitReply], request: InitRequest, config: Federa
         check_test_parts(test_rows, request.tests)
     adapter, scale = _first_adapter(first), scale_of(adapter_config, config)
     return Initial(first.spec, adapter, adapter_config, scale, test_rows, first)
+
+
+def unfit(answers: Mapping[str, InitReply], config: FederateConfig) -> dict[str, str]:
+    """Sites that can't take part, each with the reason: they differ from the majority, or the first adapter that one
+    was asked for is not the one that all derive.
+
+    Raises:
+        FedummError: there is no majority.
+    """
+    found = {host: f"it {why}" for host, why in odd_ones(answers, config).items()}
+    for host, ready in answers.items():
+        if ready.adapter and host not in found:
+            try:
+                _first_adapter(ready)
+            except FedummError as error:
+                found[host] = str(error)
+    return found
 
 
 def _first_adapter(reply: InitReply) -> AdapterState:

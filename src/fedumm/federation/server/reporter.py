@@ -26,6 +26,7 @@ from fedumm.federation.server.state import RunState
 from fedumm.formatting import bounded_text
 from fedumm.privacy.plan import DPPlan
 from fedumm.run_events import AdapterEvent, Listeners, PartitionEvent, Record, RunListener
+from fedumm.texts import one_line
 
 
 class Reporter:
@@ -150,6 +151,15 @@ class Reporter:
                 "elapsed": round(self._state.elapsed, 3),
             }
         )
+
+    def report_absent(self, left_out: Mapping[str, str], not_ready: Mapping[str, str]) -> None:
+        """Who is not there in the first round, by host with the reason; and who has withdrawn."""
+        name = one_line(self.config.repeats, 100)
+        withdrawn = f"it has withdrawn (--without){f': {name} is repeated without it' if name else ''}"
+        for host, reason in (dict.fromkeys(self.config.withdrawn, withdrawn) | dict(left_out)).items():
+            self.report("left_out", host=host, reason=reason)
+        for host, reason in not_ready.items():
+            self.report("not_ready", host=host, reason=reason)
 
     def report_adapter(
         self, which: Literal["best", "last"], version: int, scores: Record, earlier: AdapterState | None = None

@@ -28,7 +28,7 @@ from fedumm.federation.protocol.messages import (
 from fedumm.federation.server.catching_up import Beginning, CatchUp
 from fedumm.federation.server.checkpoint import Checkpoint
 from fedumm.federation.server.closing import Closing
-from fedumm.federation.server.handshake import agree, init_request
+from fedumm.federation.server.handshake import agree, init_request, unfit
 from fedumm.federation.server.masked_round import MaskedRound
 from fedumm.federation.server.participants import Participants, find_participants, in_order
 from fedumm.federation.server.planning import Planner
@@ -146,6 +146,17 @@ class Server:
         self._request = init_request(self._participants, self.config.own_data, changes)
         return self._request
 
+    def alike(self, answers: Mapping[str, InitReply]) -> dict[str, InitReply]:
+        """Those of sites' answers to :meth:`setup` that agree; the run goes on without the other sites.
+
+        Raises:
+            FedummError: there is no majority, or too few are left.
+        """
+        reasons = unfit(answers, self.config)
+        self.leave_out(reasons)
+        self._participants = self._participants.without(reasons)
+        return {host: answer for host, answer in answers.items() if host not in reasons}
+
     def start(self, answers: Mapping[str, InitReply]) -> None:
         """Take in the hosts' answers to :meth:`setup`.
 
@@ -163,7 +174,9 @@ class Server:
         self._state = RunState(participants.fingerprint, participants.fingerprints, self.scoreboard, self._began)
         self._closing = Closing(participants, self.aggregation, self.scoreboard)
         self._planner = Planner(config, participants, self.aggregation, self._sampler, self.refused)
-        self._screening = Screening(config, participants, self.aggregation, self._request.tests, initial.test_rows)
+        # The test rows of a site that was left out are nobody else's, where each has its own.
+        tests = {h: own for h, own in self._request.tests.items() if h in self.assignments or not config.own_data}
+        self._screening = Screening(config, participants, self.aggregation, tests, initial.test_rows)
         self._reporter = Reporter(
             config, participants, self.aggregation, self._state, self._dp, initial.adapter_config, self._listeners
         )
@@ -177,14 +190,11 @@ class Server:
         self._reporter.report_versions(self._state.round, answers)
         if config.round_minutes:
             self._reporter.report_time_limit()
-        for host, reason in self._left_out.items():
-            self._reporter.report("left_out", host=host, reason=reason)
-        for host, reason in self._not_ready.items():
-            self._reporter.report("not_ready", host=host, reason=reason)
+        self._reporter.report_absent(self._left_out, self._not_ready)
 
     def _resume(self, saved: SavedRun) -> None:
         """Resume after the last finished round."""
-        self._state.load(saved.facts)
+        self._state.load(saved.facts, self.config.withdrawn)
         try:
             self.aggregation.load(saved.tensors, saved.changes)
             self._closing.load(saved.tensors)

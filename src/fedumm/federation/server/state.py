@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,13 +69,16 @@ class RunState:
             "ended": self.ended,
         }
 
-    def load(self, facts: Mapping[str, Any]) -> None:
+    def load(self, facts: Mapping[str, Any], withdrawn: Collection[str] = ()) -> None:
         """Restore what :meth:`facts` gave.
+
+        Args:
+            withdrawn: hosts of whose data nothing is kept any more.
 
         Raises:
             FedummError: the data are others.
         """
-        known: dict[str, str] = facts["fingerprints"]
+        known: dict[str, str] = {host: own for host, own in facts["fingerprints"].items() if host not in withdrawn}
         if not known and facts["fingerprint"] != self.fingerprint:
             raise FedummError("The data are not those that this run began with: it can't be resumed.")
         for host, own in self.fingerprints.items():

@@ -12,13 +12,13 @@ from fedumm.federation.protocol.names import check_names
 
 
 def present(connected: Iterable[str], config: FederateConfig) -> list[str]:
-    """The sites of a job, in order, of those that FLARE has deployed it to.
+    """The sites of a job, in order, of those that FLARE has deployed it to; none that has withdrawn.
 
     Raises:
         FedummError: too few or too many are there, one has a name that can't be a client's, or the options name one
             that is not there.
     """
-    names = sorted(check_names(connected), key=natural)
+    names = sorted({*check_names(connected)} - {*config.withdrawn}, key=natural)
     there = f"{len(names)} {'site takes' if len(names) == 1 else 'sites take'} part: {', '.join(names) or 'none'}."
     if len(names) > config.num_clients:
         raise FedummError(f"The job was exported for --num_clients {config.num_clients}, but {there}")
