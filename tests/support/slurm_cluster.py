@@ -18,7 +18,7 @@ from typing import Any
 
 from support.needed import PATH
 
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "sinfo", "srun", "scancel", "munged")
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "srun", "scancel", "munged")
 """What a cluster takes."""
 
 _CONFIGURATION = """
@@ -112,7 +112,9 @@ class SlurmCluster:
         self._daemon("slurmctld", "-D", "-c", "-f", self.env["SLURM_CONF"])
         for node in self.nodes:
             self._daemon("slurmd", "-D", "-c", "-f", self.env["SLURM_CONF"], "-N", node)
-        self.until(lambda: self.command("sinfo", "--noheader", "--Node", check=False).count("idle") == 2 * len(self.nodes), 180)
+        self.until(
+            lambda: self.command("sinfo", "--noheader", "--Node", check=False).count("idle") == 2 * len(self.nodes), 180
+        )
 
     def _daemon(self, *argv: str) -> None:
         with open(self.folder / f"{argv[0]}.out", "ab") as out:

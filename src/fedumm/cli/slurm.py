@@ -21,9 +21,9 @@ from fedumm.report.run_folder import folder_for
 from fedumm.shell import quoted
 from fedumm.texts import one_line
 
-DESCRIPTION = """Write a batch script for one federated run on a cluster, queued again and resumed when its time is over.
-On one node it has a host for each GPU; with --nodes the server and each site are steps of the job, connected
-as on real sites. What stands after -- are the options of fedumm federate.
+DESCRIPTION = """Write a batch script for one federated run on a cluster, queued again and resumed when its time is
+over. On one node it has a host for each GPU; with --nodes the server and each site are steps of the job, connected as
+on real sites. What stands after -- are the options of fedumm federate.
 
   fedumm slurm --gpus 4 --time 8:00:00 -- --model_backend blip_vqa --num_clients 8 --num_rounds 100 --name alpha01
   fedumm slurm --nodes 2 --gpus 4 -- --model_backend blip_vqa --num_clients 8 --num_rounds 100 --name alpha02"""
@@ -77,13 +77,8 @@ def _apart(argv: list[str]) -> tuple[list[str], list[str]]:
 
 def _parser(prog: str) -> Parser:
     parser = Parser(prog=prog, usage="%(prog)s [OPTIONS] -- OPTIONS OF fedumm federate", description=DESCRIPTION)
-    parser.add_argument(
-        "--nodes",
-        type=int,
-        default=0,
-        help="server and sites are steps on so many nodes (default: one node with hosts)",
-    )
-    parser.add_argument("--gpus", type=int, default=1, help="GPUs of a node, with a host or site on each (default: 1)")
+    parser.add_argument("--nodes", type=int, default=0, help="on which server and sites are steps (default: no steps)")
+    parser.add_argument("--gpus", type=int, default=1, help="a node's GPUs, with a host or site on each (default: 1)")
     parser.add_argument("--cpus", type=int, default=0, help="a node's cores (default: 8 for each GPU, 8 without any)")
     parser.add_argument("--mem", default="", help="a node's memory (default: 32G for each GPU, 32G without any)")
     parser.add_argument("--time", default="24:00:00", help="time limit, as Slurm writes it (default: 24:00:00)")
@@ -119,13 +114,15 @@ def _seconds(text: str) -> int:
     return 3600 * first + 60 * second + third
 
 
-def _checked(theirs: Sequence[str], prog: str) -> FederateConfig:
+def _checked(args: argparse.Namespace, theirs: Sequence[str], prog: str) -> FederateConfig:
     """The options of the run.
 
     Raises:
         FedummError: one of them contradicts the job.
     """
     config = options_of(theirs, prog)
+    if config.gpu == "cpu" and args.gpus:
+        raise FedummError(f"The run is on --gpu cpu, and --gpus {args.gpus} is asked for: say --gpus 0.")
     for name, why in _REFUSED.items():
         if getattr(config, name):
             raise FedummError(f"--{name} is not for a batch job: {why}.")
@@ -136,7 +133,7 @@ def _checked(theirs: Sequence[str], prog: str) -> FederateConfig:
 
 def _on_one_node(args: argparse.Namespace, theirs: Sequence[str], prog: str) -> list[str]:
     """The options of the run as the job gives them: with a runner, hosts, and leave to resume."""
-    config, words = _checked(theirs, prog), list(theirs)
+    config, words = _checked(args, theirs, prog), list(theirs)
     if not any(getattr(config, runner) for runner in RUNNERS):
         words.append("--simulator")
     if not config.resume_if_exists:
@@ -150,7 +147,7 @@ def _on_nodes(args: argparse.Namespace, theirs: Sequence[str], prog: str) -> lis
     from fedumm.federation.runners.flare.poc import check_poc
     from fedumm.training.threads import thread_count
 
-    config = _checked(theirs, prog)
+    config = _checked(args, theirs, prog)
     if given := [name for name in RUNNERS if getattr(config, name)]:
         raise FedummError(f"--{given[0]} is another way to run than --nodes: leave out one of them.")
     check_poc(config)
@@ -166,8 +163,6 @@ def _cpus(args: argparse.Namespace) -> int:
 
 def _hosts(gpus: int, config: FederateConfig) -> list[str]:
     """``--hosts`` with its number, where it is not given and does not follow from something else."""
-    if config.gpu == "cpu" and gpus:
-        raise FedummError(f"The run is on --gpu cpu, and --gpus {gpus} is asked for: say --gpus 0.")
     if config.in_process or config.device_map or not gpus:
         if gpus > 1 and not config.device_map:
             raise FedummError(f"--in_process is one host, which uses one GPU of --gpus {gpus}: use --simulator.")
@@ -182,23 +177,14 @@ def _hosts(gpus: int, config: FederateConfig) -> list[str]:
 
 
 def _script(args: argparse.Namespace, words: Sequence[str], name: str, out: Path) -> BatchScript:
+    memory = args.mem or f"{32 * max(1, args.gpus)}G"
     asks = ["job-name=fedumm", f"nodes={args.nodes or 1}", "ntasks-per-node=1", f"cpus-per-task={_cpus(args)}",
-            f"mem={args.mem or f'{32 * max(1, args.gpus)}G'}", f"time={args.time}", "output=logs/%x-%j.out"]  # fmt: skip
+            f"mem={memory}", f"time={args.time}", "output=logs/%x-%j.out"]  # fmt: skip
     asks += [f"gres=gpu:{args.gpus}"] if args.gpus else []
     asks += [f"{key}={value}" for key in ("partition", "account") if (value := getattr(args, key))]
-    gpus = f"{args.gpus or 'no'} GPU(s)"
-    if args.nodes:
-        what = [
-            f"A federation as a Slurm job, on {args.nodes} node(s) with {gpus} each. fedumm poc --slurm makes startup kits",
-            "and starts, by srun, the server as a step on the first node and each site as a step of its own, dealt out to",
-            "the nodes in turn; then it submits the run to that server and watches it. From the folder that fedumm slurm",
-            "was called in, which all nodes must see:",
-        ]
-    else:
-        what = [f"A federated run as a Slurm job, with {gpus}. From the folder that fedumm slurm was called in:"]
     return BatchScript(
         about=[
-            *what,
+            *_about(args.nodes, f"{args.gpus or 'no'} GPU(s)"),
             "",
             "  mkdir -p logs",
             f"  sbatch {one_line(quoted(out))}",
@@ -211,6 +197,17 @@ def _script(args: argparse.Namespace, words: Sequence[str], name: str, out: Path
         command=_lines("fedumm poc --slurm" if args.nodes else "fedumm federate", words),
         what=f"the run {re.sub(r'[^A-Za-z0-9._-]', '_', name)}",
     )
+
+
+def _about(nodes: int, gpus: str) -> list[str]:
+    if not nodes:
+        return [f"A federated run as a Slurm job, with {gpus}. From the folder that fedumm slurm was called in:"]
+    return [
+        f"A federation as a Slurm job, on {nodes} node(s) with {gpus} each. fedumm poc --slurm makes startup kits and",
+        "starts, by srun, the server as a step on the first node and each site as a step of its own, dealt out to the",
+        "nodes in turn; then it submits the run to that server and watches it. From the folder that fedumm slurm was",
+        "called in, which all nodes must see:",
+    ]
 
 
 def _lines(program: str, words: Sequence[str]) -> str:

@@ -39,9 +39,7 @@ def test_sites_of_a_node_share_it_alike(
     assert share_of(config_of(clients, **options), nodes, cpus, gpus) == expected
 
 
-@pytest.mark.parametrize(
-    ("clients", "nodes", "cpus", "gpus"), [(2, 3, 8, 0), (4, 1, 3, 0), (4, 2, 8, 1), (2, 2, 8, 2)]
-)
+@pytest.mark.parametrize(("clients", "nodes", "cpus", "gpus"), [(2, 3, 8, 0), (4, 1, 3, 0), (4, 2, 8, 1), (2, 2, 8, 2)])
 def test_nothing_is_left_over_or_lacking(clients: int, nodes: int, cpus: int, gpus: int) -> None:
     with pytest.raises(FedummError):
         share_of(config_of(clients), nodes, cpus, gpus)

@@ -44,8 +44,6 @@ def share_of(config: FederateConfig, nodes: int, cpus: int, gpus: int) -> Share:
     most = ceil(sites / nodes)
     if cpus < most:
         raise FedummError(f"--cpus {cpus}: a node has up to {most} sites, each of which needs a core or more.")
-    if config.gpu == "cpu" and gpus:
-        raise FedummError(f"The run is on --gpu cpu, and --gpus {gpus} is asked for: say --gpus 0.")
     if config.gpu not in ("", "cpu"):
         raise FedummError(f"--gpu {one_line(config.gpu, 40)}: leave it out, Slurm says which GPU a site has.")
     if gpus and (gpus < most or (gpus > most and not config.device_map)):

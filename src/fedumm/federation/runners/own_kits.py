@@ -27,6 +27,7 @@ from fedumm.federation.runners.kept_beside import KeptBeside
 from fedumm.federation.runners.launch import checked_data, told_at_end, write_job
 from fedumm.federation.runners.received import records_of, take
 from fedumm.federation.runners.remote import Watched
+from fedumm.federation.runners.resumption import has_begun, has_rounds, is_finished
 from fedumm.federation.runners.same_options import check_rounds
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import check_free, create, folder_for
@@ -91,15 +92,17 @@ def run_steps(config: FederateConfig, command: str, allocation: Allocation) -> i
     kept = KeptBeside(path)
     if config.resume and not kept.run:
         raise FedummError(f"{path} was not begun so: go on with it by 'fedumm federate --resume', or choose a --name.")
-    finished = _is_over(kept, config)
+    begun = bool(kept.run) and _can_go_on(kept.at_server, config)
     # What is in its folder was brought there from what is kept.
-    config = replace(config, resume="", overwrite=config.overwrite or bool(kept.run))
+    config = replace(config, resume="", overwrite=config.overwrite or begun)
     check_free(path, config.overwrite)
 
     def carry_out() -> int:
-        if finished:
+        if begun and is_finished(kept.at_server, config.num_rounds):
             status = _taken(kept.at_server, path, config, console)
         else:
+            if not begun:
+                kept.remove()
             with kept.kits() as place:
                 status = _on_kits(config, path, place, console, Steps(allocation, kept))
         kept.remove()
@@ -109,23 +112,16 @@ def run_steps(config: FederateConfig, command: str, allocation: Allocation) -> i
     return _in_run_folder(config, path, console, command, carry_out, stopped)
 
 
-def _is_over(kept: KeptBeside, config: FederateConfig) -> bool:
-    """Whether all rounds of the kept run are done; one without any is forgotten.
+def _can_go_on(folder: Path, config: FederateConfig) -> bool:
+    """Whether the run in the server's ``folder`` has done rounds after which it can go on.
 
     Raises:
-        FedummError: it can't be resumed.
+        FedummError: it can't.
     """
-    # It imports torch.
-    from fedumm.federation.runners.resumption import has_begun, has_rounds, is_finished
-
-    if not kept.run:
+    if not has_rounds(folder) and not (config.dp == "local" and has_begun(folder)):
         return False
-    folder = kept.at_server
-    if has_rounds(folder) or (config.dp == "local" and has_begun(folder)):
-        check_rounds(to_mapping(config), config.num_rounds)
-        return is_finished(folder, config.num_rounds)
-    kept.remove()
-    return False
+    check_rounds(to_mapping(config), config.num_rounds)
+    return True
 
 
 def _goes_on(config: FederateConfig) -> str:
@@ -246,7 +242,7 @@ def _all_up(kit: Path, sites: Sequence[str], deployment: Deployment, console: Ru
                 if not missing:
                     return session
             except ConnectionLostError:
-                missing = ["server", *sites]
+                missing = [SERVER, *sites]
             if time.monotonic() > end:
                 raise FedummError(f"Not up after {_START_SECONDS:g} s: {', '.join(missing)}.")
             console.progress("starting server and sites", len(sites) + 1 - len(missing), len(sites) + 1)
