@@ -21,7 +21,7 @@ from fedumm.federation.runners.flare import site_host
 from fedumm.federation.runners.flare.deployment import Deployment
 from fedumm.federation.runners.flare.jobs import ConnectionLostError, JobSession
 from fedumm.federation.runners.flare.kept_run import JOB
-from fedumm.federation.runners.flare.kits import SERVER, new_workspace, provision
+from fedumm.federation.runners.flare.kits import HERE, SERVER, Kits, new_workspace, provision
 from fedumm.federation.runners.flare.poc import job_of, site_policies
 from fedumm.federation.runners.kept_beside import KeptBeside
 from fedumm.federation.runners.launch import checked_data, told_at_end, write_job
@@ -91,7 +91,10 @@ def run_steps(config: FederateConfig, command: str, allocation: Allocation) -> i
     path, console = folder_for(config), RunConsole()
     kept = KeptBeside(path)
     if config.resume and not kept.run:
-        raise FedummError(f"{path} was not begun so: go on with it by 'fedumm federate --resume', or choose a --name.")
+        raise FedummError(
+            f"{path} holds a run whose server and sites are gone: go on with it by 'fedumm federate --resume', or "
+            "choose another --name."
+        )
     begun = bool(kept.run) and _can_go_on(kept.at_server, config)
     # What is in its folder was brought there from what is kept.
     config = replace(config, resume="", overwrite=config.overwrite or begun)
@@ -104,7 +107,7 @@ def run_steps(config: FederateConfig, command: str, allocation: Allocation) -> i
             if not begun:
                 kept.remove()
             with kept.kits() as place:
-                status = _on_kits(config, path, place, console, Steps(allocation, kept))
+                status = _on_kits(config, path, place, console, _Steps(allocation, kept))
         kept.remove()
         return status
 
@@ -152,29 +155,25 @@ def _in_run_folder(
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Server and sites as steps of a Slurm job.
-
-    Attributes:
-        allocation: of the job.
-        kept: by earlier jobs of the run.
-    """
+class _Steps:
+    """Server and sites as steps of a Slurm job, and what earlier jobs of the run kept of them."""
 
     allocation: Allocation
     kept: KeptBeside
 
+    def prepared(self, kits: Kits, config: FederateConfig) -> tuple[str, dict[str, list[str]]]:
+        """The run that the job goes on with, empty for none, and by name the commands that start steps."""
+        self.kept.link(kits.all)
+        _connect_directly(self.allocation.host)
+        return self.kept.run, self.allocation.steps(SERVER, list(kits.sites), config)
 
-def _on_kits(config: FederateConfig, path: Path, place: Path, console: RunConsole, steps: Steps | None = None) -> int:
+
+def _on_kits(config: FederateConfig, path: Path, place: Path, console: RunConsole, steps: _Steps | None = None) -> int:
     console.progress("making the startup kits", 0, 1)
-    policies, resumes, commands = site_policies(config), "", dict[str, list[str]]()
+    policies = site_policies(config)
     sites = list(policies)
-    if steps:
-        kits = provision(place, policies, steps.allocation.host)
-        steps.kept.link(kits.all)
-        resumes, commands = steps.kept.run, steps.allocation.steps(SERVER, sites, config)
-        _connect_directly(steps.allocation.host)
-    else:
-        kits = provision(place, policies)
+    kits = provision(place, policies, steps.allocation.host if steps else HERE)
+    resumes, commands = steps.prepared(kits, config) if steps else ("", {})
     job = write_job(replace(job_of(config), export_dir=str(place / "jobs")), resumes)
     (path / LOGS).mkdir()
     with (
@@ -203,7 +202,7 @@ def _connect_directly(host: str) -> None:
     os.environ[_DIRECT] = ",".join(filter(None, (known, host)))
 
 
-def _up(sites: Sequence[str], steps: Steps | None) -> str:
+def _up(sites: Sequence[str], steps: _Steps | None) -> str:
     if not steps:
         return f"A server and {len(sites)} sites are up, each a process with its own startup kit"
     places = ", ".join(f"{site} on {node}" for site, node in steps.allocation.places(sites).items())

@@ -23,6 +23,7 @@ from fedumm.texts import one_line, plain_lines
 
 ORGANISATION = "org"
 SERVER = "server"
+HERE = "localhost"
 _PROJECT, _ADMIN = "fedumm", "admin@example.com"
 _SECONDS = 300
 
@@ -66,7 +67,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def provision(folder: Path, policies: Mapping[str, Mapping[str, Any]], host: str = "localhost") -> Kits:
+def provision(folder: Path, policies: Mapping[str, Mapping[str, Any]], host: str = HERE) -> Kits:
     """Make kits for a server, for sites and for one administrator, who know each other by certificates.
 
     Server and sites admit the two classes of fedumm, and nothing else. What the server keeps lies in its kit.
@@ -116,7 +117,7 @@ def _project(sites: Sequence[str], host: str) -> dict[str, Any]:
     port = free_port()
     server = {
         "name": SERVER, "type": "server", "org": ORGANISATION, "fed_learn_port": port, "admin_port": port,
-        "default_host": host, "host_names": [name for name in ("127.0.0.1",) if name != host],
+        "default_host": host, "host_names": sorted({"127.0.0.1"} - {host}),
     }  # fmt: skip
     admin = {"name": _ADMIN, "type": "admin", "org": ORGANISATION, "role": "project_admin"}
     clients = [{"name": site, "type": "client", "org": ORGANISATION} for site in sites]
