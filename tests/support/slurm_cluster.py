@@ -112,9 +112,10 @@ class SlurmCluster:
         self._daemon("slurmctld", "-D", "-c", "-f", self.env["SLURM_CONF"])
         for node in self.nodes:
             self._daemon("slurmd", "-D", "-c", "-f", self.env["SLURM_CONF"], "-N", node)
-        self.until(
-            lambda: self.command("sinfo", "--noheader", "--Node", check=False).count("idle") == 2 * len(self.nodes), 180
-        )
+        self.until(lambda: all(map(self._idle, self.nodes)), 180)
+
+    def _idle(self, node: str) -> bool:
+        return "IDLE" in self.command("scontrol", "show", "node", node, check=False)
 
     def _daemon(self, *argv: str) -> None:
         with open(self.folder / f"{argv[0]}.out", "ab") as out:
