@@ -83,7 +83,9 @@ def test_a_run_on_two_nodes_that_is_stopped_twice_has_the_bits_of_one_in_process
     told = log.read_text()
     assert (job["JobState"], job["Restarts"], job["NumNodes"]) == ("COMPLETED", "2", "2"), told
     assert "the run cut is queued again" in told
-    assert [record["event"] for record in read_records(run)].count("resumed") == 2, told
+    # A round that was shown, and whose state was not saved yet when its job had to go, is done again.
+    assert told.count("resumed after round") >= 2, told
+    assert [record["event"] for record in read_records(run)].count("round") == 3, told
     assert "is finished" in (tmp_path / "logs" / f"fedumm-{again}.out").read_text()
     assert not kept.exists()
     assert {f"{name}.log" for name in ("server", "site-1", "site-2")} <= {
