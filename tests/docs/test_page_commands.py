@@ -36,6 +36,7 @@ NOT_RUN: dict[str, str] = {
     "python3 -m venv .venv": _FETCHES,
     "source .venv/bin/activate": "of an environment that is not made here",
     "srun --gres=gpu:1 --mem=32G --time=02:00:00 --pty bash": "asks a cluster for a shell; no program of ours",
+    "sbatch sites05.sbatch": "needs a cluster: test_slurm_steps.py has one",
     **{
         f"{command} --startup_kit kits/admin@example.com {options}": "needs a server: docs/deploy.md has one"
         for command, options in (

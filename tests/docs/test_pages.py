@@ -31,7 +31,7 @@ OTHERS = {
     "batch_size", "requeue", "export", "plugin", "durations", "nu", "split", "format", "samples",
     "no_hub", "merge", "push", "public", "base_model", "more_images", "compare", "slurm", "collect", "run",
     "score", "port", "lr_search", "startup_kit", "detach", "workspace", "job", "fingerprint", "measure",
-    "write_launcher", "seen", "gpus", "time", "cpus", "mem", "partition", "account",
+    "write_launcher", "seen", "nodes", "gpus", "time", "cpus", "mem", "partition", "account",
 }  # fmt: skip
 OPTIONS = {name for config in (FederateConfig, CentralConfig) for name in known_options(config)}
 

@@ -1,7 +1,8 @@
-"""A Slurm cluster of one node on this machine, in a folder, as the user who runs the tests.
+"""A Slurm cluster on this machine, in a folder, as the user who runs the tests.
 
 From the packages ``slurmctld slurmd slurm-client munge``; nothing outside of the folder is used or changed, and only
-the processes that were started here are ended. The node says that it has two GPUs, which are none.
+the processes that were started here are ended. A node is a ``slurmd``; each says that it has two cores and two GPUs,
+which are none.
 """
 
 from __future__ import annotations
@@ -17,30 +18,29 @@ from typing import Any
 
 from support.needed import PATH
 
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "scancel", "munged")
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "srun", "scancel", "munged")
 """What a cluster takes."""
 
 _CONFIGURATION = """
 ClusterName=test
-SlurmctldHost={node}(127.0.0.1)
+SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 CryptoType=crypto/munge
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_Core_Memory
 MpiDefault=none
 ReturnToService=2
 KillWait=30
@@ -49,10 +49,12 @@ SchedulerParameters=sched_interval=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 GresTypes=gpu
-NodeName={node} NodeAddr=127.0.0.1 CPUs=2 RealMemory=16000 Gres=gpu:2
-PartitionName=low Nodes={node} Default=YES PriorityTier=1
-PartitionName=high Nodes={node} PriorityTier=10
+{nodes}
+PartitionName=low Nodes=ALL Default=YES PriorityTier=1
+PartitionName=high Nodes=ALL PriorityTier=10
 """
+
+_NODE = "NodeName={node} NodeHostName={host} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=16000 Gres=gpu:2"
 
 
 def _free_port() -> int:
@@ -65,21 +67,27 @@ class SlurmCluster:
     """A context manager: the cluster runs inside of it.
 
     Attributes:
-        node: the name of its only node.
+        nodes: their names.
         env: variables for its commands.
+
+    Args:
+        nodes: how many.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.node = folder, socket.gethostname().split(".")[0]
+    def __init__(self, folder: Path, nodes: int = 1) -> None:
+        self.folder, self.nodes = folder, [f"node-{number + 1}" for number in range(nodes)]
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "FEDUMM", "HF_", "VIRTUAL_ENV"))}
         self.env = {**plain, "PATH": PATH, "SLURM_CONF": str(folder / "slurm.conf")}
         self._daemons: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> SlurmCluster:
-        for name in ("state", "spool"):
+        for name in ("state", *(f"spool-{node}" for node in self.nodes)):
             (self.folder / name).mkdir(parents=True)
-        ports = {"controller_port": _free_port(), "node_port": _free_port()}
-        text = _CONFIGURATION.format(node=self.node, folder=self.folder, user=getpass.getuser(), **ports)
+        host = socket.gethostname().split(".")[0]
+        nodes = "\n".join(_NODE.format(node=node, host=host, port=_free_port()) for node in self.nodes)
+        text = _CONFIGURATION.format(
+            folder=self.folder, user=getpass.getuser(), host=host, nodes=nodes, controller_port=_free_port()
+        )
         (self.folder / "slurm.conf").write_text(text)
         devices = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"
         (self.folder / "gres.conf").write_text(devices)
@@ -102,11 +110,15 @@ class SlurmCluster:
         self._daemon("munged", "--foreground", "--force", *own)
         self.until(lambda: (self.folder / "munge.socket").exists(), 20)
         self._daemon("slurmctld", "-D", "-c", "-f", self.env["SLURM_CONF"])
-        self._daemon("slurmd", "-D", "-c", "-f", self.env["SLURM_CONF"], "-N", self.node)
-        self.until(lambda: "IDLE" in self.command("scontrol", "show", "node", self.node, check=False), 180)
+        for node in self.nodes:
+            self._daemon("slurmd", "-D", "-c", "-f", self.env["SLURM_CONF"], "-N", node)
+        self.until(lambda: all(map(self._idle, self.nodes)), 180)
+
+    def _idle(self, node: str) -> bool:
+        return "IDLE" in self.command("scontrol", "show", "node", node, check=False)
 
     def _daemon(self, *argv: str) -> None:
-        with open(self.folder / f"{argv[0]}.out", "wb") as out:
+        with open(self.folder / f"{argv[0]}.out", "ab") as out:
             self._daemons.append(subprocess.Popen(argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=self.env))
 
     def _stop(self) -> None:

@@ -1,4 +1,4 @@
-"""``fedumm slurm``: one federated run as a Slurm job, written and not submitted."""
+"""``fedumm slurm``: one federated run as a Slurm job on a node or on several, written and not submitted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fedumm.batch_script import BatchScript
@@ -20,10 +21,12 @@ from fedumm.report.run_folder import folder_for
 from fedumm.shell import quoted
 from fedumm.texts import one_line
 
-DESCRIPTION = """Write a batch script for one federated run on a node of a cluster: a host for each GPU, queued
-again and resumed when its time is over. What stands after -- are the options of fedumm federate.
+DESCRIPTION = """Write a batch script for one federated run on a cluster, queued again and resumed when its time is
+over. On one node it has a host for each GPU; with --nodes the server and each site are steps of the job, connected as
+on real sites. What stands after -- are the options of fedumm federate.
 
-  fedumm slurm --gpus 4 --time 8:00:00 -- --model_backend blip_vqa --num_clients 8 --num_rounds 100 --name alpha01"""
+  fedumm slurm --gpus 4 --time 8:00:00 -- --model_backend blip_vqa --num_clients 8 --num_rounds 100 --name alpha01
+  fedumm slurm --nodes 2 --gpus 4 -- --model_backend blip_vqa --num_clients 8 --num_rounds 100 --name alpha02"""
 
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 _WORD = re.compile(r"[\w.,:=/@+-]+")
@@ -46,9 +49,9 @@ def main(argv: list[str], prog: str) -> int:
         raise FedummError(f"What is to run? Say it after --, as to fedumm federate: {prog} -- --model_backend ...")
     load_named_plugins(theirs, prog)
     _check(args)
-    words = _completed(args, theirs, prog)
+    words = (_on_nodes if args.nodes else _on_one_node)(args, theirs, prog)
     config = options_of(words, prog)
-    if check(config) is None:
+    if check(replace(config, resume_if_exists=True)) is None:
         print(f"The run in {folder_for(config)} is finished.")
         return 0
     name = Path(config.name).name
@@ -74,9 +77,10 @@ def _apart(argv: list[str]) -> tuple[list[str], list[str]]:
 
 def _parser(prog: str) -> Parser:
     parser = Parser(prog=prog, usage="%(prog)s [OPTIONS] -- OPTIONS OF fedumm federate", description=DESCRIPTION)
-    parser.add_argument("--gpus", type=int, default=1, help="GPUs of the node, with a host on each (default: 1)")
-    parser.add_argument("--cpus", type=int, default=0, help="cores (default: 8 for each GPU, 8 without any)")
-    parser.add_argument("--mem", default="", help="memory (default: 32G for each GPU, 32G without any)")
+    parser.add_argument("--nodes", type=int, default=0, help="on which server and sites are steps (default: no steps)")
+    parser.add_argument("--gpus", type=int, default=1, help="a node's GPUs, with a host or site on each (default: 1)")
+    parser.add_argument("--cpus", type=int, default=0, help="a node's cores (default: 8 for each GPU, 8 without any)")
+    parser.add_argument("--mem", default="", help="a node's memory (default: 32G for each GPU, 32G without any)")
     parser.add_argument("--time", default="24:00:00", help="time limit, as Slurm writes it (default: 24:00:00)")
     parser.add_argument("--partition", default="", help="(default: the cluster's)")
     parser.add_argument("--account", default="", help="(default: yours)")
@@ -86,7 +90,7 @@ def _parser(prog: str) -> Parser:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name in ("gpus", "cpus"):
+    for name in ("nodes", "gpus", "cpus"):
         if getattr(args, name) < 0:
             raise FedummError(f"--{name} must be 0 or more.")
     if _seconds(args.time) < _LEAST_TIME:
@@ -110,18 +114,26 @@ def _seconds(text: str) -> int:
     return 3600 * first + 60 * second + third
 
 
-def _completed(args: argparse.Namespace, theirs: Sequence[str], prog: str) -> list[str]:
-    """The options of the run as the job gives them: with a runner, hosts, and leave to resume.
+def _checked(args: argparse.Namespace, theirs: Sequence[str], prog: str) -> FederateConfig:
+    """The options of the run.
 
     Raises:
-        FedummError: what is asked for contradicts the job.
+        FedummError: one of them contradicts the job.
     """
-    config, words = options_of(theirs, prog), list(theirs)
+    config = options_of(theirs, prog)
+    if config.gpu == "cpu" and args.gpus:
+        raise FedummError(f"The run is on --gpu cpu, and --gpus {args.gpus} is asked for: say --gpus 0.")
     for name, why in _REFUSED.items():
         if getattr(config, name):
             raise FedummError(f"--{name} is not for a batch job: {why}.")
     if not config.name:
         raise FedummError("Add a --name for the run after --: a job that is queued again finds its run by it.")
+    return config
+
+
+def _on_one_node(args: argparse.Namespace, theirs: Sequence[str], prog: str) -> list[str]:
+    """The options of the run as the job gives them: with a runner, hosts, and leave to resume."""
+    config, words = _checked(args, theirs, prog), list(theirs)
     if not any(getattr(config, runner) for runner in RUNNERS):
         words.append("--simulator")
     if not config.resume_if_exists:
@@ -129,10 +141,28 @@ def _completed(args: argparse.Namespace, theirs: Sequence[str], prog: str) -> li
     return words + _hosts(args.gpus, config)
 
 
+def _on_nodes(args: argparse.Namespace, theirs: Sequence[str], prog: str) -> list[str]:
+    """The options of the run as the job gives them to ``fedumm poc --slurm``: with the threads of a site."""
+    from fedumm.federation.runners.allocation import share_of
+    from fedumm.federation.runners.flare.poc import check_poc
+    from fedumm.training.threads import thread_count
+
+    config = _checked(args, theirs, prog)
+    if given := [name for name in RUNNERS if getattr(config, name)]:
+        raise FedummError(f"--{given[0]} is another way to run than --nodes: leave out one of them.")
+    check_poc(config)
+    share = share_of(config, args.nodes, _cpus(args), args.gpus)
+    # Other threads give other bits: nodes on which a job is queued again may have more cores.
+    return [*theirs, *([] if config.threads else ["--threads", str(thread_count(config, within=share.cpus))])]
+
+
+def _cpus(args: argparse.Namespace) -> int:
+    cpus: int = args.cpus or 8 * max(1, args.gpus)
+    return cpus
+
+
 def _hosts(gpus: int, config: FederateConfig) -> list[str]:
     """``--hosts`` with its number, where it is not given and does not follow from something else."""
-    if config.gpu == "cpu" and gpus:
-        raise FedummError(f"The run is on --gpu cpu, and --gpus {gpus} is asked for: say --gpus 0.")
     if config.in_process or config.device_map or not gpus:
         if gpus > 1 and not config.device_map:
             raise FedummError(f"--in_process is one host, which uses one GPU of --gpus {gpus}: use --simulator.")
@@ -147,15 +177,14 @@ def _hosts(gpus: int, config: FederateConfig) -> list[str]:
 
 
 def _script(args: argparse.Namespace, words: Sequence[str], name: str, out: Path) -> BatchScript:
-    each = max(1, args.gpus)
-    asks = ["job-name=fedumm", "nodes=1", "ntasks=1", f"cpus-per-task={args.cpus or 8 * each}",
-            f"mem={args.mem or f'{32 * each}G'}", f"time={args.time}", "output=logs/%x-%j.out"]  # fmt: skip
+    memory = args.mem or f"{32 * max(1, args.gpus)}G"
+    asks = ["job-name=fedumm", f"nodes={args.nodes or 1}", "ntasks-per-node=1", f"cpus-per-task={_cpus(args)}",
+            f"mem={memory}", f"time={args.time}", "output=logs/%x-%j.out"]  # fmt: skip
     asks += [f"gres=gpu:{args.gpus}"] if args.gpus else []
     asks += [f"{key}={value}" for key in ("partition", "account") if (value := getattr(args, key))]
     return BatchScript(
         about=[
-            f"A federated run as a Slurm job, with {args.gpus or 'no'} GPU(s). From the folder that fedumm slurm was "
-            "called in:",
+            *_about(args.nodes, f"{args.gpus or 'no'} GPU(s)"),
             "",
             "  mkdir -p logs",
             f"  sbatch {one_line(quoted(out))}",
@@ -165,14 +194,25 @@ def _script(args: argparse.Namespace, words: Sequence[str], name: str, out: Path
             "said to sbatch (--time, --partition ...), which wins over the lines below.",
         ],
         asks=asks,
-        command=_lines(words),
+        command=_lines("fedumm poc --slurm" if args.nodes else "fedumm federate", words),
         what=f"the run {re.sub(r'[^A-Za-z0-9._-]', '_', name)}",
     )
 
 
-def _lines(words: Sequence[str]) -> str:
+def _about(nodes: int, gpus: str) -> list[str]:
+    if not nodes:
+        return [f"A federated run as a Slurm job, with {gpus}. From the folder that fedumm slurm was called in:"]
+    return [
+        f"A federation as a Slurm job, on {nodes} node(s) with {gpus} each. fedumm poc --slurm makes startup kits and",
+        "starts, by srun, the server as a step on the first node and each site as a step of its own, dealt out to the",
+        "nodes in turn; then it submits the run to that server and watches it. From the folder that fedumm slurm was",
+        "called in, which all nodes must see:",
+    ]
+
+
+def _lines(program: str, words: Sequence[str]) -> str:
     """The command, with an option on each line."""
-    lines = ["python -u -m fedumm federate"]
+    lines = [f"python -u -m {program}"]
     for word in words:
         shown = shlex.quote(word)
         if word.startswith("--"):

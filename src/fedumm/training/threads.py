@@ -33,6 +33,10 @@ def fits_one_core(config: RunConfig) -> bool:
     return bool(files) and sum(file.stat().st_size for file in files) <= SMALL_MODEL_BYTES
 
 
-def thread_count(config: RunConfig, hosts: int = 1) -> int:
-    """Torch threads of each host: ``--threads``, or one for a small model, or the cores divided by the hosts."""
-    return config.threads or (1 if fits_one_core(config) else max(1, cores() // hosts))
+def thread_count(config: RunConfig, hosts: int = 1, within: int = 0) -> int:
+    """Torch threads of each host: ``--threads``, or one for a small model, or the cores divided by the hosts.
+
+    Args:
+        within: so many cores; 0: those that this process may use.
+    """
+    return config.threads or (1 if fits_one_core(config) else max(1, (within or cores()) // hosts))

@@ -1,28 +1,22 @@
-"""Runs at a server: on kits of this machine from start to end, or submitted to one that is up and watched here."""
+"""Runs at a server that is up: submitted to it, watched here, and brought into a run folder."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.runners.flare import site_host
-from fedumm.federation.runners.flare.deployment import Deployment
 from fedumm.federation.runners.flare.job_options import options_of_result
 from fedumm.federation.runners.flare.jobs import COMPLETED, ConnectionLostError, JobSession, JobState
 from fedumm.federation.runners.flare.kept_run import JOB, run_of
-from fedumm.federation.runners.flare.kits import new_workspace, provision
-from fedumm.federation.runners.flare.poc import job_of, site_policies
 from fedumm.federation.runners.flare.watching import Watcher, as_records
-from fedumm.federation.runners.launch import checked_data, told_at_end, write_job
+from fedumm.federation.runners.launch import told_at_end, write_job
 from fedumm.federation.runners.received import error_of, records_of, take
 from fedumm.files import write_atomically
 from fedumm.report.console import RunConsole
@@ -31,99 +25,8 @@ from fedumm.report.unused import remove_unused
 from fedumm.run_options import told_options
 from fedumm.shell import quoted
 from fedumm.stopping import exit_status
-from fedumm.temporary import folder_for_sockets
 from fedumm.trackers import TENSORBOARD
 from fedumm.trackers.tracking import Tracking
-
-LOGS = "logs"
-"""In the run folder: what each of the processes that are started here prints."""
-
-_START_SECONDS = 300.0
-_EVERY = 0.3
-
-
-def run_poc(config: FederateConfig, command: str, workspace: str = "") -> int:
-    """Provision a server and sites on this machine, start them, run the job on them, end them.
-
-    Args:
-        config: the run's options.
-        command: what starts such a run in a shell.
-        workspace: a new folder for the startup kits, which stay there; empty: a temporary one.
-
-    Returns:
-        The command's exit status.
-
-    Raises:
-        FedummError: bad data, a process that died, a job that failed.
-    """
-    path, console = folder_for(config), RunConsole()
-    check_free(path, config.overwrite)
-    kept = new_workspace(Path(workspace)) if workspace else None
-    data = checked_data(path, config, console)
-    lock = create(path, config, command)
-    try:
-        from fedumm.training.data_check import save_reports
-
-        save_reports(data, path)
-        console.line(f"Run folder: {path}")
-        with ExitStack() as stack, console:
-            return _on_kits(config, path, kept or Path(stack.enter_context(folder_for_sockets())), console)
-    except KeyboardInterrupt as stop:
-        print("\nStopped, with all of its processes. The same command starts from the beginning.", file=sys.stderr)
-        return exit_status(stop)
-    finally:
-        remove_unused(path)
-        lock.release()
-
-
-def _on_kits(config: FederateConfig, path: Path, place: Path, console: RunConsole) -> int:
-    console.progress("making the startup kits", 0, 1)
-    kits = provision(place, site_policies(config))
-    job = write_job(replace(job_of(config), export_dir=str(place / "jobs")))
-    (path / LOGS).mkdir()
-    sites = list(kits.sites)
-    with Deployment(kits.all, path / LOGS) as deployment, _all_up(kits.admin, sites, deployment, console) as session:
-        console.line(f"A server and {len(sites)} sites are up, each a process with its own startup kit")
-        watched = Watched(session, session.submit(job), console, check=deployment.check, resumable=False)
-        try:
-            status = watched.into(path, lambda received: config, config)
-            (path / JOB).unlink(missing_ok=True)  # its server is gone
-            return status
-        except FedummError as error:
-            raise FedummError(f"{error}\nWhat the processes printed is in {path / LOGS}.") from error
-        finally:
-            _keep_logs(kits.sites, path / LOGS)
-
-
-def _keep_logs(sites: Mapping[str, Path], logs: Path) -> None:
-    """Those of the processes in which sites train, which are in the kits, that may go."""
-    for site, kit in sites.items():
-        for log in kit.glob(f"fedumm/*/{site_host.LOG}"):
-            shutil.copyfile(log, logs / f"{site}-training.log")
-
-
-def _all_up(kit: Path, sites: Sequence[str], deployment: Deployment, console: RunConsole) -> JobSession:
-    """A session with the server, once all sites are connected."""
-    end = time.monotonic() + _START_SECONDS
-    session: JobSession | None = None
-    try:
-        while True:
-            deployment.check()
-            try:
-                session = session or JobSession(kit, seconds=5)
-                missing = [site for site in sites if site not in session.connected()]
-                if not missing:
-                    return session
-            except ConnectionLostError:
-                missing = ["server", *sites]
-            if time.monotonic() > end:
-                raise FedummError(f"Not up after {_START_SECONDS:g} s: {', '.join(missing)}.")
-            console.progress("starting server and sites", len(sites) + 1 - len(missing), len(sites) + 1)
-            time.sleep(_EVERY)
-    except BaseException:
-        if session:
-            session.close()
-        raise
 
 
 def submit(config: FederateConfig, command: str, kit: Path, detach: bool = False, resumes: str = "") -> int:

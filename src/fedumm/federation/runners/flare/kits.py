@@ -22,7 +22,9 @@ from fedumm.files import write_atomically
 from fedumm.texts import one_line, plain_lines
 
 ORGANISATION = "org"
-_PROJECT, _SERVER, _ADMIN = "fedumm", "server", "admin@example.com"
+SERVER = "server"
+HERE = "localhost"
+_PROJECT, _ADMIN = "fedumm", "admin@example.com"
 _SECONDS = 300
 
 _BUILDERS = [
@@ -55,7 +57,7 @@ class Kits:
     @property
     def all(self) -> dict[str, Path]:
         """Of everybody who has a process, the server first."""
-        return {_SERVER: self.server, **self.sites}
+        return {SERVER: self.server, **self.sites}
 
 
 def free_port() -> int:
@@ -65,7 +67,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def provision(folder: Path, policies: Mapping[str, Mapping[str, Any]]) -> Kits:
+def provision(folder: Path, policies: Mapping[str, Mapping[str, Any]], host: str = HERE) -> Kits:
     """Make kits for a server, for sites and for one administrator, who know each other by certificates.
 
     Server and sites admit the two classes of fedumm, and nothing else. What the server keeps lies in its kit.
@@ -73,6 +75,7 @@ def provision(folder: Path, policies: Mapping[str, Mapping[str, Any]]) -> Kits:
     Args:
         folder: an empty one, in which everything is made; it holds keys, and others must not read it.
         policies: by site, what its ``local/fedumm.yaml`` says.
+        host: this machine's name or address, as sites and administrator know it.
 
     Raises:
         FedummError: FLARE's tool made none, or a policy says what none can.
@@ -80,7 +83,7 @@ def provision(folder: Path, policies: Mapping[str, Mapping[str, Any]]) -> Kits:
     for policy in policies.values():
         SitePolicy(**policy)
     project = folder / "project.yml"
-    project.write_text(yaml.safe_dump(_project(list(policies))), encoding="utf-8")
+    project.write_text(yaml.safe_dump(_project(list(policies), host)), encoding="utf-8")
     home = folder / "home"
     home.mkdir()
     command = [sys.executable, "-m", "nvflare.cli", "provision", "-p", str(project), "-w", str(folder), "--force"]
@@ -100,7 +103,7 @@ def provision(folder: Path, policies: Mapping[str, Mapping[str, Any]]) -> Kits:
     kits = folder / _PROJECT / "prod_00"
     if done.returncode or not kits.is_dir():
         raise FedummError(f"NVIDIA FLARE could not provision:\n{plain_lines(done.stdout + done.stderr, 2000)}")
-    made = Kits(kits / _SERVER, {site: kits / site for site in policies}, kits / _ADMIN)
+    made = Kits(kits / SERVER, {site: kits / site for site in policies}, kits / _ADMIN)
     for kit in made.all.values():
         narrow(kit)
     for site, policy in policies.items():
@@ -109,12 +112,12 @@ def provision(folder: Path, policies: Mapping[str, Mapping[str, Any]]) -> Kits:
     return made
 
 
-def _project(sites: Sequence[str]) -> dict[str, Any]:
+def _project(sites: Sequence[str], host: str) -> dict[str, Any]:
     """What FLARE provisions. Its port is one for sites and administrator."""
     port = free_port()
     server = {
-        "name": _SERVER, "type": "server", "org": ORGANISATION, "fed_learn_port": port, "admin_port": port,
-        "default_host": "localhost", "host_names": ["127.0.0.1"],
+        "name": SERVER, "type": "server", "org": ORGANISATION, "fed_learn_port": port, "admin_port": port,
+        "default_host": host, "host_names": sorted({"127.0.0.1"} - {host}),
     }  # fmt: skip
     admin = {"name": _ADMIN, "type": "admin", "org": ORGANISATION, "role": "project_admin"}
     clients = [{"name": site, "type": "client", "org": ORGANISATION} for site in sites]
