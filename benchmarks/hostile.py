@@ -17,7 +17,7 @@ honest clients that the checks refused, over all aggregators of the row.
 - sign flip: honestly trained, sent turned over.
 
 Whoever is rejected leaves the bits of a run without it, so what is always rejected is tried on `fedavg` alone. "Checks
-off" is model replacement with `--max_update_norm 1e9`, under which no length is too long. `multi-krum` is `krum` with
+off" is model replacement with `--max_update_norm 1e9`, under which no length is too long, on some of them. `multi-krum` is `krum` with
 `--krum_keep 5`. One seed: a difference below about 5 points says little (of 300 questions at 90 % the standard error of
 one number is 1.7 points).
 """
@@ -34,9 +34,11 @@ from fedumm.adapters import AdapterState
 from fedumm.compression.packing import pack
 from fedumm.config import FederateConfig
 from fedumm.federation.assignment import client_names
+from fedumm.federation.client.client import Client
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import ClientUpdate, DataStats, DataStatsRequest, RoundTask
 from fedumm.federation.server.outliers import limits, product_limits
+from fedumm.federation.server.round_aggregation import RoundAggregation
 from fedumm.federation.server.screening import Screened, Screening
 from fedumm.federation.server.validation import Accepted, examine, product_norm
 from fedumm.run_options import from_mapping, to_mapping
@@ -88,12 +90,12 @@ class Attack:
 
 
 ATTACKS = {
-    "label flip": Attack(True, lambda *_: 1.0),
     "label flip, just under": Attack(True, just_under),
+    "model replacement": Attack(True, replacing, tried_on=("fedavg",)),
+    "model replacement, checks off": Attack(True, replacing, {"max_update_norm": 1e9}, ("fedavg", "median", "krum")),
+    "label flip": Attack(True, lambda *_: 1.0),
     "sign flip": Attack(False, lambda *_: -1.0),
     "label flip, x 10": Attack(True, lambda *_: 10.0, tried_on=("fedavg",)),
-    "model replacement": Attack(True, replacing, tried_on=("fedavg",)),
-    "model replacement, checks off": Attack(True, replacing, {"max_update_norm": 1e9}),
 }
 COUNTS = (1, 2, 3)
 
@@ -116,8 +118,9 @@ def false_answers(rows: Any, chosen: set[int]) -> Any:
 
 @contextmanager
 def hostile_clients(attack: Attack | None, hostile: Sequence[str]) -> Iterator[None]:
-    """In runs inside, these clients attack: their host has false rows, and the server is sent other updates."""
-    load, screen = Host._load_data, Screening.screen
+    """In runs inside, these clients attack: their host has false rows, and the server is sent other updates. What is not
+    shown is not computed: held-out scores and the aggregation error."""
+    load, screen, score, error = Host._load_data, Screening.screen, Client._score, RoundAggregation._aggregation_error
 
     def load_falsely(self: Host, request: DataStatsRequest) -> DataStats:
         stats = load(self, request)
@@ -142,10 +145,13 @@ def hostile_clients(attack: Attack | None, hostile: Sequence[str]) -> Iterator[N
         return screen(self, task, sent, digests)
 
     Host._load_data, Screening.screen = load_falsely, screen_attacked  # type: ignore[method-assign]
+    Client._score = lambda self: ({}, 0.0)  # type: ignore[method-assign, assignment]
+    RoundAggregation._aggregation_error = lambda *_: None  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
         Host._load_data, Screening.screen = load, screen  # type: ignore[method-assign]
+        Client._score, RoundAggregation._aggregation_error = score, error  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
