@@ -18,6 +18,7 @@ from fedumm.adapters.state import LARGEST
 from fedumm.aggregation import get_aggregator
 from fedumm.aggregation.base import BackboneDelta
 from fedumm.config import FederateConfig
+from fedumm.data.partition.split import ClientShare
 from fedumm.errors import PublicError
 from fedumm.federation.client.answered_rounds import AnsweredRounds
 from fedumm.federation.protocol.client_view import communicated_tensors
@@ -64,6 +65,17 @@ class Guard:
         if self._data_request not in (None, request):
             raise PublicError("another roster than before")
         self._data_request = request
+
+    def check_shares(self, shares: Mapping[str, ClientShare]) -> None:
+        """A client whose rows are few takes no part: its update would tell of each.
+
+        Args:
+            shares: of all clients that are known here; a site answers for itself alone.
+        """
+        fewest = self._config.min_train_rows
+        for client, share in shares.items():
+            if (self._simulated or client == self.name) and len(share.train) < fewest:
+                raise PublicError(f"{client} has fewer than {fewest} training rows (--min_train_rows)")
 
     def check_init_request(self, request: InitRequest) -> None:
         """Every client must have one place, and keep it."""
