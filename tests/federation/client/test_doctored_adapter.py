@@ -31,7 +31,6 @@ from fedumm.federation.protocol.messages import (
 from fedumm.federation.protocol.transfer import Downlink, as_received, unpack_payload
 from fedumm.federation.server.validation import norm_between
 from fedumm.plugins import load_plugins
-from support.lora_toy_backend import LAYERS
 from support.toy import lora_options, toy_config
 from support.toy_backend import WORDS
 
@@ -123,7 +122,7 @@ def test_a_factor_that_the_method_leaves_alone_stays(tmp_path: Path, aggregator:
         assert f"another {B}" in site.refused(3, after | {B: after[B] + 1}, "B")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_honest_server_is_refused(tmp_path: Path, data: st.DataObject) -> None:
     """Any aggregator, any wire, clients that come and go: what hosts are sent passes, also those that missed rounds."""
@@ -133,8 +132,8 @@ def test_no_honest_server_is_refused(tmp_path: Path, data: st.DataObject) -> Non
     draw = torch.Generator().manual_seed(data.draw(st.integers(0, 2**32)))
     first = {
         f"m.{layer}.lora_{factor}.weight": torch.randn(shape, generator=draw) * (factor == "A")
-        for layer, (into, out) in LAYERS.items()
-        for factor, shape in (("A", (4, into)), ("B", (out, 4)))
+        for layer, (into, out) in {"wide": (7, 5), "tall": (3, 6)}.items()
+        for factor, shape in (("A", (2, into)), ("B", (out, 2)))
     }
     first["m.head.weight"] = torch.randn(3, generator=draw)
     method = get_aggregator(name).from_config(config)
@@ -163,16 +162,16 @@ def test_no_honest_server_is_refused(tmp_path: Path, data: st.DataObject) -> Non
 # what is not
 
 
-def test_a_single_row_is_read_from_the_second_round_on(tmp_path: Path) -> None:
-    """With a server that lies, and nearly as well with one that does not; no bound on an adapter's size would help:
-    the doctored one lies no farther from the first than honest training moves it."""
-    site = Site(tmp_path, max_train_samples=2, holdout=0.5)
-    assert len(site.rows) == 1
+def test_a_row_among_two_is_read_from_the_second_round_on(tmp_path: Path) -> None:
+    """No bound on an adapter's size would help: the doctored one lies no farther from the first than honest training
+    moves it."""
+    site = Site(tmp_path, max_train_samples=2)
+    assert len(site.rows) == 2
     honest = site.trained(1, site.first)
     sent = doctored(honest)
     assert norm_between(sent, site.first) <= norm_between(honest, site.first)
-    found = site.trained(2, sent)[A] - (1 - LR * site.host.config.weight_decay) * sent[A]
-    assert likeness(found, site.rows) > 0.99
+    found = site.trained(2, sent)[A] - (1 - LR * site.host.config.weight_decay) ** 2 * sent[A]
+    assert likeness(found, site.rows) > 0.98 > likeness(site.rows.mean(dim=0, keepdim=True), site.rows) + 0.1
 
 
 @pytest.mark.parametrize(("batch", "steps"), [(40, 1), (1, 36)])
@@ -197,7 +196,7 @@ def test_words_are_read_by_a_layer_that_sees_them_one_by_one(tmp_path: Path) -> 
 
 
 def test_with_local_privacy_noise_is_read(tmp_path: Path) -> None:
-    options = {"dp": "local", "dp_clip": 1.0, "dp_noise_multiplier": 1.0, "max_train_samples": 2, "holdout": 0.5}
+    options = {"dp": "local", "dp_clip": 1.0, "dp_noise_multiplier": 1.0, "max_train_samples": 2}
     site = Site(tmp_path, **options)
     sent = doctored(site.trained(1, site.first))
     found = site.trained(2, sent)[A] - sent[A]
@@ -207,7 +206,7 @@ def test_with_local_privacy_noise_is_read(tmp_path: Path) -> None:
 def test_ffa_lora_shows_a_layers_inputs_through_the_seeds_projection_alone(tmp_path: Path) -> None:
     """Its A is the seed's in every round, and no gradient of A leaves: of an input there are as many numbers as ranks,
     which leave most of it open."""
-    site = Site(tmp_path, aggregator="ffa_lora", max_train_samples=2, holdout=0.5)
+    site = Site(tmp_path, aggregator="ffa_lora", max_train_samples=2)
     answer = site.ask(1, site.first, "B")
     assert isinstance(answer, RoundReply)
     assert all("lora_B" in name for name in unpack(answer.updates[0].adapter, site.spec))
@@ -220,10 +219,10 @@ def test_ffa_lora_shows_a_layers_inputs_through_the_seeds_projection_alone(tmp_p
 
 
 def test_a_client_of_few_rows_takes_no_part(tmp_path: Path) -> None:
-    config = toy_config(**lora_options(num_clients=2, min_train_rows=30, dirichlet_alpha=0.0))
+    config = toy_config(**lora_options(num_clients=2, min_train_rows=33, dirichlet_alpha=0.0))
     load_plugins(config.plugins)
     for simulated in (True, False):
         host = Host("site-1", config, lambda *_: None, tmp_path, simulated=simulated)
         answer = host.handle(DataStatsRequest(["site-1", "site-2"]))
         assert isinstance(answer, HostError)
-        assert answer.message == "site-1 has fewer than 30 training rows (--min_train_rows)"
+        assert answer.message == "site-1 has fewer than 33 training rows (--min_train_rows)"
