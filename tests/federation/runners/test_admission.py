@@ -173,8 +173,9 @@ def test_most_may_also_be_more_than_the_default() -> None:
 
 
 @pytest.mark.parametrize(("site", "asked", "applied"), [(5, 1, 5), (1, 7, 7), (10, 5, 10)])
-def test_min_label_count_is_the_higher_of_both(site: int, asked: int, applied: int) -> None:
+def test_the_least_counts_are_the_higher_of_both(site: int, asked: int, applied: int) -> None:
     assert admit({"min_label_count": site}, min_label_count=asked).min_label_count == applied
+    assert admit({"min_train_rows": site}, min_train_rows=asked).min_train_rows == applied
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from fedumm.federation.client.guard import Guard, NotReadyError
 from fedumm.federation.protocol.backbone_delta import unpack_backbone_delta
 from fedumm.federation.protocol.client_view import client_start
 from fedumm.federation.protocol.messages import ADAPTER, RoundTask
-from fedumm.federation.protocol.transfer import unpack_payload
+from fedumm.federation.protocol.transfer import as_received, unpack_payload
 from fedumm.training.backbone import Backbone
 
 
@@ -21,13 +21,13 @@ class GlobalModel:
 
     Attributes:
         backbone: the frozen model, with changes of earlier rounds folded in; one for all clients of the host.
-        adapter: the global adapter; empty before the first round.
+        adapter: the global adapter; before the first round the one that this host derived from the seed, as it arrives.
         control: SCAFFOLD's c; empty without ``--scaffold``.
     """
 
     def __init__(self, backbone: Backbone, config: FederateConfig, guard: Guard) -> None:
         self.backbone = backbone
-        self.adapter: AdapterState = {}
+        self.adapter = as_received(backbone.adapter(), config.down)
         self.control: AdapterState = {}
         self._config, self._guard = config, guard
         self._round = -1
@@ -71,8 +71,11 @@ class GlobalModel:
 
     def _unpack(self, task: RoundTask) -> None:
         spec = self.backbone.slot.spec
-        self.adapter = unpack_payload(task.adapter, self.adapter, spec)
-        self._guard.check_adapter(self.adapter, spec)
+        adapter = unpack_payload(task.adapter, self.adapter, spec)
+        self._guard.check_adapter(adapter, spec)
+        sent, held = task.version if task.version >= 0 else task.round - 1, max(0, self._round)
+        self._guard.check_untrained(self.adapter, adapter, range(min(sent, held) + 1, max(sent, held) + 1))
+        self.adapter = adapter
         if task.control is not None:
             held = self.control or {name: torch.zeros_like(t) for name, t in self.adapter.items()}
             self.control = unpack_payload(task.control, held, spec)

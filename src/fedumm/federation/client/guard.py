@@ -1,7 +1,8 @@
 """A host accepts from a server only what the run's options call for, and each round once.
 
 Otherwise a server that breaks the rules could have one client's rows trained on under another's name, ask again and
-again until the noise averages out, or put numbers into the backbone that no method produces.
+again until the noise averages out, put numbers into the backbone that no method produces, or send an adapter made to
+read rows out of what comes back (PEFTLeak: Sami et al., 2025, https://arxiv.org/abs/2506.04453).
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from pathlib import Path
 import torch
 
 from fedumm.adapters import AdapterState, Spec, check_state, check_values
+from fedumm.adapters.factors import Factor
 from fedumm.adapters.state import LARGEST
 from fedumm.aggregation import get_aggregator
 from fedumm.aggregation.base import BackboneDelta
 from fedumm.config import FederateConfig
+from fedumm.data.partition.split import ClientShare
 from fedumm.errors import PublicError
 from fedumm.federation.client.answered_rounds import AnsweredRounds
+from fedumm.federation.protocol.client_view import communicated_tensors
 from fedumm.federation.protocol.mask_messages import MaskKeysRequest
 from fedumm.federation.protocol.messages import SETUP, DataStatsRequest, InitRequest, RoundTask
 from fedumm.federation.protocol.names import check_name, check_names
@@ -62,6 +66,17 @@ class Guard:
         if self._data_request not in (None, request):
             raise PublicError("another roster than before")
         self._data_request = request
+
+    def check_shares(self, shares: Mapping[str, ClientShare]) -> None:
+        """A client whose rows are few takes no part: its update would tell of each.
+
+        Args:
+            shares: of all clients that are known here; a site answers for itself alone.
+        """
+        fewest = self._config.min_train_rows
+        for client, share in shares.items():
+            if (self._simulated or client == self.name) and len(share.train) < fewest:
+                raise PublicError(f"{client} has fewer than {fewest} training rows (--min_train_rows)")
 
     def check_init_request(self, request: InitRequest) -> None:
         """Every client must have one place, and keep it."""
@@ -147,6 +162,18 @@ class Guard:
         """The global adapter, or SCAFFOLD's c, must have the adapter's shapes and values that training can produce."""
         if problem := check_state(state, spec, largest=LARGEST):
             raise PublicError(f"the server's adapter is invalid: {problem}")
+
+    def check_untrained(
+        self, held: Mapping[str, torch.Tensor], sent: Mapping[str, torch.Tensor], rounds: Collection[int]
+    ) -> None:
+        """The global adapter may differ from the one that is held in what clients train in ``rounds``, those between
+        the two, and in nothing else. The first one is held by every host, which derives it from the seed."""
+        trained = frozenset[Factor]().union(*map(self._method.trainable_factors, rounds))
+        factors = trained & self._method.communicated_factors
+        moving = communicated_tensors(held, factors) if rounds else set[str]()
+        for name in sorted(held.keys() - moving):
+            if not torch.equal(held[name], sent[name]):
+                raise PublicError(f"the server's adapter has another {name}, which no client has trained")
 
     def check_change(self, change: BackboneDelta) -> None:
         """A change of the backbone must be made of products of two matrices, with values that a method can produce."""

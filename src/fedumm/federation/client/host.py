@@ -147,6 +147,7 @@ class Host:
         splits = self._stock.splits(self.config)
         check_candidates(self.config, splits)
         partition, labels = partition_for(self.config, splits.train, request.roster, self.name)
+        self._guard.check_shares(partition.shares)
         self.data = LoadedData(splits, partition)
         clients = client_facts(self.config, partition, splits.train, labels, self._simulated)
         return DataStats(clients, partition.method, partition.fingerprint)

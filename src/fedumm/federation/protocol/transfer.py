@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import torch
 
-from fedumm.adapters import AdapterState, Spec, decode, encode
+from fedumm.adapters import AdapterState, Spec, decode, encode, spec_of
 from fedumm.compression.error_feedback import send
 from fedumm.compression.packing import coding, pack, unpack
 from fedumm.federation.protocol.messages import TensorPayload
@@ -33,7 +33,7 @@ class Downlink:
         self.held, self.residual = dict(held), dict[str, torch.Tensor]()
 
     def first(self) -> TensorPayload:
-        """The first adapter, of which rounding makes another first adapter."""
+        """The first adapter, of which rounding makes another first adapter (:func:`as_received`)."""
         payload = TensorPayload(VALUES, pack(self.held, self._wire, self._spec))
         self.held = unpack_payload(payload, {}, self._spec)
         return payload
@@ -64,6 +64,12 @@ class Downlink:
         if payload.mode == DELTA:
             self.residual |= {name: t - self.held[name] for name, t in changed.items()}
         return payload
+
+
+def as_received(first: AdapterState, wire: str) -> AdapterState:
+    """The first adapter as it arrives: what a host that derived it itself is sent in the first round."""
+    spec = spec_of(first)
+    return unpack(pack(first, wire, spec), spec)
 
 
 def unpack_payload(payload: TensorPayload, held: Mapping[str, torch.Tensor], spec: Spec) -> AdapterState:

@@ -83,6 +83,7 @@ def admitted(run_config: Mapping[str, Any], policy: SitePolicy) -> FederateConfi
         answers=policy.answers,
         label_counts="ranks" if policy.label_counts and config.label_counts != "none" else "none",
         min_label_count=max(config.min_label_count, policy.min_label_count),
+        min_train_rows=max(config.min_train_rows, policy.min_train_rows),
         **own,
     )
 

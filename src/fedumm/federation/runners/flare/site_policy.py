@@ -120,6 +120,7 @@ class SitePolicy:
         partition_columns: columns that a job may split the data by.
         most: the highest value that a job may ask for, by option; :data:`MOST` where it says nothing.
         min_label_count: lowest ``--min_label_count`` that is applied.
+        min_train_rows: lowest ``--min_train_rows`` that is applied.
         label_counts: whether the server may be told of answers' counts (by rank, never by text).
         dp_required: weakest mode of differential privacy: ``off``, ``central`` or ``local``.
         min_noise_multiplier: least noise, in units of ``--dp_clip``.
@@ -144,6 +145,7 @@ class SitePolicy:
     partition_columns: list[str] = field(default_factory=lambda: ["answer", "answer_type"], metadata=_NAMES)
     most: dict[str, float] = field(default_factory=dict, metadata={"check": _most})
     min_label_count: int = field(default=5, metadata={"check": _count})
+    min_train_rows: int = field(default=0, metadata={"check": _count})
     label_counts: bool = field(default=True, metadata={"check": _flag})
     dp_required: str = field(default=MODES[0], metadata={"check": _mode})
     min_noise_multiplier: float = field(default=0.0, metadata={"check": _number})
