@@ -39,6 +39,11 @@ class Participants:
         return list(self.clients)
 
     @property
+    def rows(self) -> dict[str, int]:
+        """By client, its training rows."""
+        return {client: own["train"] for client, own in self.clients.items()}
+
+    @property
     def hosts(self) -> list[str]:
         """All hosts in order."""
         return sorted(self.assignments, key=natural)

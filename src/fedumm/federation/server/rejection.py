@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+from fedumm.errors import DivergedError, FedummError
 
 RejectionCode = Literal[
     "missing", "failed", "stale", "claims", "loss", "score", "payload", "tensors", "non_finite", "huge", "control",
@@ -53,3 +56,14 @@ class RejectedError(Exception):
     def __init__(self, code: RejectionCode, reason: str) -> None:
         super().__init__(reason)
         self.rejection = Rejection(code, reason)
+
+
+def too_few(number: int, found: int, needed: int, rejected: Iterable[Rejection]) -> FedummError:
+    """What ends a run in whose round ``number`` only ``found`` updates could be used: a :class:`DivergedError` if none
+    was finite."""
+    codes = {rejection.code for rejection in rejected}
+    diverged = not found and codes and codes <= OF_DIVERGED
+    return (DivergedError if diverged else FedummError)(
+        f"Round {number}: {found} usable update(s), and --min_clients {needed}. The reasons are in metrics.jsonl. "
+        "The last good state is kept: fix the cause and resume."
+    )

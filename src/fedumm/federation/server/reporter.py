@@ -79,9 +79,9 @@ class Reporter:
             self.report("note", round=round_number, host=host, text=text)
 
     def report_time_limit(self) -> None:
-        """What ``--round_minutes`` means to this run."""
-        minutes = self.config.round_minutes
-        self.report("round_minutes", minutes=minutes, text=bounded_text(minutes, self.config.weights))
+        """What ``--round_minutes`` means to this run, if it has that."""
+        if minutes := self.config.round_minutes:
+            self.report("round_minutes", minutes=minutes, text=bounded_text(minutes, self.config.weights))
 
     def report_notes(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> None:
         """What hosts have to say beside their updates."""

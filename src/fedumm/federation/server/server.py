@@ -14,7 +14,7 @@ from pathlib import Path
 from fedumm.adapters import AdapterState
 from fedumm.compression.registry import load_codecs
 from fedumm.config import FederateConfig
-from fedumm.errors import DivergedError, FedummError
+from fedumm.errors import FedummError
 from fedumm.federation.option_rules import check_rules
 from fedumm.federation.protocol.messages import (
     ClientUpdate,
@@ -32,7 +32,7 @@ from fedumm.federation.server.handshake import agree, init_request, unfit
 from fedumm.federation.server.masked_round import MaskedRound
 from fedumm.federation.server.participants import Participants, find_participants, in_order
 from fedumm.federation.server.planning import Planner
-from fedumm.federation.server.rejection import OF_DIVERGED, Rejection
+from fedumm.federation.server.rejection import Rejection, too_few
 from fedumm.federation.server.reporter import Reporter
 from fedumm.federation.server.round_aggregation import Broadcast, RoundAggregation
 from fedumm.federation.server.sampling import Sampler, sampler_for
@@ -188,8 +188,7 @@ class Server:
             self._broadcast = self.aggregation.first_broadcast()
             self._reporter.report_setup(answers, self.balance)
         self._reporter.report_versions(self._state.round, answers)
-        if config.round_minutes:
-            self._reporter.report_time_limit()
+        self._reporter.report_time_limit()
         self._reporter.report_absent(self._left_out, self._not_ready)
 
     def _resume(self, saved: SavedRun) -> None:
@@ -220,8 +219,8 @@ class Server:
         """What sums the round's updates without reading one; None where they are not masked."""
         if not (self.config.secure_aggregation and task.train):
             return None
-        rows = {client: own["train"] for client, own in self._participants.clients.items()}
-        return MaskedRound(self.config, task, rows, self.aggregation.spec, self.aggregation.names(task.round))
+        names, rows = self.aggregation.names(task.round), self._participants.rows
+        return MaskedRound(self.config, task, rows, self.aggregation.spec, names)
 
     def usable(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> list[ClientUpdate]:
         """The updates of a round that are no failures."""
@@ -252,7 +251,7 @@ class Server:
             masked: has the sum of updates that are masked.
 
         Raises:
-            FedummError: too few usable updates, for the second time; :class:`DivergedError` if none is finite.
+            FedummError: too few usable updates, for the second time.
         """
         for host, rows in catch_up.test_rows.items() if catch_up else ():
             self._screening.expect_test_rows(host, rows)
@@ -299,12 +298,7 @@ class Server:
         needed = self.config.min_clients
         # A second update with other noise would cost privacy again.
         if self._repeated_round == task.round or self._dp:
-            codes = {rejection.code for rejection in rejected}
-            diverged = not found and codes and codes <= OF_DIVERGED
-            raise (DivergedError if diverged else FedummError)(
-                f"Round {task.round}: {found} usable update(s), and --min_clients {needed}. The "
-                "reasons are in metrics.jsonl. The last good state is kept: fix the cause and resume."
-            )
+            raise too_few(task.round, found, needed, rejected)
         self._repeated_round = task.round
         self._broadcast = self.aggregation.empty_broadcast(base_round=task.round - 1)
         self._reporter.report("repeat", round=task.round, usable=found, needed=needed)
