@@ -15,6 +15,7 @@ from fedumm.cli.main import main
 from fedumm.data import DataRequest, load_data
 from fedumm.report.run_folder import read_config, read_records
 from support.federation import export, processes_in
+from support.own_folders import MODEL, own_folders
 from support.processes import wait_for
 
 OPTIONS = [
@@ -57,6 +58,24 @@ def test_it_gives_the_same_bits_as_in_process(tmp_path: Path) -> None:
     assert {path.name for path in (poc / "logs").iterdir()} == {*logs}
     assert "round 2/2: 2 of 2 clients used" in (poc / "logs" / "server.log").read_text()
     assert not processes_in(tmp_path / "kits")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("more", [[], ["--secure_aggregation"]], ids=["plain", "masked"])
+def test_sites_with_folders_of_their_own_give_the_same_bits_as_in_process(tmp_path: Path, more: list[str]) -> None:
+    own_folders(tmp_path)
+    options = [*MODEL, "--client_data=sites.yaml", "--num_rounds=2", *more]
+    command = [sys.executable, "-m", "fedumm", "poc", *options, "--workspace=kits", "--name=poc"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    export(tmp_path, *options, "--in_process", "--name=here")
+    for which in ("best", "last"):
+        file = Path("runs/{}/adapter") / which / "adapter_model.safetensors"
+        one, other = ((tmp_path / str(file).format(run)).read_bytes() for run in ("poc", "here"))
+        assert one == other
+    for run in ("poc", "here"):
+        assert [r["clients"] for r in read_records(tmp_path / "runs" / run) if r["event"] == "round"] == [3, 3]
 
 
 @pytest.mark.slow
