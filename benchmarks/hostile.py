@@ -16,10 +16,11 @@ honest clients that the checks refused, over all aggregators of the row.
 - model replacement (Bagdasaryan et al., 2020): as long as it takes to make the weighted mean the attackers' model.
 - sign flip: honestly trained, sent turned over.
 
-Whoever is rejected leaves the bits of a run without it, so what is always rejected is tried on `fedavg` alone. "Checks
-off" is model replacement with `--max_update_norm 1e9`, under which no length is too long, on some of them. `multi-krum` is `krum` with
-`--krum_keep 5`. One seed: a difference below about 5 points says little (of 300 questions at 90 % the standard error of
-one number is 1.7 points).
+Whoever is rejected leaves the bits of a run without it, so what is hardly ever admitted is tried on `fedavg` alone.
+"Checks off" is model replacement with `--max_update_norm 1e9`, under which no length is too long, on some of them.
+`multi-krum` is `krum` with `--krum_keep 5`. Held-out scores and the aggregation error, which are not shown, are not
+computed. One seed: a difference below about 5 points says little (of 300 questions at 90 % the standard error of one
+number is 1.7 points).
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def longer(state: AdapterState, start: Mapping[str, Any], factor: float) -> Adap
 def false_answers(rows: Any, chosen: set[int]) -> Any:
     """``rows`` with the next answer of its kind in the alphabet in each of the chosen ones."""
     answers, kinds = rows["multiple_choice_answer"], rows["answer_type"]
-    following = {}
+    following: dict[str, str] = {}
     for kind in set(kinds):
         own = sorted({a for a, k in zip(answers, kinds, strict=True) if k == kind})
         following |= dict(zip(own, [*own[1:], own[0]], strict=True))
@@ -118,8 +119,8 @@ def false_answers(rows: Any, chosen: set[int]) -> Any:
 
 @contextmanager
 def hostile_clients(attack: Attack | None, hostile: Sequence[str]) -> Iterator[None]:
-    """In runs inside, these clients attack: their host has false rows, and the server is sent other updates. What is not
-    shown is not computed: held-out scores and the aggregation error."""
+    """In runs inside, these clients attack: their host has false rows, and the server is sent other updates. What is
+    not shown is not computed: held-out scores and the aggregation error."""
     load, screen, score, error = Host._load_data, Screening.screen, Client._score, RoundAggregation._aggregation_error
 
     def load_falsely(self: Host, request: DataStatsRequest) -> DataStats:
@@ -145,8 +146,8 @@ def hostile_clients(attack: Attack | None, hostile: Sequence[str]) -> Iterator[N
         return screen(self, task, sent, digests)
 
     Host._load_data, Screening.screen = load_falsely, screen_attacked  # type: ignore[method-assign]
-    Client._score = lambda self: ({}, 0.0)  # type: ignore[method-assign, assignment]
-    RoundAggregation._aggregation_error = lambda *_: None  # type: ignore[method-assign, assignment]
+    Client._score = lambda self: ({}, 0.0)  # type: ignore[method-assign]
+    RoundAggregation._aggregation_error = lambda *_: None  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ from common import RESULTS, ROOT
 NAMES = (
     "startup", "overhead", "connection", "memory", "cache", "cache_types", "images", "attention", "wire", "scale",
     "threads",
-    "profile_step", "answers", "tiny_janus", "unified", "aggregation", "attacks", "rounding", "janus_pro_1b",
+    "profile_step", "answers", "tiny_janus", "unified", "aggregation", "attacks", "hostile", "rounding", "janus_pro_1b",
     "loading", "full_size",
 )  # fmt: skip
 ON_GPUS = ("gpu_check",)
