@@ -16,10 +16,11 @@ honest clients that the checks refused, over all aggregators of the row.
 - model replacement (Bagdasaryan et al., 2020): as long as it takes to make the weighted mean the attackers' model.
 - sign flip: honestly trained, sent turned over.
 
-Whoever is rejected leaves the bits of a run without it, so what is always rejected is tried on `fedavg` alone. "Checks
-off" is model replacement with `--max_update_norm 1e9`, under which no length is too long, on some of them. `multi-krum`
-is `krum` with `--krum_keep 5`. One seed: a difference below about 5 points says little (of 300 questions at 90 % the
-standard error of one number is 1.7 points).
+Whoever is rejected leaves the bits of a run without it, so what is hardly ever admitted is tried on `fedavg` alone.
+"Checks off" is model replacement with `--max_update_norm 1e9`, under which no length is too long, on some of them.
+`multi-krum` is `krum` with `--krum_keep 5`. Held-out scores and the aggregation error, which are not shown, are not
+computed. One seed: a difference below about 5 points says little (of 300 questions at 90 % the standard error of one
+number is 1.7 points).
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from common import RESULTS, ROOT
 NAMES = (
     "startup", "overhead", "connection", "memory", "cache", "cache_types", "images", "attention", "wire", "scale",
     "threads",
-    "profile_step", "answers", "tiny_janus", "unified", "aggregation", "attacks", "rounding", "janus_pro_1b",
-    "loading", "full_size", "secure_sum", "hostile",
+    "profile_step", "answers", "tiny_janus", "unified", "aggregation", "attacks", "hostile", "rounding", "janus_pro_1b",
+    "loading", "full_size", "secure_sum",
 )  # fmt: skip
 ON_GPUS = ("gpu_check",)
 """Those that need a GPU: run when they are named (or by ``make gpu-check``), and shown where they were."""

@@ -55,7 +55,8 @@ NOT_RUN: dict[str, str] = {
         f"python benchmarks/{one}.py": _MINUTES
         for one in (
             "startup", "overhead", "connection", "memory", "cache", "cache_types", "images", "attention", "scale",
-            "answers", "unified", "aggregation", "attacks", "rounding", "janus_pro_1b", "loading", "full_size",
+            "answers", "unified", "aggregation", "attacks", "hostile", "rounding", "janus_pro_1b", "loading",
+            "full_size",
         )
     },
 }  # fmt: skip

@@ -73,8 +73,9 @@ class GlobalModel:
         spec = self.backbone.slot.spec
         adapter = unpack_payload(task.adapter, self.adapter, spec)
         self._guard.check_adapter(adapter, spec)
-        sent, own = task.version if task.version >= 0 else task.round - 1, max(0, self._round)
-        self._guard.check_untrained(self.adapter, adapter, range(min(sent, own) + 1, max(sent, own) + 1))
+        # The closing task brings an older version than the one that is held.
+        first, last = sorted((task.version if task.version >= 0 else task.round - 1, max(0, self._round)))
+        self._guard.check_untrained(self.adapter, adapter, range(first + 1, last + 1))
         self.adapter = adapter
         if task.control is not None:
             held = self.control or {name: torch.zeros_like(t) for name, t in self.adapter.items()}
