@@ -12,8 +12,10 @@ keys and shares included.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -44,7 +46,7 @@ class Timed:
         return result
 
 
-def one_round(count: int, lost: int) -> tuple[float, float, float, int]:
+def one_round(count: int, lost: int, folder: Path) -> tuple[float, float, float, int]:
     """Seconds of one client and of the server, of the plain sum, and bytes of one client."""
     config = FederateConfig(
         model_backend="blip_vqa", dataset="easy_vqa", num_clients=count, secure_aggregation=True, in_process=True
@@ -53,7 +55,7 @@ def one_round(count: int, lost: int) -> tuple[float, float, float, int]:
     moves = {name: {"weight": 1e-3 * torch.randn(SPEC["weight"][0])} for name in clients}
     task = RoundTask(round=1, train=True, adapter=TensorPayload("values", b""), assignments={c: [c] for c in clients})
     client, server = Timed(), Timed()
-    hosts = {name: Masking(name, config) for name in clients}
+    hosts = {name: Masking(name, config, folder / name) for name in clients}
     timed: dict[str, Callable[..., Any]] = {name: lambda do, *given: do(*given) for name in clients}
     timed[clients[0]] = client
     masked = server(MaskedRound, config, task, dict.fromkeys(clients, ROWS), SPEC, ["weight"])
@@ -87,7 +89,8 @@ def run() -> list[Table]:
     rows = []
     for count in (4, 10, 20):
         for lost in (0, max(1, count // 10)):
-            rounds = [one_round(count, lost) for _ in range(REPEATS)]
+            with tempfile.TemporaryDirectory() as folder:
+                rounds = [one_round(count, lost, Path(folder) / f"{n}") for n in range(REPEATS)]
             client, server, plain = (median(own[i] for own in rounds) for i in range(3))
             rows.append(
                 [

@@ -1,8 +1,8 @@
 """Client-level differential privacy as a filter of NVIDIA FLARE, for jobs that are not FedUMM's.
 
 A site puts it into ``local/privacy.json``, below every scope's ``task_result_filters``, as
-``{"path": "fedumm.dp_filter.ClientPrivacy", "args": {...}}``; then nothing but clipped, noisy differences of weights
-leaves the site for any job, and at most as many answers as it allows, over all jobs.
+``{"path": "fedumm.dp_filter.ClientPrivacy", "args": {...}}``; then tasks' results are clipped, noisy differences of
+weights, and at most as many as it allows, over all jobs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from filelock import FileLock
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.filter import Filter
 from nvflare.apis.fl_context import FLContext
-from nvflare.apis.shareable import ReservedHeaderKey, Shareable
+from nvflare.apis.shareable import Shareable
 
 from fedumm.files import write_atomically
 from fedumm.lazy import torch
@@ -31,8 +31,10 @@ class ClientPrivacy(Filter):  # type: ignore[misc]
     """Clips the difference of weights in an answer and adds Gaussian noise to every value (McMahan et al., 2018,
     https://arxiv.org/abs/1710.06963), from the operating system's entropy.
 
-    Everything else of an answer is left out: numbers of steps, metrics, and what the job calls them. An answer that is
-    no difference of weights does not leave the site; FLARE tells the server of a failed filter then.
+    Everything else of an answer is left out: numbers of steps, metrics, headers; the names of tensors stay, which are
+    the job's. An answer that is no difference of weights does not leave the site; FLARE tells the server of a failed
+    filter then. What a job sends by other ways than its tasks' results (events, logs, auxiliary messages) passes no
+    filter.
 
     Args:
         clip: highest L2 norm of all tensors together; a longer difference is scaled down to it.
@@ -42,6 +44,7 @@ class ClientPrivacy(Filter):  # type: ignore[misc]
 
     Raises:
         ValueError: a number is out of its range.
+        FedummError: the package that states epsilon is not installed.
     """
 
     def __init__(self, clip: float, noise_multiplier: float, answers: int, delta: float = 1e-5) -> None:
@@ -49,6 +52,7 @@ class ClientPrivacy(Filter):  # type: ignore[misc]
         if not (0 < clip < 2.0**20 and 0 < noise_multiplier < 2.0**20 and answers >= 1 and 0 < delta < 1):
             raise ValueError("clip, noise_multiplier and answers must be positive, and delta between 0 and 1")
         self.clip, self.noise_multiplier, self.answers, self.delta = clip, noise_multiplier, answers, delta
+        self.epsilon(1)  # before an answer is counted: what it needs may not be installed
 
     def epsilon(self, answers: int) -> float:
         """That of so many answers of this site together; neighbours are any two of its data sets."""
@@ -71,10 +75,7 @@ class ClientPrivacy(Filter):  # type: ignore[misc]
             fl_ctx, f"answer {number} of {self.answers}, epsilon {self.epsilon(number):.2f} at delta {self.delta:g}"
         )
         result = Shareable()
-        result[ReservedHeaderKey.HEADERS] = shareable.get(ReservedHeaderKey.HEADERS, {})
         result.set_return_code(shareable.get_return_code())
-        if (cookies := shareable.get_cookie_jar()) is not None:
-            result.set_cookie_jar(cookies)
         return DXO(DataKind.WEIGHT_DIFF, data=private).update_shareable(result)
 
 

@@ -28,6 +28,7 @@ from fedumm.federation.protocol.mask_messages import (
 from fedumm.federation.protocol.messages import HostError, Message, RoundReply, RoundTask
 from fedumm.report.run_folder import read_records
 from fedumm.secure_aggregation import masks
+from fedumm.secure_aggregation.fixed_point import from_bytes, to_bytes
 from support.sites import Sites
 from support.toy import Run, lora_options, toy_config
 
@@ -240,6 +241,10 @@ Change = Callable[[Any], Any]
         (MaskShares, lambda a: replace(a, digests={}), 3),
         (Unmasking, lambda a: Unmasking({}), 4),
         (Unmasking, lambda a: Unmasking({"site-1": a.shares["site-2"]}), 4),
+        (Unmasking, lambda a: Unmasking({"site-2": dict.fromkeys(FOUR, bytes(65) + b"1")}), 4),
+        (MaskKeys, lambda a: MaskKeys({"site-2": [bytes(32), a.keys["site-2"][1]]}), 3),
+        (MaskKeys, lambda a: MaskKeys({"site-2": [a.keys["site-2"][0], bytes(32)]}), 3),
+        (MaskShares, lambda a: replace(a, shares={"site-2": dict.fromkeys(a.shares["site-2"], b"?" * 160)}), 4),
     ],
 )  # fmt: skip
 def test_what_else_a_site_sends_harms_nobody_else(kind: Any, change: Change, clients: int, tmp_path: Path) -> None:
@@ -255,27 +260,66 @@ def test_what_else_a_site_sends_harms_nobody_else(kind: Any, change: Change, cli
 
 
 @pytest.mark.parametrize("half", ["seed", "key"])
-def test_a_false_share_is_found_and_the_round_done_again(half: str, undisturbed: list[bytes], tmp_path: Path) -> None:
-    """The first try comes to nothing, and to no false sum."""
-    tries = []
+def test_false_shares_are_found_and_the_round_is_done_again_with_the_same_clients(half: str, tmp_path: Path) -> None:
+    """Two of them leave too few that are true; no false sum comes of it. Other clients than before are refused."""
 
     def before(site: str, message: Message, sites: Sites) -> Message | None:
-        if getattr(message, "round", 0) != 2 or tries:
+        if getattr(message, "round", 0) != 2:
             return None
+        tries = sum(asked == site and isinstance(m, UnmaskRequest) and m.round == 2 for asked, m in sites.asked)
         if half == "key" and site == "site-4" and isinstance(message, RoundTask):
             return HostError("lost")
-        if site == "site-2" and isinstance(message, UnmaskRequest):
-            tries.append(1)
+        if site in FOUR[:2] and isinstance(message, UnmaskRequest) and tries == 1:
             answer = sites.hosts[site].handle(message)
             assert isinstance(answer, Unmasking)
             false = "site-4" if half == "key" else "site-1"
-            return Unmasking({"site-2": {**answer.shares["site-2"], false: bytes(65) + b"1"}})
+            return Unmasking({site: {**answer.shares[site], false: bytes(65) + b"1"}})
         return None
 
     result = run(tmp_path / "run", before)
     assert [r["usable"] for r in result.records("repeat")] == [0]
-    assert any(r["rejected"] == "masked" for r in result.records("client"))
-    assert result.weights() == undisturbed
+    assert any("fit together" in r["reason"] for r in result.records("client") if r["rejected"] == "masked")
+    assert [r["clients"] for r in result.records("round")] == [4, 4 if half == "seed" else 3, 4]
+
+
+def test_no_second_sum_with_others_is_had(tmp_path: Path) -> None:
+    """The first one came to nothing at the server, which may have all that it needs; with one more it would have two."""
+    tries = []
+
+    def before(site: str, message: Message, sites: Sites) -> Message | None:
+        if isinstance(message, RoundTask) and message.round == 2 and site == "site-4" and not tries:
+            return HostError("lost")
+        if isinstance(message, UnmaskRequest) and message.round == 2 and len(tries) < 3:
+            tries.append(site)
+            sites.hosts[site].handle(message)
+            return HostError("its answer is lost")
+        return None
+
+    with pytest.raises(FedummError, match="0 usable update"):
+        run(tmp_path / "run", before)
+
+
+def test_a_sum_that_no_honest_updates_make_is_refused(tmp_path: Path) -> None:
+    """One client's words are anything: a mean beyond what a client may move a value by is somebody's lie."""
+
+    def before(site: str, message: Message, sites: Sites) -> Message | None:
+        if site == "site-2" and isinstance(message, RoundTask) and message.round == 2:
+            answer = sites.hosts[site].handle(message)
+            assert isinstance(answer, RoundReply)
+            words = [from_bytes(u.adapter) + np.uint32(6 / GRID) for u in answer.updates]
+            false = [replace(u, adapter=to_bytes(own)) for u, own in zip(answer.updates, words, strict=True)]
+            return replace(answer, updates=false)
+        return None
+
+    with pytest.raises(FedummError, match="0 usable update"):
+        run(tmp_path / "run", before)
+
+
+def test_hosts_without_a_client_in_the_round_score_as_ever(tmp_path: Path) -> None:
+    result = run(tmp_path / "run", clients_per_round=2)
+    assert [r["clients"] for r in result.records("round")] == [2, 2, 2]
+    assert not [r for r in result.records("client") if r["rejected"]]
+    assert all(r["heldout_missing"] == [] for r in result.records("round"))
 
 
 def test_an_update_of_another_size_is_its_clients_failure(tmp_path: Path) -> None:

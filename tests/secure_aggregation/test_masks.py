@@ -37,7 +37,7 @@ def test_sums_are_those_of_whole_numbers(clients: list[tuple[dict[str, list[floa
         ),
         np.zeros(11, dtype=np.uint32),
     )  # fmt: skip
-    got = from_words(from_bytes(to_bytes(words)), dict.fromkeys(NAMES, 1.0), NAMES, SPEC)
+    got = from_words(from_bytes(to_bytes(words)), 1.0, NAMES, SPEC)
     for name, (shape, _) in SPEC.items():
         size = int(np.prod(shape))
         for place in range(size):

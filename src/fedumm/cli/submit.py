@@ -62,7 +62,7 @@ def _resumed(parsed: argparse.Namespace) -> tuple[FederateConfig, str]:
     if run := read_run(folder_for_name(parsed.resume)):
         config = resumed(given)
         return (replace(config, overwrite=True, resume=""), run) if config.resume else (config, "")
-    if parsed.without:
+    if given.get("without"):
         raise FedummError(
             "--without repeats the run of a folder here. Of a job that has none, leave --resume out and give its "
             "options: it then begins anew without them."

@@ -142,7 +142,9 @@ class FederateConfig(RunConfig):
     min_label_count: int = option(
         PRIVACY, "With ranks: answers that a client has fewer rows of are counted together", 5, validators.positive
     )
-    min_train_rows: int = option(PRIVACY, "With fewer training rows a client takes no part", 0, validators.non_negative)
+    min_train_rows: int = option(
+        PRIVACY, "Training rows that a client must have for the run to have it", 0, validators.non_negative
+    )
 
     simulator: bool = option(EXECUTION, "Run with NVFlare simulator (single machine)", False, travels=False)
     in_process: bool = option(EXECUTION, "Run in this process, without NVFlare", False, travels=False)

@@ -84,6 +84,8 @@ def _not_a_sum(config: FederateConfig) -> str:
     if not method.linear:
         able = [name for name in available_aggregators() if get_aggregator(name).linear]
         return f"hides single updates, which --aggregator {config.aggregator} needs. Use one of {', '.join(able)}."
+    if not config.equal_ranks:
+        return "sums updates of one shape: use one --lora_r and one --lora_alpha for all clients."
     if config.up != "float32" or config.top_k < 1:
         return "sends whole numbers of its own: leave --wire_up and --top_k out (--wire_down may stay)."
     if config.scaffold:

@@ -55,8 +55,8 @@ def to_words(moves: Mapping[str, torch.Tensor], share: float, names: Sequence[st
     return whole.astype(np.int64).astype(np.uint32)
 
 
-def from_words(words: Words, factors: Mapping[str, float], names: Sequence[str], spec: Spec) -> AdapterState:
-    """The sums of the tensors in ``factors``, each times its factor, in float64.
+def from_words(words: Words, factor: float, names: Sequence[str], spec: Spec) -> AdapterState:
+    """The sums of the tensors ``names``, each times ``factor``, in float64.
 
     Args:
         words: the sum of clients' parts, in the order of ``names``.
@@ -66,9 +66,7 @@ def from_words(words: Words, factors: Mapping[str, float], names: Sequence[str],
     for name in names:
         shape = spec[name][0]
         size = math.prod(shape)
-        if name in factors:
-            own = values[place : place + size] * GRID * factors[name]
-            result[name] = torch.from_numpy(own).reshape(shape)
+        result[name] = torch.from_numpy(values[place : place + size] * GRID * factor).reshape(shape)
         place += size
     return result
 

@@ -43,6 +43,15 @@ class KeyPair:
         return cls(private, X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw())
 
 
+def is_key(public: bytes) -> bool:
+    """Whether it is a public key, and none that gives away every secret."""
+    try:
+        agreed(KeyPair.new().private, public, "trial")
+    except ValueError:
+        return False
+    return True
+
+
 def agreed(private: bytes, public: bytes, purpose: str) -> bytes:
     """The secret of two parties, from one's private and the other's public key: both get the same.
 

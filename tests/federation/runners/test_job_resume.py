@@ -28,10 +28,13 @@ from support.toy import toy_config
 KILLS = int(os.environ.get("FEDUMM_TEST_KILLS", "3"))
 """How often the server's process is killed at a moment of chance (docs/reliability.md tells of 20)."""
 
+ROUNDS = 4 * KILLS
+"""A job that is killed has often finished two or three more."""
+
 OPTIONS = [
     "--model_backend=blip_vqa", "--model_name_or_path=tiny", "--dataset=easy_vqa", "--num_clients=2",
     "--max_train_samples=160", "--max_eval_samples=30", "--threads=1", "--lr=0.001", "--scaffold", "--wire=int8",
-    "--num_rounds=6", "--report_samples=off",
+    "--report_samples=off", f"--num_rounds={ROUNDS}",
 ]  # fmt: skip
 
 
@@ -99,13 +102,11 @@ def test_however_often_it_is_killed_it_ends_with_the_same_bits(
         if number % 3:
             wait_for(lambda have=have, job=job: rounds_of(up, first) > have or up.session.state(job).finished, 90)
         time.sleep(chance.uniform(0, 2))
-        if up.session.state(job).finished or rounds_of(up, first) > 5:
-            break
+        assert not up.session.state(job).finished, "too few rounds for so many kills"
         process.kill()
+        with capsys.disabled():
+            print(f"killed after round {rounds_of(up, first)}", flush=True)
         assert not up.end_of(job).status.endswith("COMPLETED")
-        job = submitted(up, capsys, *OPTIONS, "--name", "run", "--resume", first)
-    ended = up.end_of(job).status
-    if not ended.endswith("COMPLETED"):
         job = submitted(up, capsys, *OPTIONS, "--name", "run", "--resume", first)
     state, folder = up.end_of(job), up.result(job)
     assert state.status == "FINISHED:COMPLETED", error_of(folder)
@@ -144,8 +145,8 @@ def test_a_run_that_is_watched_goes_on_by_its_name(
     # Once more, from where it was, without what the site kept.
     assert "is finished" in refused(up, "--resume", "run", capsys=capsys)
     shutil.rmtree(kept)
-    assert submit(up, "--resume", "run", "--num_rounds", "7") == 0
-    assert "what site-2 kept of round 6 is not there any more" in capsys.readouterr().out
+    assert submit(up, "--resume", "run", "--num_rounds", str(ROUNDS + 1)) == 0
+    assert f"what site-2 kept of round {ROUNDS} is not there any more" in capsys.readouterr().out
 
 
 def refused(up: Federation, *more: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -22,7 +22,7 @@ from fedumm.data.partition.split import ClientShare
 from fedumm.errors import PublicError
 from fedumm.federation.client.answered_rounds import AnsweredRounds
 from fedumm.federation.protocol.client_view import communicated_tensors
-from fedumm.federation.protocol.mask_messages import MaskKeysRequest
+from fedumm.federation.protocol.mask_messages import MaskKeysRequest, MaskSharesRequest
 from fedumm.federation.protocol.messages import SETUP, DataStatsRequest, InitRequest, RoundTask
 from fedumm.federation.protocol.names import check_name, check_names
 
@@ -114,6 +114,12 @@ class Guard:
         own = check_names(request.clients.get(self.name, []))
         if (unknown := _not_among(own, self._init_request.assignments[self.name])) is not None:
             raise PublicError(f"{unknown} is not a client of {self.name}")
+
+    def check_mask_shares_request(self, request: MaskSharesRequest) -> None:
+        """Keys of clients that there are: a server must not hold those of some that it made up."""
+        roster = self._data_request.roster if self._data_request else []
+        if (unknown := _not_among(check_names(request.keys), roster)) is not None:
+            raise PublicError(f"{unknown} is not on the roster")
 
     def check_round_task(self, task: RoundTask) -> None:
         """The round must be one of the run, not an earlier one than the last, and for clients of this host.

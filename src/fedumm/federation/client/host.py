@@ -108,8 +108,9 @@ class Host:
         self._stock = stock or Stock()
         self._aggregator = get_aggregator(config.aggregator)
         load_codecs(config.up, config.down)
-        self._privacy = check_rules(config) if config.dp == "local" else None
-        self._masking = Masking(name, config) if config.secure_aggregation else None
+        # What a site relies on it asks for itself, whatever the server let pass.
+        self._privacy = check_rules(config) if config.dp == "local" or config.secure_aggregation else None
+        self._masking = Masking(name, config, folder / f"{name}@sums.json") if config.secure_aggregation else None
         self._states = ClientState(folder)
         # A site keeps no images: its disk is not the run's.
         self._drawings = folder.parent / DRAWINGS if simulated else None
@@ -243,6 +244,7 @@ class Host:
             self._guard.check_mask_keys_request(message)
             return self._masking.keys(message)
         if isinstance(message, MaskSharesRequest):
+            self._guard.check_mask_shares_request(message)
             return self._masking.shares(message)
         return self._masking.unmask(message)
 

@@ -118,7 +118,10 @@ def told(config: FederateConfig, own: Leaving) -> list[str]:
         f"in each round: {count:,} tensors of the adapter, {mb} as {form}",
     ]
     if config.secure_aggregation:
-        lines.append("in each round: public keys of that round, and for each other client sealed shares of its own")
+        lines.append(
+            "in each round: public keys of that round, a digest of a seed, sealed shares of what takes off its own "
+            "masks, and opened ones of the other clients'"
+        )
     if own.control:
         lines.append(f"in each round: SCAFFOLD's control variate, {_mb(own.control)}")
     lines.append(f"in all {len(own.rounds):,} rounds: {_mb(own.all_rounds)} of tensors at most")

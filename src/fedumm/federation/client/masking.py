@@ -1,15 +1,19 @@
 """A host's side of masked rounds: keys, shares and masks of its clients, and what it refuses of a server.
 
 A server must not learn both what masks an update by itself and what masks it towards others. So a client answers every
-question of a round once, gives one kind of share for each other client, and forgets its keys with the last answer.
+question of a round once, gives one kind of share for each other client, and forgets its keys with the last answer. And
+two sums of one round, of which one has a client more, tell of that client: a round is summed with the same clients or
+not at all, also when it is done again after the run was stopped.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -26,6 +30,7 @@ from fedumm.federation.protocol.mask_messages import (
 )
 from fedumm.federation.protocol.masked_sum import about, least_threshold, purpose, weight_of
 from fedumm.federation.protocol.messages import RoundTask
+from fedumm.files import write_atomically
 from fedumm.secure_aggregation import masks, secret_sharing
 from fedumm.secure_aggregation.fixed_point import Words, to_bytes, to_words
 from fedumm.secure_aggregation.masks import KeyPair
@@ -39,6 +44,7 @@ class _Secrets:
     masking: KeyPair = field(default_factory=KeyPair.new, repr=False)
     seed: bytes = field(default_factory=lambda: os.urandom(masks.KEY), repr=False)
     own_share: bytes = field(default=b"", repr=False)
+    used: bool = False
 
 
 class Masking:
@@ -48,10 +54,11 @@ class Masking:
     Args:
         host: its name.
         config: the run's options.
+        record: file of the rounds that were summed, and with whom.
     """
 
-    def __init__(self, host: str, config: FederateConfig) -> None:
-        self._host, self._config = host, config
+    def __init__(self, host: str, config: FederateConfig, record: Path) -> None:
+        self._host, self._config, self._record = host, config, record
         self._round = 0
         self._own: dict[str, _Secrets] = {}
         self._keys: dict[str, list[bytes]] = {}
@@ -77,6 +84,9 @@ class Masking:
                 raise PublicError(f"the keys of {client} are not its own")
         if len({key for pair in request.keys.values() for key in pair}) != 2 * count:
             raise PublicError("a key is there twice")
+        for peer, pair in request.keys.items():
+            if not all(map(masks.is_key, pair)):
+                raise PublicError(f"the keys of {peer} are none")
         self._keys, self._threshold = dict(request.keys), request.threshold
         shares = {client: self._shares_of(client, own) for client, own in self._own.items()}
         digests = {client: hashlib.sha256(own.seed).digest() for client, own in self._own.items()}
@@ -102,7 +112,9 @@ class Masking:
             rows: of this host's clients, numbers of training rows.
         """
         members = task.masked
-        if not members:
+        if not members.keys() & self._own.keys():
+            # Nobody of this host has a part in it.
+            self._own, self._members = {}, {}
             return
         self._check_round(task.round)
         if members.keys() - self._keys.keys() or len(members) < self._threshold or self._members not in ({}, members):
@@ -123,7 +135,7 @@ class Masking:
         """A client's masked part of the sum: four bytes a value.
 
         Args:
-            moves: what it trained, as differences; a tensor that is missing was not trained.
+            moves: what it trained, as differences; a tensor that is missing was not trained, and did not move.
             names: the tensors that travel in this round.
             spec: their shapes.
 
@@ -131,6 +143,9 @@ class Masking:
             PublicError: it has no part in the sum, or a value moved too far.
         """
         self.check_member(client)
+        if self._own[client].used:
+            raise PublicError(f"{client} was masked already: two updates under one mask would tell how they differ")
+        self._own[client].used = True
         try:
             share = self._members[client] / sum(self._members.values())
             words = to_words(moves, share, names, spec)
@@ -154,30 +169,53 @@ class Masking:
     def unmask(self, request: UnmaskRequest) -> Unmasking:
         """The shares that take the masks off the sum; then everything of the round is forgotten."""
         self._check_round(request.round)
+        try:
+            return self._unmasking(request)
+        finally:
+            self._own, self._keys, self._members = {}, {}, {}
+
+    def _unmasking(self, request: UnmaskRequest) -> Unmasking:
         summed, members = set(request.summed), self._members
         if summed - members.keys() or len(summed) < self._threshold or not members:
             raise PublicError("the sum is not of those who agreed on masks, or of too few")
+        self._note_sum(request.round, sorted(summed))
         result: dict[str, dict[str, bytes]] = {}
         for client, own in self._own.items():
             if client not in members:
                 continue
             both = {client: own.own_share}
             for peer, sealed in request.shares.get(client, {}).items():
-                if peer in members and peer != client:
-                    both[peer] = self._unsealed(client, peer, sealed)
+                if peer in members and peer != client and (share := self._unsealed(client, peer, sealed)):
+                    both[peer] = share
             half = secret_sharing.SHARE
             result[client] = {peer: share[:half] if peer in summed else share[half:] for peer, share in both.items()}
-        self._own, self._keys, self._members = {}, {}, {}
         return Unmasking(result)
 
     def _unsealed(self, client: str, peer: str, sealed: bytes) -> bytes:
+        """Empty if it is not what that peer sealed for this client: others' shares may do."""
         try:
             share = masks.unseal(self._sealing_key(client, peer), sealed, self._about(peer, client))
-        except ValueError as error:
-            raise PublicError(f"of {peer} for {client}: {error}") from error
-        if len(share) != 2 * secret_sharing.SHARE:
-            raise PublicError(f"of {peer} for {client}: no share")
-        return share
+        except ValueError:
+            return b""
+        return share if len(share) == 2 * secret_sharing.SHARE else b""
+
+    def _note_sum(self, number: int, summed: list[str]) -> None:
+        """Put the sum of a round on record before it is had.
+
+        Raises:
+            PublicError: the round was summed with others, or the record is damaged.
+        """
+        try:
+            known = json.loads(self._record.read_text(encoding="utf-8")) if self._record.exists() else {}
+            before = known.get(str(number), summed)
+        except (ValueError, AttributeError) as error:
+            raise PublicError("this host's record of the rounds that were summed is damaged") from error
+        if before != summed:
+            raise PublicError(
+                f"round {number} was summed with {', '.join(before)} before: a second sum with others would tell of one"
+            )
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._record, json.dumps({**known, str(number): summed}))
 
     def _places(self) -> dict[str, int]:
         return {client: place for place, client in enumerate(sorted(self._keys), start=1)}

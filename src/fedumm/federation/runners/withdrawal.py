@@ -100,6 +100,8 @@ def _why_from_start(path: Path, begun: FederateConfig, less: FederateConfig, nam
                 f"an update of {client} came in round {record.get('round')}, only the state after round "
                 f"{saved[1]['round']} is kept, and an average gives no part of itself back"
             )
+    if begun.secure_aggregation:
+        return "what each client weighs in a masked sum was agreed on before it was known who would be in it"
     if begun.clients_per_round:
         return "who trains in a round (--clients_per_round) was drawn from all clients, these among them"
     if begun.scaffold:

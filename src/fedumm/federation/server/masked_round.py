@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
+from itertools import combinations, islice
 
 import numpy as np
 
@@ -22,8 +24,11 @@ from fedumm.federation.protocol.mask_messages import (
 from fedumm.federation.protocol.masked_sum import least_threshold, purpose, weight_of
 from fedumm.federation.protocol.messages import ClientUpdate, RoundTask
 from fedumm.secure_aggregation import masks, secret_sharing
-from fedumm.secure_aggregation.fixed_point import Words, from_bytes, from_words
+from fedumm.secure_aggregation.fixed_point import GRID, MOST, Words, from_bytes, from_words
 from fedumm.secure_aggregation.masks import KeyPair
+
+_MOST_TRIES = 200
+"""Sets of shares that are tried."""
 
 
 class MaskedRound:
@@ -40,7 +45,7 @@ class MaskedRound:
 
     Attributes:
         problem: why the sum could not be had; empty while it can, or was.
-        moves: in the end, by tensor that somebody trained, the weighted mean of what clients moved it by, in float64.
+        moves: in the end, by tensor, the weighted mean of what clients moved it by, in float64.
     """
 
     def __init__(
@@ -76,7 +81,7 @@ class MaskedRound:
         """The answers to it."""
         for host, answer in answers.items():
             for client, pair in answer.keys.items():
-                if self._host_of.get(client) == host and [len(key) for key in pair] == [masks.KEY] * 2:
+                if self._host_of.get(client) == host and len(pair) == 2 and all(map(masks.is_key, pair)):
                     self._keys[client] = pair
         # A key that is somebody else's would spoil the round for all: every host looks for these.
         seen = [key for pair in self._keys.values() for key in pair]
@@ -112,7 +117,8 @@ class MaskedRound:
             self.problem = f"{len(self._updates)} masked updates, and a sum that hides each of them needs {self.needed}"
             return {}
         requests = {}
-        for host in dict.fromkeys(self._host_of[client] for client in self.members):
+        # Of those who are lost or fail nobody is waited for once more.
+        for host in dict.fromkeys(self._host_of[client] for client in self._updates):
             shares = {
                 client: {sender: own[client] for sender, own in self._shares.items() if sender != client}
                 for client in self.members
@@ -133,46 +139,58 @@ class MaskedRound:
             self.problem = str(error)
 
     def _mean(self) -> AdapterState:
-        updates = list(self._updates.values())
-        total = self._unmasked(sum_of(from_bytes(update.adapter) for update in updates))
-        everybody = sum(self.members.values())
-        factors = {}
-        for name in self._names:
-            trained = sum(self._weights[update.client] for update in updates if name not in update.untrained)
-            if trained:
-                factors[name] = float(Fraction(everybody, trained))
-        return from_words(total, factors, self._names, self._spec)
+        total = self._unmasked(sum_of(from_bytes(update.adapter) for update in self._updates.values()))
+        factor = float(Fraction(sum(self.members.values()), sum(map(self._weights.__getitem__, self._updates))))
+        moves = from_words(total, factor, self._names, self._spec)
+        # Half a unit of each client is rounding.
+        most = MOST + factor * len(self._updates) * GRID
+        if any(float(move.abs().max()) > most for move in moves.values() if move.numel()):
+            raise ValueError("the sum is none of updates that were made as agreed: somebody sent another")
+        return moves
 
     def _unmasked(self, total: Words) -> Words:
         count = len(total)
         for client in self._updates:
-            seed = self._secret(client)
-            if hashlib.sha256(seed).digest() != self._digests[client]:
-                raise ValueError(f"what would take off the mask of {client} is false: somebody sent a wrong share")
+            digest = self._digests[client]
+            seed = self._secret(client, partial(_has_digest, digest))
             total = total - masks.stream(seed, count)
         for gone in sorted(self.members.keys() - self._updates.keys()):
-            pair = KeyPair.of(self._secret(gone))
-            if pair.public != self._keys[gone][1]:
-                raise ValueError(f"what would take off the masks with {gone} is false: somebody sent a wrong share")
+            public = self._keys[gone][1]
+            private = self._secret(gone, partial(_has_public, public))
             for client in self._updates:
-                secret = masks.agreed(pair.private, self._keys[client][1], purpose("mask", self._task.round))
+                secret = masks.agreed(private, self._keys[client][1], purpose("mask", self._task.round))
                 mask = masks.stream(secret, count)
                 # As the client did, the other way round.
                 total = total - mask if client < gone else total + mask
         return total
 
-    def _secret(self, client: str) -> bytes:
+    def _secret(self, client: str, fits: Callable[[bytes], bool]) -> bytes:
         places = {name: place for place, name in enumerate(sorted(self._keys), start=1)}
         shares = {
             places[helper]: own[client]
             for helper, own in self._unmasking.items()
             if len(own.get(client, b"")) == secret_sharing.SHARE
         }
-        if len(shares) < self.needed:
-            raise ValueError(
-                f"{len(shares)} shares came that take off a mask of {client}, and {self.needed} are needed"
-            )
-        return secret_sharing.join(dict(list(shares.items())[: self.needed]))
+        # Any so many that are true will do; the first ones mostly are.
+        for some in islice(combinations(shares, self.needed), _MOST_TRIES):
+            try:
+                secret = secret_sharing.join({place: shares[place] for place in some})
+            except ValueError:
+                continue
+            if fits(secret):
+                return secret
+        raise ValueError(
+            f"of {len(shares)} shares of what takes off a mask of {client}, no {self.needed} fit together: they are "
+            "too few, or somebody sent a false one"
+        )
+
+
+def _has_digest(digest: bytes, secret: bytes) -> bool:
+    return hashlib.sha256(secret).digest() == digest
+
+
+def _has_public(public: bytes, secret: bytes) -> bool:
+    return KeyPair.of(secret).public == public
 
 
 def sum_of(parts: Iterable[Words]) -> Words:

@@ -97,7 +97,10 @@ class Screening:
         for client in in_order(task.assignments.values()):
             expected = self._expected(task, client, digests.get(client, ""))
             try:
-                result.accepted[client] = examine(updates.get(client), expected)
+                own = examine(updates.get(client), expected)
+                if expected.masked and client not in task.masked:
+                    raise RejectedError("masked", "it did not agree on masks with the others")
+                result.accepted[client] = own
             except RejectedError as error:
                 result.rejected[client] = error.rejection
         if self.config.secure_aggregation:
