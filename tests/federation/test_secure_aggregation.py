@@ -102,12 +102,14 @@ def test_with_and_without_masks_the_bits_are_the_same(
     assert run(tmp_path / "plain").weights() == undisturbed
 
 
+@pytest.mark.slow
 def test_it_is_within_the_grid_of_the_plain_mean(tmp_path: Path) -> None:
     secure, plain = (run(tmp_path / str(on), num_rounds=1, secure_aggregation=on) for on in (True, False))
     # Four roundings to the grid, and the two of float32.
     assert distance(secure, plain) <= 4 * GRID / 2 + 2 * torch.finfo(torch.float32).eps
 
 
+@pytest.mark.slow
 def test_what_a_client_sends_says_nothing_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same update, masked in two runs, has no byte in common but by chance; and looks like noise."""
     spies = []
@@ -122,6 +124,7 @@ def test_what_a_client_sends_says_nothing_by_itself(tmp_path: Path, monkeypatch:
         assert same < 1 / 256 + 5 * (1 / 256 / len(payload)) ** 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("aggregator", "weights"),
     [
@@ -162,8 +165,17 @@ class Losing:
         return HostError("its connection is lost")
 
 
-@pytest.mark.parametrize("kind", [MaskKeysRequest, MaskSharesRequest, RoundTask])
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "after"),
+    [
+        (RoundTask, False),
+        *(
+            pytest.param(kind, after, marks=pytest.mark.slow)
+            for kind in (MaskKeysRequest, MaskSharesRequest, RoundTask)
+            for after in (False, True)
+        ),
+    ],
+)
 def test_a_site_that_is_lost_before_the_sum_is_not_in_it(kind: Any, after: bool, tmp_path: Path) -> None:
     """Its masks with others are taken off by what these have of it, and the result is that of the other three."""
     lost = run(tmp_path / "lost", Losing(kind, after), num_rounds=2)
@@ -182,6 +194,7 @@ def test_a_site_that_is_lost_before_the_sum_is_not_in_it(kind: Any, after: bool,
     assert distance(lost, without) <= 4 * GRID + torch.finfo(torch.float32).eps
 
 
+@pytest.mark.slow
 def test_a_site_that_is_lost_while_masks_are_taken_off_is_in_the_sum(undisturbed: list[bytes], tmp_path: Path) -> None:
     for after in (False, True):
         lost = run(tmp_path / f"lost{after}", Losing(UnmaskRequest, after))
@@ -203,6 +216,7 @@ def test_a_site_that_is_new_has_its_part_in_the_same_round(undisturbed: list[byt
     assert again.weights() == undisturbed
 
 
+@pytest.mark.slow
 def test_with_too_few_left_the_round_is_done_again(undisturbed: list[bytes], tmp_path: Path) -> None:
     """Two of four can't take masks off; the second time all are there, with other keys and the same bits."""
     left = [2]
@@ -221,6 +235,7 @@ def test_with_too_few_left_the_round_is_done_again(undisturbed: list[bytes], tmp
     assert again.weights() == undisturbed
 
 
+@pytest.mark.slow
 def test_with_min_clients_too_few_is_more(tmp_path: Path) -> None:
     with pytest.raises(FedummError, match="0 usable update"):
         run(tmp_path / "run", Losing(RoundTask, times=2), min_clients=4)
@@ -229,6 +244,7 @@ def test_with_min_clients_too_few_is_more(tmp_path: Path) -> None:
 Change = Callable[[Any], Any]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "change", "clients"),
     [
@@ -244,7 +260,6 @@ Change = Callable[[Any], Any]
         (Unmasking, lambda a: Unmasking({"site-2": dict.fromkeys(FOUR, bytes(65) + b"1")}), 4),
         (MaskKeys, lambda a: MaskKeys({"site-2": [bytes(32), a.keys["site-2"][1]]}), 3),
         (MaskKeys, lambda a: MaskKeys({"site-2": [a.keys["site-2"][0], bytes(32)]}), 3),
-        (MaskShares, lambda a: replace(a, shares={"site-2": dict.fromkeys(a.shares["site-2"], b"?" * 160)}), 4),
     ],
 )  # fmt: skip
 def test_what_else_a_site_sends_harms_nobody_else(kind: Any, change: Change, clients: int, tmp_path: Path) -> None:
@@ -259,6 +274,7 @@ def test_what_else_a_site_sends_harms_nobody_else(kind: Any, change: Change, cli
     assert [r["clients"] for r in run(tmp_path / "run", before).records("round")] == [4, clients, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", ["seed", "key"])
 def test_false_shares_are_found_and_the_round_is_done_again_with_the_same_clients(half: str, tmp_path: Path) -> None:
     """Two of them leave too few that are true; no false sum comes of it. Other clients than before are refused."""
@@ -282,8 +298,22 @@ def test_false_shares_are_found_and_the_round_is_done_again_with_the_same_client
     assert [r["clients"] for r in result.records("round")] == [4, 4 if half == "seed" else 3, 4]
 
 
+@pytest.mark.slow
+def test_a_client_whose_mask_nobody_can_take_off_ends_the_run(tmp_path: Path) -> None:
+    """It is not left out of a second sum: with the first one that would tell of it, were it honest."""
+
+    def before(site: str, message: Message, sites: Sites) -> Message | None:
+        answer = sites.hosts[site].handle(message)
+        if site == "site-2" and isinstance(answer, MaskShares) and getattr(message, "round", 0) == 2:
+            return replace(answer, shares={site: dict.fromkeys(answer.shares[site], b"?" * 160)})
+        return answer
+
+    with pytest.raises(FedummError, match="0 usable update"):
+        run(tmp_path / "run", before)
+
+
 def test_no_second_sum_with_others_is_had(tmp_path: Path) -> None:
-    """The first one came to nothing at the server, which may have all that it needs; with one more it would have two."""
+    """The first one came to nothing at the server, which may have all that it needs; with one more, it has two."""
     tries = []
 
     def before(site: str, message: Message, sites: Sites) -> Message | None:
@@ -322,6 +352,7 @@ def test_hosts_without_a_client_in_the_round_score_as_ever(tmp_path: Path) -> No
     assert all(r["heldout_missing"] == [] for r in result.records("round"))
 
 
+@pytest.mark.slow
 def test_an_update_of_another_size_is_its_clients_failure(tmp_path: Path) -> None:
     def before(site: str, message: Message, sites: Sites) -> Message | None:
         if site == "site-2" and isinstance(message, RoundTask) and message.round == 2 and message.train:
@@ -335,6 +366,7 @@ def test_an_update_of_another_size_is_its_clients_failure(tmp_path: Path) -> Non
     assert [r["rejected"] for r in result.records("client") if r["rejected"]] == ["payload"]
 
 
+@pytest.mark.slow
 def test_a_value_that_moves_too_far_is_its_clients_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     masked = Client._masked
 
@@ -360,6 +392,7 @@ def test_the_server_keeps_nothing_that_tells_of_one_update(tmp_path: Path) -> No
     assert all(r["aggregation_error"] is None for r in result.records("round"))
 
 
+@pytest.mark.slow
 def test_bytes_are_four_a_value(tmp_path: Path) -> None:
     result = run(tmp_path / "run", num_rounds=1)
     (setup,) = result.records("setup")
