@@ -22,8 +22,6 @@ from support.vlm_cases import (
 )
 from support.vlm_families import FAMILIES, build, save
 
-QUICK = {"qwen3_vl", "paligemma", "gemma3"}
-"""Families that learn in the quick tests; the others do in the slow ones."""
 
 pytestmark = [
     # PEFT asks transformers for a property by its old name; transformers makes arrays of pictures in an old way.
@@ -52,9 +50,8 @@ def test_only_the_language_model_learns_and_all_its_layers_do(case_of: Callable[
     check_what_learns(case_of(name))
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
 def test_eight_samples_are_learnt_by_heart(tmp_path: Path, name: str) -> None:
     backend = HfVlmBackend().for_tasks(["vqa"], "all")
     torch.manual_seed(0)

@@ -24,6 +24,7 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_written_passes_its_own_test(tmp_path: Path, kind: str) -> None:
     assert main(["new", kind, NAME, "--dir", str(tmp_path / "plugins")]) == 0
