@@ -22,7 +22,6 @@ from support.vlm_cases import (
 )
 from support.vlm_families import FAMILIES, build, save
 
-
 pytestmark = [
     # PEFT asks transformers for a property by its old name; transformers makes arrays of pictures in an old way.
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
