@@ -42,6 +42,7 @@ def versions(folder: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_the_environment_by_path_gives_the_same_bits(tmp_path: Path) -> None:
     for name, more in (("plain", []), ("launched", ["--use_env_script"])):

@@ -214,6 +214,7 @@ def test_ctrl_c_ends_everything_and_keeps_the_finished_rounds(slow_run: Any) -> 
     assert (folder / "rounds.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_killed_launcher_leaves_no_orphans(slow_run: Any) -> None:
     folder, child = slow_run
     assert processes_of(folder)

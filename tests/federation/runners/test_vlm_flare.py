@@ -20,7 +20,7 @@ from fedumm.report.run_folder import RunFolder, create, read_records
 from support.vlm_families import FAMILIES, save
 
 JOB = Path(__file__).parents[3] / "job.py"
-THROUGH_FLARE = {"qwen2_5_vl", "smolvlm"}
+THROUGH_FLARE = {"smolvlm"}
 OPTIONS: dict[str, Any] = {
     "model_backend": "hf_vlm", "dataset": "shapes", "num_clients": 2, "num_rounds": 2, "max_train_samples": 24,
     "max_eval_samples": 8, "threads": 1, "lr": 0.003, "lora_r": 4,

@@ -30,7 +30,7 @@ from fedumm.federation.runners.remote import Watched
 from fedumm.federation.runners.resumption import has_begun, has_rounds, is_finished
 from fedumm.federation.runners.same_options import check_rounds
 from fedumm.report.console import RunConsole
-from fedumm.report.run_folder import CONFIG, check_free, create, folder_for
+from fedumm.report.run_folder import check_free, create, folder_for
 from fedumm.report.unused import remove_unused
 from fedumm.run_options import to_mapping
 from fedumm.stopping import exit_status
@@ -95,8 +95,7 @@ def run_steps(config: FederateConfig, command: str, allocation: Allocation) -> i
             f"{path} holds a run whose server and sites are gone: go on with it by 'fedumm federate --resume', or "
             "choose another --name."
         )
-    # Its options were compared with those in its folder: without that it is another run.
-    begun = bool(kept.run) and (path / CONFIG).is_file() and _can_go_on(kept.at_server, config)
+    begun = bool(kept.run) and _can_go_on(kept.at_server, config)
     # What is in its folder was brought there from what is kept.
     config = replace(config, resume="", overwrite=config.overwrite or begun)
     check_free(path, config.overwrite)
