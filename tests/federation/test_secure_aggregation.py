@@ -353,17 +353,26 @@ def test_hosts_without_a_client_in_the_round_score_as_ever(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_an_update_of_another_size_is_its_clients_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda update: replace(update, adapter=update.adapter[:-4]), "payload"),
+        (lambda update: replace(update, control=b"1"), "payload"),
+        # Whose data have no use for a tensor is hidden in the sum.
+        (lambda update: replace(update, untrained=["base_model.model.first.lora_A.weight"]), "tensors"),
+    ],
+)
+def test_an_update_that_is_no_part_of_a_sum_is_its_clients_failure(change: Change, code: str, tmp_path: Path) -> None:
     def before(site: str, message: Message, sites: Sites) -> Message | None:
         if site == "site-2" and isinstance(message, RoundTask) and message.round == 2 and message.train:
             answer = sites.hosts[site].handle(message)
             assert isinstance(answer, RoundReply)
-            return replace(answer, updates=[replace(u, adapter=u.adapter[:-4]) for u in answer.updates])
+            return replace(answer, updates=[change(update) for update in answer.updates])
         return None
 
     result = run(tmp_path / "run", before)
     assert [r["clients"] for r in result.records("round")] == [4, 3, 4]
-    assert [r["rejected"] for r in result.records("client") if r["rejected"]] == ["payload"]
+    assert [r["rejected"] for r in result.records("client") if r["rejected"]] == [code]
 
 
 @pytest.mark.slow
