@@ -23,7 +23,7 @@ from support.slurm_cluster import PROGRAMS, SlurmCluster
 
 RUN = [
     "--model_backend", "blip_vqa", "--model_name_or_path", "tiny", "--dataset", "easy_vqa", "--num_clients", "2",
-    "--num_rounds", "3", "--max_train_samples", "300", "--max_eval_samples", "40", "--lr", "1e-3", "--threads", "1",
+    "--num_rounds", "15", "--max_train_samples", "300", "--max_eval_samples", "40", "--lr", "1e-3", "--threads", "1",
     "--report_samples", "off",
 ]  # fmt: skip
 SOURCE = Path(__file__).parents[3] / "src"
@@ -63,7 +63,7 @@ def test_a_run_on_two_nodes_that_is_stopped_twice_has_the_bits_of_one_in_process
             """Saved, too, which comes after it is shown."""
             assert slurm.job(number)["JobState"] != "FAILED", log.read_text()
             saved = [Checkpoint(folder).load() for folder in kept.glob("parties/server/*/state")]
-            shown = log.exists() and re.search(rf"^ +{rounds}/3 ", log.read_text(), re.MULTILINE)
+            shown = log.exists() and re.search(rf"^ +{rounds}/15 ", log.read_text(), re.MULTILINE)
             return bool(shown) and any(state[1]["round"] >= rounds for state in saved if state)
 
         slurm.until(lambda: done(1), 200)
