@@ -159,9 +159,9 @@ def test_an_update_is_no_longer_than_it_may_be(
     used: list[Accepted] = []
     real = RoundAggregation.aggregate
 
-    def aggregate(self: RoundAggregation, number: int, accepted: Sequence[Accepted], clients: int) -> Any:
+    def aggregate(self: RoundAggregation, number: int, accepted: Sequence[Accepted], *more: Any) -> Any:
         used.extend(accepted)
-        return real(self, number, accepted, clients)
+        return real(self, number, accepted, *more)
 
     monkeypatch.setattr(RoundAggregation, "aggregate", aggregate)
     monkeypatch.setenv("HOSTILE", json.dumps([{"site-3": "times 1e6"}]))

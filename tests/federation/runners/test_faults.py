@@ -66,7 +66,7 @@ def whole(records: Sequence[dict[str, Any]]) -> bool:
 
 def test_a_site_fails_in_every_way_in_one_job_and_each_costs_its_rounds_only(up: Federation) -> None:
     """Its training is killed, as when memory has run out; it stands still; it signs off, as a shutdown makes it."""
-    ident = up.submit("one-site", **{**OPTIONS, "num_rounds": 50}, round_timeout=TIMEOUT)
+    ident = up.submit("one-site", **{**OPTIONS, "num_rounds": 150}, round_timeout=TIMEOUT)
     kit = up.kits.sites["site-2"]
     up.rounds(ident, 1)
     for number in range(1, 4):
@@ -93,7 +93,7 @@ def test_a_site_fails_in_every_way_in_one_job_and_each_costs_its_rounds_only(up:
     told(f"signed off; {state}", ident, up, records)
     assert state.status == COMPLETED
     assert records[-1]["event"] == "summary"
-    assert len(clients(records)) == 50
+    assert len(clients(records)) == 150
     assert clients(records)[-1] == 1
     assert max(r["seconds"] for r in records if r["event"] == "round") < TIMEOUT + 10
 
