@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fedumm.config import FederateConfig
+from fedumm.config import FederateConfig, write_yaml
 from fedumm.errors import FedummError
 from fedumm.federation.runners.allocation import Allocation
 from fedumm.federation.runners.kept_beside import KeptBeside
 from fedumm.federation.runners.own_kits import run_steps
 from fedumm.plugins import load_plugins
+from fedumm.report.run_folder import CONFIG
+from fedumm.run_options import to_mapping
 from support.commands import federate, flags, prepare, records, results
 from support.toy import LORA_TOY, lora_options, toy_config
 
@@ -36,7 +38,7 @@ def test_it_is_for_this_user_and_kits_are_gone_with_their_job(tmp_path: Path) ->
             (kits / name).mkdir()
         kept.link({name: kits / name for name in ("server", "site-1")})
         (kits / "site-1" / "fedumm" / "state").write_text("kept")
-        kept.begin(JOB)
+        kept.begin(JOB, toy_config(), "fedumm poc")
     assert not kits.exists()
     (kept.folder / "kits").mkdir()  # as a killed job leaves it
     (kept.folder / "kits" / "key").touch()
@@ -45,7 +47,7 @@ def test_it_is_for_this_user_and_kits_are_gone_with_their_job(tmp_path: Path) ->
         (kits / "site-1").mkdir()
         kept.link({"site-1": kits / "site-1"})
         assert (kits / "site-1" / "fedumm" / "state").read_text() == "kept"
-        kept.begin(OTHER)
+        kept.begin(OTHER, toy_config(), "fedumm poc")
     assert kept.run == JOB
     kept.remove()
     assert not kept.folder.exists()
@@ -59,11 +61,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FederateConfig:
     load_plugins([str(LORA_TOY)])
     path = tmp_path / "run"
     assert federate(*flags(tmp_path / "straight", num_rounds=1)) == 0
+    config = toy_config(**lora_options(name=str(path), num_rounds=1, in_process=False))
     kept = KeptBeside(path)
     kept.folder.mkdir()
-    kept.begin(JOB)
+    kept.begin(JOB, config, "fedumm poc")
     shutil.copytree(tmp_path / "straight", kept.at_server)
-    return toy_config(**lora_options(name=str(path), num_rounds=1, in_process=False))
+    return config
 
 
 def test_a_result_that_was_not_fetched_in_time_is_there_without_a_further_round(
@@ -77,8 +80,13 @@ def test_a_result_that_was_not_fetched_in_time_is_there_without_a_further_round(
 
 def test_what_can_not_go_on_is_told_and_stays(config: FederateConfig, tmp_path: Path) -> None:
     kept = KeptBeside(tmp_path / "run")
-    with pytest.raises(FedummError, match="--dp local"):
-        run_steps(replace(config, dp="local", dp_noise_multiplier=1.0), "fedumm poc", NO_NODES)
+    for name, value in {"lr": 0.5, "seed": 5, "model_name_or_path": "other"}.items():
+        with pytest.raises(FedummError, match=f"The run in {tmp_path / 'run'} began with --{name} "):
+            run_steps(replace(config, **{name: value}), "fedumm poc", NO_NODES)
+    local = replace(config, dp="local", dp_noise_multiplier=1.0)
+    write_yaml(to_mapping(local), kept.folder / CONFIG, "fedumm poc")
+    with pytest.raises(FedummError, match="With --dp local a run can't be resumed"):
+        run_steps(local, "fedumm poc", NO_NODES)
     assert (kept.at_server / "metrics.jsonl").is_file()
     kept.remove()
     with pytest.raises(FedummError, match="fedumm federate --resume"):

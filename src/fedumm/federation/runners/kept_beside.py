@@ -1,7 +1,8 @@
 """A run whose server and sites live no longer than a Slurm job: what they keep for the next job lies beside the run.
 
-``.NAME.kept`` holds ``parties``, a folder for the server and for each site, and ``job.json``, the run's number. While a
-job goes on it holds its startup kits, too: each job makes new ones, since its server may be on another node.
+``.NAME.kept`` holds ``parties``, a folder for the server and for each site, ``job.json``, the run's number, and
+``config.yaml``, its options. While a job goes on it holds its startup kits, too: each job makes new ones, since its
+server may be on another node.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedumm.config import FederateConfig, write_yaml
 from fedumm.errors import FedummError
 from fedumm.federation.runners.flare.kept_run import JOB, PLACE, read_run
 from fedumm.federation.runners.flare.kits import SERVER
+from fedumm.federation.runners.same_options import check_rounds, check_same
 from fedumm.files import write_atomically
+from fedumm.report.run_folder import CONFIG, read_config
+from fedumm.run_options import to_mapping
 from fedumm.stopping import undisturbed
 
 
@@ -76,10 +81,21 @@ class KeptBeside:
             own.mkdir(parents=True, exist_ok=True)
             (kit / PLACE).symlink_to(own, target_is_directory=True)
 
-    def begin(self, job: str) -> None:
-        """Remember the run by its first job."""
+    def begin(self, job: str, config: FederateConfig, command: str) -> None:
+        """Remember the run by its first job, the options that it began with, and the command that did."""
         if not self.run:
+            write_yaml(to_mapping(config), self.folder / CONFIG, command)
             write_atomically(self.folder / JOB, json.dumps({"run": job}))
+
+    def check(self, path: Path, config: FederateConfig) -> None:
+        """Whether the run in ``path``, once begun, can go on with the options ``config``.
+
+        Raises:
+            FedummError: it can't, or what is kept is damaged.
+        """
+        begun = read_config(self.folder)
+        check_same(path, begun, config)
+        check_rounds(to_mapping(begun), config.num_rounds)
 
     def remove(self) -> None:
         """Forget all of it."""

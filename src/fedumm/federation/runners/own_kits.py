@@ -28,11 +28,9 @@ from fedumm.federation.runners.launch import checked_data, told_at_end, write_jo
 from fedumm.federation.runners.received import records_of, take
 from fedumm.federation.runners.remote import Watched
 from fedumm.federation.runners.resumption import has_begun, has_rounds, is_finished
-from fedumm.federation.runners.same_options import check_rounds
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import check_free, create, folder_for
 from fedumm.report.unused import remove_unused
-from fedumm.run_options import to_mapping
 from fedumm.stopping import exit_status
 from fedumm.temporary import folder_for_sockets
 
@@ -95,7 +93,7 @@ def run_steps(config: FederateConfig, command: str, allocation: Allocation) -> i
             f"{path} holds a run whose server and sites are gone: go on with it by 'fedumm federate --resume', or "
             "choose another --name."
         )
-    begun = bool(kept.run) and _can_go_on(kept.at_server, config)
+    begun = bool(kept.run) and _can_go_on(kept, path, config)
     # What is in its folder was brought there from what is kept.
     config = replace(config, resume="", overwrite=config.overwrite or begun)
     check_free(path, config.overwrite)
@@ -107,7 +105,7 @@ def run_steps(config: FederateConfig, command: str, allocation: Allocation) -> i
             if not begun:
                 kept.remove()
             with kept.kits() as place:
-                status = _on_kits(config, path, place, console, _Steps(allocation, kept))
+                status = _on_kits(config, path, place, console, _Steps(allocation, kept, command))
         kept.remove()
         return status
 
@@ -115,15 +113,15 @@ def run_steps(config: FederateConfig, command: str, allocation: Allocation) -> i
     return _in_run_folder(config, path, console, command, carry_out, stopped)
 
 
-def _can_go_on(folder: Path, config: FederateConfig) -> bool:
-    """Whether the run in the server's ``folder`` has done rounds after which it can go on.
+def _can_go_on(kept: KeptBeside, path: Path, config: FederateConfig) -> bool:
+    """Whether what is kept of the run in ``path`` has done rounds after which it can go on.
 
     Raises:
-        FedummError: it can't.
+        FedummError: it can't, or not with these options.
     """
-    if not has_rounds(folder) and not (config.dp == "local" and has_begun(folder)):
+    if not has_rounds(kept.at_server) and not (config.dp == "local" and has_begun(kept.at_server)):
         return False
-    check_rounds(to_mapping(config), config.num_rounds)
+    kept.check(path, config)
     return True
 
 
@@ -160,6 +158,7 @@ class _Steps:
 
     allocation: Allocation
     kept: KeptBeside
+    command: str
 
     def prepared(self, kits: Kits, config: FederateConfig) -> tuple[str, dict[str, list[str]]]:
         """The run that the job goes on with, empty for none, and by name the commands that start steps."""
@@ -183,7 +182,7 @@ def _on_kits(config: FederateConfig, path: Path, place: Path, console: RunConsol
         console.line(_up(sites, steps))
         number = session.submit(job)
         if steps:
-            steps.kept.begin(number)
+            steps.kept.begin(number, config, steps.command)
         watched = Watched(session, number, console, check=deployment.check, resumable=False)
         try:
             status = watched.into(path, lambda received: config, config)
