@@ -73,6 +73,14 @@ def cut_text(client: str, steps: int, planned: int) -> str:
     return f"{client} ran out of its --round_minutes after {steps:,} of {planned:,} steps"
 
 
+def masked_text(needed: int, clients: int) -> str:
+    """What ``--secure_aggregation`` means to a run with so many clients a round."""
+    return (
+        f"The server gets the sum of a round's updates, and none by itself (--secure_aggregation); {needed} of "
+        f"{clients} clients must be there from the keys to the end of the round."
+    )
+
+
 def bounded_text(minutes: float, weights: str) -> str:
     """What ``--round_minutes`` means to a run whose clients weigh as ``weights`` says."""
     twice = ", and count more by --client_weights steps" if weights == "steps" else ""

@@ -80,6 +80,8 @@ def test_each_round_is_the_sum_of_whole_numbers(tmp_path: Path, monkeypatch: pyt
     spy = Spy(monkeypatch)
     sites = run(tmp_path / "run", num_rounds=1)
     (setup,) = sites.records("setup")
+    (terms,) = sites.records("masked")
+    assert "3 of 4 clients must be there" in terms["text"]
     rows = {client: facts["train"] for client, facts in setup["clients"].items()}
     total = sum(rows.values())
     task = next(message for _, message in sites.asked if isinstance(message, RoundTask) and message.round == 1)

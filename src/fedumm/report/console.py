@@ -220,11 +220,10 @@ class RunConsole:
     def _cut(self, r: Mapping[str, Any]) -> None:
         self._few("cut short", f"  round {r['round']}: {cut_text(r['client'], r['steps'], r['planned'])}")
 
-    def _round_minutes(self, r: Mapping[str, Any]) -> None:
-        self.line(r["text"])
-
     def _warning(self, r: Mapping[str, Any]) -> None:
         self.line(r["text"])
+
+    _round_minutes = _masked = _warning
 
     def _note(self, r: Mapping[str, Any]) -> None:
         self._few("notes", f"  round {r['round']}: {r['host']}: {r['text']}")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from fedumm.adapters import AdapterState
 from fedumm.config import FederateConfig
+from fedumm.federation.protocol.masked_sum import least_threshold
 from fedumm.federation.protocol.messages import ClientUpdate, InitReply, RoundReply, RoundTask
 from fedumm.federation.protocol.versions import version_notes
 from fedumm.federation.server.metrics_records import (
@@ -23,7 +24,7 @@ from fedumm.federation.server.rejection import Rejection
 from fedumm.federation.server.round_aggregation import Report, RoundAggregation
 from fedumm.federation.server.screening import Screened
 from fedumm.federation.server.state import RunState
-from fedumm.formatting import bounded_text
+from fedumm.formatting import bounded_text, masked_text
 from fedumm.privacy.plan import DPPlan
 from fedumm.run_events import AdapterEvent, Listeners, PartitionEvent, Record, RunListener
 from fedumm.texts import one_line
@@ -78,10 +79,14 @@ class Reporter:
         for host, text in version_notes({host: ready.versions for host, ready in answers.items()}).items():
             self.report("note", round=round_number, host=host, text=text)
 
-    def report_time_limit(self) -> None:
-        """What ``--round_minutes`` means to this run, if it has that."""
+    def report_terms(self) -> None:
+        """What ``--round_minutes`` and ``--secure_aggregation`` mean to this run, if it has them."""
         if minutes := self.config.round_minutes:
             self.report("round_minutes", minutes=minutes, text=bounded_text(minutes, self.config.weights))
+        if self.config.secure_aggregation:
+            clients = self.config.clients_per_round or len(self._participants.clients)
+            needed = max(least_threshold(clients), self.config.min_clients)
+            self.report("masked", needed=needed, clients=clients, text=masked_text(needed, clients))
 
     def report_notes(self, task: RoundTask, answers: Mapping[str, RoundReply]) -> None:
         """What hosts have to say beside their updates."""

@@ -188,7 +188,7 @@ class Server:
             self._broadcast = self.aggregation.first_broadcast()
             self._reporter.report_setup(answers, self.balance)
         self._reporter.report_versions(self._state.round, answers)
-        self._reporter.report_time_limit()
+        self._reporter.report_terms()
         self._reporter.report_absent(self._left_out, self._not_ready)
 
     def _resume(self, saved: SavedRun) -> None:
