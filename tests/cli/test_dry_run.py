@@ -71,7 +71,7 @@ def test_clients_that_run_out_of_time_do_as_many_steps_as_fit(capsys: pytest.Cap
 def test_clients_that_are_drawn_count_only_then() -> None:
     options: dict[str, Any] = {"model_backend": "blip_vqa", "dataset": "easy_vqa", "max_train_samples": 640}
     config = FederateConfig(**options, max_eval_samples=10, num_clients=8, clients_per_round=2, num_rounds=4, hosts=1)
-    splits = load_splits(config)
+    splits = {"": load_splits(config)}
     whole = work_of(FederateConfig(**options, max_eval_samples=10, num_clients=8, num_rounds=4, hosts=1), splits)
     assert work_of(config, splits).steps == whole.steps / 4
     assert work_of(CentralConfig(**options), splits).steps == 10

@@ -54,6 +54,23 @@ def test_each_client_trains_on_all_of_its_own_rows(finished: Path, folders: Path
     assert client_folders(options["client_data"])["mainz"] == str((folders / "mainz").resolve())
 
 
+def test_a_dry_run_tells_what_the_run_then_does(
+    finished: Path, folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folders)
+    given = ["--client_data", "sites.yaml", "--in_process", "--num_rounds", "2", "--dry_run"]
+    assert main(["federate", *MODEL, *given]) == 0
+    told = capsys.readouterr().out
+    records = list(read_records(finished))
+    (setup,) = [r for r in records if r["event"] == "setup"]
+    steps = sum(r["steps"] for r in records if r["event"] == "client")
+    heldout = sum(own["heldout"] for own in setup["clients"].values())
+    assert f"({steps} steps" in told
+    assert f"{5 * heldout + 3 * setup['test_samples']} samples scored" in told
+    assert all(f"{client}: " in told for client in CLIENTS)
+    assert not (folders / "runs").exists()
+
+
 def test_labels_are_told_on_one_machine(finished: Path) -> None:
     split = json.loads((finished / "partition.json").read_text())
     for name, count in CLIENTS.items():
@@ -127,12 +144,13 @@ def test_python_takes_it(tmp_path: Path, folders: Path, monkeypatch: pytest.Monk
         ("a=x,b=y", ["--lora_r", "8,c=4", "--aggregator", "svd"], "names c, but the clients are a to b"),
     ],
 )
+@pytest.mark.parametrize("dry", [[], ["--dry_run"]], ids=["", "dry"])
 def test_what_makes_no_sense_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    given: str, more: list[str], told: str,
+    given: str, more: list[str], told: str, dry: list[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    assert main(["federate", *MODEL, "--client_data", given, "--in_process", *more]) == 2
+    assert main(["federate", *MODEL, "--client_data", given, "--in_process", *more, *dry]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,7 +17,7 @@ from fedumm.errors import FedummError
 if TYPE_CHECKING:
     from fedumm.config import RunConfig
     from fedumm.data import DataSplits
-    from fedumm.training.data_check import DataReport
+    from fedumm.report.console import RunConsole
     from fedumm.training.rehearsal import Rehearsal
 
 
@@ -46,22 +47,43 @@ def dry_run(config: RunConfig) -> int:
         FedummError: what a run would stop at.
     """
     from fedumm.report.console import RunConsole
-    from fedumm.training.data_check import check_data, data_to_check
-    from fedumm.training.data_words import say
     from fedumm.training.rehearsal import rehearse
 
     _check_place(config)
     console = RunConsole()
     with console:
-        splits = data_to_check(config, console.progress)
+        splits, images = _data(config, console)
         work = work_of(config, splits)
-        data = check_data(config, splits, console.progress)
-        say(data, config, console.line)
         wire = (config.down, config.up) if isinstance(config, FederateConfig) else ("float32", "float32")
-        found = rehearse(config, splits, wire, work.hosts, console.progress)
-        for line in (*found.findings, *lines(config, data, work, found)):
+        whose = max(splits, key=lambda client: len(splits[client].train))
+        found = rehearse(_of_client(config, whose), splits[whose], wire, work.hosts, console.progress)
+        for line in (*found.findings, *lines(config, images, work, found)):
             console.line(line)
     return 0
+
+
+def _data(config: RunConfig, console: RunConsole) -> tuple[dict[str, DataSplits], int]:
+    """The rows, by client where each has data of its own, else for the empty name; and how many images they have."""
+    from fedumm.federation.assignment import data_owners
+    from fedumm.training.data_check import check_data, data_to_check
+    from fedumm.training.data_words import say
+
+    found: dict[str, DataSplits] = {}
+    images = 0
+    for client in data_owners(config) if isinstance(config, FederateConfig) else [""]:
+        mine = _of_client(config, client)
+        try:
+            found[client] = data_to_check(mine, console.progress)
+            report = check_data(mine, found[client], console.progress)
+        except FedummError as error:
+            raise (FedummError(f"{client}: {error}") if client else error) from error
+        say(report, mine, console.line, client)
+        images += report.train.contents + report.eval.contents
+    return found, images
+
+
+def _of_client(config: RunConfig, client: str) -> RunConfig:
+    return config.of_client(client) if client and isinstance(config, FederateConfig) else config
 
 
 def _check_place(config: RunConfig) -> None:
@@ -77,8 +99,11 @@ def _check_place(config: RunConfig) -> None:
             check_free(folder_for(config), config.overwrite)
 
 
-def work_of(config: RunConfig, splits: DataSplits) -> Work:
+def work_of(config: RunConfig, splits: Mapping[str, DataSplits]) -> Work:
     """What a run with these rows does.
+
+    Args:
+        splits: by client where each has data of its own, else for the empty name.
 
     Raises:
         FedummError: the rows can't be split so, or are not here.
@@ -87,29 +112,30 @@ def work_of(config: RunConfig, splits: DataSplits) -> Work:
     if isinstance(config, CentralConfig):
         from fedumm.training.data import central_share
 
-        own = central_share(config, splits.train)
+        own = central_share(config, splits[""].train)
         steps = math.ceil(len(own.train) / in_a_step) * config.num_epochs
-        return Work(steps, (len(splits.eval) + len(own.heldout)) * (config.num_epochs + 1))
+        return Work(steps, (len(splits[""].eval) + len(own.heldout)) * (config.num_epochs + 1))
     assert isinstance(config, FederateConfig)
-    if config.own_data:
-        raise FedummError(
-            "--dry_run: with --partition own each site has its own data. Try it there, or leave that out."
-        )
-    from fedumm.federation.assignment import client_names, host_count
+    from fedumm.federation.assignment import host_count, names_of
     from fedumm.training.data import partition_for
 
-    partition, _ = partition_for(config, splits.train, client_names(config.num_clients))
-    sizes = [(len(share.train), len(share.heldout)) for share in partition.shares.values()]
+    names = names_of(config)
+    shares = [
+        share
+        for client, own in splits.items()
+        for share in partition_for(config, own.train, names, client)[0].shares.values()
+    ]
+    sizes = [(len(share.train), len(share.heldout)) for share in shares]
     drawn = config.clients_per_round or len(sizes)
     share, rounds, hosts = drawn / len(sizes), config.num_rounds, host_count(config)
     each = sum(math.ceil(rows / in_a_step) for rows, _ in sizes) * config.local_epochs
     heldout = sum(own for _, own in sizes) * (2 * rounds * share + 1)
-    scored = heldout + len(splits.eval) * (rounds + 1)
+    scored = heldout + sum(len(own.eval) for own in splits.values()) * (rounds + 1)
     return Work(round(each * rounds * share), round(scored), hosts, tuple(rows for rows, _ in sizes), (hosts, drawn))
 
 
-def lines(config: RunConfig, data: DataReport, work: Work, found: Rehearsal) -> list[str]:
-    """What is told."""
+def lines(config: RunConfig, images: int, work: Work, found: Rehearsal) -> list[str]:
+    """What is told of a run on data with so many images."""
     from fedumm.report.console import duration
 
     told = []
@@ -124,7 +150,6 @@ def lines(config: RunConfig, data: DataReport, work: Work, found: Rehearsal) -> 
     if work.clients:
         down, up = (count * size for count, size in zip(work.transfers, (found.down, found.up), strict=True))
         told.append(f"a round: {down / 1e6:,.2f} MB down, {up / 1e6:,.2f} MB up")
-    images = data.train.contents + data.eval.contents
     encoding = 0.0
     if found.image_bytes:
         size = images * found.image_bytes

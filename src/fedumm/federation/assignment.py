@@ -35,6 +35,11 @@ def names_of(config: FederateConfig) -> list[str]:
     return sorted(config.client_folders, key=natural) or client_names(config.num_clients)
 
 
+def data_owners(config: FederateConfig) -> list[str]:
+    """The clients that have data of their own here, in order; of one data set for all the empty name."""
+    return names_of(config) if config.client_data else [""]
+
+
 def balanced(sizes: Mapping[str, int], hosts: Sequence[str]) -> dict[str, list[str]]:
     """Deal the clients out so that hosts have about as many samples: largest first, to the least loaded.
 

@@ -107,8 +107,8 @@ def _quoted(text: str) -> str:
     return f'"{one_line(text, 60)}"'
 
 
-def say(report: DataReport, config: RunConfig, line: Callable[[str], object]) -> None:
-    """Tell the data in a few lines."""
-    line(summary(report))
-    for text in warnings(report, config):
-        line(f"  {text}")
+def say(report: DataReport, config: RunConfig, line: Callable[[str], object], client: str = "") -> None:
+    """Tell the data in a few lines; of the data of one ``client``, whose they are."""
+    whose = f"{client}: " if client else ""
+    for text in (summary(report), *(f"  {text}" for text in warnings(report, config))):
+        line(f"{whose}{text}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedumm.backends.registry import BACKENDS
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
-from fedumm.federation.assignment import names_of
+from fedumm.federation.assignment import data_owners, names_of
 from fedumm.federation.runners.resumption import resume_point, what_is_saved
 from fedumm.report.console import RunConsole
 from fedumm.report.run_folder import (
@@ -71,7 +70,7 @@ def run(
 
         check_path(path)
         check_environment(config)
-        for client in names_of(config) if config.client_data else [""]:
+        for client in data_owners(config):
             check_hub(config.of_client(client))
     data = None if config.resume else checked_data(path, config, console, stock)
     lock = lock_run(path) if config.resume else create(path, config, command)
@@ -111,18 +110,14 @@ def checked_data(
     check_free(path, config.overwrite)
     stock, reports, names = stock or Stock(), {}, names_of(config)
     with console:
-        for client in names if config.client_data else [""]:
+        for client in data_owners(config):
             try:
                 splits, reports[client] = stock.checked(config.of_client(client), console.progress)
                 partition_for(config, splits.train, names, client)
             except FedummError as error:
                 raise (FedummError(f"{client}: {error}") if client else error) from error
-            say(reports[client], config, partial(_line, console, f"{client}: " if client else ""))
+            say(reports[client], config, console.line, client)
     return reports
-
-
-def _line(console: RunConsole, whose: str, text: str) -> None:
-    console.line(f"{whose}{text}")
 
 
 def _carry_out(
