@@ -28,7 +28,7 @@ test: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/pytest $(SHARED) -m "not slow"
 
-test-slow: .venv/.dev .venv/.docs .venv/.trackers
+test-slow: .venv/.dev .venv/.docs .venv/.trackers .venv-lowest/.test
 	$(BIN)/pytest $(SHARED) -m slow
 
 test-lowest: .venv-lowest/.test

@@ -24,6 +24,7 @@ def fedumm(folder: Path, *command: str, **env: str) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["smolvlm"])
 def test_a_model_of_the_hub_is_federated_from_the_cache(name: str, tmp_path: Path) -> None:
     model = ("--model_backend", "hf_vlm", "--model_name_or_path", MODEL)

@@ -89,6 +89,7 @@ def test_the_documented_run_needs_no_connection_afterwards(login_node: tuple[Nod
     assert (node.folder / "runs" / "run" / "adapter" / "best").is_dir()
 
 
+@pytest.mark.slow
 def test_it_says_what_it_fetched_and_how_to_go_on(login_node: tuple[Node, str]) -> None:
     node, said = login_node
     cache = node.folder / "scratch" / "hf_cache"

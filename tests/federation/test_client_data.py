@@ -83,6 +83,7 @@ def test_the_page_has_examples_and_says_whose(finished: Path) -> None:
     assert "mainz: training" in page
 
 
+@pytest.mark.slow
 def test_the_same_bits_as_of_hosts_that_share_nothing(
     tmp_path: Path, finished: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

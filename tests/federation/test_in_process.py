@@ -65,7 +65,7 @@ def test_training_helps_and_the_best_round_is_kept(run_toy: Run) -> None:
     assert len(of(records, "client")) == 3 * 4
 
 
-@pytest.mark.parametrize("hosts", [2, 3])
+@pytest.mark.parametrize("hosts", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_any_number_of_hosts_gives_the_same_bits(run_toy: Run, hosts: int) -> None:
     one, first = run_toy("one", hosts=1)
     many, second = run_toy("many", hosts=hosts)

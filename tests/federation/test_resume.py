@@ -30,10 +30,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 RUNNERS = ["in_process", pytest.param("simulator", marks=pytest.mark.slow)]
-NAMES = [
-    '"quoted" $HOME; ls',
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "with space", "it's", "--dash")),
-]
+NAMES = ['"quoted" $HOME; ls', "plain", "with space", "it's", "--dash"]
 
 
 @pytest.fixture(autouse=True)
@@ -235,6 +232,7 @@ def advice(error: str) -> str:
     return error.strip().splitlines()[-1].partition("resume with: ")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_that_is_shown_works_when_pasted_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
@@ -306,8 +304,9 @@ def test_start_or_go_on_needs_a_name_and_contradicts_others(tmp_path: Path, caps
     assert "--name" in mistake(capsys, *line[:at], *line[at + 2 :], "--resume_if_exists")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal here")
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_other_signals_end_it_like_ctrl_c(tmp_path: Path, runner: str, number: signal.Signals) -> None:
     own = {"in_process": runner == "in_process", "simulator": runner == "simulator"}

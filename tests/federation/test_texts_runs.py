@@ -65,6 +65,7 @@ def test_texts_are_learnt_and_every_score_is_kept(run_texts: Run) -> None:
     assert (folder / "rounds.png").exists()
 
 
+@pytest.mark.slow
 def test_scores_are_the_same_on_any_hosts(run_texts: Run) -> None:
     """CIDEr weighs words by all references, of which every host scores a part."""
     runs = [run_texts(name, hosts=hosts, num_rounds=1)[1] for name, hosts in (("one", 1), ("three", 3))]

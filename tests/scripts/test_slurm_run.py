@@ -167,6 +167,7 @@ SOON = ("--time=1", "--signal=B:USR1@50")
 """The signal of the time limit, a few seconds after the start."""
 
 
+@pytest.mark.slow
 def test_a_job_at_its_time_limit_goes_on_in_another(jobs: Jobs) -> None:
     number = jobs.submit("blip_vqa", "--stay", sbatch=SOON)
     jobs.starts(1)

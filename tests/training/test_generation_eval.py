@@ -105,7 +105,9 @@ def test_nothing_is_drawn_where_options_or_data_leave_it_out(backbone: Backbone,
     assert drawing_test(answering, rows, config()) is None
 
 
-@pytest.mark.parametrize(("every", "drawn"), [(0, [True, False, True]), (1, [True, True, True])])
+@pytest.mark.parametrize(
+    ("every", "drawn"), [(0, [True, False, True]), pytest.param(1, [True, True, True], marks=pytest.mark.slow)]
+)
 def test_the_baseline_reports_both_tasks_and_draws_as_often_as_asked(every: int, drawn: list[bool]) -> None:
     said: list[str] = []
     options = config(dataset="shapes", max_train_samples=36, max_eval_samples=18, num_epochs=2, geneval_every=every)

@@ -51,6 +51,7 @@ def test_the_environment_by_path_gives_the_same_bits(tmp_path: Path) -> None:
     assert weights(tmp_path / "launched") == weights(tmp_path / "plain")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.skipif(not (LOWEST / "bin" / "python").exists(), reason="make test-lowest makes the other environment")
 def test_another_environment_has_other_versions(tmp_path: Path) -> None:

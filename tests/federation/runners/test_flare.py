@@ -117,7 +117,6 @@ def test_nothing_is_left_running_or_lying_about(toy_run: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.compat
 def test_masked_sums_are_the_same_through_flare(tmp_path: Path) -> None:
     for runner in ("simulator", "in_process"):
         options = command(runner, tmp_path / runner, {**TOY_OPTIONS, "hosts": 2})
@@ -129,8 +128,11 @@ def test_masked_sums_are_the_same_through_flare(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.compat
-@pytest.mark.parametrize("given", [BLIP_OPTIONS, JANUS_OPTIONS], ids=lambda given: given["model_backend"])
+@pytest.mark.parametrize(
+    "given",
+    [BLIP_OPTIONS, pytest.param(JANUS_OPTIONS, marks=pytest.mark.compat)],
+    ids=lambda given: given["model_backend"],
+)
 def test_shipped_backends_give_the_same_bits_through_flare(given: dict[str, Any], tmp_path: Path) -> None:
     for runner in ("simulator", "in_process"):
         options = command(runner, tmp_path / runner, given, feature_cache_dir=tmp_path / f"features-{runner}")
@@ -224,6 +226,7 @@ def test_a_killed_launcher_leaves_no_orphans(slow_run: Any) -> None:
     assert read_folder(folder / "adapter" / "last")[0]
 
 
+@pytest.mark.slow
 def test_a_killed_host_is_an_error_and_not_a_wait_for_ever(slow_run: Any) -> None:
     folder, child = slow_run
     state = json.loads((folder / "progress" / "host-1.json").read_text())
@@ -235,6 +238,7 @@ def test_a_killed_host_is_an_error_and_not_a_wait_for_ever(slow_run: Any) -> Non
     wait_for(lambda: not processes_of(folder), 10)
 
 
+@pytest.mark.slow
 def test_a_host_that_cannot_even_start_ends_the_others(tmp_path: Path) -> None:
     """Where it should tell what it does is a file: all of it ends at once, instead of waiting to be asked."""
     config = toy_config(hosts=2, in_process=False, simulator=True)

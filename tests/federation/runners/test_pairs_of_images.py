@@ -52,6 +52,7 @@ def federated(run: Path, model: Path, data: Path, *more: str) -> bytes:
     return (run / "adapter" / "last" / "adapter_model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_pairs_are_learnt_from_and_asked_about(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save("qwen3_vl", tmp_path / "model")
     made = {

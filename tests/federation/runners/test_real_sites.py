@@ -41,6 +41,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
             yield running
 
 
+@pytest.mark.slow
 def test_an_exported_job_gives_the_same_bits_as_in_process(tmp_path: Path, deployment: Federation) -> None:
     """Also where its hosts run in the backend's own environment."""
     job(tmp_path, "--export_dir=jobs", "--name=run", "--use_env_script")

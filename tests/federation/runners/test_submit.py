@@ -169,6 +169,7 @@ def test_a_wrong_kit_is_told_before_anything(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Image-text models federated: every family in process, two of them through FLARE to the same bits."""
+"""Image-text models federated: every family in process, and through FLARE to the same bits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from fedumm.report.run_folder import RunFolder, create, read_records
 from support.vlm_families import FAMILIES, save
 
 JOB = Path(__file__).parents[3] / "job.py"
-THROUGH_FLARE = {"smolvlm"}
 OPTIONS: dict[str, Any] = {
     "model_backend": "hf_vlm", "dataset": "shapes", "num_clients": 2, "num_rounds": 2, "max_train_samples": 24,
     "max_eval_samples": 8, "threads": 1, "lr": 0.003, "lora_r": 4,
@@ -67,9 +66,8 @@ def test_two_rounds_give_an_adapter_that_plain_peft_takes(name: str, tmp_path: P
     assert not torch.equal(before, after)
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in THROUGH_FLARE else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
 def test_flare_gives_the_same_bits(name: str, tmp_path: Path) -> None:
     model = save(name, tmp_path / "model")
     in_process(tmp_path / "run", model)
