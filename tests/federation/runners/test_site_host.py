@@ -76,7 +76,7 @@ def test_a_killed_process_costs_its_site_one_round(tmp_path: Path, started: list
     """With something that the server, and something that the site keeps from round to round."""
     given = options(scaffold=True, wire="int8")
     get_backend(given.model_backend)
-    remote = SiteHost("site-2", given, tmp_path / "site-2", lambda: False)
+    remote = SiteHost("site-2", given, tmp_path / "site-2", tmp_path, lambda: False)
     started.append(remote)
 
     def hosts(folder: Path) -> dict[str, Host]:
@@ -113,7 +113,7 @@ def test_with_local_privacy_no_child_answers_a_round_again(tmp_path: Path, start
     """Each answer has noise of its own: two would tell more than one may."""
     given = options(dp="local", dp_noise_multiplier=1.0, client_weights="equal", aggregator="ffa_lora", num_clients=1)
     get_backend(given.model_backend)
-    site = SiteHost("site-1", given, tmp_path / "site-1", lambda: False)
+    site = SiteHost("site-1", given, tmp_path / "site-1", tmp_path, lambda: False)
     started.append(site)
     asked: list[Message] = []
 
@@ -145,7 +145,7 @@ def test_an_end_that_is_asked_for_leaves_no_process(tmp_path: Path, monkeypatch:
     launcher = tmp_path / "own.sh"
     launcher.write_text(f"echo $$ > {tmp_path}/pid; exec sleep 60")
     monkeypatch.setenv("FEDUMM_LAUNCHER", str(launcher))
-    site = SiteHost("site-1", options(use_env_script=True), tmp_path / "site", (tmp_path / "pid").exists)
+    site = SiteHost("site-1", options(use_env_script=True), tmp_path / "site", tmp_path, (tmp_path / "pid").exists)
     with pytest.raises(StoppedHostError):
         site.handle(survey())
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
@@ -158,7 +158,7 @@ def test_a_child_that_does_not_start_is_an_error_of_that_site(
     launcher = tmp_path / "own.sh"
     launcher.write_text(script)
     monkeypatch.setenv("FEDUMM_LAUNCHER", str(launcher))
-    site = SiteHost("site-1", options(use_env_script=True), tmp_path / "site", lambda: False)
+    site = SiteHost("site-1", options(use_env_script=True), tmp_path / "site", tmp_path, lambda: False)
     with pytest.raises(
         FedummError, match=r"the process of site-1 died \(status [03]\); what it printed is in host.log"
     ):
