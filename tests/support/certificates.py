@@ -16,8 +16,12 @@ NOW = datetime.now(timezone.utc)
 DAY = timedelta(days=1)
 
 
-@cache
 def key_of(owner: str, bits: int = 2048) -> rsa.RSAPrivateKey:
+    return _made(owner, bits)
+
+
+@cache
+def _made(owner: str, bits: int) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
@@ -28,14 +32,14 @@ def named(name: str, role: str = "") -> x509.Name:
 
 def certificate(
     name: str, role: str = "", root: str = "root", owner: str = "", since: timedelta = -DAY, until: timedelta = DAY,
-    authority: bool = False, issuer: str = "",
+    authority: bool = False, issuer: str = "", bits: int = 2048,
 ) -> x509.Certificate:  # fmt: skip
     """For the key of ``owner``, or of ``name``; issued with the key of ``root``, in whose name or ``issuer``'s."""
     builder = (
         x509.CertificateBuilder()
         .subject_name(named(name, role))
         .issuer_name(named(issuer or root))
-        .public_key(key_of(owner or name).public_key())
+        .public_key(key_of(owner or name, bits).public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW + since)
         .not_valid_after(NOW + until)
