@@ -34,6 +34,15 @@ from fedumm.config import FederateConfig, read_yaml
 from fedumm.errors import FedummError, PublicError
 from fedumm.features.report import CacheReport
 from fedumm.federation.protocol.backbone_delta import pack_backbone_delta, unpack_backbone_delta
+from fedumm.federation.protocol.mask_messages import (
+    MaskKeys,
+    MaskKeysRequest,
+    MaskReply,
+    MaskShares,
+    MaskSharesRequest,
+    Unmasking,
+    UnmaskRequest,
+)
 from fedumm.federation.protocol.messages import (
     ClientUpdate,
     DataStats,
@@ -97,6 +106,7 @@ def expected() -> Expected:
     )  # fmt: skip
 
 
+PAIR, SIGNED = [b"1" * 32, b"2" * 32], [b"c" * 800, b"s" * 256]
 HONEST = [update(f"site-{k}", k) for k in range(1, 4)]
 MESSAGES: tuple[Message, ...] = (
     DataStatsRequest(["site-1", "site-2"]),
@@ -126,6 +136,27 @@ MESSAGES: tuple[Message, ...] = (
         base_round=2,
         scorers={"host-1": ["site-2"]},
     ),
+    RoundTask(
+        round=4,
+        train=False,
+        adapter=TensorPayload("whole", b"abc"),
+        assignments={},
+        draw=True,
+        version=2,
+    ),
+    RoundTask(
+        round=1,
+        train=True,
+        adapter=TensorPayload("whole", b"abc"),
+        assignments={"host-1": ["site-1"]},
+        masked={"site-1": 12},
+    ),
+    MaskKeysRequest(1, {"host-1": ["site-1"]}),
+    MaskKeys({"site-1": PAIR}, {"site-1": SIGNED}),
+    MaskSharesRequest(1, {"site-1": PAIR, "site-2": PAIR}, 2, {"site-1": SIGNED}),
+    MaskShares({"site-1": {"site-2": b"2" * 160}}, {"site-1": b"1" * 32}),
+    UnmaskRequest(1, ["site-1", "site-2"], {"site-1": {"site-2": b"2" * 160}}),
+    Unmasking({"site-1": {"site-2": b"2" * 66}}),
     RoundReply([*HONEST], SCORES, 1.0, ["Out of memory"], 1e-7),
     HostError("no", "Traceback"),
 )
@@ -172,7 +203,7 @@ def message(rng: random.Random) -> bool:
     if rng.random() < 0.3:
         data = mutated(data, rng) if isinstance(data, dict) else data
     taken = from_wire(data)
-    if isinstance(taken, DataStats | InitReply | RoundReply | HostError):
+    if isinstance(taken, DataStats | InitReply | RoundReply | HostError | MaskReply):
         must(from_wire(to_wire(taken)) == taken or "nan" in repr(taken), "another message the second time")
     if isinstance(taken, RoundReply):
         must(all(is_plain(text) for text in (*taken.notes, *(u.error for u in taken.updates))), "a text that acts")

@@ -16,12 +16,13 @@ from fedumm.backends import get_backend
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
-from fedumm.federation.protocol.messages import DataStatsRequest, HostError, Message, RoundTask
+from fedumm.federation.protocol.messages import DataStats, DataStatsRequest, HostError, Message, RoundTask
 from fedumm.federation.runners.flare.site_host import LOG, SiteHost, StoppedHostError
 from fedumm.federation.runners.in_process import ask_in_turn
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import read_records
+from support.certificates import write_startup
 from support.toy import LORA_TOY, PlainFolder, lora_options, together, toy_config
 
 SITES = {"site-1": ["site-1"], "site-2": ["site-2"]}
@@ -139,6 +140,20 @@ def test_with_local_privacy_no_child_answers_a_round_again(tmp_path: Path, start
 
 def survey() -> Message:
     return DataStatsRequest(list(SITES))
+
+
+def test_a_site_whose_kit_can_not_sign_says_so_before_anything_is_loaded(
+    tmp_path: Path, started: list[SiteHost]
+) -> None:
+    """Masked rounds are never had without signatures in silence; with the kit's files it goes on to the data."""
+    given = options(secure_aggregation=True)
+    get_backend(given.model_backend)
+    for startup, told in ((tmp_path / "nothing", "startup/client.crt can't be read"), (tmp_path / "startup", "")):
+        started.append(SiteHost("site-1", given, tmp_path / "run", startup, lambda: False))
+        write_startup(tmp_path / "startup", "site-1")
+        answer = started[-1].handle(survey())
+        assert isinstance(answer, HostError if told else DataStats)
+        assert told in getattr(answer, "message", "")
 
 
 def test_an_end_that_is_asked_for_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
