@@ -12,7 +12,7 @@ from fedumm.federation.protocol.client_view import steps_of
 
 def least_threshold(count: int) -> int:
     """Of ``count`` clients, how many must take part in taking masks off: more than half, so that a server can't have
-    two parts of them answer differently; and two, so that it never sees one alone."""
+    two parts of them give both shares of one; and two, so that it never sees one alone."""
     return max(2, count // 2 + 1)
 
 
