@@ -33,6 +33,8 @@ from fedumm.compression.registry import WIRES
 from fedumm.config import FederateConfig, read_yaml
 from fedumm.errors import FedummError, PublicError
 from fedumm.features.report import CacheReport
+from fedumm.federation.client.guard import Guard
+from fedumm.federation.client.masking import Masking
 from fedumm.federation.protocol.backbone_delta import pack_backbone_delta, unpack_backbone_delta
 from fedumm.federation.protocol.mask_messages import (
     MaskKeys,
@@ -63,6 +65,7 @@ from fedumm.federation.server.round_aggregation import RoundAggregation
 from fedumm.federation.server.validation import Accepted, Expected, examine
 from fedumm.metrics.evaluation import Evaluation
 from fedumm.run_options import from_mapping, to_mapping
+from fedumm.secure_aggregation.masks import KeyPair
 from fedumm.texts import is_plain
 from mutations import STRANGE, mutated, mutated_bytes
 
@@ -210,6 +213,21 @@ def message(rng: random.Random) -> bool:
     return True
 
 
+def masked_request(rng: random.Random) -> bool:
+    """At a host that has made its keys: shares are given for the keys that came, or a reason is."""
+    host = Masking("site-1", CONFIG, Path("unused"))
+    keys = {"site-1": host.keys(MaskKeysRequest(1, {"site-1": ["site-1"]})).keys["site-1"]}
+    keys["site-2"] = [KeyPair.new().public, KeyPair.new().public]
+    asked = from_wire(mutated(to_wire(MaskSharesRequest(1, keys, 2, {"site-2": SIGNED})), rng))
+    assert isinstance(asked, MaskSharesRequest)
+    guard = Guard("site-1", CONFIG, True, Path("unused"), 0)
+    guard.check_data_stats_request(DataStatsRequest(["site-1", "site-2"]))
+    guard.check_mask_shares_request(asked)
+    given = host.shares(asked)
+    must(given.shares.keys() == {"site-1"} and given.shares["site-1"].keys() == {"site-2"}, "shares of others")
+    return True
+
+
 def mutated_update(rng: random.Random) -> ClientUpdate:
     """As its bytes, as its fields, or as its values say it."""
     own = update("site-4", 4)
@@ -291,6 +309,7 @@ KINDS = {
     "updates": Kind(bad_update, (RejectedError,)),
     "codec payloads": Kind(codec_payload, (ValueError,)),
     "safetensors payloads": Kind(safetensors_payload, (ValueError,)),
+    "masked requests": Kind(masked_request, (ValueError, PublicError)),
     "messages": Kind(message, (ValueError, PublicError)),
     "backbone changes": Kind(backbone_change, (ValueError,)),
     "config files": Kind(config_file, (FedummError,)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from fedumm.federation.protocol.mask_messages import MaskKeysRequest, MaskShares
 from fedumm.federation.protocol.messages import RoundTask, TensorPayload
 from fedumm.federation.runners.flare.site_identity import SiteIdentity, read_identity
 from fedumm.secure_aggregation.masks import KeyPair
+from fedumm.secure_aggregation.secret_sharing import SHARE, join
 from support.certificates import DAY, certificate, der, key_of, write_startup
 
 SITES = ("a", "b", "c", "d", "e")
@@ -181,6 +183,30 @@ def test_who_was_shown_other_keys_does_not_count(tmp_path: Path) -> None:
         else:
             # Three of the sum have shown themselves, and nothing is given of a.
             assert own.hosts[host].unmask(asked).shares[host].keys() == set("bcde")
+
+
+@pytest.mark.parametrize(("needed", "bare"), [(3, True), (4, False)])
+def test_one_of_five_on_the_servers_side_has_both_shares_of_another_unless_more_are_needed(
+    needed: int, bare: bool, tmp_path: Path
+) -> None:
+    """What is not protected: a is in the sum by what b and c are told, and lost by what a and d are."""
+    own = Try(tmp_path)
+    asked = replace(own.asked, threshold=needed)
+    shares = {s: own.hosts[s].shares(asked).shares[s] for s in SITES}
+    halves: dict[str, dict[int, bytes]] = {"seed": {}, "key": {}}
+    for place, host in enumerate(SITES, 1):
+        own.hosts[host].check_task(task(*SITES), ROWS)
+        sealed = {s: shares[s][host] for s in SITES if s != host}
+        if host == "e":
+            both = own.hosts[host]._opened(host, sealed)["a"]
+            halves["seed"][place], halves["key"][place] = both[:SHARE], both[SHARE:]
+            continue
+        summed = "abcd" if host in "bc" else "bcde"
+        given = own.hosts[host].unmask(UnmaskRequest(7, [*summed], {host: sealed})).shares[host]["a"]
+        halves["seed" if host in "bc" else "key"][place] = given
+    with contextlib.nullcontext() if bare else pytest.raises((AssertionError, ValueError)):
+        assert KeyPair.of(join(halves["key"])).public == own.keys["a"][1]
+    assert (max(map(len, halves.values())) >= needed) == bare
 
 
 def test_masks_are_towards_all_who_were_shown_or_not_at_all(tmp_path: Path) -> None:

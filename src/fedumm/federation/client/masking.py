@@ -92,7 +92,7 @@ class Masking:
         if len({key for pair in request.keys.values() for key in pair}) != 2 * count:
             raise PublicError("a key is there twice")
         for peer, pair in request.keys.items():
-            if not all(map(masks.is_key, pair)):
+            if len(pair) != 2 or not all(map(masks.is_key, pair)):
                 raise PublicError(f"the keys of {peer} are none")
         self._check_signatures(request)
         self._keys, self._threshold = dict(request.keys), request.threshold
