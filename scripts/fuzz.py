@@ -33,7 +33,18 @@ from fedumm.compression.registry import WIRES
 from fedumm.config import FederateConfig, read_yaml
 from fedumm.errors import FedummError, PublicError
 from fedumm.features.report import CacheReport
+from fedumm.federation.client.guard import Guard
+from fedumm.federation.client.masking import Masking
 from fedumm.federation.protocol.backbone_delta import pack_backbone_delta, unpack_backbone_delta
+from fedumm.federation.protocol.mask_messages import (
+    MaskKeys,
+    MaskKeysRequest,
+    MaskReply,
+    MaskShares,
+    MaskSharesRequest,
+    Unmasking,
+    UnmaskRequest,
+)
 from fedumm.federation.protocol.messages import (
     ClientUpdate,
     DataStats,
@@ -54,6 +65,7 @@ from fedumm.federation.server.round_aggregation import RoundAggregation
 from fedumm.federation.server.validation import Accepted, Expected, examine
 from fedumm.metrics.evaluation import Evaluation
 from fedumm.run_options import from_mapping, to_mapping
+from fedumm.secure_aggregation.masks import KeyPair
 from fedumm.texts import is_plain
 from mutations import STRANGE, mutated, mutated_bytes
 
@@ -97,6 +109,7 @@ def expected() -> Expected:
     )  # fmt: skip
 
 
+PAIR, SIGNED = [b"1" * 32, b"2" * 32], [b"c" * 800, b"s" * 256]
 HONEST = [update(f"site-{k}", k) for k in range(1, 4)]
 MESSAGES: tuple[Message, ...] = (
     DataStatsRequest(["site-1", "site-2"]),
@@ -126,6 +139,27 @@ MESSAGES: tuple[Message, ...] = (
         base_round=2,
         scorers={"host-1": ["site-2"]},
     ),
+    RoundTask(
+        round=4,
+        train=False,
+        adapter=TensorPayload("whole", b"abc"),
+        assignments={},
+        draw=True,
+        version=2,
+    ),
+    RoundTask(
+        round=1,
+        train=True,
+        adapter=TensorPayload("whole", b"abc"),
+        assignments={"host-1": ["site-1"]},
+        masked={"site-1": 12},
+    ),
+    MaskKeysRequest(1, {"host-1": ["site-1"]}),
+    MaskKeys({"site-1": PAIR}, {"site-1": SIGNED}),
+    MaskSharesRequest(1, {"site-1": PAIR, "site-2": PAIR}, 2, {"site-1": SIGNED}),
+    MaskShares({"site-1": {"site-2": b"2" * 160}}, {"site-1": b"1" * 32}),
+    UnmaskRequest(1, ["site-1", "site-2"], {"site-1": {"site-2": b"2" * 160}}),
+    Unmasking({"site-1": {"site-2": b"2" * 66}}),
     RoundReply([*HONEST], SCORES, 1.0, ["Out of memory"], 1e-7),
     HostError("no", "Traceback"),
 )
@@ -172,10 +206,25 @@ def message(rng: random.Random) -> bool:
     if rng.random() < 0.3:
         data = mutated(data, rng) if isinstance(data, dict) else data
     taken = from_wire(data)
-    if isinstance(taken, DataStats | InitReply | RoundReply | HostError):
+    if isinstance(taken, DataStats | InitReply | RoundReply | HostError | MaskReply):
         must(from_wire(to_wire(taken)) == taken or "nan" in repr(taken), "another message the second time")
     if isinstance(taken, RoundReply):
         must(all(is_plain(text) for text in (*taken.notes, *(u.error for u in taken.updates))), "a text that acts")
+    return True
+
+
+def masked_request(rng: random.Random) -> bool:
+    """At a host that has made its keys: shares are given for the keys that came, or a reason is."""
+    host = Masking("site-1", CONFIG, Path("unused"))
+    keys = {"site-1": host.keys(MaskKeysRequest(1, {"site-1": ["site-1"]})).keys["site-1"]}
+    keys["site-2"] = [KeyPair.new().public, KeyPair.new().public]
+    asked = from_wire(mutated(to_wire(MaskSharesRequest(1, keys, 2, {"site-2": SIGNED})), rng))
+    assert isinstance(asked, MaskSharesRequest)
+    guard = Guard("site-1", CONFIG, True, Path("unused"), 0)
+    guard.check_data_stats_request(DataStatsRequest(["site-1", "site-2"]))
+    guard.check_mask_shares_request(asked)
+    given = host.shares(asked)
+    must(given.shares.keys() == {"site-1"} and given.shares["site-1"].keys() == {"site-2"}, "shares of others")
     return True
 
 
@@ -260,6 +309,7 @@ KINDS = {
     "updates": Kind(bad_update, (RejectedError,)),
     "codec payloads": Kind(codec_payload, (ValueError,)),
     "safetensors payloads": Kind(safetensors_payload, (ValueError,)),
+    "masked requests": Kind(masked_request, (ValueError, PublicError)),
     "messages": Kind(message, (ValueError, PublicError)),
     "backbone changes": Kind(backbone_change, (ValueError,)),
     "config files": Kind(config_file, (FedummError,)),

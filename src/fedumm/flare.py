@@ -112,13 +112,14 @@ class HostExecutor(Executor):  # type: ignore[misc]
 
             process_guard.leave_with_launcher()
             return RemoteHost(name)
-        own = fl_ctx.get_engine().get_workspace().get_site_config_dir()
-        config = admission.site_config(self.run_config, own)
+        kit = fl_ctx.get_engine().get_workspace()
+        config = admission.site_config(self.run_config, kit.get_site_config_dir())
         if self._lock is None:
             job = str(fl_ctx.get_job_id())
             kept = kept_run.kept_at_site(shareables.root_of(fl_ctx), job, self.resumes, self.run_config)
             self._keeps, self._lock = kept
-        return site_host.SiteHost(name, config, self._keeps, lambda: self._abort.triggered)
+        startup = Path(kit.get_startup_kit_dir())
+        return site_host.SiteHost(name, config, self._keeps, startup, lambda: self._abort.triggered)
 
     def _failure(self, error: Exception, fl_ctx: FLContext) -> messages.HostError:
         if self._simulated:

@@ -129,7 +129,7 @@ def test_a_file_is_not_asked_for_where_there_was_none(tmp_path: Path, trap: Path
 
 def test_a_site_runs_no_file_that_a_job_names(tmp_path: Path, trap: Path) -> None:
     given = toy_config(**lora_options(in_process=False, num_clients=1, plugin=str(trap)))
-    site = SiteHost("site-1", given, tmp_path / "site-1", lambda: False)
+    site = SiteHost("site-1", given, tmp_path / "site-1", tmp_path, lambda: False)
     try:
         answer = site.handle(DataStatsRequest(["site-1"]))
     finally:

@@ -11,11 +11,13 @@ from fedumm.config import FederateConfig
 from fedumm.federation.client.host import Host
 from fedumm.federation.protocol.messages import Message
 from fedumm.federation.protocol.wire import from_wire, to_wire
+from fedumm.federation.runners.flare.site_identity import read_identity
 from fedumm.federation.runners.in_process import ask_in_turn
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import read_records
+from support.certificates import write_startup
 from support.toy import PlainFolder, lora_options, toy_config
 
 SITES = ("site-1", "site-2")
@@ -48,7 +50,10 @@ class Sites:
         )
 
     def new(self, site: str) -> Host:
-        return Host(site, self.config, lambda *_: None, self.folder / "kept" / site)
+        own = None
+        if self.config.secure_aggregation:
+            own = read_identity(write_startup(self.folder / "kits" / site, site), site, self.folder.name)
+        return Host(site, self.config, lambda *_: None, self.folder / "kept" / site, identity=own)
 
     def run(self) -> Sites:
         drive(self.server, partial(ask_in_turn, self.handle))

@@ -16,7 +16,9 @@ from fedumm.federation.protocol.mask_messages import (
 )
 from fedumm.federation.protocol.messages import SETUP, DataStatsRequest, HostError, InitRequest, Message
 from fedumm.federation.protocol.wire import from_wire, to_wire
+from fedumm.federation.runners.flare.site_identity import read_identity
 from fedumm.plugins import load_plugins
+from support.certificates import write_startup
 from support.toy import lora_options, toy_config
 
 ROSTER = ["site-1", "site-2"]
@@ -25,7 +27,8 @@ ROSTER = ["site-1", "site-2"]
 def host_of(folder: Path, **options: bool) -> Host:
     config = toy_config(**lora_options(num_clients=2, num_rounds=3, **options))
     load_plugins(config.plugins)
-    return Host("site-1", config, lambda *_: None, folder)
+    own = read_identity(write_startup(folder / "startup", "site-1"), "site-1", "run")
+    return Host("site-1", config, lambda *_: None, folder, identity=own)
 
 
 def say(host: Host, message: Message) -> Message:

@@ -101,6 +101,8 @@ def test_shares_are_given_once(tmp_path: Path) -> None:
         lambda own: replace(own.asked, keys={**own.keys, "a": [own.keys["a"][1], own.keys["a"][0]]}),
         lambda own: replace(own.asked, keys={**own.keys, "c": own.keys["b"]}),
         lambda own: replace(own.asked, keys={name: own.keys[name] for name in "bcde"}),
+        lambda own: replace(own.asked, keys={**own.keys, "b": own.keys["b"] * 2}),
+        lambda own: replace(own.asked, keys={**own.keys, "b": own.keys["b"] * 200_000}),
         lambda own: MaskSharesRequest(7, {"a": own.keys["a"]}, 1),
         lambda own: MaskSharesRequest(7, {"a": own.keys["a"]}, 2),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,9 +14,10 @@ from datasets import DatasetDict, disable_progress_bars
 
 from fedumm.cli.main import main
 from fedumm.data import DataRequest, load_data
+from fedumm.federation.runners.flare.outgoing_log import FILE as LOG
 from fedumm.report.run_folder import read_config, read_records
 from support.federation import export, processes_in
-from support.own_folders import MODEL, own_folders
+from support.own_folders import CLIENTS, MODEL, own_folders
 from support.processes import wait_for
 
 OPTIONS = [
@@ -74,6 +76,12 @@ def test_sites_with_folders_of_their_own_give_the_same_bits_as_in_process(tmp_pa
         file = Path("runs/{}/adapter") / which / "adapter_model.safetensors"
         one, other = ((tmp_path / str(file).format(run)).read_bytes() for run in ("poc", "here"))
         assert one == other
+    for site in CLIENTS if more else ():
+        # Its own log of what left it: in both rounds a certificate, and a signature of 2048 bits.
+        (log,) = (tmp_path / "kits").rglob(f"{site}/{LOG}")
+        sent = [line for line in map(json.loads, log.read_text().splitlines()) if line["kind"] == "MaskKeys"]
+        sizes = [[part["bytes"] for part in line["content"]["signatures"][site]] for line in sent]
+        assert [(own > 500, signature) for own, signature in sizes] == [(True, 256)] * 2
     for run in ("poc", "here"):
         assert [r["clients"] for r in read_records(tmp_path / "runs" / run) if r["event"] == "round"] == [3, 3]
 

@@ -16,12 +16,13 @@ from fedumm.backends import get_backend
 from fedumm.config import FederateConfig
 from fedumm.errors import FedummError
 from fedumm.federation.client.host import Host
-from fedumm.federation.protocol.messages import DataStatsRequest, HostError, Message, RoundTask
+from fedumm.federation.protocol.messages import DataStats, DataStatsRequest, HostError, Message, RoundTask
 from fedumm.federation.runners.flare.site_host import LOG, SiteHost, StoppedHostError
 from fedumm.federation.runners.in_process import ask_in_turn
 from fedumm.federation.runners.round_loop import drive
 from fedumm.federation.server.server import Server
 from fedumm.report.run_folder import read_records
+from support.certificates import write_startup
 from support.toy import LORA_TOY, PlainFolder, lora_options, together, toy_config
 
 SITES = {"site-1": ["site-1"], "site-2": ["site-2"]}
@@ -76,7 +77,7 @@ def test_a_killed_process_costs_its_site_one_round(tmp_path: Path, started: list
     """With something that the server, and something that the site keeps from round to round."""
     given = options(scaffold=True, wire="int8")
     get_backend(given.model_backend)
-    remote = SiteHost("site-2", given, tmp_path / "site-2", lambda: False)
+    remote = SiteHost("site-2", given, tmp_path / "site-2", tmp_path, lambda: False)
     started.append(remote)
 
     def hosts(folder: Path) -> dict[str, Host]:
@@ -113,7 +114,7 @@ def test_with_local_privacy_no_child_answers_a_round_again(tmp_path: Path, start
     """Each answer has noise of its own: two would tell more than one may."""
     given = options(dp="local", dp_noise_multiplier=1.0, client_weights="equal", aggregator="ffa_lora", num_clients=1)
     get_backend(given.model_backend)
-    site = SiteHost("site-1", given, tmp_path / "site-1", lambda: False)
+    site = SiteHost("site-1", given, tmp_path / "site-1", tmp_path, lambda: False)
     started.append(site)
     asked: list[Message] = []
 
@@ -141,11 +142,25 @@ def survey() -> Message:
     return DataStatsRequest(list(SITES))
 
 
+def test_a_site_whose_kit_can_not_sign_says_so_before_anything_is_loaded(
+    tmp_path: Path, started: list[SiteHost]
+) -> None:
+    """Masked rounds are never had without signatures in silence; with the kit's files it goes on to the data."""
+    given = options(secure_aggregation=True)
+    get_backend(given.model_backend)
+    for startup, told in ((tmp_path / "nothing", "startup/client.crt can't be read"), (tmp_path / "startup", "")):
+        started.append(SiteHost("site-1", given, tmp_path / "run", startup, lambda: False))
+        write_startup(tmp_path / "startup", "site-1")
+        answer = started[-1].handle(survey())
+        assert isinstance(answer, HostError if told else DataStats)
+        assert told in getattr(answer, "message", "")
+
+
 def test_an_end_that_is_asked_for_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = tmp_path / "own.sh"
     launcher.write_text(f"echo $$ > {tmp_path}/pid; exec sleep 60")
     monkeypatch.setenv("FEDUMM_LAUNCHER", str(launcher))
-    site = SiteHost("site-1", options(use_env_script=True), tmp_path / "site", (tmp_path / "pid").exists)
+    site = SiteHost("site-1", options(use_env_script=True), tmp_path / "site", tmp_path, (tmp_path / "pid").exists)
     with pytest.raises(StoppedHostError):
         site.handle(survey())
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
@@ -158,7 +173,7 @@ def test_a_child_that_does_not_start_is_an_error_of_that_site(
     launcher = tmp_path / "own.sh"
     launcher.write_text(script)
     monkeypatch.setenv("FEDUMM_LAUNCHER", str(launcher))
-    site = SiteHost("site-1", options(use_env_script=True), tmp_path / "site", lambda: False)
+    site = SiteHost("site-1", options(use_env_script=True), tmp_path / "site", tmp_path, lambda: False)
     with pytest.raises(
         FedummError, match=r"the process of site-1 died \(status [03]\); what it printed is in host.log"
     ):

@@ -25,6 +25,7 @@ from fedumm.federation.protocol.client_view import communicated_tensors
 from fedumm.federation.protocol.mask_messages import MaskKeysRequest, MaskSharesRequest
 from fedumm.federation.protocol.messages import SETUP, DataStatsRequest, InitRequest, RoundTask
 from fedumm.federation.protocol.names import check_name, check_names
+from fedumm.federation.protocol.reply_fields import LONGEST_CERTIFICATE
 
 
 class NotReadyError(PublicError):
@@ -116,10 +117,16 @@ class Guard:
             raise PublicError(f"{unknown} is not a client of {self.name}")
 
     def check_mask_shares_request(self, request: MaskSharesRequest) -> None:
-        """Keys of clients that there are: a server must not hold those of some that it made up."""
+        """Keys of clients that there are: a server must not hold those of some that it made up. Signatures of these,
+        no longer than any are."""
         roster = self._data_request.roster if self._data_request else []
         if (unknown := _not_among(check_names(request.keys), roster)) is not None:
             raise PublicError(f"{unknown} is not on the roster")
+        if request.signatures.keys() - request.keys.keys():
+            raise PublicError("signatures of others than whose keys are there")
+        for signer, parts in request.signatures.items():
+            if len(parts) != 2 or max(map(len, parts)) > LONGEST_CERTIFICATE:
+                raise PublicError(f"what {signer} signed with is no certificate and signature")
 
     def check_round_task(self, task: RoundTask) -> None:
         """The round must be one of the run, not an earlier one than the last, and for clients of this host.

@@ -24,6 +24,7 @@ from fedumm.federation.client.client_state import ClientState
 from fedumm.federation.client.common_test import CommonTest
 from fedumm.federation.client.global_model import GlobalModel
 from fedumm.federation.client.guard import Guard, NotReadyError
+from fedumm.federation.client.identity import Identity
 from fedumm.federation.client.masking import Masking
 from fedumm.federation.client.redaction import whole, withheld, without_data
 from fedumm.federation.option_rules import check_rules
@@ -89,18 +90,19 @@ class Host:
         simulated: all hosts, and the server, are this user's own. Otherwise this one is a site: its only client is
             itself, and errors leave it without their texts (:mod:`fedumm.federation.client.redaction`).
         stock: data and models that runs of this process share.
+        identity: of a site, with which it signs the keys of masked rounds, and checks those of the others.
 
     Attributes:
         data: None before the first message.
         ready: None before the second one.
 
     Raises:
-        FedummError: ``name`` can't be one.
+        FedummError: ``name`` can't be one, or a site has no identity for masked rounds.
     """
 
     def __init__(
         self, name: str, config: FederateConfig, progress: Progress, folder: Path, index: int = 0, hosts: int = 1,
-        answered: int = 0, simulated: bool = False, stock: Stock | None = None,
+        answered: int = 0, simulated: bool = False, stock: Stock | None = None, identity: Identity | None = None,
     ) -> None:  # fmt: skip
         self._guard = Guard(name, config, simulated, folder / f"{name}@rounds.json", answered)
         self.name, self.config, self.progress = name, config, progress
@@ -110,7 +112,11 @@ class Host:
         load_codecs(config.up, config.down)
         # What a site relies on it asks for itself, whatever the server let pass.
         self._privacy = check_rules(config) if config.dp == "local" or config.secure_aggregation else None
-        self._masking = Masking(name, config, folder / f"{name}@sums.json") if config.secure_aggregation else None
+        self._masking: Masking | None = None
+        if config.secure_aggregation:
+            if identity is None and not simulated:
+                raise PublicError("a site takes part in masked rounds only with what its startup kit signs")
+            self._masking = Masking(name, config, folder / f"{name}@sums.json", identity)
         self._states = ClientState(folder)
         # A site keeps no images: its disk is not the run's.
         self._drawings = folder.parent / DRAWINGS if simulated else None

@@ -119,8 +119,8 @@ def told(config: FederateConfig, own: Leaving) -> list[str]:
     ]
     if config.secure_aggregation:
         lines.append(
-            "in each round: public keys of that round, a digest of a seed, sealed shares of what takes off its own "
-            "masks, and opened ones of the other clients'"
+            "in each round: public keys of that round, signed, with this site's certificate; a digest of a seed; "
+            "sealed shares of what takes off its own masks, and opened ones of the other clients'"
         )
     if own.control:
         lines.append(f"in each round: SCAFFOLD's control variate, {_mb(own.control)}")

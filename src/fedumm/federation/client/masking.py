@@ -1,15 +1,17 @@
 """A host's side of masked rounds: keys, shares and masks of its clients, and what it refuses of a server.
 
 A server must not learn both what masks an update by itself and what masks it towards others. So a client answers every
-question of a round once, gives one kind of share for each other client, and forgets its keys with the last answer. And
-two sums of one round, of which one has a client more, tell of that client: a round is summed with the same clients or
-not at all, also when it is done again after the run was stopped.
+question of a round once, gives one kind of share for each other client, and forgets its keys with the last answer.
+
+Nor must it show different keys to different clients, or keys that it made or has kept of an earlier try. Sites sign
+their keys. All who are shown a set of keys mask their updates towards all of it, and a share can be opened only by who
+was shown the same set: it was sealed between keys of this try, and so whose share opens is there, now, with the same
+set. A client gives shares only if so many of the sum have shown that.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +22,8 @@ import torch
 from fedumm.adapters.state import Spec
 from fedumm.config import FederateConfig
 from fedumm.errors import PublicError
+from fedumm.federation.client.identity import Identity
+from fedumm.federation.client.summed_rounds import SummedRounds
 from fedumm.federation.protocol.mask_messages import (
     MaskKeys,
     MaskKeysRequest,
@@ -28,9 +32,8 @@ from fedumm.federation.protocol.mask_messages import (
     Unmasking,
     UnmaskRequest,
 )
-from fedumm.federation.protocol.masked_sum import about, least_threshold, purpose, weight_of
+from fedumm.federation.protocol.masked_sum import about, agreement, least_threshold, purpose, statement, weight_of
 from fedumm.federation.protocol.messages import RoundTask
-from fedumm.files import write_atomically
 from fedumm.secure_aggregation import masks, secret_sharing
 from fedumm.secure_aggregation.fixed_point import Words, to_bytes, to_words
 from fedumm.secure_aggregation.masks import KeyPair
@@ -55,21 +58,25 @@ class Masking:
         host: its name.
         config: the run's options.
         record: file of the rounds that were summed, and with whom.
+        identity: the site's, which then takes no keys that are not signed; None where all hosts are one user's own.
     """
 
-    def __init__(self, host: str, config: FederateConfig, record: Path) -> None:
-        self._host, self._config, self._record = host, config, record
+    def __init__(self, host: str, config: FederateConfig, record: Path, identity: Identity | None = None) -> None:
+        self._host, self._config, self._identity = host, config, identity
+        self._sums = SummedRounds(record)
         self._round = 0
         self._own: dict[str, _Secrets] = {}
         self._keys: dict[str, list[bytes]] = {}
-        self._threshold = 0
+        self._threshold, self._agreed = 0, ""
         self._members: dict[str, int] = {}
 
     def keys(self, request: MaskKeysRequest) -> MaskKeys:
         """New keys, and nothing of an earlier round."""
         self._round, self._keys, self._members, self._threshold = request.round, {}, {}, 0
         self._own = {client: _Secrets() for client in request.clients.get(self._host, [])}
-        return MaskKeys({client: [own.sealing.public, own.masking.public] for client, own in self._own.items()})
+        keys = {client: [own.sealing.public, own.masking.public] for client, own in self._own.items()}
+        me = self._identity
+        return MaskKeys(keys, {c: me.sign(statement(me.run, self._round, c, keys[c])) for c in keys} if me else {})
 
     def shares(self, request: MaskSharesRequest) -> MaskShares:
         """Shares of every client's secrets, sealed for each of the others."""
@@ -85,12 +92,22 @@ class Masking:
         if len({key for pair in request.keys.values() for key in pair}) != 2 * count:
             raise PublicError("a key is there twice")
         for peer, pair in request.keys.items():
-            if not all(map(masks.is_key, pair)):
+            if len(pair) != 2 or not all(map(masks.is_key, pair)):
                 raise PublicError(f"the keys of {peer} are none")
+        self._check_signatures(request)
         self._keys, self._threshold = dict(request.keys), request.threshold
+        self._agreed = agreement(self._round, self._keys, self._threshold)
         shares = {client: self._shares_of(client, own) for client, own in self._own.items()}
         digests = {client: hashlib.sha256(own.seed).digest() for client, own in self._own.items()}
         return MaskShares(shares, digests)
+
+    def _check_signatures(self, request: MaskSharesRequest) -> None:
+        if (me := self._identity) is None:
+            return
+        for peer in request.keys.keys() - self._own.keys():
+            said = statement(me.run, self._round, peer, request.keys[peer])
+            if problem := me.problem(peer, said, request.signatures.get(peer, [])):
+                raise PublicError(f"the keys of {peer} may not be its own: {problem}")
 
     def _shares_of(self, client: str, own: _Secrets) -> dict[str, bytes]:
         places = self._places()
@@ -117,7 +134,7 @@ class Masking:
             self._own, self._members = {}, {}
             return
         self._check_round(task.round)
-        if members.keys() - self._keys.keys() or len(members) < self._threshold or self._members not in ({}, members):
+        if members.keys() != self._keys.keys() or self._members not in ({}, members):
             raise PublicError("the sum is not of those who agreed on masks")
         for client in members.keys() & self._own.keys():
             if members[client] != weight_of(self._config, rows[client]):
@@ -178,18 +195,23 @@ class Masking:
         summed, members = set(request.summed), self._members
         if summed - members.keys() or len(summed) < self._threshold or not members:
             raise PublicError("the sum is not of those who agreed on masks, or of too few")
-        self._note_sum(request.round, sorted(summed))
+        opened = {client: self._opened(client, request.shares.get(client, {})) for client in self._own}
+        if any(len(both.keys() & summed) < self._threshold for both in opened.values()):
+            raise PublicError("too few of those in the sum have shown that they are there")
+        self._sums.add(request.round, sorted(summed))
         result: dict[str, dict[str, bytes]] = {}
-        for client, own in self._own.items():
-            if client not in members:
-                continue
-            both = {client: own.own_share}
-            for peer, sealed in request.shares.get(client, {}).items():
-                if peer in members and peer != client and (share := self._unsealed(client, peer, sealed)):
-                    both[peer] = share
+        for client, both in opened.items():
             half = secret_sharing.SHARE
             result[client] = {peer: share[:half] if peer in summed else share[half:] for peer, share in both.items()}
         return Unmasking(result)
+
+    def _opened(self, client: str, sealed: Mapping[str, bytes]) -> dict[str, bytes]:
+        """By member, what this client has of its secrets: its own, and what it can open."""
+        opened = {client: self._own[client].own_share}
+        for peer, content in sealed.items():
+            if peer in self._members and peer != client and (share := self._unsealed(client, peer, content)):
+                opened[peer] = share
+        return opened
 
     def _unsealed(self, client: str, peer: str, sealed: bytes) -> bytes:
         """Empty if it is not what that peer sealed for this client: others' shares may do."""
@@ -199,24 +221,6 @@ class Masking:
             return b""
         return share if len(share) == 2 * secret_sharing.SHARE else b""
 
-    def _note_sum(self, number: int, summed: list[str]) -> None:
-        """Put the sum of a round on record before it is had.
-
-        Raises:
-            PublicError: the round was summed with others, or the record is damaged.
-        """
-        try:
-            known = json.loads(self._record.read_text(encoding="utf-8")) if self._record.exists() else {}
-            before = known.get(str(number), summed)
-        except (ValueError, AttributeError) as error:
-            raise PublicError("this host's record of the rounds that were summed is damaged") from error
-        if before != summed:
-            raise PublicError(
-                f"round {number} was summed with {', '.join(before)} before: a second sum with others would tell of one"
-            )
-        self._record.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._record, json.dumps({**known, str(number): summed}))
-
     def _places(self) -> dict[str, int]:
         return {client: place for place, client in enumerate(sorted(self._keys), start=1)}
 
@@ -224,7 +228,7 @@ class Masking:
         return masks.agreed(self._own[client].sealing.private, self._keys[peer][0], purpose("share", self._round))
 
     def _about(self, sender: str, receiver: str) -> bytes:
-        return about(self._round, sender, receiver)
+        return about(self._agreed, sender, receiver)
 
     def _check_round(self, number: int) -> None:
         if number != self._round or not self._own:

@@ -19,18 +19,25 @@ class MaskKeysRequest:
 
 @dataclass(frozen=True)
 class MaskKeys:
-    """By client, its two public keys of the round: one for sealed shares, one for masks; 32 bytes each."""
+    """By client, its two public keys of the round: one for sealed shares, one for masks; 32 bytes each.
+
+    ``signatures`` are those of sites, which have certificates: by client its certificate (X.509, DER) and its signature
+    of :func:`fedumm.federation.protocol.masked_sum.statement`.
+    """
 
     keys: dict[str, list[bytes]]
+    signatures: dict[str, list[bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class MaskSharesRequest:
-    """Server to every host: all keys that came, and how many clients shall be able to take another one's masks off."""
+    """Server to every host: all keys that came, with their signatures, and how many clients shall be able to take
+    another one's masks off."""
 
     round: int
     keys: dict[str, list[bytes]]
     threshold: int
+    signatures: dict[str, list[bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

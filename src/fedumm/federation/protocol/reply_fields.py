@@ -24,6 +24,9 @@ _DTYPES = frozenset({"float64", "float32", "float16", "bfloat16", "int64", "int3
 _KEPT = ("", "memory", "disk")
 _DEEPEST, _MOST_OPTIONS, _LONGEST_OPTION = 6, 10_000, 10_000
 _LONGEST_KEY, _LONGEST_SHARE = 32, 256
+LONGEST_CERTIFICATE = 4096
+"""Bytes of a site's certificate or signature; FLARE's are of about 1,000 and of 256."""
+
 _WIDEST = 2**40
 """Values of one tensor: far more than any host holds."""
 
@@ -294,7 +297,12 @@ REPLIES: dict[str, Take] = {
             "folding_error": _optional(_number),
         }
     ),
-    "MaskKeys": _record({"keys": _mapping(_name, _list(_bytes_of(_LONGEST_KEY), 2), MOST_CLIENTS)}),
+    "MaskKeys": _record(
+        {
+            "keys": _mapping(_name, _list(_bytes_of(_LONGEST_KEY), 2), MOST_CLIENTS),
+            "signatures": _mapping(_name, _list(_bytes_of(LONGEST_CERTIFICATE), 2), MOST_CLIENTS),
+        }
+    ),
     "MaskShares": _record(
         {
             "shares": _mapping(_name, _mapping(_name, _bytes_of(_LONGEST_SHARE), MOST_CLIENTS), MOST_CLIENTS),

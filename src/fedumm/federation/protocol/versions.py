@@ -11,7 +11,7 @@ from fedumm.errors import PublicError
 from fedumm.libraries import installed_versions
 from fedumm.texts import one_line
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Goes up when a message changes so that the other side would not understand it, or would understand something else."""
 
 _OF_BITS = ("fedumm", "torch", "transformers", "peft")

@@ -49,6 +49,7 @@ def drive(server: Server, ask: Ask) -> None:
             replies = {host: _or_failure(task, host, answer) for host, answer in answers.items()}
         try:
             if masked:
+                replies = masked_rounds.explained(masked, replies)
                 masked_rounds.end(server, masked, ask, task, replies)
             server.finish(task, replies, catch_up, masked)
         except OSError as error:

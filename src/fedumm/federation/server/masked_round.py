@@ -44,6 +44,7 @@ class MaskedRound:
         names: the tensors that are trained and travel in this round.
 
     Attributes:
+        refusals: by host that did not answer a question of the round, why.
         problem: why the sum could not be had; empty while it can, or was.
         moves: in the end, by tensor, the weighted mean of what clients moved it by, in float64.
     """
@@ -54,13 +55,18 @@ class MaskedRound:
         self._config, self._task, self._spec, self._names = config, task, spec, sorted(names)
         self._host_of = {client: host for host, own in task.assignments.items() for client in own}
         self._weights = {client: weight_of(config, rows[client]) for client in self._host_of}
-        self._keys: dict[str, list[bytes]] = {}
-        self._shares: dict[str, dict[str, bytes]] = {}
-        self._digests: dict[str, bytes] = {}
+        self._asked = set(self._host_of)
+        self._begin()
         self._updates: dict[str, ClientUpdate] = {}
         self._unmasking: dict[str, dict[str, bytes]] = {}
-        self.problem = ""
+        self.problem, self.refusals = "", dict[str, str]()
         self.moves: AdapterState = {}
+
+    def _begin(self) -> None:
+        self._keys: dict[str, list[bytes]] = {}
+        self._signatures: dict[str, list[bytes]] = {}
+        self._shares: dict[str, dict[str, bytes]] = {}
+        self._digests: dict[str, bytes] = {}
 
     @property
     def needed(self) -> int:
@@ -69,20 +75,23 @@ class MaskedRound:
 
     @property
     def members(self) -> dict[str, int]:
-        """Those whose updates may be summed, and their weights; empty if they are too few."""
-        own = {client: self._weights[client] for client in sorted(self._shares)}
-        return own if len(own) >= self.needed else {}
+        """Those whose updates may be summed, and their weights; empty if somebody's shares are missing."""
+        agreed = self._shares.keys() == self._keys.keys()
+        return {client: self._weights[client] for client in sorted(self._keys)} if agreed else {}
 
     def keys_request(self) -> MaskKeysRequest:
-        """The first question, for every host with clients that train."""
-        return MaskKeysRequest(self._task.round, self._task.assignments)
+        """The first question, for every host with clients that are asked."""
+        own = {host: [c for c in clients if c in self._asked] for host, clients in self._task.assignments.items()}
+        return MaskKeysRequest(self._task.round, {host: clients for host, clients in own.items() if clients})
 
     def take_keys(self, answers: Mapping[str, MaskKeys]) -> None:
         """The answers to it."""
         for host, answer in answers.items():
             for client, pair in answer.keys.items():
-                if self._host_of.get(client) == host and len(pair) == 2 and all(map(masks.is_key, pair)):
+                asked = client in self._asked and self._host_of[client] == host
+                if asked and len(pair) == 2 and all(map(masks.is_key, pair)):
                     self._keys[client] = pair
+                    self._signatures[client] = answer.signatures.get(client, [])
         # A key that is somebody else's would spoil the round for all: every host looks for these.
         seen = [key for pair in self._keys.values() for key in pair]
         self._keys = {c: pair for c, pair in self._keys.items() if all(seen.count(key) == 1 for key in pair)}
@@ -91,7 +100,9 @@ class MaskedRound:
         """The second question; None if the clients are too few for it."""
         if len(self._keys) < self.needed:
             return None
-        return MaskSharesRequest(self._task.round, self._keys, self.needed)
+        # Whose signature is good, sites find out for themselves: they do not believe a server.
+        signatures = {client: self._signatures[client] for client in self._keys if self._signatures[client]}
+        return MaskSharesRequest(self._task.round, self._keys, self.needed, signatures)
 
     def take_shares(self, answers: Mapping[str, MaskShares]) -> None:
         """The answers to it."""
@@ -101,6 +112,16 @@ class MaskedRound:
                 whole = own.keys() == self._keys.keys() - {client}
                 if client in self._keys and self._host_of[client] == host and whole and digest:
                     self._shares[client], self._digests[client] = own, digest
+
+    def start_again(self) -> bool:
+        """Whether those who gave shares have to agree once more, without the others: masks are of all who were shown
+        the same keys, or of nobody."""
+        left = self._shares.keys() & self._keys.keys()
+        if left == self._keys.keys() or len(left) < max(least_threshold(len(left)), self._config.min_clients):
+            return False
+        self._asked = set(left)
+        self._begin()
+        return True
 
     def task(self) -> RoundTask:
         """The round's task, with those who are in the sum."""

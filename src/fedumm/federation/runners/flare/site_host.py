@@ -54,12 +54,15 @@ class SiteHost:
 
     Args:
         config: the run's options.
-        folder: of this job at the site, for what the client keeps and for the log.
+        folder: of this run at the site, for what the client keeps and for the log; its name is the run's.
+        startup: of the site's kit, for its certificate and key.
         stop: whether FLARE wants this process to stop.
     """
 
-    def __init__(self, name: str, config: FederateConfig, folder: Path, stop: Callable[[], bool]) -> None:
-        self._name, self._config, self._folder, self._stop = name, config, folder, stop
+    def __init__(
+        self, name: str, config: FederateConfig, folder: Path, startup: Path, stop: Callable[[], bool]
+    ) -> None:
+        self._name, self._config, self._folder, self._startup, self._stop = name, config, folder, startup, stop
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
         self._answered = 0
@@ -99,9 +102,12 @@ class SiteHost:
             )
         self._connection = ours
         # With local privacy a round must not be answered twice, by no child.
-        first = {"name": self._name, "config": to_mapping(self._config), "folder": str(self._folder)}
+        first = {
+            "name": self._name, "config": to_mapping(self._config), "folder": str(self._folder),
+            "startup": str(self._startup), "answered": self._answered,
+        }  # fmt: skip
         with contextlib.suppress(OSError):  # it died: the first question will say so
-            send(ours, {**first, "answered": self._answered})
+            send(ours, first)
 
     def _ask(self, message: Message) -> Message:
         assert self._connection is not None
@@ -148,9 +154,13 @@ def main(descriptor: int) -> None:
 
         def make_host() -> Any:
             from fedumm.federation.client.host import Host
+            from fedumm.federation.runners.flare.site_identity import read_identity
 
-            folder = Path(first["folder"]) / CLIENTS
-            return Host(first["name"], config, lambda *_: None, folder, answered=first["answered"])
+            name, folder = first["name"], Path(first["folder"])
+            masks = config.secure_aggregation
+            identity = read_identity(Path(first["startup"]), name, folder.name) if masks else None
+            clients, answered = folder / CLIENTS, first["answered"]
+            return Host(name, config, lambda *_: None, clients, answered=answered, identity=identity)
 
         answer_messages(connection, make_host, withheld)
 
