@@ -215,6 +215,18 @@ class TestCommand:
         assert "No example answers: the run has saved no adapter." in capsys.readouterr().out
         assert "No example answers: the run has saved no adapter." in out.read_text()
 
+    def test_of_sites_with_data_of_their_own_it_says_so(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = record_run(tmp_path / "a", config="partition: own\n")
+        options = (folder / "config.yaml").read_text()
+        (folder / "config.yaml").write_text(options.replace("dirichlet_alpha: 0.5\n", ""))
+        assert run_command("report", [str(folder)], "fedumm report") == 0
+        assert "No example answers: the data are the sites' own, and not here." in capsys.readouterr().out
+        shown = Page((folder / "report.html").read_text()).text
+        assert "own data" in shown
+        assert "IID" not in shown
+
     @pytest.mark.parametrize(
         "argv", [["none"], ["{}/empty"], ["{}/a", "--samples", "-1"], ["{}/a", "--out", "/no/where"]]
     )

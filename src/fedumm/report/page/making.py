@@ -95,6 +95,8 @@ def _examine(history: History, samples: int, progress: Progress, gpu: str) -> st
         return NOT_KEPT
     try:
         config = read_options(history.path, dict(history.options))
+        if isinstance(config, FederateConfig) and config.own_data and not config.client_data:
+            return "No example answers: the data are the sites' own, and not here."
         make_examples(history.path, replace(config, gpu=gpu or config.gpu), samples, progress)
     except (FedummError, OSError, ImportError) as error:
         return f"No example answers: {one_line(error).rstrip('.')}."

@@ -118,8 +118,10 @@ def _subtitle(history: History) -> list[str]:
         parts.append(f"each alone, {epochs:.0f} epochs" if epochs else "each alone")
     else:
         parts += [f"{run.round} rounds", str(options.get("aggregator"))]
-    alpha = number(options.get("dirichlet_alpha"))
-    return [*parts, f"Dirichlet \N{GREEK SMALL LETTER ALPHA} = {alpha:g}" if alpha else "IID"]
+    alpha, partition = number(options.get("dirichlet_alpha")), str(options.get("partition") or "iid")
+    if alpha:
+        return [*parts, f"Dirichlet \N{GREEK SMALL LETTER ALPHA} = {alpha:g}"]
+    return [*parts, {"iid": "IID", "own": "own data"}.get(partition, partition)]
 
 
 def _state(history: History) -> str:
