@@ -58,9 +58,9 @@ def test_a_network_that_is_cut_for_half_a_minute_costs_the_rounds_in_it(
     with cable() as wire:
         made = kits._project
 
-        def project(sites: Sequence[str]) -> dict[str, Any]:
+        def project(sites: Sequence[str], host: str) -> dict[str, Any]:
             """The second site reaches the server by the cable only."""
-            content = made(sites)
+            content = made(sites, host)
             server, _, site, _ = content["participants"]
             server["host_names"].append(wire.here)
             site["connect_to"] = {"host": wire.here, "port": server["fed_learn_port"]}

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from fedumm.errors import FedummError
@@ -17,7 +16,7 @@ from fedumm.federation.runners.flare.deployment import Deployment
 from fedumm.federation.runners.flare.kits import provision
 from fedumm.plugins import load_plugins
 from fedumm.report.run_folder import read_records
-from support.federation import Federation, export, federation
+from support.federation import Federation, export, federation, training_process
 from support.processes import wait_for
 
 OPTIONS = [
@@ -54,24 +53,13 @@ def test_an_exported_job_gives_the_same_bits_as_in_process(tmp_path: Path, deplo
     assert kinds[0] == kinds[1]
 
 
-def host_of(site: str) -> psutil.Process | None:
-    """The child in which a site trains."""
-    for process in psutil.process_iter():
-        try:
-            if any("site_host" in part for part in process.cmdline()) and f"/{site}/" in process.cwd() + "/":
-                return process
-        except psutil.Error:
-            continue
-    return None
-
-
 @pytest.mark.slow
 def test_a_killed_host_costs_its_site_one_round_and_not_the_job(tmp_path: Path, deployment: Federation) -> None:
     job(tmp_path, "--export_dir=jobs", "--name=long", "--num_rounds=4", "--local_epochs=8")
     ident = deployment.session.submit(tmp_path / "jobs" / "long")
     try:
         wait_for(lambda: deployment.records(ident, "round"), 120)
-        killed = host_of("site-2")
+        killed = training_process(deployment.kits.sites["site-2"])
         assert killed is not None
         killed.kill()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -103,7 +104,9 @@ def test_to_stop_watching_stops_nothing_and_says_how_to_go_on(tmp_path: Path, si
         assert process.wait(60) == 130
     assert f"Watch it again:  fedumm watch {job} --startup_kit {sites.kits.admin} --name long\n" in error
     assert f"End it:          nvflare job abort {job} --startup-kit {sites.kits.admin} --force\n" in error
-    assert not (tmp_path / "runs" / "long").exists()
+    # Its number stays, so that a job that is aborted can be resumed.
+    assert json.loads((tmp_path / "runs" / "long" / "job.json").read_text()) == {"run": job}
+    assert not (tmp_path / "runs" / "long" / "metrics.jsonl").exists()
     assert sites.session.state(job).status == "RUNNING"
     numbers = str(sites.session._session.show_stats(job, "server"))  # as 'nvflare job monitor' asks
     assert all(f"'{name}': " in numbers for name in ("round", "accuracy", "test", "loss", "clients"))
