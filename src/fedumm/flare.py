@@ -8,6 +8,7 @@ by its launcher. Nothing else is defined here: an entry of that list that is cut
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -118,6 +119,8 @@ class HostExecutor(Executor):  # type: ignore[misc]
             job = str(fl_ctx.get_job_id())
             kept = kept_run.kept_at_site(shareables.root_of(fl_ctx), job, self.resumes, self.run_config)
             self._keeps, self._lock = kept
+            # FLARE's process of a site that is ended does not always end those of its jobs: they would train on.
+            process_guard.leave_with(os.getppid())
         startup = Path(kit.get_startup_kit_dir())
         return site_host.SiteHost(name, config, self._keeps, startup, lambda: self._abort.triggered)
 

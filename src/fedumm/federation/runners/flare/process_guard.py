@@ -1,4 +1,4 @@
-"""What ties simulated processes to the one that launched them: files it reads, and no orphans."""
+"""What ties processes to the one that launched them: files that a simulation reads, and no orphans."""
 
 from __future__ import annotations
 
@@ -47,12 +47,17 @@ def simulated_config() -> FederateConfig:
 def leave_with_launcher() -> None:
     """Watch the process named in the environment, and end this one, with all that it has started, when it is gone.
 
-    FLARE puts its processes in sessions of their own, where neither Ctrl-C nor the launcher's death reaches them. On a
-    real site nothing is watched.
+    FLARE puts its processes in sessions of their own, where neither Ctrl-C nor the launcher's death reaches them. Where
+    the environment names none, nothing is watched.
     """
     launcher = os.environ.get(LAUNCHER)
     if launcher:
-        threading.Thread(target=_watch, args=(int(launcher),), daemon=True).start()
+        leave_with(int(launcher))
+
+
+def leave_with(pid: int) -> None:
+    """Watch another process, and end this one, with all that it has started, when that is gone."""
+    threading.Thread(target=_watch, args=(pid,), daemon=True).start()
 
 
 def _watch(pid: int) -> None:
