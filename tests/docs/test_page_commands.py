@@ -163,8 +163,12 @@ def vqa_v2(folder: Path) -> None:
     coco_pictures(folder / "coco")
 
 
-def prepared(page: str, folder: Path) -> None:
-    """What the readers of a page have: pictures, tables, files that the page itself shows."""
+def prepared(page: str, folder: Path) -> dict[str, str]:
+    """What the readers of a page have: pictures, tables, files that the page itself shows.
+
+    Returns:
+        What in its commands is something else here.
+    """
     scans(folder / "scans")
     write(folder / "sites.yaml", "heidelberg: scans\nmainz: scans\n")
     Image.new("RGB", (64, 64), "red").save(folder / "picture.png")
@@ -182,11 +186,14 @@ def prepared(page: str, folder: Path) -> None:
         (folder / "qwen").symlink_to("small_vlm")
     if page == "docs/deploy.md":
         (project,) = (block for block in blocks(ROOT / page, "yaml") if "participants:" in block)
-        write(folder / "project.yml", project.replace("8002", str(free_port())))
+        port = str(free_port())
+        write(folder / "project.yml", project.replace("8002", port))
+        return {"8002": port}
     if page == "docs/sweeps.md":
         scans(folder / "my_images")
         save("qwen3_vl", folder / "small_vlm")
         write(folder / "study.yaml", next(block for block in blocks(ROOT / page, "yaml") if "my_images" in block))
+    return {}
 
 
 @pytest.mark.timeout(3600)
@@ -197,10 +204,10 @@ def test_the_commands_of_a_page_run(
 ) -> None:
     run = request.getfixturevalue("run") if any("NAME" in one.text for one in SHOWN[page]) else None
     checkout = Checkout(checkout_folder, run, tmp_path_factory.getbasetemp() / "features")
-    prepared(page, checkout.folder)
+    stand_ins = {old: new for own in ("", page) for old, new in STAND_INS.get(own, {}).items()}
+    stand_ins |= prepared(page, checkout.folder)
     if page == "docs/sites.md":
         a_site(checkout.folder / "site-1", request.getfixturevalue("port"))
-    stand_ins = {old: new for own in ("", page) for old, new in STAND_INS.get(own, {}).items()}
     simulated = SIMULATED.get(page, 0)
     for command in SHOWN[page]:
         if command.text in NOT_RUN:
