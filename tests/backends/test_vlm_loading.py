@@ -42,6 +42,7 @@ def pixels(folders: list[Path], *first: Path) -> list[str]:
     return result.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_pixels_and_tokens_are_the_same_with_torchvision_and_without(tmp_path: Path) -> None:
     folders = [save(name, tmp_path / name) for name in FAMILIES]
     without, with_it = pixels(folders), pixels(folders, write_stub(tmp_path / "stub"))

@@ -230,7 +230,9 @@ def without_hub(online: Online, first_rows: Path, folder: Path, **env: str) -> R
 OTHER_MODEL = ("--model_name_or_path", "someone/never-seen")
 
 
-@pytest.fixture(scope="module", params=["stopped", pytest.param("HF_HUB_OFFLINE", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=[pytest.param(how, marks=pytest.mark.slow) for how in ("stopped", "HF_HUB_OFFLINE")]
+)
 def cut_off(
     request: pytest.FixtureRequest,
     connected: Results,

@@ -50,9 +50,14 @@ METHODS: list[dict[str, Any]] = [
     {},
     {"wire": "int8", "scaffold": True},
     {"aggregator": "flora"},
-    {"aggregator": "fedex_lora"},
-    {"aggregator": "fedsa_lora"},
-    {"aggregator": "svd", "lora_r": "4,site-2=2", "wire": "bfloat16"},
+    *(
+        pytest.param(own, marks=pytest.mark.slow)
+        for own in (
+            {"aggregator": "fedex_lora"},
+            {"aggregator": "fedsa_lora"},
+            {"aggregator": "svd", "lora_r": "4,site-2=2", "wire": "bfloat16"},
+        )
+    ),
 ]
 
 

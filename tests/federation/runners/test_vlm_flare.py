@@ -20,6 +20,7 @@ from fedumm.report.run_folder import RunFolder, create, read_records
 from support.vlm_families import FAMILIES, save
 
 JOB = Path(__file__).parents[3] / "job.py"
+QUICK = {"smolvlm", "qwen2_5_vl", "paligemma", "llava"}
 OPTIONS: dict[str, Any] = {
     "model_backend": "hf_vlm", "dataset": "shapes", "num_clients": 2, "num_rounds": 2, "max_train_samples": 24,
     "max_eval_samples": 8, "threads": 1, "lr": 0.003, "lora_r": 4,
@@ -43,7 +44,9 @@ def in_process(folder: Path, model: Path, **more: Any) -> list[dict[str, Any]]:
     return list(read_records(folder))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def test_two_rounds_give_an_adapter_that_plain_peft_takes(name: str, tmp_path: Path) -> None:
     model = save(name, tmp_path / "model")
     records = in_process(tmp_path / "run", model)
