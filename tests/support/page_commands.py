@@ -21,7 +21,17 @@ import pytest
 from fedumm.cli.main import main, run
 from support.pages import ROOT
 
-LINKED = ("job.py", "src", "scripts", "configs", "envs", "constraints.txt", "pyproject.toml", "Makefile")
+LINKED = (
+    "job.py",
+    "src",
+    "scripts",
+    "configs",
+    "envs",
+    "constraints.txt",
+    "constraints-lowest.txt",
+    "pyproject.toml",
+    "Makefile",
+)
 FEW = ("--max_train_samples", "60", "--max_eval_samples", "20")
 ROUNDS = ("--num_rounds", "1", "--local_epochs", "1", "--report_samples", "off")
 DRAWN = ("--geneval_prompts", "4")
