@@ -27,23 +27,18 @@ from pathlib import Path
 import torch
 import yaml
 
-from fedumm.adapters import AdapterState, decode, encode, spec_of
+from fedumm.adapters import decode, encode
 from fedumm.compression.packing import pack, unpack
 from fedumm.compression.registry import WIRES
 from fedumm.config import FederateConfig, read_yaml
 from fedumm.errors import FedummError, PublicError
-from fedumm.features.report import CacheReport
 from fedumm.federation.client.guard import Guard
 from fedumm.federation.client.masking import Masking
 from fedumm.federation.protocol.backbone_delta import pack_backbone_delta, unpack_backbone_delta
 from fedumm.federation.protocol.mask_messages import (
-    MaskKeys,
     MaskKeysRequest,
     MaskReply,
-    MaskShares,
     MaskSharesRequest,
-    Unmasking,
-    UnmaskRequest,
 )
 from fedumm.federation.protocol.messages import (
     ClientUpdate,
@@ -51,11 +46,7 @@ from fedumm.federation.protocol.messages import (
     DataStatsRequest,
     HostError,
     InitReply,
-    InitRequest,
-    Message,
     RoundReply,
-    RoundTask,
-    TensorPayload,
 )
 from fedumm.federation.protocol.wire import from_wire, to_wire
 from fedumm.federation.server.checkpoint import Checkpoint
@@ -63,44 +54,17 @@ from fedumm.federation.server.outliers import judge
 from fedumm.federation.server.rejection import RejectedError, Rejection
 from fedumm.federation.server.round_aggregation import RoundAggregation
 from fedumm.federation.server.validation import Accepted, Expected, examine
-from fedumm.metrics.evaluation import Evaluation
 from fedumm.run_options import from_mapping, to_mapping
 from fedumm.secure_aggregation.masks import KeyPair
 from fedumm.texts import is_plain
+from honest_messages import HONEST, MESSAGES, SIGNED, SPEC, START, moved, update
 from mutations import STRANGE, mutated, mutated_bytes
 
-A, B, BIAS = "x.lora_A.weight", "x.lora_B.weight", "head.bias"
-START: AdapterState = {A: torch.randn(2, 24, generator=torch.Generator().manual_seed(0)),
-                       B: torch.zeros(20, 2), BIAS: torch.zeros(7)}  # fmt: skip
-SPEC = spec_of(START)
 CONFIG = FederateConfig(model_backend="blip_vqa", num_clients=4, lora_r=2, lora_alpha=4)
-SCORES = {"vqa": Evaluation(0.5, 6, {"yes/no": (0.5, 4), "other": (0.5, 2)})}
 
 
 class WrongError(AssertionError):
     """A case that was neither refused as documented nor without harm."""
-
-
-def moved(seed: int) -> AdapterState:
-    generator = torch.Generator().manual_seed(seed)
-    return {name: t + 0.01 * torch.randn(t.shape, generator=generator) for name, t in START.items()}
-
-
-def update(client: str, seed: int) -> ClientUpdate:
-    return ClientUpdate(
-        client=client,
-        round=1,
-        adapter=pack(moved(seed), "float32", SPEC),
-        untrained=[],
-        num_samples=12,
-        steps=2,
-        train_loss=1.0,
-        train_losses={"vqa": 1.0},
-        before=SCORES,
-        after=SCORES,
-        seconds_train=1.0,
-        seconds_eval=1.0,
-    )
 
 
 def expected() -> Expected:
@@ -109,60 +73,6 @@ def expected() -> Expected:
     )  # fmt: skip
 
 
-PAIR, SIGNED = [b"1" * 32, b"2" * 32], [b"c" * 800, b"s" * 256]
-HONEST = [update(f"site-{k}", k) for k in range(1, 4)]
-MESSAGES: tuple[Message, ...] = (
-    DataStatsRequest(["site-1", "site-2"]),
-    DataStats({"site-1": {"train": 12, "heldout": 6, "tasks": {"vqa": 12}, "labels": {"yes": 12}}}, "iid", "print"),
-    InitRequest({"host-1": ["site-1"]}, {"host-1": [0, 1]}, "host-1", [b"change"]),
-    InitReply(
-        spec=SPEC,
-        adapter_config={"r": 2, "lora_alpha": 4},
-        trainable=99,
-        total=999,
-        adapter=encode(START),
-        test_samples=6,
-        cache=[CacheReport("codes", "disk", 9, 2, 1)],
-        device="cpu",
-        versions={"torch": "2"},
-    ),
-    RoundTask(
-        round=3,
-        train=True,
-        adapter=TensorPayload("delta", b"abc"),
-        assignments={"host-1": ["site-1"]},
-        draw=True,
-        factors="B",
-        change=b"d",
-        control=TensorPayload("whole", b"e"),
-        last_accepted_round={"site-1": 2},
-        base_round=2,
-        scorers={"host-1": ["site-2"]},
-    ),
-    RoundTask(
-        round=4,
-        train=False,
-        adapter=TensorPayload("whole", b"abc"),
-        assignments={},
-        draw=True,
-        version=2,
-    ),
-    RoundTask(
-        round=1,
-        train=True,
-        adapter=TensorPayload("whole", b"abc"),
-        assignments={"host-1": ["site-1"]},
-        masked={"site-1": 12},
-    ),
-    MaskKeysRequest(1, {"host-1": ["site-1"]}),
-    MaskKeys({"site-1": PAIR}, {"site-1": SIGNED}),
-    MaskSharesRequest(1, {"site-1": PAIR, "site-2": PAIR}, 2, {"site-1": SIGNED}),
-    MaskShares({"site-1": {"site-2": b"2" * 160}}, {"site-1": b"1" * 32}),
-    UnmaskRequest(1, ["site-1", "site-2"], {"site-1": {"site-2": b"2" * 160}}),
-    Unmasking({"site-1": {"site-2": b"2" * 66}}),
-    RoundReply([*HONEST], SCORES, 1.0, ["Out of memory"], 1e-7),
-    HostError("no", "Traceback"),
-)
 CHANGE = {"x": (torch.randn(20, 3, generator=torch.Generator().manual_seed(1)), torch.randn(3, 24))}
 
 
